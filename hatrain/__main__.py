@@ -1,0 +1,7 @@
+"""`python -m hatrain` is `hatrain`."""
+
+import sys
+
+from hatrain.cli import main
+
+sys.exit(main())

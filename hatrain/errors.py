@@ -1,0 +1,18 @@
+"""The errors a user can fix, told in one line each. Nothing here knows what is being checked."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(Exception):  # noqa: N818 - it names what the user gave, not a fault of ours
+    """Something a user gave cannot be used. `problems` holds one complete line for each thing wrong."""
+
+    def __init__(self, problems: str | Iterable[str]):
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the accepted name nearest to `name`, or nothing when none is near."""
+    near = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
