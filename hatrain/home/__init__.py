@@ -1,0 +1,1 @@
+"""The Home Assistant data: devices, languages, and the generator that makes rows of them. Imports no torch."""
