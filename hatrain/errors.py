@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class BadInput(Exception):  # noqa: N818 - it names what the user gave, not a fault of ours
+class BadInput(Exception):
     """Something a user gave cannot be used. `problems` holds one complete line for each thing wrong."""
 
     def __init__(self, problems: str | Iterable[str]):

@@ -1,0 +1,76 @@
+"""What was decided: the schema of plan.json, which the launch wing writes and the training wing reads. Schema only."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from hatrain.spec import JobSpec, Model
+
+
+class Batch(Model):
+    """How the rows of one optimizer step come together: rows_per_step = micro_batch_size × accumulation × ranks."""
+
+    rows_per_step: PositiveInt
+    """Rows per optimizer step, over all ranks."""
+    micro_batch_size: PositiveInt
+    """Rows per rank per pass."""
+    accumulation: PositiveInt
+    """Passes of one rank in one step."""
+    ranks: PositiveInt
+    """Processes that train, over all nodes."""
+
+
+class Steps(Model):
+    """What the training rows come to, counted where the plan was made. Rows that are dropped lower it."""
+
+    rows: PositiveInt
+    """Rows of one epoch, weights counted."""
+    per_epoch: PositiveInt
+    """Optimizer steps of one epoch; the last may hold fewer rows."""
+    total: PositiveInt
+    """Optimizer steps of the run."""
+
+
+class Paths(Model):
+    """Where things are on the machine that runs the job."""
+
+    workdir: str
+    """Folder that the job's relative paths start from."""
+    run: str
+    """The run directory."""
+    models: str
+    """Folder of the links to finished models."""
+
+
+class Plan(Model):
+    """One job on one cluster, with nothing left to decide."""
+
+    version: Literal[1] = 1
+    job: JobSpec
+    identity: str
+    """SHA-256 of what makes two runs the same; see JobSpec.identity."""
+    cluster: str
+    """Name of the cluster file."""
+    launcher: Literal["local", "slurm", "kubernetes"]
+    """Who starts the processes."""
+    nodes: PositiveInt
+    """Machines."""
+    processes_per_node: PositiveInt
+    """Ranks on each machine."""
+    device: Literal["cpu", "cuda"]
+    """What each rank computes on."""
+    sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+    """How weights, gradients and optimizer state are spread over the ranks."""
+    gradient_checkpointing: bool
+    """Whether activations are computed again in the backward pass."""
+    batch: Batch
+    steps: Steps | None
+    """None where the training rows could not be counted."""
+    paths: Paths
+    retries: NonNegativeInt
+    """Consecutive attempts, after the first, that may seal no new checkpoint."""
+
+    @property
+    def world_size(self) -> int:
+        """Ranks over all nodes."""
+        return self.nodes * self.processes_per_node

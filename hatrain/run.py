@@ -1,0 +1,234 @@
+"""Where everything of a run lies, how its outcome is told, and who may write it. It starts no process."""
+
+import enum
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hatrain import seal
+from hatrain.errors import BadInput
+from hatrain.lease import Lease
+from hatrain.plan import Plan
+from hatrain.spec import JobSpec
+
+
+class Exit(enum.IntEnum):
+    """How a run leaves, and so what a launcher does with it."""
+
+    FINISHED = 0
+    """DONE is there."""
+    FAULT = 1
+    """A rank died or a node fell: queue again."""
+    REQUEUE = 75
+    """Stopped from outside, the checkpoint is safe: queue again."""
+    FATAL = 78
+    """Can never succeed as it stands: fail, never retry."""
+    STOPPED = 130
+    """The user stopped it, the checkpoint is safe: end, do not queue again."""
+
+
+def combine(codes: Iterable[int]) -> Exit:
+    """Return the outcome of several ranks: 78 over a fault, a fault over 130, 130 over 75, 75 over 0."""
+    order = [Exit.FATAL, Exit.FAULT, Exit.STOPPED, Exit.REQUEUE, Exit.FINISHED]
+    known = {int(code) for code in order}
+    told = {Exit(code) if code in known else Exit.FAULT for code in codes}
+    return next((code for code in order if code in told), Exit.FAULT)
+
+
+def runs_root() -> Path:
+    """Return the folder of all runs: $HATRAIN_RUNS, else ./runs."""
+    return Path(os.environ.get("HATRAIN_RUNS") or "runs").absolute()
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A request to save a checkpoint and leave."""
+
+    reason: str
+    requeue: bool
+    """Whether the run should be queued again: true from a scheduler, false from the user."""
+
+
+class Attempt:
+    """One attempt's folder: its stop file, and what each rank said at its end."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.number = int(folder.name)
+
+    def request_stop(self, stop: Stop) -> None:
+        """Ask for a stop. The user's word, which does not queue again, is never overruled by a scheduler's."""
+        if (earlier := self.stop()) and not earlier.requeue:
+            return
+        seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
+
+    def stop(self) -> Stop | None:
+        """Return the request to stop, if there is one."""
+        try:
+            told = json.loads((self.folder / "STOP").read_text(encoding="utf-8"))
+            return Stop(str(told.get("reason", "")), bool(told.get("requeue", False)))
+        except FileNotFoundError:
+            return None
+        except (ValueError, AttributeError):
+            # Somebody's `touch STOP`: a person asks, and a person means the end.
+            return Stop("the stop file", requeue=False)
+
+    def tell(self, rank: int, code: Exit, reason: str) -> None:
+        """Write one rank's outcome; torchrun would make 1 of every exit code."""
+        seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
+
+    def outcomes(self, ranks: Iterable[int]) -> dict[int, tuple[Exit, str]]:
+        """Return each rank's outcome and reason; a rank that left no word is a fault."""
+        told = {}
+        for rank in ranks:
+            try:
+                word = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
+                told[rank] = (combine([word["code"]]), str(word["reason"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                told[rank] = (Exit.FAULT, "died without a word")
+        return told
+
+
+class RunDirectory:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        self.name = folder.name
+        self.job_file = self.folder / "job.yaml"
+        self.plan_file = self.folder / "plan.json"
+        self.record_file = self.folder / "record.jsonl"
+        self.launch = self.folder / "launch"
+        self.attempts = self.folder / "attempts"
+        self.metrics = self.folder / "metrics.jsonl"
+        self.tensorboard = self.folder / "tensorboard"
+        self.checkpoints = self.folder / "checkpoints"
+        self.model = self.folder / "model"
+        self.adapter = self.folder / "adapter"
+        self.evaluation = self.folder / "evaluation.json"
+        self.done = self.folder / "DONE"
+        self.lease = Lease(self.folder / "lease.json")
+
+    def plan(self) -> Plan:
+        """Return the plan. Raises BadInput when there is none, or not one that this version reads."""
+        try:
+            return Plan.model_validate_json(self.plan_file.read_bytes())
+        except FileNotFoundError:
+            raise BadInput(f"{self.plan_file}: no such file; {self.folder} is not a run") from None
+        except ValueError as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"{self.plan_file}: not a plan that this version reads: {first}") from None
+
+    # --- the record ---
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Append one event to the record, with the time (UTC)."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        seal.append_line(self.record_file, {"time": now, "event": event, **facts})
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the record's events, oldest first."""
+        return seal.read_lines(self.record_file)
+
+    def fruitless_attempts(self) -> int:
+        """Return how many attempts in a row, up to now, began and sealed nothing; a submission starts anew."""
+        count = 0
+        for event in self.events():
+            if event.get("event") == "attempt begun":
+                count += 1
+            elif event.get("event") in ("submitted", "checkpoint sealed", "model sealed"):
+                count = 0
+        return count
+
+    # --- attempts ---
+
+    def all_attempts(self) -> list[Attempt]:
+        """Return the attempts, oldest first."""
+        numbers = [int(path.name) for path in self.attempts.glob("*") if path.name.isdigit()]
+        return [Attempt(self.attempts / str(number)) for number in sorted(numbers)]
+
+    def new_attempt(self) -> Attempt:
+        """Make the next attempt's folder."""
+        earlier = self.all_attempts()
+        folder = self.attempts / str(earlier[-1].number + 1 if earlier else 1)
+        folder.mkdir(parents=True)
+        return Attempt(folder)
+
+    # --- adoption ---
+
+    def difference(self, job: JobSpec) -> list[str]:
+        """Return what sets a job apart from the one that this directory belongs to, a line for each key."""
+        before, after = self.plan().job.identity_parts(), job.identity_parts()
+        old, new = dict(_leaves(before)), dict(_leaves(after))
+        return [
+            f"{key}: {_say(old.get(key))} → {_say(new.get(key))}"
+            for key in dict.fromkeys([*old, *new])
+            if old.get(key) != new.get(key)
+        ]
+
+    def adopt(self, plan: Plan, files: Mapping[str, str], *, fresh: bool = False) -> Path | None:
+        """Make this the directory of a plan, and write its `{path: text}` files, the plan's own last.
+
+        Returns where an old directory was set aside to, if `fresh` asked for it. Raises BadInput when a live
+        attempt holds the run, or when another job has its name.
+        """
+        aside = None
+        if owner := self.lease.holder() if self.folder.is_dir() else None:
+            raise BadInput(
+                f"{self.name}: an attempt is running (process {owner['pid']} on {owner['host']}); "
+                f"stop it first: hatrain stop {self.name}"
+            )
+        if self.plan_file.exists():
+            if fresh:
+                aside = self._set_aside()
+            elif lines := self.difference(plan.job):
+                raise BadInput(
+                    [
+                        f"{self.folder}: holds another job of this name; use --fresh to set it aside, "
+                        "or give this one another name",
+                        *(f"  {line}" for line in lines),
+                    ]
+                )
+        for name, text in files.items():
+            seal.write_text(self.folder / name, text, 0o755 if name.endswith(".sh") else 0o644)
+        seal.write_text(self.plan_file, plan.model_dump_json(indent=2) + "\n")
+        return aside
+
+    def _set_aside(self) -> Path:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = self.folder.with_name(f"{self.name}.{stamp}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = self.folder.with_name(f"{self.name}.{stamp}-{number}")
+        return self.folder.rename(aside)
+
+    def link_model(self, models: Path) -> Path | None:
+        """Point `models/NAME` to this run's model. Returns None when a real folder of that name is in the way."""
+        link = models / self.name
+        if link.exists() and not link.is_symlink():
+            return None
+        models.mkdir(parents=True, exist_ok=True)
+        aside = models / f".{self.name}.{os.getpid()}"
+        with suppress(FileNotFoundError):
+            aside.unlink()
+        aside.symlink_to(os.path.relpath(self.model, models.resolve()))
+        return aside.replace(link)
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def _say(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

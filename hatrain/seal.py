@@ -1,0 +1,129 @@
+"""Writing that is complete or invisible: files replaced in one move, folders sealed with a manifest of what is in
+them. Everything that a later attempt may read is written through here."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.chmod(mode)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON line and flush it. A line torn by a crash is closed first, so that it spoils no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    with path.open("ab+") as file:
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file of lines; a torn line is left out. A file that is not there has none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            if isinstance(value := json.loads(line), dict):
+                lines.append(value)
+    return lines
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def seal(partial: Path, final: Path, **facts: Any) -> None:
+    """Flush a folder, write its manifest (sizes in bytes, SHA-256) with `facts` in it, and move it into place.
+
+    What stood at `final` is removed just before the move.
+    """
+    entries = {}
+    for path in _files(partial):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        entries[path.relative_to(partial).as_posix()] = {"size": path.stat().st_size, "sha256": _digest(path)}
+    for folder in [path for path in partial.rglob("*") if path.is_dir()]:
+        sync_folder(folder)
+    write_json(partial / MANIFEST, {**facts, "files": entries})
+    if final.exists():
+        shutil.rmtree(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial.rename(final)
+    sync_folder(final.parent)
+
+
+def damage(folder: Path, *, checksums: bool = True) -> str | None:
+    """Return what is wrong with a sealed folder, or None when it is whole."""
+    if not folder.is_dir():
+        return "not there"
+    try:
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return "no manifest: its writing was not finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its manifest cannot be read"
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if (size := path.stat().st_size) != entry["size"]:
+            return f"{name} has {size} bytes of {entry['size']}"
+        if checksums and _digest(path) != entry["sha256"]:
+            return f"{name} has another checksum"
+    return None
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """Return what a sealed folder's manifest says beside its files."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return {key: value for key, value in manifest.items() if key != "files"}
