@@ -1,0 +1,402 @@
+"""A dataset's file as typed rows: ShareGPT, messages or raw text, in JSON or JSON Lines, gzipped or not.
+It checks form and names every bad row by file and line; it never looks at tokens, and never repairs a row."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hatrain.errors import BadInput, nearest
+
+SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+ROLES = ("system", "developer", "user", "assistant", "tool")
+FORMATS = {
+    "conversations": '{"conversations": [{"from", "value"}]}',
+    "messages": '{"messages": [{"role", "content"}]}',
+    "text": '{"text"}',
+}
+_PRINTED = 20
+"""How many bad rows of a file are printed one by one; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `train` says whether an assistant's turn is trained on; it is never true of other roles."""
+
+    role: str
+    content: str
+    train: bool = False
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of the message (`name`, `tool_call_id`, `reasoning_content`, …), handed to the template."""
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the message as chat templates expect it: content as text, call arguments as an object."""
+        rendered = {"role": self.role, "content": self.content, **self.extra}
+        if self.tool_calls:
+            rendered["tool_calls"] = list(self.tool_calls)
+        return rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: either `messages` (and perhaps `tools`) or raw `text`."""
+
+    path: Path
+    index: int
+    """0-based, counted over every row of the file, bad ones too."""
+    line: int
+    """1-based line on which the row begins."""
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    text: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Every other key of the row (`language`, `kind`, `home`, …): kept, and ignored by training."""
+
+    @property
+    def where(self) -> str:
+        """`file:line`."""
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be used, with one complete line for each thing wrong with it."""
+
+    path: Path
+    index: int
+    line: int
+    problems: tuple[str, ...]
+
+
+class _Wrong(Exception):  # noqa: N818 - it carries what is wrong with a row to the one place that collects it
+    pass
+
+
+def read_rows(path: str | Path) -> Iterator[Row]:
+    """Yield the rows of a file in its order.
+
+    Raises BadInput when the file cannot be read at all (before the first row), and after the last row when
+    any row was bad: one line for each of the first bad rows, and how many more there are.
+    """
+    problems: list[str] = []
+    for row in scan_rows(path):
+        if isinstance(row, BadRow):
+            problems.extend(row.problems)
+        else:
+            yield row
+    if problems:
+        raise BadInput(shortened(problems))
+
+
+def shortened(problems: list[str]) -> list[str]:
+    """Return the first problems, and a last line that counts those left out."""
+    if len(problems) <= _PRINTED:
+        return problems
+    return [*problems[:_PRINTED], f"and {len(problems) - _PRINTED} more like these"]
+
+
+def scan_rows(path: str | Path) -> Iterator[Row | BadRow]:
+    """Yield every row of a file, good or bad, in its order. Holds one row at a time of a JSON Lines file.
+
+    Raises BadInput when there is no such file, it cannot be read as text, or it holds no row.
+    """
+    path = Path(path)
+    index = -1
+    for index, (line, parsed) in enumerate(_parsed(path)):
+        if isinstance(parsed, _Wrong):
+            yield BadRow(path, index, line, (f"{path}:{line}: {parsed}",))
+            continue
+        try:
+            yield _row(parsed, path, index, line)
+        except _Wrong as wrong:
+            yield BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
+    if index < 0:
+        raise BadInput(f"{path}: no rows; accepted: {_accepted_formats()}, as JSON Lines or one JSON list")
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+
+def _parsed(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (line, value) of each row; the value is a _Wrong where that row is no JSON."""
+    try:
+        with _opened(path) as stream:
+            first = _first_byte(stream)
+            yield from _json_list(stream.read()) if first == b"[" else _json_lines(stream)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file{_neighbour(path)}") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path}: a folder; name the file in it that holds the rows") from None
+    except (OSError, EOFError) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file, through gzip when its first bytes say so, whatever its name says."""
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
+
+
+def _first_byte(stream: BinaryIO) -> bytes:
+    """Return the first byte that is no white space or byte order mark, and rewind."""
+    head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    stream.seek(0)
+    return head[:1]
+
+
+def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    for number, raw in enumerate(stream, start=1):
+        content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        if content.isspace() or not content:
+            continue
+        try:
+            yield number, _strict_json(content.decode())
+        except UnicodeDecodeError as error:
+            yield number, _Wrong(f"not UTF-8 ({error.reason} at byte {error.start} of the line)")
+        except ValueError as error:
+            yield number, _Wrong(f"not JSON: {_json_fault(error)}; one row a line, or one list of rows")
+
+
+def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the elements of one JSON list, each with its first line. Nothing after a syntax error is read."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield raw.count(b"\n", 0, error.start) + 1, _Wrong(f"not UTF-8 ({error.reason})")
+        return
+    decoder = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+    line, counted = 1, 0
+
+    def skip_space(position: int) -> int:
+        nonlocal line, counted
+        while position < len(text) and text[position] in " \t\r\n":
+            position += 1
+        line += text.count("\n", counted, position)
+        counted = position
+        return position
+
+    position = skip_space(text.index("[") + 1)
+    if text[position : position + 1] == "]":
+        return
+    while True:
+        began = line
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            yield began, _Wrong(f"not JSON: {_json_fault(error)}; the rows after it could not be read")
+            return
+        except ValueError as error:
+            yield began, _Wrong(f"not JSON: {error}; the rows after it could not be read")
+            return
+        yield began, value
+        position = skip_space(position)
+        separator = text[position : position + 1]
+        if separator == ",":
+            position = skip_space(position + 1)
+        elif separator == "]":
+            return
+        else:
+            found = repr(separator) if separator else "the end"
+            yield line, _Wrong(f"not JSON: found {found} where ',' or ']' should follow a row")
+            return
+
+
+def _strict_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json_fault(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno} of the row"
+    return str(error)
+
+
+def _neighbour(path: Path) -> str:
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, names)
+
+
+# --- one row ------------------------------------------------------------------------------------------------
+
+
+def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
+    if not isinstance(parsed, dict):
+        raise _Wrong(f"found {_kind(parsed)}; accepted: an object, {_accepted_formats()}")
+    named = [key for key in FORMATS if key in parsed]
+    if len(named) != 1:
+        if named:
+            raise _Wrong(f"found {' and '.join(named)} in one row; keep the one that is meant")
+        raise _Wrong(_no_format(parsed))
+    (key,) = named
+    tools: tuple[Mapping[str, Any], ...] = ()
+    if key == "text":
+        text = _text(parsed["text"], "text")
+        if not text.strip():
+            raise _Wrong("text: found no text")
+        messages: tuple[Message, ...] = ()
+    else:
+        text = None
+        turn = _sharegpt_message if key == "conversations" else _message
+        messages = _messages(parsed[key], key, turn)
+        tools = _tools(parsed.get("tools"))
+    meta = {name: value for name, value in parsed.items() if name not in (key, "tools")}
+    return Row(path, index, line, messages, tools, text, meta)
+
+
+def _no_format(parsed: dict[str, Any]) -> str:
+    if {"chosen", "rejected"} <= parsed.keys():
+        return (
+            "found a pair for preference training (chosen, rejected); accepted here: " + _accepted_formats()
+        )
+    near = next(filter(None, (nearest(key, FORMATS) for key in parsed)), "")
+    found = ", ".join(parsed) or "no key"
+    return f"found the keys {found}; accepted: {_accepted_formats()}{near}"
+
+
+def _accepted_formats() -> str:
+    return " or ".join(FORMATS.values())
+
+
+def _messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not value:
+        found = _kind(value) if value != [] else "an empty list"
+        raise _Wrong(f"{key}: found {found}; accepted: a list of turns")
+    messages = []
+    for number, item in enumerate(value):
+        at = f"{key}[{number}]"
+        if not isinstance(item, dict):
+            raise _Wrong(f"{at}: found {_kind(item)}; accepted: an object")
+        message = turn(item, at)
+        if message.train and not message.content.strip() and not message.tool_calls:
+            raise _Wrong(f"{at}: the assistant says nothing; write an answer, or train_on_turn: false")
+        messages.append(message)
+    return tuple(messages)
+
+
+def _sharegpt_message(item: Mapping[str, Any], at: str) -> Message:
+    written = _required(item, "from", at)
+    role = SHAREGPT_ROLES.get(written) if isinstance(written, str) else None
+    if role is None:
+        raise _Wrong(_unknown_role(f"{at}.from", written, tuple(SHAREGPT_ROLES)))
+    content = _text(_required(item, "value", at), f"{at}.value")
+    return Message(role, content, train=_trained(item, role, at))
+
+
+def _message(item: Mapping[str, Any], at: str) -> Message:
+    role = _required(item, "role", at)
+    if role not in ROLES:
+        raise _Wrong(_unknown_role(f"{at}.role", role, ROLES))
+    calls = _tool_calls(item.get("tool_calls"), f"{at}.tool_calls")
+    if calls and role != "assistant":
+        raise _Wrong(f"{at}.tool_calls: found with role {role!r}; only an assistant calls tools")
+    content = "" if calls and item.get("content") is None else _content(_required(item, "content", at), at)
+    known = ("role", "content", "tool_calls", "train_on_turn")
+    extra = {key: value for key, value in item.items() if key not in known and value is not None}
+    return Message(role, content, _trained(item, role, at), calls, extra)
+
+
+def _content(value: Any, at: str) -> str:
+    """Return the text of a message's content: text, or a list of text parts joined as they stand."""
+    if not isinstance(value, list):
+        return _text(value, f"{at}.content")
+    parts = []
+    for number, part in enumerate(value):
+        place = f"{at}.content[{number}]"
+        if isinstance(part, str):
+            parts.append(_text(part, place))
+        elif isinstance(part, dict) and part.get("type", "text") == "text" and "text" in part:
+            parts.append(_text(part["text"], f"{place}.text"))
+        else:
+            found = repr(part.get("type")) if isinstance(part, dict) else _kind(part)
+            raise _Wrong(f'{place}: found a part of type {found}; accepted: {{"type": "text", "text"}}')
+    return "".join(parts)
+
+
+def _trained(item: Mapping[str, Any], role: str, at: str) -> bool:
+    """Whether a turn is trained on: an assistant's is unless it says otherwise, nobody else's ever is."""
+    said = item.get("train_on_turn")
+    if said is not None and not isinstance(said, bool):
+        raise _Wrong(f"{at}.train_on_turn: found {said!r}; accepted: true or false")
+    return role == "assistant" and said is not False
+
+
+def _tool_calls(value: Any, at: str) -> tuple[Mapping[str, Any], ...]:
+    """Return calls with their arguments as objects, also where they were written as JSON text."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _Wrong(f"{at}: found {_kind(value)}; accepted: a list of calls")
+    calls = []
+    for number, call in enumerate(value):
+        place = f"{at}[{number}]"
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise _Wrong(f'{place}: accepted: {{"type": "function", "function": {{"name", "arguments"}}}}')
+        arguments = function.get("arguments", {})
+        if isinstance(arguments, str):
+            try:
+                arguments = _strict_json(arguments)
+            except ValueError as error:
+                raise _Wrong(f"{place}.function.arguments: not JSON: {_json_fault(error)}") from None
+        if not isinstance(arguments, dict):
+            raise _Wrong(f"{place}.function.arguments: found {_kind(arguments)}; accepted: an object")
+        calls.append({"type": "function", **call, "function": {**function, "arguments": arguments}})
+    return tuple(calls)
+
+
+def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise _Wrong(f"tools: found {_kind(value)}; accepted: a list of JSON schema functions")
+    return tuple(value)
+
+
+def _required(item: Mapping[str, Any], key: str, at: str) -> Any:
+    if key not in item:
+        raise _Wrong(f"{at}: no {key!r}; found {', '.join(item) or 'no key'}{nearest(key, item)}")
+    return item[key]
+
+
+def _unknown_role(at: str, found: Any, accepted: tuple[str, ...]) -> str:
+    near = nearest(found, accepted) if isinstance(found, str) else ""
+    return f"{at}: found {found!r}; accepted: {', '.join(accepted)}{near}"
+
+
+def _text(value: Any, at: str) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(f"{at}: found {_kind(value)}; accepted: text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _Wrong(f"{at}: found half of a character (a lone surrogate) at {error.start}") from None
+    return value
+
+
+def _kind(value: Any) -> str:
+    """Return what a JSON value is, in words."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), f"the number {value}")
