@@ -1,0 +1,1 @@
+"""The model room: base models, tokenizers, and what is added to them."""

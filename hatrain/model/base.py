@@ -1,0 +1,70 @@
+"""Reading a base model, by hub id, folder or a run's name, and writing the finished one."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from hatrain.errors import BadInput
+from hatrain.run import runs_root
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def resolve(base: str) -> str:
+    """Return what transformers should read for `model.base`: a folder's path, or the hub id itself.
+
+    A run's name stands for its model. Raises BadInput when a path is named that is not there.
+    """
+    if (folder := Path(base)).is_dir():
+        return str(folder)
+    if (of_run := runs_root() / base / "model").is_dir():
+        return str(of_run)
+    if base.startswith((".", "/", "~", "models/", "runs/")) or base.count("/") > 1:
+        raise BadInput(
+            f"model.base: {base} is not here; accepted: a folder, a run's name, or a hub id such as org/name"
+        )
+    return base
+
+
+@contextlib.contextmanager
+def hub_errors(what: str, base: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one line that says what to do."""
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        yield
+    except (GatedRepoError, RepositoryNotFoundError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        causes = [error, error.__cause__, error.__context__]
+        if any(isinstance(cause, GatedRepoError) for cause in causes):
+            raise BadInput(
+                f"model.base: {base} is gated; accept its terms at https://huggingface.co/{base} and set HF_TOKEN"
+            ) from error
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise BadInput(f"model.base: the {what} of {base} cannot be read: {first}") from error
+
+
+def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Return the base model's configuration."""
+    source = resolve(base)
+    with hub_errors("configuration", base):
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def load_model(
+    base: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> PreTrainedModel:
+    """Return the base model in `dtype`. Raises BadInput when it cannot be read."""
+    source = resolve(base)
+    with hub_errors("model", base):
+        return AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, **options
+        )

@@ -1,0 +1,83 @@
+"""A small base model and its tokenizer, made on the spot from a dataset's own words: for the demo, and wherever
+nothing can be downloaded. What comes out loads like any model of the hub."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from hatrain.data.rows import read_rows
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def words(path: Path) -> Iterator[str]:
+    """Return the texts of a dataset."""
+    for row in read_rows(path):
+        if row.text is not None:
+            yield row.text
+        for message in row.messages:
+            yield str(message.content)
+
+
+def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer with the ChatML format, trained on some texts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>")
+    fast.chat_template = CHATML
+    return fast
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, *, hidden: int, layers: int, heads: int, ctx_size: int, seed: int
+) -> LlamaForCausalLM:
+    """Return a Llama of random weights that fits a tokenizer; its head shares the embedding's weights."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=hidden * 8 // 3 // 8 * 8,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            max_position_embeddings=ctx_size,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+    )
+
+
+def make(
+    data: Path, out: Path, *, vocabulary: int, hidden: int, layers: int, heads: int, ctx_size: int, seed: int
+) -> int:
+    """Write a base model for a dataset to `out`. Returns its number of parameters."""
+    tokenizer = build_tokenizer(words(data), vocabulary)
+    model = build_model(tokenizer, hidden=hidden, layers=layers, heads=heads, ctx_size=ctx_size, seed=seed)
+    aside = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    shutil.rmtree(out, ignore_errors=True)
+    aside.rename(out)
+    return model.num_parameters()

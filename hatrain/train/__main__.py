@@ -1,0 +1,58 @@
+"""`python -m hatrain.train RUN`: one rank of one attempt, as torchrun starts it. It leaves its outcome in a file."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from hatrain.errors import BadInput
+from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.train import stop
+
+
+def main(folder: str, number: str) -> Exit:
+    """Run this rank and return its code; the reason is in `rank-R.json`."""
+    run = RunDirectory(Path(folder))
+    attempt = Attempt(run.attempts / number)
+    stop.listen(attempt)
+    rank = int(os.environ.get("RANK", "0"))
+    code, reason = Exit.FAULT, "died"
+    try:
+        plan = run.plan()
+        from hatrain.train.flow import train
+
+        code, reason = train(plan, run, attempt)
+    except BadInput as error:
+        code, reason = Exit.FATAL, "\n".join(error.problems)
+    except BaseException as error:
+        code, reason = _outcome(error)
+        if code is Exit.FAULT:
+            traceback.print_exc()
+    finally:
+        attempt.tell(rank, code, reason)
+    if code not in (Exit.FINISHED, Exit.REQUEUE, Exit.STOPPED):
+        print(reason, file=sys.stderr, flush=True)
+    return code
+
+
+def _outcome(error: BaseException) -> tuple[Exit, str]:
+    """Return what an exception means for the run: only what cannot pass by trying again is fatal."""
+    import torch
+
+    from hatrain.train.trainer import NotFiniteError
+
+    if isinstance(error, NotFiniteError):
+        return (
+            Exit.FATAL,
+            f"{error}: training diverged; lower method.learning_rate or raise learning_rate_warmup",
+        )
+    if isinstance(error, torch.OutOfMemoryError):
+        return Exit.FATAL, (
+            "out of GPU memory; lower method.micro_batch_size or ctx_size, set gradient_checkpointing: true, "
+            f"or use lora ({str(error).splitlines()[0]})"
+        )
+    return Exit.FAULT, f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"]))
