@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Row
-from hatrain.evaluate.generation import generate, room_for
+from hatrain.evaluate.generation import find_stops, generate, room_for
 from hatrain.evaluate.requests import read_requests
 from hatrain.evaluate.results import Evaluation, Outcome
 from hatrain.home.judge import judge
@@ -29,15 +30,17 @@ def evaluate_model(
     `model` is any causal language model of transformers, or one with a PEFT adapter, on the device it should run
     on; it is left as it was, training mode included. `should_stop` is asked before each batch: a stopped
     evaluation is not `complete`. `progress` hears (requests answered, requests). Raises BadInput for rows that
-    cannot be judged and for a tokenizer without a chat template.
+    cannot be judged, and for a tokenizer without a chat template.
     """
-    requests = read_requests(rows, tokenizer)
+    finder = ReplyFinder(tokenizer)
+    requests = read_requests(rows, finder)
+    stops = find_stops(model, tokenizer, finder.markers.ends)
     room = room_for(tokenizer, [request.reply for request in requests])
     prompts = [request.prompt for request in requests]
     outcomes: dict[int, Outcome] = {}
     began = time.perf_counter()
     for index, said in generate(
-        model, tokenizer, prompts, room=room, batch_size=batch_size, should_stop=should_stop
+        model, tokenizer, prompts, stops=stops, room=room, batch_size=batch_size, should_stop=should_stop
     ):
         request = requests[index]
         answer = read_answer(said.text, ended=said.ended)

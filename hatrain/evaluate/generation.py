@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from hatrain.evaluate.requests import Template
-
 
 @dataclass(frozen=True)
 class Generated:
@@ -25,31 +23,31 @@ class Generated:
 
 @dataclass(frozen=True)
 class Stops:
-    """What ends a turn: ids, and a text where the template's end is no token of the vocabulary."""
+    """What ends a turn: ids, and texts where the template's end is no token of the vocabulary."""
 
     ids: tuple[int, ...]
-    text: str | None = None
+    texts: tuple[str, ...] = ()
 
 
-def find_stops(model: Any, tokenizer: Any) -> Stops:
-    """Return what ends a turn of this model: its template's own end of turn, and the ends it is configured with.
+def find_stops(model: Any, tokenizer: Any, ends: Sequence[str]) -> Stops:
+    """Return what ends a turn of this model: the ends its template puts, and those it is configured with.
 
     An id from the model's configuration counts only if the tokenizer holds it for a special token: the default
     of a configuration that nobody set can be an ordinary word.
     """
-    added = tokenizer.added_tokens_decoder
-    special = {*tokenizer.all_special_ids, *(token for token, what in added.items() if what.special)}
+    added = set(tokenizer.all_special_ids) | tokenizer.added_tokens_decoder.keys()
     configured = [tokenizer.eos_token_id]
     for config in (getattr(model, "generation_config", None), model.config):
         eos = getattr(config, "eos_token_id", None)
         configured += eos if isinstance(eos, list) else [eos]
-    ids = {token for token in configured if token in special}
-    end = Template(tokenizer).end
-    end_ids = tokenizer(end, add_special_tokens=False)["input_ids"] if end else []
-    known_end = bool(end_ids) and end_ids[0] in special | added.keys()
-    if known_end:
-        ids.add(end_ids[0])
-    return Stops(tuple(sorted(ids)), end if end and not known_end else None)
+    ids = {token for token in configured if token in added}
+    texts = []
+    for end in ends:
+        closing = [token for token in tokenizer(end, add_special_tokens=False)["input_ids"] if token in added]
+        ids.update(closing[:1])
+        if not closing:
+            texts.append(end.strip())
+    return Stops(tuple(sorted(ids)), tuple(texts))
 
 
 def room_for(tokenizer: Any, replies: Sequence[str]) -> int:
@@ -63,6 +61,7 @@ def generate(
     tokenizer: Any,
     prompts: Sequence[str],
     *,
+    stops: Stops,
     room: int,
     batch_size: int,
     should_stop: Callable[[], bool] | None = None,
@@ -72,7 +71,6 @@ def generate(
     `room` is the most tokens of an answer. A prompt that leaves no room in the model's context is answered with
     nothing. `should_stop` is asked before each batch; once it says yes, no more are yielded.
     """
-    stops = find_stops(model, tokenizer)
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
     ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     fitting = [index for index in range(len(ids)) if len(ids[index]) < context]
@@ -101,7 +99,7 @@ def _greedy(tokenizer: Any, stops: Stops, room: int) -> GenerationConfig:
         max_new_tokens=room,
         eos_token_id=list(stops.ids) or None,
         pad_token_id=pad,
-        stop_strings=stops.text,
+        stop_strings=list(stops.texts) or None,
         use_cache=True,
     )
 
@@ -144,7 +142,7 @@ def _cut(tokenizer: Any, tokens: list[int], stops: Stops) -> Generated:
     """Cut an answer at the first end of a turn in it; what follows is padding."""
     end = next((place for place, token in enumerate(tokens) if token in stops.ids), None)
     text = tokenizer.decode(tokens[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    ended = end is not None
-    if not ended and stops.text is not None and stops.text in text:
-        text, ended = text.partition(stops.text)[0], True
-    return Generated(text.strip(), ended, len(tokens) if end is None else end + 1)
+    places = [place for place in map(text.find, stops.texts) if place >= 0]
+    ended = end is not None or bool(places)
+    said = text[: min(places)] if places else text
+    return Generated(said.strip(), ended, len(tokens) if end is None else end + 1)

@@ -1,13 +1,13 @@
 """From rows to requests: what a model is asked, as its own chat template renders it, and what should be done.
 It asks no model and judges nothing."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
-from hatrain.data.rows import Row, shortened
+from hatrain.data.replies import NotFound, ReplyFinder
+from hatrain.data.rows import Message, Row, shortened
+from hatrain.data.template import TemplateRefusal, Tools
 from hatrain.errors import BadInput
 from hatrain.home.devices import domain_of
 from hatrain.home.judge import Answer, Known
@@ -18,9 +18,6 @@ UNNAMED = "unnamed"
 
 AFTER_A_CALL = "word after a call"
 """The kind of a turn that follows a tool's result and calls nothing: the model says how it went."""
-
-_MARK = "q9z7x"
-"""Stands for a text while a template is asked what it puts around one."""
 
 
 @dataclass(frozen=True)
@@ -44,56 +41,22 @@ class Request:
     device_types: tuple[str, ...]
 
 
-class Template:
-    """What a tokenizer's chat template puts around a reply. Raises BadInput where there is no template."""
-
-    def __init__(self, tokenizer: Any):
-        if tokenizer.chat_template is None:
-            raise BadInput(
-                "the model has no chat template, so it cannot be asked; "
-                "give its tokenizer one, or add_chatml_tokens when it is trained"
-            )
-        self._tokenizer = tokenizer
-        probe = self.render([{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}])
-        _, between, after = probe.split(_MARK)
-        self.end = next(iter(after.split()), "")
-        """What follows a reply, up to white space; empty where the template puts nothing there."""
-        self.header = between.strip().removeprefix(self.end).strip()
-        """What opens a reply, such as `<|assistant|>` or `[/INST]`."""
-
-    def render(self, messages: list[dict[str, Any]], tools: list[Any] | None = None) -> str:
-        """Return the text of a conversation."""
-        return str(self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False))
-
-    def before_reply(self, history: list[dict[str, Any]], tools: list[Any] | None = None) -> str:
-        """Return what stands before the first word of a reply, as it did when the model was trained.
-
-        A blank before a reply belongs to its first token in most vocabularies, so it is left to the model.
-        """
-        rendered = self.render([*history, {"role": "assistant", "content": _MARK}], tools)
-        return rendered.rpartition(_MARK)[0].rstrip(" ")
-
-    def reply_in(self, whole: str, prompt: str) -> str:
-        """Return the reply of a rendered conversation that begins with `prompt`, without its end."""
-        tail = whole.removeprefix(prompt) if whole.startswith(prompt) else ""
-        return (tail.rpartition(self.end)[0] or tail if self.end else tail).strip()
-
-
-def read_requests(rows: Iterable[Row], tokenizer: Any) -> list[Request]:
+def read_requests(rows: Iterable[Row], finder: ReplyFinder) -> list[Request]:
     """Return a request for each assistant turn that is trained on.
 
     Raises BadInput, a line for each row that could not be judged: its own calls are no JSON, or the chat
     template refuses it or writes its tool calls in a form that is not read.
     """
-    template = Template(tokenizer)
     requests: list[Request] = []
     problems: list[str] = []
     for row in rows:
         read = _turns if row.text is None else _raw_turns
         try:
-            requests += read(row, template)
-        except TemplateError as error:
-            problems.append(f"{row.where}: the model's chat template refuses this row: {error}")
+            requests += read(row, finder)
+        except TemplateRefusal as refusal:
+            problems.append(f"{row.where}: the model's chat template refuses this row: {refusal}")
+        except NotFound as reason:
+            problems.append(f"{row.where}: no reply found: {reason}")
         except BadInput as bad:
             problems += bad.problems
     if problems:
@@ -101,15 +64,12 @@ def read_requests(rows: Iterable[Row], tokenizer: Any) -> list[Request]:
     return requests
 
 
-def _turns(row: Row, template: Template) -> Iterator[Request]:
-    tools = list(row.tools) or None
+def _turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
     for turn, message in enumerate(row.messages):
         if not message.train:
             continue
-        history = row.messages[:turn]
-        before = [past.for_template() for past in history]
-        prompt = template.before_reply(before, tools)
-        reply = template.reply_in(template.render([*before, message.for_template()], tools), prompt)
+        history = [replace(past, train=False) for past in row.messages[:turn]]
+        prompt, reply = _around(finder, [*history, message], row.tools)
         expected = read_message(message.content, message.tool_calls)
         if message.tool_calls and read_answer(reply).calls != expected.calls:
             raise BadInput(
@@ -128,24 +88,46 @@ def _turns(row: Row, template: Template) -> Iterator[Request]:
         )
 
 
-def _raw_turns(row: Row, template: Template) -> Iterator[Request]:
-    """Cut raw text at the model's own header. A user who imitates that header cannot be told apart."""
-    pieces = (row.text or "").split(template.header) if template.header else []
-    if len(pieces) < 2:
-        raise BadInput(f"{row.where}: no reply found; looked for the model's own header {template.header!r}")
-    for number, piece in enumerate(pieces[1:]):
-        reply = (piece.partition(template.end)[0] if template.end else piece).strip()
-        blank = piece[: len(piece) - len(piece.lstrip())].rstrip(" ")
-        prompt = template.header.join([*pieces[: number + 1], blank])
+def _around(finder: ReplyFinder, messages: Sequence[Message], tools: Tools) -> tuple[str, str]:
+    """Return what stands before the last message's reply, and the reply, as they do when a model is trained.
+
+    Where the reply cannot be told apart in the text, the template is asked for a prompt as in a chat.
+    """
+    try:
+        located = finder.in_conversation(messages, tools)
+    except NotFound:
+        return finder.template.render(messages[:-1], tools, prompt=True), messages[-1].content
+    return _split(finder, located.text, *located.replies[-1])
+
+
+def _raw_turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
+    text = row.text or ""
+    replies = finder.in_raw_text(text).replies
+    if not replies:
+        raise NotFound(f"looked for the model's own header {finder.markers.header.strip()!r}")
+    said_from = 0
+    for number, (start, end) in enumerate(replies):
+        prompt, reply = _split(finder, text, start, end)
         yield _request(
             row,
             turn=number,
-            said=pieces[number].strip(),
+            said=text[said_from:start].strip(),
             prompt=prompt,
             reply=reply,
             expected=read_answer(reply),
-            known=read_prompt(pieces[:1]),
+            known=read_prompt([text[: replies[0][0]]]),
         )
+        said_from = end
+
+
+def _split(finder: ReplyFinder, text: str, start: int, end: int) -> tuple[str, str]:
+    """Return what stands before a reply, and the reply without its end of turn.
+
+    A blank before a reply belongs to its first token in most vocabularies, so it is left to the model.
+    """
+    reply = text[start:end]
+    ending = next((mark for mark in finder.markers.ends if reply.endswith(mark)), "")
+    return text[:start].rstrip(" "), reply.removesuffix(ending).strip()
 
 
 def _request(row: Row, *, turn: int, expected: Answer, after_a_call: bool = False, **parts: Any) -> Request:
