@@ -1,6 +1,7 @@
 """From rows to requests: what a model is asked, as its own chat template renders it, and what should be done.
 It asks no model and judges nothing."""
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -152,3 +153,9 @@ def _device_types(row: Row, expected: Answer) -> tuple[str, ...]:
     named = row.meta.get("device_types")
     told = [str(name) for name in named] if isinstance(named, list) else []
     return tuple(acted_on) or tuple(told) or (UNNAMED,)
+
+
+def sample(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
+    """Return `limit` rows at random, in the file's order; the same ones for the same seed. All, if there are fewer."""
+    chosen = sorted(random.Random(seed).sample(range(len(rows)), min(limit, len(rows))))
+    return [rows[index] for index in chosen]

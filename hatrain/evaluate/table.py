@@ -1,0 +1,72 @@
+"""What an evaluation looks like on a terminal. It only prints."""
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from hatrain.evaluate.results import Evaluation, Score, wilson_interval
+
+_WIDTH = 110
+"""Columns, where the output is no terminal that knows its own."""
+
+
+def show(evaluations: Mapping[str, Evaluation]) -> None:
+    """Print a line for each evaluation, and the groups of the last one."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    console.print(_table("", {name: evaluation.score for name, evaluation in evaluations.items()}))
+    *_, last = evaluations.values()
+    for title, groups in (
+        ("by language", last.by_language()),
+        ("by device type", last.by_device_type()),
+        ("by kind of request", last.by_kind()),
+    ):
+        if len(groups) > 1:
+            console.print(_table(title, groups))
+    for note in notes(last):
+        console.print(note)
+
+
+def notes(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what a reader of the figures has to know, a line each."""
+    unread = sum(outcome.tokens == 0 for outcome in evaluation.outcomes)
+    if unread:
+        yield f"{unread} requests are longer than the model's context and count as unanswered"
+    if evaluation.score.color_mismatches:
+        yield f"{evaluation.score.color_mismatches} compatible points in spite of another colour"
+    if not evaluation.complete:
+        yield f"stopped after {len(evaluation.outcomes)} of {evaluation.requests} requests, the longest first"
+
+
+def _table(title: str, scores: Mapping[str, Score]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    columns = ("requests", "strict", "95%", "compatible", "JSON", "entity", "service", "refusal")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, score in scores.items():
+        rates = score.to_dict()
+        low, high = wilson_interval(score.strict, score.requests)
+        table.add_row(
+            name,
+            str(score.requests),
+            _percent(rates["strict_accuracy"]),
+            f"{low:.3f}-{high:.3f}",
+            *(
+                _percent(rates[key])
+                for key in (
+                    "compatible_accuracy",
+                    "valid_json_rate",
+                    "known_entity_rate",
+                    "known_service_rate",
+                    "refusal_accuracy",
+                )
+            ),
+        )
+    return table
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.3f}"
