@@ -76,9 +76,11 @@ class BadRow:
     index: int
     line: int
     problems: tuple[str, ...]
+    detail: str = ""
+    """The row itself, over several lines, where that helps to see what is wrong."""
 
 
-class _Wrong(Exception):  # noqa: N818 - it carries what is wrong with a row to the one place that collects it
+class _Wrong(Exception):  # it carries what is wrong with a row to the one place that collects it
     pass
 
 

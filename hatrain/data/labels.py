@@ -1,0 +1,237 @@
+"""From a row to token ids and labels: which tokens of it the model learns to write. It never cuts or pads a row."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from hatrain.data.replies import Located, NotFound, ReplyFinder
+from hatrain.data.rows import BadRow, Row
+from hatrain.data.template import Span, TemplateRefusal
+from hatrain.errors import BadInput
+
+IGNORED = -100
+"""The label of a token that is not trained on; torch's cross entropy leaves it out."""
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row as the model sees it, unpadded and uncut."""
+
+    row: int
+    """0-based index of the row in its file."""
+    input_ids: Ids
+    """[tokens]"""
+    replies: tuple[Span, ...]
+    """Half-open ranges of tokens that are trained on: each reply with its end of turn."""
+
+    @property
+    def labels(self) -> Ids:
+        """[tokens], unshifted: `labels[i]` is `input_ids[i]` or IGNORED."""
+        labels = np.full_like(self.input_ids, IGNORED)
+        for start, end in self.replies:
+            labels[start:end] = self.input_ids[start:end]
+        return labels
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return len(self.input_ids)
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that are trained on."""
+        return sum(end - start for start, end in self.replies)
+
+
+class _Unusable(Exception):  # it carries what is wrong with a row to the one place that words it
+    pass
+
+
+class Labeller:
+    """Turns rows into examples for one tokenizer.
+
+    A reply is found in what the chat template renders, or by `prefix_ids` and `suffix_ids` where they are given:
+    then it begins after each occurrence of the prefix and ends with the next occurrence of the suffix's first id.
+
+    Raises BadInput when only one of the two is given, the tokenizer has no eos token or cannot say where its
+    tokens stand in the text, or the chat template renders no plain conversation.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prefix_ids: Sequence[int] | None = None,
+        suffix_ids: Sequence[int] | None = None,
+    ):
+        if bool(prefix_ids) != bool(suffix_ids):
+            raise BadInput("prefix_ids and suffix_ids: found one of them; give both, or neither")
+        if not tokenizer.is_fast:
+            raise BadInput(
+                f"{tokenizer.name_or_path}: found a slow tokenizer; only fast ones tell where tokens stand"
+            )
+        if tokenizer.eos_token_id is None:
+            raise BadInput(
+                f"{tokenizer.name_or_path}: the tokenizer names no eos token, so no reply could end"
+            )
+        self.tokenizer = tokenizer
+        self.prefix = list(prefix_ids or ())
+        self.suffix = list(suffix_ids or ())
+        self.finder = ReplyFinder(tokenizer)
+        self._added_ids = frozenset(tokenizer.added_tokens_decoder)
+
+    def label(self, rows: Sequence[Row]) -> list[Example | BadRow]:
+        """Return an example for each row, or what is wrong with it, in the order of the rows."""
+        located: list[Located | BadRow] = [self._locate(row) for row in rows]
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        texts = [found.text for found in located if isinstance(found, Located)]
+        encodings = iter(backend.encode_batch(texts, add_special_tokens=False))
+        return [
+            found if isinstance(found, BadRow) else self._example(row, found, next(encodings))
+            for row, found in zip(rows, located, strict=True)
+        ]
+
+    def _locate(self, row: Row) -> Located | BadRow:
+        try:
+            if row.text is not None:
+                return Located(row.text, ()) if self.prefix else self.finder.in_raw_text(row.text)
+            if self.prefix:
+                return Located(self.finder.template.render(row.messages, row.tools), ())
+            return self.finder.in_conversation(row.messages, row.tools)
+        except TemplateRefusal as refusal:
+            remedy = _remedy(row)
+            return bad_row(row, f"the chat template refuses this conversation: {refusal}{remedy}")
+        except NotFound as reason:
+            return bad_row(row, f"{reason}; give prefix_ids and suffix_ids (hatrain find-split prints them)")
+
+    def _example(self, row: Row, located: Located, encoding: Any) -> Example | BadRow:
+        ids: list[int] = encoding.ids
+        try:
+            if self.prefix:
+                replies, open_end = self._replies_by_ids(row, ids, encoding.offsets)
+            else:
+                replies, open_end = self._replies_by_offsets(located, ids, encoding.offsets), located.open_end
+        except _Unusable as wrong:
+            return bad_row(row, str(wrong), self._as_text_and_tokens(located.text, ids))
+        if not replies:
+            return bad_row(row, self._nothing_found(row), self._as_text_and_tokens(located.text, ids))
+        if open_end:
+            ids = [*ids, self.tokenizer.eos_token_id]
+            replies[-1] = (replies[-1][0], len(ids))
+        return Example(row.index, np.array(ids, dtype=np.int32), tuple(replies))
+
+    def _replies_by_offsets(self, located: Located, ids: list[int], offsets: list[Span]) -> list[Span]:
+        """Return the tokens that overlap a reply's characters. A header's token that swallows white space after
+        it (Phi-3's do) may overlap the reply too, and stays a header."""
+        starts = [start for start, _ in offsets]
+        ends = [end for _, end in offsets]
+        replies = []
+        for start, end in located.replies:
+            first, last = bisect_right(ends, start), bisect_left(starts, end)
+            if first < last and starts[first] < start and ids[first] in self._added_ids:
+                first += 1
+            if first < last:
+                replies.append((first, last))
+        return replies
+
+    def _replies_by_ids(self, row: Row, ids: list[int], offsets: list[Span]) -> tuple[list[Span], bool]:
+        """Return the trained ranges between prefix and suffix, and whether the last one is not closed.
+
+        Raises _Unusable when a conversation shows more or fewer of them than its assistant has turns, and what
+        the template renders does not tell which are whose.
+        """
+        replies: list[Span] = []
+        open_end = False
+        position = _find(ids, self.prefix, 0)
+        while position is not None:
+            start = position + len(self.prefix)
+            try:
+                end = ids.index(self.suffix[0], start) + 1
+            except ValueError:
+                end, open_end = len(ids), True
+            replies.append((start, end))
+            position = _find(ids, self.prefix, end)
+        turns = [message for message in row.messages if message.role == "assistant"]
+        if row.text is not None or not replies:
+            return replies, open_end
+        if len(turns) == len(replies):
+            trained = [reply for turn, reply in zip(turns, replies, strict=True) if turn.train]
+        else:
+            trained = self._among(replies, row, ids, offsets)
+        return trained, open_end and replies[-1] in trained
+
+    def _among(self, replies: list[Span], row: Row, ids: list[int], offsets: list[Span]) -> list[Span]:
+        """Return those ranges that are the assistant's, where somebody else's text imitates the prefix too."""
+        try:
+            located = self.finder.in_conversation(row.messages, row.tools)
+        except NotFound:
+            own = []
+        else:
+            own = self._replies_by_offsets(located, ids, offsets)
+        kept = [
+            (start, end) for start, end in replies if any(first < end and start < last for first, last in own)
+        ]
+        if len(kept) != sum(message.train for message in row.messages):
+            count = sum(message.role == "assistant" for message in row.messages)
+            raise _Unusable(
+                f"{self._sought()} stands in it {len(replies)} times, but the assistant has {count} turns; "
+                "`hatrain find-split MODEL` shows which ids find them"
+            )
+        return kept
+
+    # --- what is said when nothing was found ----------------------------------------------------------------
+
+    def _nothing_found(self, row: Row) -> str:
+        if row.text is None:
+            turns = [message for message in row.messages if message.role == "assistant"]
+            if not turns:
+                return "no token to train on: looked for a turn of the assistant, found none; add its answer"
+            if not any(turn.train for turn in turns):
+                return (
+                    "no token to train on: every turn of the assistant says train_on_turn: false; let one say "
+                    "true, or take the row out"
+                )
+        return (
+            f"no token to train on: looked for {self._sought()} and found none; `hatrain find-split MODEL` "
+            "prints the prefix_ids and suffix_ids to try"
+        )
+
+    def _sought(self) -> str:
+        if not self.prefix:
+            return f"a reply after {self.finder.markers.header.strip()!r}"
+        return f"prefix_ids {','.join(map(str, self.prefix))} ({self.tokenizer.decode(self.prefix)!r})"
+
+    def _as_text_and_tokens(self, text: str, ids: list[int]) -> str:
+        tokens = " ".join(f"{token}:{self.tokenizer.decode([token])!r}" for token in ids)
+        return f"  as text: {text!r}\n  as tokens: {tokens}"
+
+
+def bad_row(row: Row, problem: str, detail: str = "") -> BadRow:
+    """Return what is wrong with a row that was read well, named by file, line and index."""
+    return BadRow(row.path, row.index, row.line, (f"{row.where}: row {row.index}: {problem}",), detail)
+
+
+def _remedy(row: Row) -> str:
+    if row.messages and row.messages[0].role == "system":
+        return "; where it is the system role that is refused, put that text into the first user's turn"
+    return ""
+
+
+def _find(ids: list[int], sought: list[int], position: int) -> int | None:
+    """Return where a sequence of ids begins at or after a position."""
+    while True:
+        try:
+            position = ids.index(sought[0], position)
+        except ValueError:
+            return None
+        if ids[position : position + len(sought)] == sought:
+            return position
+        position += 1

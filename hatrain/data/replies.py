@@ -1,0 +1,265 @@
+"""Where the assistant's replies stand in a rendered conversation or a raw text, in characters.
+Every way of looking is checked against the text itself; where none holds it says so, and never guesses."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from transformers import PreTrainedTokenizerBase
+
+from hatrain.data.rows import Message
+from hatrain.data.template import (
+    ChatTemplate,
+    Span,
+    TemplateRefusal,
+    Tools,
+    added_tokens,
+    end_of_turn,
+    find_markers,
+    split_at,
+)
+
+
+class NotFound(Exception):  # it is an answer, and the caller words the error
+    """The replies cannot be told apart from the rest of the text. Says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A text, and the half-open character ranges that are trained on: each reply with its end of turn."""
+
+    text: str
+    replies: tuple[Span, ...]
+    open_end: bool = False
+    """The text ends with a trained reply that nothing closes: the eos token belongs after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    start: int
+    stop: int
+    """Where the assistant's text stops and its end of turn begins."""
+    end: int
+    """After the end of turn; equal to `stop` where the template puts none."""
+
+
+class ReplyFinder:
+    """Finds replies for one tokenizer: by the template's own tags, else by sentinels, else by prefixes.
+
+    Raises BadInput when the chat template renders no plain conversation.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.template = ChatTemplate(tokenizer)
+        self.markers = find_markers(self.template, tokenizer)
+        self._added = added_tokens(tokenizer)
+        self._confirmed: set[tuple[object, ...]] = set()
+
+    def in_conversation(self, messages: Sequence[Message], tools: Tools = ()) -> Located:
+        """Return the rendered conversation and where its trained replies stand.
+
+        Raises TemplateRefusal when the template does not render it, NotFound when a reply cannot be located.
+        """
+        text, tagged = self.template.render_tagged(messages, tools)
+        turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if len(tagged) == len(turns):
+            replies = [
+                self._in_region(text, start, end, messages[turn])
+                for turn, (start, end) in zip(turns, tagged, strict=True)
+            ]
+        else:
+            replies = self._by_sentinels(text, messages, turns, tools) or self._by_prefixes(
+                text, messages, turns, tools
+            )
+        for turn, reply in zip(turns, replies, strict=True):
+            if messages[turn].train and not text[reply.start : reply.stop].strip():
+                raise NotFound(
+                    f"the chat template leaves out what the assistant says in turn {turn}; "
+                    "train_on_turn: false on that turn leaves it out of training too"
+                )
+        return _located(text, replies, [messages[turn].train for turn in turns])
+
+    def in_raw_text(self, text: str) -> Located:
+        """Return where the replies of a raw text stand: from each header of a reply to the next end of turn.
+
+        A header that somebody merely quotes looks the same as a true one. Raises NotFound when the template
+        puts nothing before a reply.
+        """
+        header = self.markers.header.strip()
+        if not header:
+            raise NotFound("the chat template puts nothing before a reply, so a raw text shows none")
+        space = self.markers.header[len(self.markers.header.rstrip()) :]
+        stop = self._raw_stop()
+        replies = []
+        position = text.find(header)
+        while position >= 0:
+            start = position + len(header)
+            for expected in space:
+                start += text[start : start + 1] == expected
+            found = stop.search(text, start)
+            assert found is not None  # the end of the text always is a stop
+            if text[start : found.start()].strip():
+                replies.append(_Reply(start, found.start(), found.end()))
+            position = text.find(header, found.end())
+        return _located(text, replies, [True] * len(replies))
+
+    def _raw_stop(self) -> re.Pattern[str]:
+        """What a reply in a raw text stops at: an end of turn, a user's header, the end of the text."""
+        ends = [re.escape(end.strip()) for end in self.markers.ends]
+        header = self.markers.user_header.strip()
+        followed = [rf"(?=\s*{re.escape(header)})"] if header else []
+        closed = [rf"\s*(?:{'|'.join(ends)})"] if ends else []
+        return re.compile("|".join([*closed, *followed, r"(?=\s*\Z)"]))
+
+    # --- three ways of looking ------------------------------------------------------------------------------
+
+    def _by_sentinels(
+        self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools
+    ) -> list[_Reply] | None:
+        """Render with a mark in place of each reply; the pieces between marks must rebuild the true text.
+
+        What others say stays in the pieces, so a user's text that imitates a header is never taken for one.
+        """
+        stem = next(f"hatrain{number}reply" for number in count() if f"hatrain{number}reply" not in text)
+        marks = {turn: f"{stem}{turn}mark" for turn in turns}
+        marked = [
+            Message("assistant", marks[index]) if index in marks else message
+            for index, message in enumerate(messages)
+        ]
+        try:
+            pieces = split_at(self.template.render(marked, tools), list(marks.values()))
+        except TemplateRefusal:
+            return None
+        if pieces is None or not text.startswith(pieces[0]):
+            return None
+        replies = []
+        position = len(pieces[0])
+        for turn, following in zip(turns, pieces[1:], strict=True):
+            is_last = turn == turns[-1]
+            stop = _text_stop(text, position, messages[turn], following, is_last)
+            if stop is None:
+                return None
+            replies.append(_Reply(position, stop, self._end(text, stop, turn == len(messages) - 1)))
+            position = stop + len(following)
+        self._confirm(replies, text, messages, turns, tools)
+        return replies
+
+    def _confirm(
+        self,
+        replies: Sequence[_Reply],
+        text: str,
+        messages: Sequence[Message],
+        turns: Sequence[int],
+        tools: Tools,
+    ) -> None:
+        """Cross-check with what the conversation's beginnings render to, once for each shape of conversation."""
+        shape = (bool(tools), *((message.role, bool(message.tool_calls)) for message in messages))
+        if shape in self._confirmed:
+            return
+        for turn, reply in zip(turns, replies, strict=True):
+            before = self._prefix(text, messages[:turn], tools)
+            through = self._prefix(text, messages[: turn + 1], tools)
+            if (before or 0) > reply.start or (through is not None and through < reply.end):
+                raise NotFound(
+                    f"two ways of looking disagree on where the assistant's turn {turn} stands in what the "
+                    "chat template renders"
+                )
+        self._confirmed.add(shape)
+
+    def _by_prefixes(
+        self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools
+    ) -> list[_Reply]:
+        """Render the conversation up to each reply, and up to its end. What the second adds is the reply."""
+        replies = []
+        for turn in turns:
+            start = self._prefix(text, messages[:turn], tools, prompt=True)
+            if start is None:
+                raise NotFound(
+                    f"the chat template renders what comes before the assistant's turn {turn} differently "
+                    "once the turn is there"
+                )
+            end = self._prefix(text, messages[: turn + 1], tools)
+            if end is None:
+                end = self._first_end(text, start, turn)
+            replies.append(self._in_region(text, start, end, messages[turn]))
+        return replies
+
+    def _prefix(
+        self, text: str, messages: Sequence[Message], tools: Tools, *, prompt: bool = False
+    ) -> int | None:
+        """Return the length of what the first messages render to, or None if the text does not begin so."""
+        try:
+            beginning = self.template.render(messages, tools, prompt=prompt) if messages else ""
+        except TemplateRefusal:
+            return None
+        return len(beginning) if text.startswith(beginning) else None
+
+    def _first_end(self, text: str, start: int, turn: int) -> int:
+        ends = [text.find(end, start) + len(end) for end in self.markers.ends if end in text[start:]]
+        if not ends:
+            raise NotFound(f"nothing in what the chat template renders ends the assistant's turn {turn}")
+        return min(ends)
+
+    # --- the end of a turn ----------------------------------------------------------------------------------
+
+    def _end(self, text: str, stop: int, is_last_message: bool) -> int:
+        """Return where the end of turn ends that begins where an assistant's text stops."""
+        for end in self.markers.ends:
+            if text.startswith(end, stop):
+                return stop + len(end)
+        return stop + len(end_of_turn(text[stop:], self._added)) if is_last_message else stop
+
+    def _in_region(self, text: str, start: int, end: int, message: Message) -> _Reply:
+        """Narrow a region that holds a reply, perhaps with its header, its end of turn and what follows it."""
+        if text.startswith(self.markers.header, start):
+            start += len(self.markers.header)
+        if not message.content[:1].isspace():
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+        closing = self._closing_tokens(text[start:end])
+        if closing:
+            known = (span for span in closing if text[start : start + span[1]].endswith(self.markers.ends))
+            first, last = next(known, closing[-1])
+            return _Reply(start, start + first, start + last)
+        stop = start + len(text[start:end].rstrip()) if not message.content[-1:].isspace() else end
+        for mark in self.markers.ends:
+            if text[start:stop].endswith(mark.rstrip()):
+                return _Reply(start, stop - len(mark.rstrip()), stop)
+        return _Reply(start, stop, self._end(text, stop, end == len(text)))
+
+    def _closing_tokens(self, region: str) -> list[Span]:
+        """Return the run of added tokens, with nothing but white space between them, that ends a region."""
+        run: list[Span] = []
+        for match in self._added.finditer(region) if self._added else ():
+            if run and region[run[-1][1] : match.start()].strip():
+                run = []
+            run.append(match.span())
+        return run if run and not region[run[-1][1] :].strip() else []
+
+
+def _text_stop(text: str, position: int, message: Message, following: str, is_last: bool) -> int | None:
+    """Return where a reply's text stops: as written, trimmed, or else wherever the piece after it must begin."""
+    contents = (
+        ()
+        if message.tool_calls
+        else (message.content, message.content.rstrip(), message.content.lstrip(), message.content.strip())
+    )
+    for content in contents:
+        stop = position + len(content)
+        fits = text[stop:] == following if is_last else text.startswith(following, stop)
+        if fits and text.startswith(content, position):
+            return stop
+    if is_last:
+        stop = len(text) - len(following)
+        return stop if stop >= position and text.endswith(following) else None
+    return text.find(following, position) if following and text.count(following, position) == 1 else None
+
+
+def _located(text: str, replies: Sequence[_Reply], trained: Sequence[bool]) -> Located:
+    """Keep the trained replies. When nothing but white space follows a last one that is not closed, cut that
+    away: the eos goes where the model has to write it, straight after its text."""
+    kept = tuple((reply.start, reply.end) for reply, train in zip(replies, trained, strict=True) if train)
+    last = replies[-1] if replies else None
+    if last and trained[-1] and last.end == last.stop and not text[last.stop :].strip():
+        return Located(text[: last.stop], kept, open_end=True)
+    return Located(text, kept)

@@ -1,0 +1,72 @@
+"""The base model's tokenizer with what a job adds to it: a chat template, ChatML tokens, a pad token.
+It changes only the tokenizer; the model's embeddings and configs follow it in base.py."""
+
+from pathlib import Path
+
+from tokenizers import AddedToken
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from hatrain.errors import BadInput
+from hatrain.model.base import hub_errors, resolve
+
+PAD_TOKEN = "<|pad|>"
+CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+"""What opens a turn, and what ends it: the second becomes the eos token."""
+
+
+def load_tokenizer(
+    base: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    chat_template: str | Path | None = None,
+    add_pad_token: bool = False,
+    add_chatml_tokens: bool = False,
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a hub id, a folder or a run's name, ready to render and to pad.
+
+    `chat_template` is a file, and wins over the tokenizer's own and over ChatML's. A tokenizer that names no pad
+    token pads with its eos token, which is safe here because nothing compares ids with it.
+
+    Raises BadInput when there is no such tokenizer or template, or no chat template at all.
+    """
+    source = resolve(base)
+    with hub_errors("tokenizer", base):
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=trust_remote_code
+        )
+    if add_chatml_tokens:
+        _add_chatml_tokens(tokenizer)
+    if chat_template is not None:
+        tokenizer.chat_template = _read_template(Path(chat_template))
+    if tokenizer.chat_template is None:
+        raise BadInput(
+            f"{base}: its tokenizer has no chat template, so nothing says how a conversation looks; "
+            "set add_chatml_tokens: true (--add-chatml-tokens), or name a file with chat_template (--chat-template)"
+        )
+    if add_pad_token and tokenizer.pad_token in (None, tokenizer.eos_token):
+        _add_special(tokenizer, PAD_TOKEN)
+        tokenizer.pad_token = PAD_TOKEN
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _add_chatml_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add ChatML's tokens and template. A reply then ends with the eos token; bos stays what it was."""
+    for token in CHATML_TOKENS:
+        _add_special(tokenizer, token)
+    tokenizer.eos_token = CHATML_TOKENS[1]
+    tokenizer.chat_template = Path(__file__).with_name("chatml.jinja").read_text()
+
+
+def _add_special(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
+    """Add a token that is never split and never part of a word. One that is there already keeps its id."""
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False)], special_tokens=True)
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"chat_template: {path}: cannot be read: {error}") from None
