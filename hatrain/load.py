@@ -344,6 +344,13 @@ def find(name: str, folder: Path, what: str) -> Path:
     raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
 
 
+def read_job(name: str, settings: Iterable[str] = ()) -> tuple[JobSpec, Document]:
+    """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput."""
+    document = read_file(find(name, Path("jobs"), "job"))
+    override(document, settings)
+    return validate(JobSpec, document), document
+
+
 def load_job(name: str, settings: Iterable[str] = ()) -> JobSpec:
     """Read a job by path, or by its name in ./jobs. Raises BadInput."""
-    return load(JobSpec, find(name, Path("jobs"), "job"), settings)
+    return read_job(name, settings)[0]

@@ -6,6 +6,8 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from hatrain.spec import JobSpec, Model
 
+Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+
 
 class Batch(Model):
     """How the rows of one optimizer step come together: rows_per_step = micro_batch_size × accumulation × ranks."""
@@ -53,13 +55,17 @@ class Plan(Model):
     """Name of the cluster file."""
     launcher: Literal["local", "slurm", "kubernetes"]
     """Who starts the processes."""
+    python: str
+    """The interpreter that hatrain is installed for, where the job runs: a path, or a name on its PATH."""
+    environment: dict[str, str]
+    """Exported before anything starts. Never a secret."""
     nodes: PositiveInt
     """Machines."""
     processes_per_node: PositiveInt
     """Ranks on each machine."""
     device: Literal["cpu", "cuda"]
     """What each rank computes on."""
-    sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+    sharding: Sharding
     """How weights, gradients and optimizer state are spread over the ranks."""
     gradient_checkpointing: bool
     """Whether activations are computed again in the backward pass."""

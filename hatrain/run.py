@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hatrain import seal
-from hatrain.errors import BadInput
+from hatrain.errors import BadInput, nearest
 from hatrain.lease import Lease
 from hatrain.plan import Plan
 from hatrain.spec import JobSpec
@@ -79,13 +79,13 @@ class Attempt:
             # Somebody's `touch STOP`: a person asks, and a person means the end.
             return Stop("the stop file", requeue=False)
 
-    def tell(self, rank: int, code: Exit, reason: str) -> None:
-        """Write one rank's outcome; torchrun would make 1 of every exit code."""
+    def tell(self, rank: int | str, code: Exit, reason: str) -> None:
+        """Write the outcome of one rank, or of `evaluation`; torchrun would make 1 of every exit code."""
         seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
 
-    def outcomes(self, ranks: Iterable[int]) -> dict[int, tuple[Exit, str]]:
+    def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
         """Return each rank's outcome and reason; a rank that left no word is a fault."""
-        told = {}
+        told: dict[int | str, tuple[Exit, str]] = {}
         for rank in ranks:
             try:
                 word = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
@@ -172,6 +172,17 @@ class RunDirectory:
             if old.get(key) != new.get(key)
         ]
 
+    def refuse_another(self, job: JobSpec) -> None:
+        """Raise BadInput, with the difference, when this directory belongs to another job than this one."""
+        if lines := self.difference(job):
+            raise BadInput(
+                [
+                    f"{self.folder}: holds another job of this name; use --fresh to set it aside, "
+                    "or give this one another name",
+                    *(f"  {line}" for line in lines),
+                ]
+            )
+
     def adopt(self, plan: Plan, files: Mapping[str, str], *, fresh: bool = False) -> Path | None:
         """Make this the directory of a plan, and write its `{path: text}` files, the plan's own last.
 
@@ -187,14 +198,8 @@ class RunDirectory:
         if self.plan_file.exists():
             if fresh:
                 aside = self._set_aside()
-            elif lines := self.difference(plan.job):
-                raise BadInput(
-                    [
-                        f"{self.folder}: holds another job of this name; use --fresh to set it aside, "
-                        "or give this one another name",
-                        *(f"  {line}" for line in lines),
-                    ]
-                )
+            else:
+                self.refuse_another(plan.job)
         for name, text in files.items():
             seal.write_text(self.folder / name, text, 0o755 if name.endswith(".sh") else 0o644)
         seal.write_text(self.plan_file, plan.model_dump_json(indent=2) + "\n")
@@ -209,8 +214,12 @@ class RunDirectory:
             aside = self.folder.with_name(f"{self.name}.{stamp}-{number}")
         return self.folder.rename(aside)
 
-    def link_model(self, models: Path) -> Path | None:
-        """Point `models/NAME` to this run's model. Returns None when a real folder of that name is in the way."""
+    def result(self, job: JobSpec) -> Path:
+        """Return the folder that the run is for: `adapter/` of LoRA that is not merged, else `model/`."""
+        return self.adapter if job.method.lora and not job.method.lora.merge else self.model
+
+    def link_model(self, models: Path, result: Path) -> Path | None:
+        """Point `models/NAME` to this run's result. Returns None when a real folder of that name is in the way."""
         link = models / self.name
         if link.exists() and not link.is_symlink():
             return None
@@ -218,8 +227,19 @@ class RunDirectory:
         aside = models / f".{self.name}.{os.getpid()}"
         with suppress(FileNotFoundError):
             aside.unlink()
-        aside.symlink_to(os.path.relpath(self.model, models.resolve()))
+        aside.symlink_to(os.path.relpath(result, models.resolve()))
         return aside.replace(link)
+
+
+def find_run(name: str) -> RunDirectory:
+    """Return a run by its folder, or by its name among all runs. Raises BadInput with the nearest."""
+    root = runs_root()
+    for folder in (root / name, Path(name)):
+        if (folder / "plan.json").is_file():
+            return RunDirectory(folder)
+    known = sorted(path.parent.name for path in root.glob("*/plan.json"))
+    accepted = f" (accepted: a folder, or {', '.join(known)})" if known else f" (there is none in {root})"
+    raise BadInput(f"{name}: no such run{accepted}{nearest(name, known)}")
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

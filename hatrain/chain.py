@@ -1,0 +1,140 @@
+"""Starting a child of entry, passing on what it says, and seeing that it ends. It knows nothing of training."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hatrain.plan import Plan
+
+POLL_SECONDS = 0.2
+TERM_SECONDS = 15.0
+"""From asking a child to end (SIGTERM) to ending it (SIGKILL)."""
+MARK = "HATRAIN_RUN"
+"""The variable that every process of an attempt carries: the run directory that it works for."""
+
+
+def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]:
+    """Return the command that starts this node's ranks. Every rendezvous setting is on it, and static.
+
+    Several nodes meet at $MASTER_ADDR:$MASTER_PORT; one node meets itself, on a port that is free now.
+    """
+    several = plan.nodes > 1
+    address = os.environ["MASTER_ADDR"] if several else "127.0.0.1"
+    port = os.environ["MASTER_PORT"] if several else str(_free_port())
+    return [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *("--nnodes", str(plan.nodes), "--nproc-per-node", str(plan.processes_per_node)),
+        *("--node-rank", str(node_rank), "--max-restarts", "0"),
+        *("--rdzv-backend", "static", "--rdzv-id", plan.job.name),
+        *("--master-addr", address, "--master-port", port),
+        *("-m", module, str(folder)),
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def follow(
+    command: Sequence[str],
+    *,
+    cwd: str,
+    environment: Mapping[str, str],
+    log: Path,
+    stopping: Callable[[], bool],
+    grace: float,
+) -> int | None:
+    """Run a command in a session of its own to its end, its output in `log` and on our own stdout.
+
+    Once `stopping` says so it has `grace` seconds to leave; then it is terminated, then killed. Returns its exit
+    code, or None when it had to be made to leave.
+    """
+    with log.open("ab") as kept:
+        child = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        passing = threading.Thread(target=_pass_on, args=(child.stdout.fileno(), kept.fileno()), daemon=True)
+        passing.start()
+        forced = _wait(child, stopping, grace)
+        end_leftovers(environment[MARK])
+        passing.join(TERM_SECONDS)
+    return None if forced else child.returncode
+
+
+def _wait(child: subprocess.Popen[bytes], stopping: Callable[[], bool], grace: float) -> bool:
+    """Wait for a child. Returns whether it had to be made to leave."""
+    deadline: float | None = None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_SECONDS)
+            return False
+        if deadline is None and stopping():
+            deadline = time.monotonic() + grace
+        if deadline is not None and time.monotonic() > deadline:
+            break
+    os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(TERM_SECONDS)
+        return True
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    return True
+
+
+def _pass_on(source: int, log: int) -> None:
+    """Copy bytes to the log and to stdout; when nobody reads stdout any more, to the log alone."""
+    stdout: int | None = sys.stdout.fileno()
+    while data := os.read(source, 65536):
+        os.write(log, data)
+        if stdout is not None:
+            try:
+                _write_all(stdout, data)
+            except OSError:
+                stdout = None
+
+
+def _write_all(target: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(target, data) :]
+
+
+def end_leftovers(folder: str) -> list[int]:
+    """Kill what an ended attempt left running on this machine: ranks whose torchrun died, torchruns whose entry
+    did. Returns their process ids. Only to be called where the lease is held, so that nobody else's are among them.
+    """
+    mark = f"{MARK}={folder}".encode()
+    ended: list[int] = []
+    # A process may start another between our look and its end, so look until none is found.
+    while found := [pid for pid in _processes() if pid not in ended and mark in _environment(pid)]:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended += found
+    return ended
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -1,0 +1,62 @@
+"""`hatrain plan`: every decision a job leads to, before anything runs."""
+
+import argparse
+
+from hatrain.cli.planning import add_cluster, add_job, planned
+from hatrain.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_job(parser)
+    add_cluster(parser)
+    parser.add_argument("--json", action="store_true", help="print plan.json as it would be written")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan."""
+    plan = planned(args)
+    print(plan.model_dump_json(indent=2) if args.json else table(plan))
+    return 0
+
+
+def table(plan: Plan) -> str:
+    """Return a plan for a person to read: a line a decision."""
+    from launch.planner import warmup_steps
+
+    job, batch, steps = plan.job, plan.batch, plan.steps
+    method, hardware = job.method, job.hardware
+    kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
+    place = "processes" if plan.device == "cpu" else f"× {hardware.gpu}"
+    lines = {
+        "run": f"{job.name} on {plan.cluster}",
+        "model": f"{job.model.base}, {job.model.dtype}"
+        + (f", {job.model.quantization.kind}" if job.model.quantization else ""),
+        "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
+        f"{method.learning_rate_schedule}",
+        "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {plan.processes_per_node} {place}",
+        "sharding": plan.sharding,
+        "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
+        f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
+        "steps": f"{steps.total:,} = {steps.rows:,} rows ÷ {batch.rows_per_step} → {steps.per_epoch:,} × "
+        f"{method.epochs:g} epochs; warm-up {warmup_steps(plan):,}"
+        if steps
+        else "not known: the training rows are not here",
+        "checkpointing": "activations computed again" if plan.gradient_checkpointing else "activations kept",
+        "checkpoints": f"{_every(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
+        "retries": f"{plan.retries} without a new checkpoint",
+        "workdir": plan.paths.workdir,
+        "run folder": plan.paths.run,
+        "model link": f"{plan.paths.models}/{job.name}",
+        "identity": plan.identity[:16],
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _every(save_steps: int | None) -> str:
+    return f"every {_count(save_steps, 'step')}" if save_steps else "at each epoch's end"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

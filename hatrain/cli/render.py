@@ -1,0 +1,35 @@
+"""`hatrain render`: the files that a launcher needs, as one stream or in a folder."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hatrain.cli.planning import add_cluster, add_job, planned
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_job(parser)
+    add_cluster(parser)
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write the files there instead of printing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one stream, or write the files."""
+    from hatrain import seal
+    from hatrain.errors import BadInput
+    from launch import local
+
+    plan = planned(args)
+    if args.out is None:
+        print(local.stream(plan), end="")
+        return 0
+    if args.out.exists() and not args.out.is_dir():
+        raise BadInput(
+            f"--out {args.out}: found a file; accepted: a folder, which is made if it is not there"
+        )
+    for name, text in local.files(plan).items():
+        seal.write_text(args.out / name, text, 0o755 if name.endswith(".sh") else 0o644)
+    seal.write_text(args.out / "plan.json", plan.model_dump_json(indent=2) + "\n")
+    print(f"to start it: bash {args.out}/launch/node.sh {args.out}/plan.json", file=sys.stderr)
+    return 0

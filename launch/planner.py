@@ -1,0 +1,214 @@
+"""Job × cluster → Plan: every decision, before anything is submitted. It reads rows to count them, nothing else."""
+
+import gzip
+import json
+import math
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from hatrain.errors import BadInput
+from hatrain.gpus import CPU, GPUS
+from hatrain.inputs import missing
+from hatrain.load import Document, Key
+from hatrain.plan import Batch, Paths, Plan, Sharding, Steps
+from hatrain.spec import DatasetSpec, JobSpec
+from launch.cluster import Cluster
+
+NOT_YET = (
+    ("method.packing", "tree", "auto or off"),
+    ("method.packing", "plain", "auto or off"),
+    ("data.order", "by_prefix", "shuffled or by_length"),
+    ("method.micro_batch_size", "auto", "a number of rows"),
+)
+"""What the schema knows and training does not do yet: key, value, what to write instead."""
+
+
+class Refusal(BadInput):
+    """A job that cannot run as it stands. `reasons` names the key of each problem."""
+
+    def __init__(self, reasons: Iterable[tuple[str, str]]):
+        self.reasons = tuple(reasons)
+        super().__init__(f"{key}: {text}" for key, text in self.reasons)
+
+    def located(self, document: Document) -> BadInput:
+        """Return the same problems, each with the file and the line that its key stands on."""
+        return BadInput(f"{document.where(_key(key))}: {text}" for key, text in self.reasons)
+
+
+def _key(name: str) -> Key:
+    return tuple(name.split("."))
+
+
+def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, runs_root: Path) -> Plan:
+    """Decide everything about a job on a cluster. `workdir` is where its relative paths start from.
+
+    Raises Refusal with every reason why it cannot run as it stands.
+    """
+    reasons = [*_not_yet(job), *_place(job, cluster), *_numbers(job)]
+    ranks = job.hardware.nodes * job.hardware.gpus_per_node
+    batch: Batch | None = None
+    if isinstance(micro := job.method.micro_batch_size, int):
+        try:
+            batch = batch_of(job.method.batch_size, micro, ranks)
+        except Refusal as refusal:
+            reasons += refusal.reasons
+    if reasons or batch is None:
+        raise Refusal(reasons)
+    on_cpu = job.hardware.gpu == CPU
+    checkpointing = job.method.gradient_checkpointing
+    return Plan(
+        job=job,
+        identity=job.identity(),
+        cluster=cluster_name,
+        launcher=cluster.kind,
+        python=cluster.python,
+        environment=cluster.environment,
+        nodes=job.hardware.nodes,
+        processes_per_node=job.hardware.gpus_per_node,
+        device="cpu" if on_cpu else "cuda",
+        sharding=_sharding(job, ranks),
+        gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
+        batch=batch,
+        steps=steps_of(job, count_rows(job.data.train, workdir)),
+        paths=Paths(
+            workdir=str(workdir.absolute()),
+            run=str(runs_root.absolute() / job.name),
+            models=str(workdir.absolute() / "models"),
+        ),
+        retries=job.limits.retries,
+    )
+
+
+def notes(made: Plan) -> list[str]:
+    """Return what a person should know of a plan and is no reason to stop, a line each."""
+    asked = made.job.hardware.sharding
+    lines = [f"not here: {problem}" for problem in missing(made)]
+    if made.steps is None:
+        lines.append("steps are not known before the training rows are here")
+    if asked not in ("auto", made.sharding):
+        lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
+    return lines
+
+
+# --- what stops a job ---------------------------------------------------------------------------------------
+
+
+def _not_yet(job: JobSpec) -> Iterator[tuple[str, str]]:
+    for key, value, instead in NOT_YET:
+        part, name = key.split(".")
+        if getattr(getattr(job, part), name) == value:
+            yield key, f"found {value}, which is not built yet; write {instead}"
+
+
+def _place(job: JobSpec, cluster: Cluster) -> Iterator[tuple[str, str]]:
+    if cluster.kind == "local" and job.hardware.nodes > 1:
+        yield "hardware.nodes", f"found {job.hardware.nodes}; a local cluster is one machine: write 1"
+    if job.hardware.sharding == "none" and (ranks := job.hardware.nodes * job.hardware.gpus_per_node) > 1:
+        yield (
+            "hardware.sharding",
+            f"found none with {ranks} ranks, which would train {ranks} models apart; "
+            "write ddp, fsdp, zero2, zero3 or auto",
+        )
+
+
+def _numbers(job: JobSpec) -> Iterator[tuple[str, str]]:
+    gpu = GPUS.get(job.hardware.gpu)
+    if gpu and job.model.dtype == "bf16" and not gpu.bf16:
+        able = ", ".join(name for name, other in GPUS.items() if other.bf16 and other.memory >= gpu.memory)
+        yield (
+            "model.dtype",
+            f"found bf16, which {gpu.name} cannot compute in; write fp16 or fp32, or a GPU of {able}",
+        )
+
+
+def _sharding(job: JobSpec, ranks: int) -> Sharding:
+    asked = job.hardware.sharding
+    if ranks == 1:
+        return "none"
+    return "ddp" if asked == "auto" else asked
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------
+
+
+def batch_of(rows: int, micro: int, ranks: int) -> Batch:
+    """Return how `rows` of one step come together: micro-batch × accumulation × ranks, exactly.
+
+    Raises Refusal that offers the nearest batch sizes, and the micro-batches that divide.
+    """
+    accumulation, rest = divmod(rows, micro * ranks)
+    if not rest:
+        return Batch(rows_per_step=rows, micro_batch_size=micro, accumulation=accumulation, ranks=ranks)
+    below, above = accumulation * micro * ranks, (accumulation + 1) * micro * ranks
+    sizes = " or ".join(str(size) for size in (below, above) if size)
+    remedies = [f"write a batch_size of {sizes}"]
+    if rows % ranks == 0:
+        share = rows // ranks
+        dividing = [size for size in range(1, share + 1) if share % size == 0]
+        near = sorted(sorted(dividing, key=lambda size: (abs(size - micro), size))[:2])
+        remedies.append(f"a micro_batch_size of {' or '.join(map(str, near))}")
+    raise Refusal(
+        [
+            (
+                "method.batch_size",
+                f"found {rows}, which is not micro_batch_size {micro} × whole passes × {_count(ranks, 'rank')}; "
+                + ", or ".join(remedies),
+            )
+        ]
+    )
+
+
+def steps_of(job: JobSpec, rows: int | None) -> Steps | None:
+    """Return what a number of rows comes to in optimizer steps."""
+    if not rows:
+        return None
+    per_epoch = math.ceil(rows / job.method.batch_size)
+    total = max(1, math.ceil(job.method.epochs * per_epoch))
+    return Steps(rows=rows, per_epoch=per_epoch, total=total)
+
+
+def warmup_steps(made: Plan) -> int | None:
+    """Return the optimizer steps over which the learning rate rises."""
+    if made.steps is None:
+        return None
+    return math.ceil(made.job.method.learning_rate_warmup * made.steps.total)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+
+def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
+    """Return the rows of one epoch, weights counted; None when a file is not here or cannot be read."""
+    total = 0
+    for dataset in datasets:
+        try:
+            path = workdir / Path(dataset.path).expanduser()
+            stat = path.stat()
+            rows = _rows_of(path, stat.st_size, stat.st_mtime_ns)
+            total += max(1, round(rows * dataset.weight)) if rows else 0
+        except (OSError, EOFError, ValueError):
+            return None
+    return total
+
+
+@cache
+def _rows_of(path: Path, size: int, changed: int) -> int:
+    """Return the rows of a file; `size` and `changed` (ns) make a changed file another one."""
+    with _opened(path) as stream:
+        lines = (line.lstrip() for line in stream)
+        first = next((line for line in lines if line), b"")
+        if first.startswith(b"["):
+            return len(json.loads(first + b"".join(lines)))
+        return bool(first) + sum(1 for line in lines if line)
+
+
+def _opened(path: Path) -> BinaryIO:
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
