@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ VERBS = {
     "submit": "plan, render and start a job",
     "stop": "ask a run to save a checkpoint and leave",
     "train": "train a job on this machine, with no launcher",
+    "import": "turn a command of the training guide into a job file, or into the command that means the same",
+    "fetch": "bring a job's model and tokenizer into the cache, where there is a network",
     "check": "validate a dataset against a model's tokenizer, without training",
     "data": "generate the Home Assistant dataset",
     "evaluate": "judge what a model would do to the home",
@@ -31,6 +34,11 @@ def overview() -> str:
     return "\n".join(["usage: hatrain VERB [options]", "", *lines, "", "hatrain VERB --help says more."])
 
 
+def _module(verb: str) -> str:
+    """Return the file of a verb, with the customary underscore behind a name that Python keeps for itself."""
+    return f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns its exit code: 0, 1 failed, 2 bad input; a job's own code where it waits for one."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -42,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         accepted = ", ".join(VERBS)
         print(f"hatrain {verb}: no such verb (accepted: {accepted}){nearest(verb, VERBS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"hatrain.cli.{verb.replace('-', '_')}")
+    module = importlib.import_module(f"hatrain.cli.{_module(verb)}")
     parser = argparse.ArgumentParser(prog=f"hatrain {verb}", description=VERBS[verb], allow_abbrev=False)
     module.add_arguments(parser)
     try:

@@ -44,7 +44,8 @@ def _float(dumper: _Dumper, value: float) -> yaml.Node:
     digits, e, exponent = repr(value).removesuffix(".0").partition("e")
     text = f"{digits}e{int(exponent)}" if e else digits
     # With the tag that YAML itself would give the text, it needs neither tag nor quotes.
-    return dumper.represent_scalar(dumper.resolve(yaml.ScalarNode, text, (True, False)), text)
+    tag = dumper.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(tag, text)
 
 
 def _list(dumper: _Dumper, value: list[Any]) -> yaml.Node:

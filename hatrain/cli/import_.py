@@ -1,0 +1,34 @@
+"""`hatrain import`: a command of the training guide in, the job file or the command that means the same out."""
+
+import argparse
+import sys
+
+from hatrain.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "hatrain import -- COMMAND ..."
+    parser.epilog = (
+        "For example: hatrain import -- python3 train.py --run_name my-run ... > jobs/my-run.yaml. Notes on what a "
+        "job says in another way go to stderr."
+    )
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        help="a command as the guide has it, behind --, or quoted as one word",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from hatrain.guide.command import translate
+
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise BadInput(
+            "hatrain import: found no command; accepted: for example -- python3 train.py --run_name …"
+        )
+    translation = translate(command)
+    print(translation.text, end="")
+    for note in translation.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0
