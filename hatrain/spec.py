@@ -24,7 +24,10 @@ from hatrain.gpus import CPU, GPUS
 class Model(BaseModel):
     """Every part of the contract: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    # defer_build: a part is compiled once, inside the whole that is used, and not a second time on its own.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 # --- values that people write in more than one way ----------------------------------------------------------
