@@ -28,7 +28,8 @@ _MOST_BRACKETS = 200
 
 _DEVICE = re.compile(r"^\s*([a-z_]+\.[a-z0-9_]+)\s+'(.*?)'\s*=", re.MULTILINE)
 _SERVICE = r"[a-z_]+\.[a-z_0-9]+(?:\([^()\n]*\))?"
-_SERVICES = re.compile(rf"^[^:\n]*:\s*({_SERVICE}(?:,\s*{_SERVICE})*)\s*$", re.MULTILINE)
+_SERVICES = re.compile(rf"^[^:：\n]*[:：]\s*({_SERVICE}(?:,\s*{_SERVICE})*)\s*$", re.MULTILINE)
+_SIGNATURE = re.compile(r"\b([a-z_]+\.[a-z_0-9]+)\([^()\n]*\)")
 
 
 def read_answer(text: str, *, ended: bool = True) -> Answer:
@@ -68,8 +69,9 @@ def read_message(content: str, tool_calls: Iterable[Mapping[str, Any]]) -> Answe
 def read_prompt(texts: Iterable[str], tools: Iterable[Mapping[str, Any]] = ()) -> Known:
     """Return what a prompt says there is.
 
-    A device stands on a line of its own as `entity_id 'Friendly name' = state…`; services stand on one line after
-    a label and a colon, as `domain.service(arguments), …`; tools are JSON schema functions.
+    A device stands on a line of its own as `entity_id 'Friendly name' = state…`. A service stands anywhere as
+    `domain.service(arguments)`, or without brackets in a list after a label and a colon. Tools are JSON schema
+    functions.
     """
     entities: dict[str, str] = {}
     services: set[str] = set()
@@ -77,6 +79,7 @@ def read_prompt(texts: Iterable[str], tools: Iterable[Mapping[str, Any]] = ()) -
         entities.update(_DEVICE.findall(text))
         for line in _SERVICES.findall(text):
             services.update(name.partition("(")[0] for name in re.findall(_SERVICE, line))
+        services.update(_SIGNATURE.findall(text))
     services.update(name for name in map(_tool_name, tools) if name)
     return Known(entities, frozenset(services))
 
