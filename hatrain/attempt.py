@@ -87,7 +87,7 @@ def _locate(target: Path) -> tuple[RunDirectory, Plan, dict[str, str] | None]:
         return run, run.plan(), None
     try:
         plan = Plan.model_validate_json(target.read_bytes())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise BadInput(f"{target}: not a plan that this version reads: {first}") from None
     run = RunDirectory(Path(plan.paths.run))
@@ -136,6 +136,7 @@ def _attempt(run: RunDirectory, plan: Plan, heard: Signals, train: Command, eval
         )
     if problems := missing(plan):
         raise BadInput(problems)
+    grace = _grace()
     for pid in chain.end_leftovers(str(run.folder)):
         _say(f"{run.name}: ended process {pid}, left over from an earlier attempt")
     attempt = run.new_attempt()
@@ -145,15 +146,20 @@ def _attempt(run: RunDirectory, plan: Plan, heard: Signals, train: Command, eval
         attempt=attempt.number,
         host=provenance.host(),
         pid=os.getpid(),
-        launcher=plan.launcher,
         scheduler_id=provenance.scheduler_id(),
+        cluster=plan.cluster,
+        launcher=plan.launcher,
+        nodes=plan.nodes,
         ranks=plan.world_size,
+        device=plan.device,
+        sharding=plan.sharding,
         micro_batch_size=plan.batch.micro_batch_size,
+        gradient_checkpointing=plan.gradient_checkpointing,
         versions=provenance.versions(),
         commit=provenance.commit(),
     )
     _say(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
-    children = _Children(run, plan, attempt, heard)
+    children = _Children(run, plan, attempt, heard, grace)
     code, reasons = _train(children, train)
     if code is Exit.FINISHED:
         code, reasons = _evaluate(children, evaluate)
@@ -182,7 +188,10 @@ def _train(children: "_Children", command: Command) -> Outcome:
         _say(f"{run.name}: trained before, {result} is whole")
         return Exit.FINISHED, {}
     first = _node_rank() * plan.processes_per_node
-    return children.outcome(command(plan, run), range(first, first + plan.processes_per_node))
+    code, reasons = children.outcome(command(plan, run), range(first, first + plan.processes_per_node))
+    if code is Exit.FINISHED and (damage := seal.damage(result, checksums=False)):
+        return Exit.FAULT, {"entry": f"every rank finished, but {result} is not whole: {damage}"}
+    return code, reasons
 
 
 def _evaluate(children: "_Children", command: Command) -> Outcome:
@@ -196,17 +205,21 @@ def _evaluate(children: "_Children", command: Command) -> Outcome:
 
 def _finish(run: RunDirectory, plan: Plan, attempt: Attempt) -> None:
     models = Path(plan.paths.models)
-    if run.link_model(models, run.result(plan.job)) is None:
-        _say(f"{models / run.name}: a real folder is in the way; not linked")
+    try:
+        if run.link_model(models, run.result(plan.job)) is None:
+            _say(f"{models / run.name}: a real folder is in the way; not linked")
+    except OSError as error:
+        # The link is a convenience; a folder that cannot be written to does not undo a finished run.
+        _say(f"{models / run.name}: not linked: {error.strerror}")
     run.record("done", attempt=attempt.number)
 
 
 class _Children:
     """The children of one attempt: started one after the other, in the same surroundings."""
 
-    def __init__(self, run: RunDirectory, plan: Plan, attempt: Attempt, heard: Signals):
+    def __init__(self, run: RunDirectory, plan: Plan, attempt: Attempt, heard: Signals, grace: float):
         self.run, self.plan, self.attempt, self.heard = run, plan, attempt, heard
-        self.grace = float(os.environ.get("HATRAIN_STOP_GRACE") or GRACE_SECONDS)
+        self.grace = grace
 
     def heard_stop(self) -> Stop | None:
         """Pass a signal on to the stop file; return what that file says, whoever wrote it."""
@@ -259,9 +272,19 @@ def _node_rank() -> int:
     return int(os.environ.get("HATRAIN_NODE_RANK") or 0)
 
 
+def _grace() -> float:
+    """Return the seconds from a stop to the end of patience. Raises BadInput when the variable is no number."""
+    told = os.environ.get("HATRAIN_STOP_GRACE") or GRACE_SECONDS
+    try:
+        return float(told)
+    except ValueError:
+        raise BadInput(f"HATRAIN_STOP_GRACE: found {told!r}; accepted: a number of seconds") from None
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _say(text: str) -> None:
-    print(f"hatrain: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads stderr any more; the run goes on
+        print(f"hatrain: {text}", file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from hatrain.errors import BadInput
 from hatrain.plan import Plan
 
 POLL_SECONDS = 0.2
@@ -26,8 +27,13 @@ def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]
     Several nodes meet at $MASTER_ADDR:$MASTER_PORT; one node meets itself, on a port that is free now.
     """
     several = plan.nodes > 1
-    address = os.environ["MASTER_ADDR"] if several else "127.0.0.1"
-    port = os.environ["MASTER_PORT"] if several else str(_free_port())
+    try:
+        address = os.environ["MASTER_ADDR"] if several else "127.0.0.1"
+        port = os.environ["MASTER_PORT"] if several else str(_free_port())
+    except KeyError as error:
+        raise BadInput(
+            f"{error.args[0]}: not set; {plan.nodes} nodes meet there, and node.sh exports it"
+        ) from None
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", str(plan.nodes), "--nproc-per-node", str(plan.processes_per_node)),
@@ -98,15 +104,15 @@ def _wait(child: subprocess.Popen[bytes], stopping: Callable[[], bool], grace: f
 
 
 def _pass_on(source: int, log: int) -> None:
-    """Copy bytes to the log and to stdout; when nobody reads stdout any more, to the log alone."""
-    stdout: int | None = sys.stdout.fileno()
+    """Copy bytes to the log and to stdout, and to what is left of them when one is full or nobody reads it: a child
+    must never wait for us."""
+    targets = [log, 1]
     while data := os.read(source, 65536):
-        os.write(log, data)
-        if stdout is not None:
+        for target in list(targets):
             try:
-                _write_all(stdout, data)
+                _write_all(target, data)
             except OSError:
-                stdout = None
+                targets.remove(target)
 
 
 def _write_all(target: int, data: bytes) -> None:

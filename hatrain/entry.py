@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 
 class Heard:
@@ -24,8 +25,8 @@ class Heard:
             self.stop = (signal.Signals(number).name, requeue)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one attempt and return its exit code, one of `hatrain.run.Exit`."""
+def main(arguments: Sequence[str], **children: Any) -> int:
+    """Run one attempt and return its exit code, one of `hatrain.run.Exit`. `children` goes to `attempt.enter`."""
     heard = Heard()
     heard.listen()
     # Only now the imports that take a while: a signal must never find us deaf.
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m hatrain.entry RUN_DIRECTORY|PLAN_JSON", file=sys.stderr)
         return 78
-    return int(enter(arguments[0], heard))
+    return int(enter(arguments[0], heard, **children))
 
 
 if __name__ == "__main__":

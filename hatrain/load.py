@@ -328,25 +328,29 @@ def load(model: type[M], path: Path, settings: Iterable[str] = ()) -> M:
     return validate(model, document)
 
 
-def find(name: str, folder: Path, what: str) -> Path:
-    """Return the file a person means by a path, or by a name in a folder. Raises BadInput with the nearest."""
+def find(name: str, folders: Sequence[Path], what: str) -> Path:
+    """Return the file a person means by a path, or by a name in the first folder that has it.
+
+    Raises BadInput with the nearest name when there is none.
+    """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         if path.is_file():
             return path
         known = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
         raise BadInput(f"{name}: no such {what}{nearest(name, known)}")
-    path = folder / f"{name}.yaml"
-    if path.is_file():
-        return path
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
-    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (there is none in {folder}/)"
+    for folder in folders:
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    places = ", ".join(f"{folder}/" for folder in folders)
+    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (there is none in {places})"
     raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
 
 
 def read_job(name: str, settings: Iterable[str] = ()) -> tuple[JobSpec, Document]:
     """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput."""
-    document = read_file(find(name, Path("jobs"), "job"))
+    document = read_file(find(name, [Path("jobs")], "job"))
     override(document, settings)
     return validate(JobSpec, document), document
 

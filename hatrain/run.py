@@ -64,7 +64,7 @@ class Attempt:
 
     def request_stop(self, stop: Stop) -> None:
         """Ask for a stop. The user's word, which does not queue again, is never overruled by a scheduler's."""
-        if (earlier := self.stop()) and not earlier.requeue:
+        if (earlier := self.stop()) and (stop.requeue or not earlier.requeue):
             return
         seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from hatrain.errors import BadInput, nearest
-from hatrain.load import read_file, validate
+from hatrain.load import find, read_file, validate
 from hatrain.spec import Model
 
 SHIPPED = Path(__file__).parent / "clusters"
@@ -42,27 +42,12 @@ def own_clusters() -> Path:
     return Path.home() / ".config" / "hatrain" / "clusters"
 
 
-def find_cluster(name: str) -> Path:
-    """Return the file of a cluster: a path, or a name among the user's own files, then the shipped ones.
-
-    Raises BadInput with the nearest name when there is none.
-    """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        if path.is_file():
-            return path
-        known = [str(other) for other in sorted(path.parent.glob("*.y*ml"))]
-        raise BadInput(f"{name}: no such cluster file{nearest(name, known)}")
-    for folder in (own_clusters(), SHIPPED):
-        if (path := folder / f"{name}.yaml").is_file():
-            return path
-    known = sorted({other.stem for folder in (own_clusters(), SHIPPED) for other in folder.glob("*.yaml")})
-    raise BadInput(f"{name}: no such cluster (accepted: a path, or {', '.join(known)}){nearest(name, known)}")
-
-
 def load_cluster(name: str) -> tuple[str, Cluster]:
-    """Read a cluster by name or path. Returns its name (the file's stem) with it; raises BadInput."""
-    path = find_cluster(name)
+    """Read a cluster: a path, or a name among the user's own files, then the shipped ones.
+
+    Returns its name (the file's stem) with it. Raises BadInput.
+    """
+    path = find(name, [own_clusters(), SHIPPED], "cluster")
     document = read_file(path)
     kinds = " | ".join(KINDS)
     if not isinstance(document.data, dict) or "kind" not in document.data:

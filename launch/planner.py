@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 from hatrain.errors import BadInput
 from hatrain.gpus import CPU, GPUS
-from hatrain.inputs import missing
 from hatrain.load import Document, Key
 from hatrain.plan import Batch, Paths, Plan, Sharding, Steps
 from hatrain.spec import DatasetSpec, JobSpec
@@ -84,9 +83,7 @@ def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, ru
 def notes(made: Plan) -> list[str]:
     """Return what a person should know of a plan and is no reason to stop, a line each."""
     asked = made.job.hardware.sharding
-    lines = [f"not here: {problem}" for problem in missing(made)]
-    if made.steps is None:
-        lines.append("steps are not known before the training rows are here")
+    lines = []
     if asked not in ("auto", made.sharding):
         lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
     return lines

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hatrain.cli.planning import add_cluster, add_job, planned
+from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 from hatrain.plan import Plan
 
 
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     plan = planned(args)
+    note_missing(plan)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
 
@@ -27,19 +28,20 @@ def table(plan: Plan) -> str:
     job, batch, steps = plan.job, plan.batch, plan.steps
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
-    place = "processes" if plan.device == "cpu" else f"× {hardware.gpu}"
+    each = plan.processes_per_node
+    here = _count(each, "process", "processes") if plan.device == "cpu" else f"{each} × {hardware.gpu}"
     lines = {
         "run": f"{job.name} on {plan.cluster}",
         "model": f"{job.model.base}, {job.model.dtype}"
         + (f", {job.model.quantization.kind}" if job.model.quantization else ""),
         "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
         f"{method.learning_rate_schedule}",
-        "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {plan.processes_per_node} {place}",
+        "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {here}",
         "sharding": plan.sharding,
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.rows:,} rows ÷ {batch.rows_per_step} → {steps.per_epoch:,} × "
-        f"{method.epochs:g} epochs; warm-up {warmup_steps(plan):,}"
+        f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(plan):,}"
         if steps
         else "not known: the training rows are not here",
         "checkpointing": "activations computed again" if plan.gradient_checkpointing else "activations kept",
@@ -58,5 +60,5 @@ def _every(save_steps: int | None) -> str:
     return f"every {_count(save_steps, 'step')}" if save_steps else "at each epoch's end"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _count(number: float, thing: str, things: str | None = None) -> str:
+    return f"{number:,g} {thing if number == 1 else things or thing + 's'}"

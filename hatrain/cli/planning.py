@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from hatrain.inputs import missing
 from hatrain.load import read_job
 from hatrain.plan import Plan
 from hatrain.run import runs_root
@@ -49,3 +50,9 @@ def planned(args: argparse.Namespace) -> Plan:
     for note in planner.notes(plan):
         print(f"note: {note}", file=sys.stderr)
     return plan
+
+
+def note_missing(plan: Plan) -> None:
+    """Tell on stderr what the plan names and is not here: it may well be where the job will run."""
+    for problem in missing(plan):
+        print(f"note: not here: {problem}", file=sys.stderr)

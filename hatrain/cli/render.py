@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hatrain.cli.planning import add_cluster, add_job, planned
+from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from launch import local
 
     plan = planned(args)
+    note_missing(plan)
     if args.out is None:
         print(local.stream(plan), end="")
         return 0

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hatrain.cli.planning import add_cluster, add_job, planned
+from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 from hatrain.inputs import missing
 from hatrain.run import Exit, RunDirectory
 
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     plan = planned(args)
     there = RunDirectory(Path(plan.paths.run))
     if args.dry_run:
+        note_missing(plan)
         print(submit.dry_run(plan), end="")
         return 0
     if there.done.exists() and not args.fresh:
@@ -38,9 +39,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{there.name}: finished before; --fresh starts it anew", file=sys.stderr)
         _show(there, Exit.FINISHED)
         return 0
-    if missing(plan):
-        # planned() named each of them.
-        print(f"{there.name}: not submitted", file=sys.stderr)
+    if problems := missing(plan):
+        print("\n".join(problems), file=sys.stderr)
         return Exit.FATAL
     started = submit.submit(plan, ["hatrain", *sys.argv[1:]], fresh=args.fresh)
     if not args.follow:
