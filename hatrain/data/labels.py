@@ -61,7 +61,7 @@ class Labeller:
     then it begins after each occurrence of the prefix and ends with the next occurrence of the suffix's first id.
 
     Raises BadInput when only one of the two is given, the tokenizer has no eos token or cannot say where its
-    tokens stand in the text, or the chat template renders no plain conversation.
+    tokens stand in the text, or (without ids) the chat template renders no plain conversation.
     """
 
     def __init__(
@@ -84,6 +84,8 @@ class Labeller:
         self.prefix = list(prefix_ids or ())
         self.suffix = list(suffix_ids or ())
         self.finder = ReplyFinder(tokenizer)
+        if not self.prefix:
+            _ = self.finder.markers  # a template that cannot be understood is refused before any row is read
         self._added_ids = frozenset(tokenizer.added_tokens_decoder)
 
     def label(self, rows: Sequence[Row]) -> list[Example | BadRow]:
@@ -172,7 +174,7 @@ class Labeller:
         """Return those ranges that are the assistant's, where somebody else's text imitates the prefix too."""
         try:
             located = self.finder.in_conversation(row.messages, row.tools)
-        except NotFound:
+        except (NotFound, BadInput):
             own = []
         else:
             own = self._replies_by_offsets(located, ids, offsets)

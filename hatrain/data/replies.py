@@ -4,6 +4,7 @@ Every way of looking is checked against the text itself; where none holds it say
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 from transformers import PreTrainedTokenizerBase
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hatrain.data.rows import Message
 from hatrain.data.template import (
     ChatTemplate,
+    Markers,
     Span,
     TemplateRefusal,
     Tools,
@@ -45,16 +47,18 @@ class _Reply:
 
 
 class ReplyFinder:
-    """Finds replies for one tokenizer: by the template's own tags, else by sentinels, else by prefixes.
-
-    Raises BadInput when the chat template renders no plain conversation.
-    """
+    """Finds replies for one tokenizer: by the template's own tags, else by sentinels, else by prefixes."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.template = ChatTemplate(tokenizer)
-        self.markers = find_markers(self.template, tokenizer)
+        self._tokenizer = tokenizer
         self._added = added_tokens(tokenizer)
         self._confirmed: set[tuple[object, ...]] = set()
+
+    @cached_property
+    def markers(self) -> Markers:
+        """What stands around replies. Raises BadInput when the chat template renders no plain conversation."""
+        return find_markers(self.template, self._tokenizer)
 
     def in_conversation(self, messages: Sequence[Message], tools: Tools = ()) -> Located:
         """Return the rendered conversation and where its trained replies stand.

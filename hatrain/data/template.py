@@ -94,7 +94,7 @@ def find_markers(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> 
 
     Raises BadInput when the template renders no plain conversation at all.
     """
-    lead, header, between, _, tail, prompt = _probe(template)
+    lead, header, between, _, tail, prompt = _probe(template, tokenizer.eos_token or "")
     added = added_tokens(tokenizer)
     last_end = end_of_turn(tail, added)
     if last_end and between.startswith(last_end):
@@ -104,8 +104,11 @@ def find_markers(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> 
     return Markers(_reply_header(header, prompt), end, last_end, user_header=between[len(end) :])
 
 
-def _probe(template: ChatTemplate) -> tuple[str, ...]:
-    """Return the literal text before, between and after the four turns of a probe, and the reply prompt."""
+def _probe(template: ChatTemplate, eos: str) -> tuple[str, ...]:
+    """Return the literal text before, between and after the four turns of a probe, and the reply prompt.
+
+    Some templates (Phi-3's) end a conversation with the eos unless a reply is prompted.
+    """
     user, reply, question, answer = _PROBE_TURNS
     turns = [
         Message("user", user),
@@ -124,8 +127,8 @@ def _probe(template: ChatTemplate) -> tuple[str, ...]:
             continue
         pieces = split_at(text, _PROBE_TURNS)
         if pieces is not None:
-            shared = len(_shared_start(asked, prompted))
-            return (*pieces, prompted[shared:])
+            shared = asked if prompted.startswith(asked) else asked.removesuffix(eos)
+            return (*pieces, prompted[len(_shared_start(shared, prompted)) :])
     reason = refusal or "it leaves out or repeats what is said"
     raise BadInput(f"the chat template renders no plain conversation of two rounds: {reason}")
 

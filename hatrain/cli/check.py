@@ -1,0 +1,178 @@
+"""`hatrain check`: what a dataset's rows become for a model, and every row that is wrong, without training."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from hatrain.cli.tokenizing import add_tokenizer, load, positive, token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hatrain.data.labels import Example, Ids
+    from hatrain.data.rows import BadRow
+
+T = TypeVar("T")
+
+LISTED = 10
+"""How many of the rows that are too long are named one by one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("dataset", type=Path, help="rows as JSON or JSON Lines, gzipped or not")
+    parser.add_argument("--model", required=True, help="hub id, folder or run whose tokenizer is used")
+    parser.add_argument("--ctx-size", type=positive, default=2048, metavar="N", help="tokens (default: 2048)")
+    parser.add_argument(
+        "--prefix-ids", type=token_ids, metavar="IDS", help="token ids before a reply: 151644,77091,198"
+    )
+    parser.add_argument(
+        "--suffix-ids", type=token_ids, metavar="IDS", help="token ids that end one: 151645,198"
+    )
+    parser.add_argument(
+        "--show", type=positive, default=0, metavar="N", help="print N rows, what is trained on marked"
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="write ids and labels, one JSON line per kept row"
+    )
+    add_tokenizer(parser)
+
+
+@dataclass
+class Findings:
+    """What was found in a file, row by row."""
+
+    lengths: list[int] = field(default_factory=list)
+    """Tokens of each kept row."""
+    supervised: list[int] = field(default_factory=list)
+    """Tokens of each kept row that are trained on."""
+    replies: int = 0
+    raw_rows: int = 0
+    bad: "list[BadRow]" = field(default_factory=list)
+    overlong: list[tuple[int, int]] = field(default_factory=list)
+    """Line and tokens of each row that does not fit."""
+
+    @property
+    def rows(self) -> int:
+        """All rows of the file."""
+        return len(self.lengths) + len(self.bad) + len(self.overlong)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check a file. Returns 0, or 2 when a row is bad or none is left to train on."""
+    from hatrain.data.dataset import label_file, problem_lines, raw_note
+    from hatrain.data.labels import Labeller
+    from hatrain.data.rows import BadRow
+
+    tokenizer = load(args)
+    labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids)
+    found = Findings()
+    with _written_aside(args.labels) as labels:
+        for row, labelled in _with_progress(label_file(args.dataset, labeller)):
+            if isinstance(labelled, BadRow) or isinstance(row, BadRow):
+                found.bad.append(labelled)
+                continue
+            found.raw_rows += row.text is not None
+            if labelled.length > args.ctx_size:
+                found.overlong.append((row.line, labelled.length))
+                continue
+            if len(found.lengths) < args.show:
+                print(
+                    f"--- row {row.index}, line {row.line}\n{marked(labelled, tokenizer, colour=_colour())}\n"
+                )
+            found.lengths.append(labelled.length)
+            found.supervised.append(labelled.supervised)
+            found.replies += len(labelled.replies)
+            if labels:
+                labels.write(_label_line(labelled))
+    print(summary(args.dataset, found, args.ctx_size))
+    if found.raw_rows:
+        print(f"note: {raw_note(found.raw_rows)}", file=sys.stderr)
+    for problem in problem_lines(found.bad):
+        print(problem, file=sys.stderr)
+    return 2 if found.bad or not found.lengths else 0
+
+
+def summary(dataset: Path, found: Findings, ctx_size: int) -> str:
+    """Return counts, lengths and the supervised share for a person to read."""
+    import numpy as np
+
+    lines = [f"{dataset}: {found.rows:,} rows"]
+    lines.append(f"  kept        {len(found.lengths):,}")
+    lines.append(f"  bad         {len(found.bad):,}")
+    lines.append(
+        f"  too long    {len(found.overlong):,}, of more than {ctx_size:,} tokens; training drops them"
+    )
+    for line, tokens in found.overlong[:LISTED]:
+        lines.append(f"    {dataset}:{line}: {tokens:,} tokens")
+    if len(found.overlong) > LISTED:
+        lines.append(f"    and {len(found.overlong) - LISTED:,} more")
+    if found.lengths:
+        points = np.percentile(found.lengths, [0, 50, 90, 99, 100], method="higher")
+        names = ("shortest", "50%", "90%", "99%", "longest")
+        lengths = ", ".join(f"{name} {int(point):,}" for name, point in zip(names, points, strict=True))
+        total, supervised = sum(found.lengths), sum(found.supervised)
+        lines.append(f"  tokens      {total:,} ({lengths} a row)")
+        lines.append(
+            f"  supervised  {supervised:,}, {supervised / total:.1%} of them, in {found.replies:,} replies"
+        )
+    return "\n".join(lines)
+
+
+def marked(example: "Example", tokenizer: "PreTrainedTokenizerBase", *, colour: bool) -> str:
+    """Return a row as text, what is trained on in green or between ⟦ and ⟧."""
+    before, after = ("\033[1;32m", "\033[0m") if colour else ("⟦", "⟧")
+    edges = [0, *(edge for reply in example.replies for edge in reply), example.length]
+    parts = []
+    for number, (start, end) in enumerate(pairwise(edges)):
+        text = _decoded_after(example.input_ids, start, end, tokenizer)
+        parts.append(f"{before}{text}{after}" if number % 2 else text)
+    return "".join(parts)
+
+
+def _decoded_after(ids: "Ids", start: int, end: int, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return what tokens say in their place: some vocabularies lose a first space when decoded on their own."""
+    through, until, alone = (str(tokenizer.decode(part)) for part in (ids[:end], ids[:start], ids[start:end]))
+    return through.removeprefix(until) if through.startswith(until) else alone
+
+
+def _label_line(example: "Example") -> str:
+    row = {"row": example.row, "input_ids": example.input_ids.tolist(), "labels": example.labels.tolist()}
+    return json.dumps(row) + "\n"
+
+
+@contextmanager
+def _written_aside(path: Path | None) -> Iterator[TextIO | None]:
+    """Open a file that appears under its name only once it is whole."""
+    if path is None:
+        yield None
+        return
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            yield file
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _with_progress(rows: Iterator[T]) -> Iterator[T]:
+    """Count rows on a terminal while they pass."""
+    shown = sys.stderr.isatty()
+    for number, row in enumerate(rows, start=1):
+        if shown and number % 500 == 0:
+            print(f"\r{number:,} rows", end="", file=sys.stderr, flush=True)
+        yield row
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

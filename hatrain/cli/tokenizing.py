@@ -1,0 +1,56 @@
+"""What the verbs that need only a tokenizer share: which one, what is added to it, and ids on the command line."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def token_ids(text: str) -> list[int]:
+    """Return ids written as `29966,29989,465`."""
+    try:
+        ids = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: ids such as 151645,198") from None
+    if min(ids) < 0:
+        raise argparse.ArgumentTypeError(f"found {min(ids)}; an id is 0 or more")
+    return ids
+
+
+def positive(text: str) -> int:
+    """Return a count of at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a whole number from 1")
+    return int(text)
+
+
+def add_tokenizer(parser: argparse.ArgumentParser) -> None:
+    """Add what changes a base's tokenizer."""
+    parser.add_argument(
+        "--chat-template", metavar="FILE", help="a Jinja file that replaces the tokenizer's own"
+    )
+    parser.add_argument(
+        "--add-chatml-tokens", action="store_true", help="add ChatML's tokens and its template"
+    )
+    parser.add_argument(
+        "--add-pad-token", action="store_true", help="give the tokenizer a pad token of its own"
+    )
+    parser.add_argument("--revision", help="a branch, tag or commit of a model on the hub")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code that a model brings along"
+    )
+
+
+def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer that the arguments of add_tokenizer describe."""
+    from hatrain.model.tokenizer import load_tokenizer
+
+    return load_tokenizer(
+        args.model,
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+        chat_template=args.chat_template,
+        add_pad_token=args.add_pad_token,
+        add_chatml_tokens=args.add_chatml_tokens,
+    )
