@@ -88,7 +88,9 @@ def seal(partial: Path, final: Path, **facts: Any) -> None:
     What stood at `final` is removed just before the move.
     """
     entries = {}
+    os.umask(umask := os.umask(0))
     for path in _files(partial):
+        path.chmod(0o666 & ~umask)  # some libraries write files that nobody else may read
         with path.open("rb") as file:
             os.fsync(file.fileno())
         entries[path.relative_to(partial).as_posix()] = {"size": path.stat().st_size, "sha256": _digest(path)}

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hatrain.errors import BadInput
+from hatrain.inputs import is_local
 from hatrain.run import runs_root
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -19,11 +20,11 @@ def resolve(base: str) -> str:
 
     A run's name stands for its model. Raises BadInput when a path is named that is not there.
     """
-    if (folder := Path(base)).is_dir():
+    if (folder := Path(base).expanduser()).is_dir():
         return str(folder)
     if (of_run := runs_root() / base / "model").is_dir():
         return str(of_run)
-    if base.startswith((".", "/", "~", "models/", "runs/")) or base.count("/") > 1:
+    if is_local(base) or base.count("/") > 1:
         raise BadInput(
             f"model.base: {base} is not here; accepted: a folder, a run's name, or a hub id such as org/name"
         )

@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 from hatrain.errors import BadInput
+from hatrain.quiet import quiet
 from hatrain.run import Attempt, Exit, RunDirectory
 from hatrain.train import stop
 
@@ -19,6 +20,7 @@ def main(folder: str, number: str) -> Exit:
     code, reason = Exit.FAULT, "died"
     try:
         plan = run.plan()
+        quiet()
         from hatrain.train.flow import train
 
         code, reason = train(plan, run, attempt)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from trl import SFTTrainer
 
-from hatrain.data.dataset import IGNORED, TokenizedDataset
+from hatrain.data.dataset import TokenizedDataset
+from hatrain.data.labels import IGNORED
 from hatrain.train.trainer import Batch, StepTrainer
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
@@ -28,27 +29,35 @@ class NotFiniteError(Exception):
     """The loss of a step is not a number: training has diverged, and going on would only spoil the weights."""
 
 
-class StopCallback(TrainerCallback):
-    """Saves when it is time to, and when the ranks agreed to stop; then ends the training."""
+class StopRequested(Exception):
+    """A stop was heard before the first step: there is nothing to save."""
 
-    def __init__(self, watch: StopWatch, save_steps: int | None):
-        self.watch, self.save_steps = watch, save_steps
+
+class PaceCallback(TrainerCallback):
+    """Says when to save, when to look at the test set, and when to end because the ranks agreed to stop."""
+
+    def __init__(self, trainer: "StepTrainer", save_steps: int | None, eval_steps: int | None):
+        self.trainer, self.save_steps, self.eval_steps = trainer, save_steps, eval_steps
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.begin()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.save_steps and state.global_step % self.save_steps == 0:
-            control.should_save = True
-        if self.watch.look():
-            control.should_save = True
+        control.should_save |= bool(self.save_steps) and state.global_step % self.save_steps == 0
+        control.should_evaluate |= bool(self.eval_steps) and state.global_step % self.eval_steps == 0
+        control.should_log |= state.global_step >= state.max_steps
+        if self.trainer.watch.look():
+            control.should_save = control.should_training_stop = True
             control.should_evaluate = False
-            control.should_training_stop = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.save_steps is None and not self.watch.agreed:
-            control.should_save = True
+        control.should_save |= self.save_steps is None and not self.trainer.watch.agreed
 
 
 class StepTrainer(Trainer):
@@ -85,6 +94,13 @@ class StepTrainer(Trainer):
     def weight(self, step: Step) -> int:
         """Return what a step's summed loss is divided by, over all ranks."""
         return step.supervised
+
+    def begin(self) -> None:
+        """What comes before the first step, with the model already spread over the ranks. Raises StopRequested."""
+        if self.state.global_step == 0:
+            self.note_test_loss("before")
+        if self.watch.look():
+            raise StopRequested
 
     # --- the step ---
 
@@ -127,6 +143,9 @@ class StepTrainer(Trainer):
             return contextlib.nullcontext()
         return self.accelerator.no_sync(model)
 
+    def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> None:
+        """A step knows its own weight; there is nothing to count in tensors."""
+
     def floating_point_ops(self, inputs: Any) -> int:
         """A step is not one batch of tensors; nothing here counts its operations."""
         return 0
@@ -148,6 +167,15 @@ class StepTrainer(Trainer):
         self.log(metrics)
         return metrics
 
+    def note_test_loss(self, when: str) -> None:
+        """Record the loss over the whole test set, `before` or `after` training."""
+        if self.test_rows is None:
+            return
+        loss = self.test_loss(range(len(self.test_rows)))
+        if loss is not None and self.is_world_process_zero():
+            self.run.record("test loss", attempt=self.attempt_number, when=when, loss=loss)
+            print(f"test loss {when} training {loss:.4f}", flush=True)
+
     def test_loss(self, rows: Sequence[int]) -> float | None:
         """Return the mean loss over some rows of the test set, or None if a stop came first. Leaves the random state
         as it was."""
@@ -157,7 +185,7 @@ class StepTrainer(Trainer):
         sums = torch.zeros(2, dtype=torch.float64)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=_devices(self.args.device)):
-                for part in self._test_passes(rows):
+                for part in self._passes_over(self.test_rows.lengths, rows):
                     if self.watch.look():
                         return None
                     batch = self._prepare_inputs(self.collate(self.test_rows, part.rows, part.counts))
@@ -176,9 +204,8 @@ class StepTrainer(Trainer):
         """Return what the summed loss of a test pass is divided by."""
         return int(self.test_rows.supervised[list(part.rows)].sum())
 
-    def _test_passes(self, rows: Sequence[int]) -> Iterator[Pass]:
-        """This rank's passes over some test rows, long ones first; as many on each rank."""
-        lengths = self.test_rows.lengths
+    def _passes_over(self, lengths: np.ndarray, rows: Sequence[int]) -> Iterator[Pass]:
+        """This rank's passes over some rows without training, long ones first; as many on each rank."""
         ordered = sorted(rows, key=lambda row: -int(lengths[row]))
         size, ranks = self.test_micro_batch_size, self.args.world_size
         groups = [tuple(ordered[i : i + size]) for i in range(0, len(ordered), size)]

@@ -1,0 +1,111 @@
+"""Low-rank adapters: which modules of a model they go to, and how they are merged into a full-precision base."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from transformers import PreTrainedModel
+
+from hatrain.errors import BadInput, nearest
+from hatrain.spec import LoraSpec
+
+GROUPS = ("mlp", "attention", "embeddings")
+_ATTENTION = ("self_attn", "attn", "attention")
+_MLP = ("mlp", "feed_forward", "block_sparse_moe")
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    """Whether a module multiplies by a weight matrix: torch's own Linear, or a quantised stand-in of it."""
+    return isinstance(module, torch.nn.Linear) or "Linear" in type(module).__name__
+
+
+def groups(model: PreTrainedModel) -> dict[str, list[str]]:
+    """Return the model's own module names for mlp, attention and embeddings, in the order of the model.
+
+    mlp and attention are the linear modules inside a block of that name; embeddings are the input embedding and
+    the output head (for Phi: fc1,fc2 · q_proj,k_proj,v_proj,dense · embed_tokens,lm_head).
+    """
+    found: dict[str, dict[str, None]] = {group: {} for group in GROUPS}
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    for path, module in model.named_modules():
+        *parents, name = path.split(".")
+        if any(module is end for end in ends):
+            found["embeddings"][name] = None
+        elif not _is_linear(module):
+            continue
+        elif any(parent in _ATTENTION for parent in parents):
+            found["attention"][name] = None
+        elif any(parent in _MLP for parent in parents):
+            found["mlp"][name] = None
+    return {group: list(names) for group, names in found.items()}
+
+
+def default_modules(model: PreTrainedModel) -> list[str]:
+    """Return the modules that PEFT adapts for this architecture, or the attention's where it names none."""
+    named = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type)
+    return list(named) if isinstance(named, list) else groups(model)["attention"]
+
+
+def expand(wanted: Sequence[str], model: PreTrainedModel, key: str) -> list[str]:
+    """Return module names with the group words replaced. Raises BadInput for a name that the model does not have."""
+    known = groups(model)
+    names = list(dict.fromkeys(name for word in wanted for name in known.get(word, [word])))
+    all_names = list(dict.fromkeys(name for group in known.values() for name in group))
+    there = {path.rsplit(".", 1)[-1] for path, _ in model.named_modules()}
+    problems = [
+        f"{key}: found {name}, which {type(model).__name__} does not have; accepted: "
+        f"{', '.join(all_names)}, or {' | '.join(GROUPS)}{nearest(name, all_names)}"
+        for name in names
+        if name not in there
+    ]
+    if problems:
+        raise BadInput(problems)
+    return names
+
+
+def check_new_tokens(model: PreTrainedModel, lora: LoraSpec, added: Sequence[str]) -> None:
+    """Raise BadInput when tokens were added but their embeddings would stay as they are."""
+    if not added:
+        return
+    embeddings = groups(model)["embeddings"]
+    trained = set(expand(lora.modules_to_save or (), model, "method.lora.modules_to_save"))
+    frozen = [name for name in embeddings if name not in trained]
+    if frozen:
+        raise BadInput(
+            f"method.lora.modules_to_save: the new tokens {' '.join(added)} would stay untrained, for "
+            f"{', '.join(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen; add: "
+            f"modules_to_save: [{', '.join(embeddings)}]"
+        )
+
+
+def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
+    """Return the model with fresh adapters. Everything else in it is frozen; what is trained is fp32."""
+    save = (
+        expand(lora.modules_to_save, model, "method.lora.modules_to_save") if lora.modules_to_save else None
+    )
+    modules = expand(lora.modules, model, "method.lora.modules") if lora.modules else default_modules(model)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type] # PEFT only divides it by the rank
+        lora_dropout=lora.dropout,
+        target_modules=[name for name in modules if name not in (save or [])],
+        modules_to_save=save,
+        ensure_weight_tying=bool(save) and bool(model.config.tie_word_embeddings),
+    )
+    adapted = get_peft_model(model, config)
+    for parameter in trained(adapted):
+        parameter.data = parameter.data.float()
+    return adapted
+
+
+def trained(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
+    """Return the parameters that training changes."""
+    return (parameter for parameter in model.parameters() if parameter.requires_grad)
+
+
+def merge(adapter: Any, base: PreTrainedModel) -> PreTrainedModel:
+    """Return a full-precision base with an adapter folder merged into it."""
+    return PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()

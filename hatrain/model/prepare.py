@@ -1,0 +1,145 @@
+"""A base model made ready to be trained: quantised if asked for, with room for new tokens, adapters in place, and of
+one mind with its tokenizer. What comes out is trained in fp32 and frozen in `model.dtype`."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hatrain.errors import BadInput
+from hatrain.model import lora as adapters
+from hatrain.model.base import DTYPES, hub_errors, load_config, load_model, resolve
+from hatrain.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
+
+EMBEDDING_MULTIPLE = 64
+"""Embeddings grow to a multiple of this, which matrix units like."""
+
+
+def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the tokens that `tokenizer` has beyond those of the base model's own."""
+    if not (spec.add_pad_token or spec.add_chatml_tokens):
+        return []
+    with hub_errors("tokenizer", spec.base):
+        own = AutoTokenizer.from_pretrained(
+            resolve(spec.base), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+    known = own.get_vocab()
+    return [token for token in tokenizer.get_vocab() if token not in known]
+
+
+def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]) -> None:
+    """Grow the embeddings if a token has no row, and start the rows of new tokens at the mean of the old ones."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids = tokenizer.convert_tokens_to_ids(list(added))
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(
+            len(tokenizer), pad_to_multiple_of=EMBEDDING_MULTIPLE, mean_resizing=False
+        )
+    fresh = sorted({*ids, *range(rows, model.get_input_embeddings().weight.shape[0])})
+    if not fresh:
+        return
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    tensors = {
+        id(tensor): tensor
+        for end in ends
+        for name in ("weight", "bias")
+        if (tensor := getattr(end, name, None)) is not None
+    }
+    with torch.no_grad():
+        for tensor in tensors.values():
+            old = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
+            old[fresh] = False
+            tensor[fresh] = tensor[old].float().mean(dim=0).to(tensor.dtype)
+
+
+def agree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make the model's and the generation's configuration say the tokenizer's eos, bos and pad.
+
+    A generation that may end on several tokens keeps the others (Llama 3 ends on three).
+    """
+    text = model.config.get_text_config()
+    text.eos_token_id, text.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
+    text.pad_token_id = tokenizer.pad_token_id
+    generation = model.generation_config
+    ends = generation.eos_token_id
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    others = [token for token in ends if token != tokenizer.eos_token_id] if len(ends) > 1 else []
+    generation.eos_token_id = [tokenizer.eos_token_id, *others] if others else tokenizer.eos_token_id
+    generation.bos_token_id, generation.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
+
+
+def quantization_options(spec: ModelSpec, device: str) -> dict[str, Any]:
+    """Return what `from_pretrained` needs to read the base in fewer bits. Raises BadInput when it cannot here."""
+    dtype = DTYPES[spec.dtype]
+    match spec.quantization:
+        case None:
+            return {}
+        case EightBit():
+            config: Any = BitsAndBytesConfig(load_in_8bit=True)
+        case FourBit(type=kind, double=double):
+            config = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=kind,
+                bnb_4bit_use_double_quant=double,
+                bnb_4bit_compute_dtype=dtype,
+            )
+        case Gptq():
+            _check_gptq(spec)
+            return {"device_map": {"": device}}
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _check_gptq(spec: ModelSpec) -> None:
+    missing = [name for name in ("gptqmodel", "optimum") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(
+            f"model.quantization: gptq needs {' and '.join(missing)}, in an environment of its own; "
+            "install it with: make gptq"
+        )
+    config = load_config(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    if method != "gptq":
+        raise BadInput(
+            f"model.quantization: gptq, but {spec.base} was not quantised with GPTQ (its configuration says "
+            f"{method or 'nothing of it'}); accepted here: 8bit, 4bit or null"
+        )
+
+
+def prepare(
+    spec: ModelSpec, lora: LoraSpec | None, tokenizer: PreTrainedTokenizerBase, device: str
+) -> tuple[PreTrainedModel, list[str]]:
+    """Return the model to train, and the tokens that were added to it.
+
+    Without adapters every weight is trained, in fp32; with them the base is frozen in `spec.dtype` (or quantised),
+    and the adapters and `modules_to_save` are fp32. Raises BadInput for what cannot be combined.
+    """
+    if spec.quantization and lora is None:
+        raise BadInput(
+            f"model.quantization: {spec.quantization.kind} weights cannot be trained; add method.lora, or drop it"
+        )
+    added = new_tokens(spec, tokenizer)
+    model = load_model(
+        spec.base,
+        revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+        dtype=DTYPES[spec.dtype] if lora else torch.float32,
+        **quantization_options(spec, device),
+    )
+    make_room(model, tokenizer, added)
+    agree(model, tokenizer)
+    if lora is None:
+        return model, added
+    adapters.check_new_tokens(model, lora, added)
+    return adapters.adapt(model, lora), added
+
+
+def merged(
+    spec: ModelSpec, adapter: str, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]
+) -> PreTrainedModel:
+    """Return a full-precision base with an adapter folder merged into it, in fp32 on the CPU."""
+    base = load_model(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+    make_room(base, tokenizer, added)
+    agree(base, tokenizer)
+    return adapters.merge(adapter, base)

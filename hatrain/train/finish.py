@@ -1,0 +1,73 @@
+"""From trained weights to folders that plain transformers, or plain PEFT, loads."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hatrain import seal
+from hatrain.model.base import DTYPES
+from hatrain.model.prepare import merged
+from hatrain.plan import Plan
+from hatrain.run import RunDirectory
+from hatrain.train.trainer import StepTrainer, barrier
+
+
+def finish(trainer: StepTrainer, plan: Plan, run: RunDirectory, added: list[str]) -> None:
+    """Seal what a run leaves: `model/` (all weights, or adapters merged into their base), `adapter/` with LoRA."""
+    lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
+    facts = {"identity": plan.identity, "steps": trainer.state.global_step}
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        tokenizer = trainer.processing_class
+        trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+        if lora is None:
+            _seal_model(trained, state, tokenizer, dtype, run, facts)
+        else:
+            _seal_adapter(trained, state, tokenizer, run, facts)
+            if lora.merge:
+                whole = merged(plan.job.model, str(run.adapter), tokenizer, added)
+                _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
+        run.record("model sealed", attempt=trainer.attempt_number, step=trainer.state.global_step)
+    barrier()
+
+
+def _aside(run: RunDirectory, name: str) -> Path:
+    partial = run.folder / f".partial-{name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    return partial
+
+
+def _seal_model(
+    model: PreTrainedModel,
+    state: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: torch.dtype,
+    run: RunDirectory,
+    facts: dict[str, Any],
+) -> None:
+    partial = _aside(run, "model")
+    # Training switched the cache off; whoever loads the model wants it.
+    model.config.dtype, model.config.use_cache = dtype, True
+    state = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()
+    }
+    model.save_pretrained(partial, state_dict=state)
+    tokenizer.save_pretrained(partial)
+    seal.seal(partial, run.model, **facts)
+
+
+def _seal_adapter(
+    model: Any,
+    state: dict[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    run: RunDirectory,
+    facts: dict[str, Any],
+) -> None:
+    partial = _aside(run, "adapter")
+    # What is trained of the embeddings is in modules_to_save; PEFT's own guess would ask the hub.
+    model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
+    tokenizer.save_pretrained(partial)
+    seal.seal(partial, run.adapter, **facts)
