@@ -21,7 +21,7 @@ def job_yaml(job: JobSpec, comment: str) -> str:
     full = job.method.model_dump(mode="json")
     data["method"] = {key: method.get(key, full[key]) for key in ("kind", *full) if key in told}
     lines = [SCHEMA_LINE, *(f"# {line}".rstrip() for line in comment.splitlines())]
-    return "\n".join(lines) + "\n" + _dump(data)
+    return "\n".join(lines) + "\n" + _dump({key: data[key] for key in JobSpec.model_fields if key in data})
 
 
 def _short(mapping: dict[str, Any], only: str) -> Any:

@@ -2,7 +2,7 @@
 reads their options and accelerate's configuration file, and starts nothing."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,9 @@ _TORCHRUN_PLACE = (
     "start_method", "shutdown_timeout",
 )
 # fmt: on
+
+_KINDS = ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP", "DEEPSPEED")
+"""accelerate's kinds of training that a job can hold."""
 
 
 def _options(
@@ -180,6 +183,9 @@ def _launch(
         value = at.get(name) if isinstance(at, dict) else None
         return (None if value is None else str(value)), config.where((*section, name))
 
+    if kind not in _KINDS:
+        where = config.where(("distributed_type",))
+        raise BadInput(f"{where}: found {kind!r}; accepted: {' | '.join(_KINDS)}{nearest(kind, _KINDS)}")
     machines, where = setting("num_machines")
     nodes = _number(machines or "1", where)
     processes, where = setting("num_processes")
@@ -207,21 +213,15 @@ def _launch(
 
     cpu = (config.data.get("use_cpu") or "false").lower() == "true" or "cpu" in options
     match kind:
-        case "NO":
-            sharding: Sharding = "auto"
         case "MULTI_GPU" | "MULTI_CPU":
-            sharding = "ddp"
+            sharding: Sharding = "ddp"
         case "FSDP":
             strategy, where = setting("fsdp_sharding_strategy", "fsdp_config")
             sharding = _fsdp(strategy or "FULL_SHARD", where, notes)
         case "DEEPSPEED":
-            sharding = _zero(options, setting)
+            sharding = _zero(setting)
         case _:
-            accepted = ["NO", "MULTI_GPU", "MULTI_CPU", "FSDP", "DEEPSPEED"]
-            where = config.where(("distributed_type",))
-            raise BadInput(
-                f"{where}: found {kind!r}; accepted: {' | '.join(accepted)}{nearest(kind, accepted)}"
-            )
+            sharding = "auto"
     precision, _ = setting("mixed_precision")
     return Launch(nodes, count // nodes, sharding, cpu or kind == "MULTI_CPU", precision, notes)
 
@@ -241,7 +241,7 @@ def _fsdp(strategy: str, where: str, notes: list[str]) -> Sharding:
     return "fsdp"
 
 
-def _zero(options: Mapping[str, str], setting: Any) -> Sharding:
+def _zero(setting: Callable[..., tuple[str | None, str]]) -> Sharding:
     """Return the ZeRO stage: accelerate's own, else the one in DeepSpeed's file, else accelerate's default of 2."""
     stage, where = setting("zero_stage", "deepspeed_config")
     file, named = setting("deepspeed_config_file", "deepspeed_config")

@@ -1,0 +1,333 @@
+"""`hatrain import`: every command of the guide, as it stands there, becomes the job that the repository has for it."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hatrain.cli import main
+from hatrain.errors import BadInput
+from hatrain.guide.command import ASSUMED_GPU, Translation, translate
+from hatrain.load import load_job, read_text, validate
+from hatrain.spec import JobSpec
+from tests.guide.commands import EARLIER, FSDP_CONFIG, IDS, OTHER, TRAIN
+
+REPOSITORY = Path(__file__).parents[2]
+TRAIN_FLAGS = "--run_name r --base_model b/m --train_dataset t.jsonl --bf16"
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_without_a_gpu(tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
+
+
+def pasted(command: str) -> list[str]:
+    """A command as a shell hands it over."""
+    return shlex.split(command.replace("\\\n", " "))
+
+
+def job_of(translation: Translation) -> JobSpec:
+    return validate(JobSpec, read_text(translation.text, "stdout"))
+
+
+def without_gpu(job: JobSpec) -> dict:
+    return job.model_dump(exclude={"hardware": {"gpu"}})
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_each_command_of_the_guide_is_the_job_of_its_name(name):
+    imported = job_of(translate(pasted(TRAIN[name])))
+    assert without_gpu(imported) == without_gpu(load_job(str(REPOSITORY / "jobs" / f"{name}.yaml")))
+    assert imported.hardware.gpu == ASSUMED_GPU
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_a_command_quoted_whole_with_its_line_continuations_is_the_same_job(name):
+    assert job_of(translate([TRAIN[name]])) == job_of(translate(pasted(TRAIN[name])))
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_commands_of_earlier_editions_are_read_too(name):
+    job = job_of(translate(pasted(EARLIER[name])))
+    assert job.name == name
+    assert job.hardware.sharding == ("fsdp" if name == "home-3b" else "auto")
+
+
+@pytest.mark.parametrize("family", IDS)
+def test_the_known_ids_go_into_the_file(family):
+    flags, prefix, suffix = IDS[family]
+    job = job_of(translate(pasted(f"python3 train.py {TRAIN_FLAGS} {flags}")))
+    assert (len(job.data.prefix_ids), len(job.data.suffix_ids)) == (prefix, suffix)
+
+
+@pytest.mark.parametrize("command", OTHER)
+def test_the_other_scripts_are_a_verb_here(command):
+    assert translate(pasted(command)).text == OTHER[command] + "\n"
+
+
+def test_a_verb_here_takes_what_import_prints():
+    import argparse
+
+    from hatrain.cli import data, find_split
+
+    for command in OTHER.values():
+        verb, *rest = shlex.split(command)[1:]
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        {"data": data, "find-split": find_split}[verb].add_arguments(parser)
+        parser.parse_args(rest)
+
+
+# --- through the door ---------------------------------------------------------------------------------------
+
+
+def test_the_verb_prints_the_file_and_tells_its_notes_on_stderr(capsys):
+    assert main(["import", "--", *pasted(TRAIN["stablehome-3b"])]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("# yaml-language-server: $schema=schema.json\n# From: accelerate launch")
+    assert "fsdp_config.yaml: not here; assumed: FSDP on 2 GPUs" in err
+    assert f"{ASSUMED_GPU} is assumed" in err
+    assert "the batch of 64 rows is over all 2 GPUs" in err
+
+
+def test_the_two_dashes_may_be_left_out(capsys):
+    assert main(["import", *pasted(TRAIN["tinyhome"])]) == 0
+    assert "name: tinyhome-rev4" in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_is_bad_input(capsys):
+    assert main(["import"]) == 2
+    assert main(["import", "--", "python3", "train.py", "--run_nam", "x"]) == 2
+    assert "--run_nam: no such flag; did you mean --run_name?" in capsys.readouterr().err
+
+
+def test_the_file_says_no_more_than_it_must():
+    text = translate(pasted(f"python3 train.py {TRAIN_FLAGS} --gradient_checkpointing")).text
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        "name: r",
+        "model:",
+        "  base: b/m",
+        "data:",
+        "  train: t.jsonl",
+        "method:",
+        "  learning_rate: 1e-5",
+        "  batch_size: 8",
+        "  micro_batch_size: 2",
+        "hardware:",
+        f"  gpu: {ASSUMED_GPU}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["no", "null", "010", "a: b", "#x", "1e5", "it's", "überall/päth", " x ", "a\nb"]
+)
+def test_text_that_yaml_reads_as_something_else_comes_back_as_it_was(value):
+    argv = [
+        "python3",
+        "train.py",
+        "--run_name",
+        "r",
+        "--base_model",
+        value,
+        "--train_dataset",
+        value,
+        "--bf16",
+    ]
+    job = job_of(translate(argv))
+    assert (job.model.base, job.data.train[0].path) == (value, value)
+
+
+# --- how commands are typed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "python train.py",
+        "python3 ./train.py",
+        "python3.11 -u /home/me/home-llm/train.py",
+        "./train.py",
+        "$ python3 train.py",
+        "CUDA_VISIBLE_DEVICES=0 python3 train.py",
+        "env TOKENIZERS_PARALLELISM=false python3 train.py",
+        ".venv/bin/python train.py",
+    ],
+)
+def test_one_process_is_one_gpu_however_it_is_started(front):
+    job = job_of(translate(pasted(f"{front} {TRAIN_FLAGS}")))
+    assert (job.hardware.nodes, job.hardware.gpus_per_node, job.hardware.sharding) == (1, 1, "auto")
+
+
+def test_what_is_set_in_front_is_named_and_a_secret_is_never_shown(capsys):
+    assert main(["import", "--", "HF_TOKEN=hf_verysecret", *pasted(f"python3 train.py {TRAIN_FLAGS}")]) == 0
+    out, err = capsys.readouterr()
+    assert "HF_TOKEN: not part of a job; set where the job runs" in err
+    assert "hf_verysecret" not in out + err
+
+
+def test_a_backslash_with_a_space_behind_it_does_no_harm():
+    broken = TRAIN["tinyhome"].replace("\\\n", "\\ \n")
+    assert job_of(translate([broken])) == job_of(translate(pasted(TRAIN["tinyhome"])))
+    assert job_of(translate(shlex.split(broken))) == job_of(translate(pasted(TRAIN["tinyhome"])))
+
+
+def test_quoted_values_keep_their_spaces():
+    job = job_of(
+        translate(["python3 train.py --bf16 --run_name 'r' --base_model \"my models/b\" --train_dataset t"])
+    )
+    assert job.model.base == "my models/b"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("python3 trian.py --bf16", "trian.py: not a script of the guide; accepted: train.py"),
+        ("python3", "no script"),
+        ("accelerate launch --config_file", "found nothing; accepted: a value"),
+        ("accelerate launch --num_proceses 2 train.py", "did you mean --num_processes?"),
+        ("torchrun --nproc 2 train.py", "no such option here"),
+        ("python3 find_split.py a b", "accepted: one model"),
+        ("python3 generate_home_assistant_data.py --tran", "--tran: no such flag; did you mean --train?"),
+        ("python3 generate_home_assistant_data.py --train --language germn", "did you mean german?"),
+        ("python3 generate_home_assistant_data.py --merge alpaca", "list both files under data.train"),
+    ],
+)
+def test_what_is_no_command_of_the_guide_is_refused(command, said):
+    with pytest.raises(BadInput, match=re.escape(said)):
+        translate(pasted(command))
+
+
+def test_an_open_quote_is_refused():
+    with pytest.raises(BadInput, match="no closing quotation"):
+        translate(["python3 train.py --run_name 'r"])
+
+
+# --- launchers ----------------------------------------------------------------------------------------------
+
+
+def launched(front: str) -> tuple[str, str]:
+    """`nodes x gpus sharding`, and the notes."""
+    translation = translate(pasted(f"{front} train.py {TRAIN_FLAGS} --batch_size 64"))
+    hardware = job_of(translation).hardware
+    place = f"{hardware.nodes}x{hardware.gpus_per_node} {hardware.sharding}"
+    return place, "\n".join(translation.notes)
+
+
+def test_a_configuration_that_is_here_is_read():
+    Path("fsdp_config.yaml").write_text(FSDP_CONFIG.format(processes=4))
+    place, notes = launched("accelerate launch --config_file fsdp_config.yaml")
+    assert place == "1x4 fsdp"
+    assert "assumed: FSDP" not in notes
+    assert launched("accelerate launch --config-file=fsdp_config.yaml --num_processes 8")[0] == "1x8 fsdp"
+
+
+@pytest.mark.parametrize(
+    ("config", "place"),
+    [
+        ("distributed_type: 'NO'", "1x1 auto"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 4", "1x4 ddp"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 8\nnum_machines: 2", "2x4 ddp"),
+        ("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_sharding_strategy: 3}", "1x2 ddp"),
+        ("distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {zero_stage: 3}", "1x2 zero3"),
+        ("distributed_type: DEEPSPEED\nnum_processes: 2", "1x2 zero2"),
+        (
+            "distributed_type: DEEPSPEED\nnum_processes: 2\n"
+            "deepspeed_config: {deepspeed_config_file: ds.json, zero3_init_flag: true}",
+            "1x2 zero1",
+        ),
+    ],
+)
+def test_each_kind_of_configuration_has_its_sharding(config, place):
+    Path("ds.json").write_text(json.dumps({"zero_optimization": {"stage": 1}}))
+    Path("config.yaml").write_text(config)
+    assert launched("accelerate launch --config_file config.yaml")[0] == place
+
+
+@pytest.mark.parametrize(
+    ("front", "place"),
+    [
+        ("accelerate launch --multi_gpu --num_processes 4", "1x4 ddp"),
+        ("accelerate launch --num_processes 4 --num_machines 2 --machine_rank 0", "2x2 ddp"),
+        ("accelerate launch --num_processes 1", "1x1 auto"),
+        ("accelerate launch --use_fsdp --num_processes 2", "1x2 fsdp"),
+        ("accelerate launch --use_deepspeed --zero_stage 3 --num_processes 2", "1x2 zero3"),
+        ("accelerate launch --multi_gpu --gpu_ids 0,1,2", "1x3 ddp"),
+        ("CUDA_VISIBLE_DEVICES=0,1 accelerate launch --multi_gpu", "1x2 ddp"),
+        ("python3 -m accelerate.commands.launch --num_processes 2", "1x2 ddp"),
+        ("torchrun --nproc_per_node 2", "1x2 auto"),
+        ("torchrun --nnodes=2 --nproc-per-node=4 --standalone --master_port 29500", "2x4 auto"),
+        ("python -m torch.distributed.run --nproc-per-node 2", "1x2 auto"),
+        ("CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc-per-node gpu", "1x2 auto"),
+    ],
+)
+def test_each_way_to_launch_has_its_processes(front, place):
+    assert launched(front)[0] == place
+
+
+def test_accelerates_own_configuration_is_read_when_none_is_named():
+    assert launched("accelerate launch")[0] == "1x2 fsdp"
+    default = Path.home() / ".cache/huggingface/accelerate/default_config.yaml"
+    default.parent.mkdir(parents=True)
+    default.write_text("distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    place, notes = launched("accelerate launch")
+    assert (place, "assumed: FSDP" in notes) == ("1x3 ddp", False)
+
+
+def test_training_on_processors_is_a_job_for_processors():
+    translation = translate(pasted(f"accelerate launch --cpu --num_processes 2 train.py {TRAIN_FLAGS}"))
+    assert job_of(translation).hardware.gpu == "cpu"
+
+
+def test_what_a_launcher_leaves_to_the_place_is_said():
+    assert (
+        "--main_process_port: is left to the cluster"
+        in launched("accelerate launch --num_processes 2 --main_process_port 29501")[1]
+    )
+    Path("config.yaml").write_text(
+        "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_offload_params: true}"
+    )
+    assert "offload to the CPU" in launched("accelerate launch --config_file config.yaml")[1]
+
+
+def test_accelerates_mixed_precision_counts_where_train_py_says_nothing():
+    command = "accelerate launch --num_processes 2 --mixed_precision bf16 train.py"
+    translation = translate(pasted(f"{command} {TRAIN_FLAGS.removesuffix(' --bf16')}"))
+    assert job_of(translation).model.dtype == "bf16"
+    assert "mixed_precision: bf16 of accelerate is taken for --bf16" in translation.notes
+    assert (
+        "train.py's own flags win" in launched("accelerate launch --num_processes 2 --mixed_precision no")[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("distributed_type: MEGATRON_LM", "config.yaml:1: distributed_type: found 'MEGATRON_LM'"),
+        ("distributed_type: FSPD\nnum_processes: 2", "did you mean FSDP?"),
+        ("distributed_type: FSDP", "num_processes: missing"),
+        ("distributed_type: FSDP\nnum_processes: two", "config.yaml:2: num_processes: found 'two'"),
+        ("distributed_type: FSDP\nnum_processes: 3\nnum_machines: 2", "3 processes on 2 machines"),
+        ("distributed_type: [", "not YAML"),
+        ("- a", "found no mapping"),
+        (
+            "distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {deepspeed_config_file: no.json}",
+            "no.json: no such file",
+        ),
+        (
+            "distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {zero_stage: 4}",
+            "accepted: 0 | 1 | 2",
+        ),
+        (
+            "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_sharding_strategy: FULL}",
+            "FULL_SHARD",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_meant_is_refused_by_file_and_line(config, said):
+    Path("config.yaml").write_text(config)
+    with pytest.raises(BadInput, match=re.escape(said)):
+        launched("accelerate launch --config_file config.yaml")
