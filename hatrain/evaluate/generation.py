@@ -43,7 +43,7 @@ def find_stops(model: Any, tokenizer: Any, ends: Sequence[str]) -> Stops:
     ids = {token for token in configured if token in added}
     texts = []
     for end in ends:
-        closing = [token for token in tokenizer(end, add_special_tokens=False)["input_ids"] if token in added]
+        closing = [token for token in _ids(tokenizer, [end])[0] if token in added]
         ids.update(closing[:1])
         if not closing:
             texts.append(end.strip())
@@ -52,8 +52,7 @@ def find_stops(model: Any, tokenizer: Any, ends: Sequence[str]) -> Stops:
 
 def room_for(tokenizer: Any, replies: Sequence[str]) -> int:
     """Return how many tokens an answer may have: the longest expected one, a quarter more, and sixteen."""
-    lengths = [len(ids) for ids in tokenizer(list(replies), add_special_tokens=False)["input_ids"]]
-    return max(lengths, default=0) * 5 // 4 + 16
+    return max(map(len, _ids(tokenizer, replies)), default=0) * 5 // 4 + 16
 
 
 def generate(
@@ -72,7 +71,7 @@ def generate(
     nothing. `should_stop` is asked before each batch; once it says yes, no more are yielded.
     """
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
-    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    ids = _ids(tokenizer, prompts)
     fitting = [index for index in range(len(ids)) if len(ids[index]) < context]
     for index in set(range(len(ids))) - set(fitting):
         yield index, Generated("", ended=True, tokens=0)
@@ -87,6 +86,11 @@ def generate(
             generated = _generate_batch(generator, tokenizer, [ids[index] for index in batch], config)
             for index, tokens in zip(batch, generated, strict=True):
                 yield index, _cut(tokenizer, tokens, stops)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each text, without the special tokens that a template has written already."""
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def _greedy(tokenizer: Any, stops: Stops, room: int) -> GenerationConfig:

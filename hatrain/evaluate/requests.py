@@ -1,14 +1,15 @@
 """From rows to requests: what a model is asked, as its own chat template renders it, and what should be done.
 It asks no model and judges nothing."""
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hatrain.data.replies import NotFound, ReplyFinder
-from hatrain.data.rows import Message, Row, shortened
-from hatrain.data.template import TemplateRefusal, Tools
+from hatrain.data.rows import Row, shortened
+from hatrain.data.template import TemplateRefusal
 from hatrain.errors import BadInput
 from hatrain.home.devices import domain_of
 from hatrain.home.judge import Answer, Known
@@ -70,13 +71,21 @@ def _turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
         if not message.train:
             continue
         history = [replace(past, train=False) for past in row.messages[:turn]]
-        prompt, reply = _around(finder, [*history, message], row.tools)
         expected = read_message(message.content, message.tool_calls)
-        if message.tool_calls and read_answer(reply).calls != expected.calls:
-            raise BadInput(
-                f"{row.where}: the model's chat template writes these tool calls as {reply!r}, "
-                f"which is not read; read are {'; '.join(FORMS)}"
-            )
+        try:
+            located = finder.in_conversation([*history, message], row.tools)
+        except NotFound:
+            # The reply cannot be told apart in the text, so the template is asked for a prompt, as in a chat.
+            prompt = finder.template.render(history, row.tools, prompt=True)
+            calls = (json.dumps(call["function"], ensure_ascii=False) for call in message.tool_calls)
+            reply = "\n".join([message.content, *calls]).strip()
+        else:
+            prompt, reply = _split(finder, located.text, *located.replies[-1])
+            if message.tool_calls and read_answer(reply).calls != expected.calls:
+                raise BadInput(
+                    f"{row.where}: the model's chat template writes these tool calls as {reply!r}, "
+                    f"which is not read; read are {'; '.join(FORMS)}"
+                )
         yield _request(
             row,
             turn=turn,
@@ -87,18 +96,6 @@ def _turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
             known=read_prompt((past.content for past in history if past.role != "assistant"), row.tools),
             after_a_call=bool(history) and history[-1].role == "tool" and not expected.calls,
         )
-
-
-def _around(finder: ReplyFinder, messages: Sequence[Message], tools: Tools) -> tuple[str, str]:
-    """Return what stands before the last message's reply, and the reply, as they do when a model is trained.
-
-    Where the reply cannot be told apart in the text, the template is asked for a prompt as in a chat.
-    """
-    try:
-        located = finder.in_conversation(messages, tools)
-    except NotFound:
-        return finder.template.render(messages[:-1], tools, prompt=True), messages[-1].content
-    return _split(finder, located.text, *located.replies[-1])
 
 
 def _raw_turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:

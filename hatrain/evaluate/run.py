@@ -1,0 +1,129 @@
+"""`python -m hatrain.evaluate.run RUN`: asks the test requests before and after training, as entry starts it. It leaves
+evaluation.json, the failures, and its outcome in a file."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hatrain import seal
+from hatrain.errors import BadInput
+from hatrain.inputs import resolve
+from hatrain.plan import Plan
+from hatrain.quiet import quiet
+from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.train import stop
+
+
+def main(folder: str, number: str) -> Exit:
+    """Judge the run and return its code; the reason is in `rank-evaluation.json`."""
+    run = RunDirectory(Path(folder))
+    attempt = Attempt(run.attempts / number)
+    stop.listen(attempt)
+    code, reason = Exit.FAULT, "died"
+    try:
+        quiet()
+        code, reason = judge_run(run.plan(), run, attempt)
+    except BadInput as error:
+        code, reason = Exit.FATAL, "\n".join(error.problems)
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+    finally:
+        attempt.tell("evaluation", code, reason)
+    return code
+
+
+def judge_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
+    """Write evaluation.json: the test requests put to the base model and to the trained one.
+
+    What an earlier attempt wrote is kept. A test set that is not about a home is said to be so, and not judged.
+    """
+    from hatrain.data.rows import read_rows
+    from hatrain.evaluate.requests import sample
+
+    os.chdir(plan.paths.workdir)
+    job = plan.job
+    figures = _read(run.evaluation)
+    if job.method.kind == "dpo":
+        return _skipped(run, "the test set holds pairs, not requests")
+    rows = list(read_rows(resolve(job.data.test or "", plan.paths.workdir)))
+    rows = sample(rows, job.evaluation.requests, job.seed)
+    losses = {event["when"]: event["loss"] for event in run.events() if event.get("event") == "test loss"}
+    for when in ("before", "after"):
+        if when in figures:
+            continue
+        try:
+            evaluation = _ask(plan, run, attempt, when, rows)
+        except BadInput as error:
+            return _skipped(run, error.problems[0])
+        if not evaluation.complete:
+            word = attempt.stop()
+            requeue = word is None or word.requeue
+            return (
+                Exit.REQUEUE if requeue else Exit.STOPPED
+            ), f"stopped while asking the model {when} training"
+        figures[when] = {"loss": losses.get(when), **evaluation.to_dict()}
+        failures = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in evaluation.failures()]
+        seal.write_text(run.folder / f"failures-{when}.jsonl", "".join(failures))
+        seal.write_json(run.evaluation, figures)
+        print(f"strict accuracy {when} training {evaluation.strict_accuracy:.3f}", flush=True)
+    return Exit.FINISHED, "judged"
+
+
+def _ask(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: Sequence[Any]) -> Any:
+    from hatrain.evaluate import evaluate_model
+    from hatrain.evaluate.sources import Source, load
+
+    if when == "after":
+        result = run.result(plan.job)
+        model, tokenizer = load(Source(run.name, str(result), run))
+    else:
+        model, tokenizer = _untrained(plan)
+    print(f"asking {len(rows)} test requests {when} training", flush=True)
+    return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None)
+
+
+def _untrained(plan: Plan) -> tuple[Any, Any]:
+    """Return the base model as training finds it: quantised, with new tokens, its adapters still at zero."""
+    import torch
+
+    from hatrain.model.prepare import prepare
+    from hatrain.model.tokenizer import load_tokenizer
+
+    spec = plan.job.model
+    device = "cuda" if plan.device == "cuda" else "cpu"
+    tokenizer = load_tokenizer(
+        spec.base,
+        revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+        chat_template=spec.chat_template,
+        add_pad_token=spec.add_pad_token,
+        add_chatml_tokens=spec.add_chatml_tokens,
+    )
+    model: Any = prepare(spec, plan.job.method.lora, tokenizer, device)[0]
+    if spec.quantization is None:
+        model = model.to(device, torch.bfloat16 if device == "cuda" and spec.dtype == "bf16" else model.dtype)
+    return model.eval(), tokenizer
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {key: value for key, value in found.items() if key in ("before", "after")}
+
+
+def _skipped(run: RunDirectory, reason: str) -> tuple[Exit, str]:
+    """A model that cannot be judged is still trained."""
+    seal.write_json(run.evaluation, {"skipped": reason})
+    print(f"not judged: {reason}", flush=True)
+    return Exit.FINISHED, f"not judged: {reason}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"]))
