@@ -65,7 +65,9 @@ def sentencepiece_vocabulary(prepend: str = "always") -> Tokenizer:
     first = ["<unk>", "<s>", "</s>"] if prepend != "never" else ["<pad>", "<eos>", "<bos>", "<unk>"]
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
     trained.normalizer = normalizers.Replace(" ", "▁")
-    trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split("▁", "merged_with_next")]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE,
         special_tokens=[*first, *(f"<0x{byte:02X}>" for byte in range(256))],
@@ -172,8 +174,11 @@ LLAMA2 = (
     "{% else %}{{ ' ' + (message['content'] | trim) + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
 MISTRAL = (
+    "{% set asked = namespace(last=0) %}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{% set asked.last = loop.index0 %}{% endif %}{% endfor %}"
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{% if loop.last and tools %}{{ '[AVAILABLE_TOOLS] ' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}{% endif %}"
+    "{% if tools and loop.index0 == asked.last %}"
+    "{{ '[AVAILABLE_TOOLS] ' + (tools | tojson) + '[/AVAILABLE_TOOLS]' }}{% endif %}"
     "{{ '[INST] ' + message['content'] + '[/INST]' }}"
     "{% elif message['tool_calls'] %}{{ '[TOOL_CALLS] [' }}{% for call in message['tool_calls'] %}"
     "{{ call['function'] | tojson }}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ ']' + eos_token }}"

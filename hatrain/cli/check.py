@@ -69,17 +69,17 @@ def run(args: argparse.Namespace) -> int:
     """Check a file. Returns 0, or 2 when a row is bad or none is left to train on."""
     from hatrain.data.dataset import label_file, problem_lines, raw_note
     from hatrain.data.labels import Labeller
-    from hatrain.data.rows import BadRow
+    from hatrain.data.rows import BadRow, Row
 
     tokenizer = load(args)
     labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids)
     found = Findings()
     with _written_aside(args.labels) as labels:
         for row, labelled in _with_progress(label_file(args.dataset, labeller)):
-            if isinstance(labelled, BadRow) or isinstance(row, BadRow):
+            if isinstance(labelled, BadRow):
                 found.bad.append(labelled)
                 continue
-            found.raw_rows += row.text is not None
+            found.raw_rows += isinstance(row, Row) and row.text is not None
             if labelled.length > args.ctx_size:
                 found.overlong.append((row.line, labelled.length))
                 continue

@@ -3,7 +3,7 @@ Every way of looking is checked against the text itself; where none holds it say
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 
@@ -125,8 +125,8 @@ class ReplyFinder:
 
         What others say stays in the pieces, so a user's text that imitates a header is never taken for one.
         """
-        stem = next(f"hatrain{number}reply" for number in count() if f"hatrain{number}reply" not in text)
-        marks = {turn: f"{stem}{turn}mark" for turn in turns}
+        stem = _unused_stem(text)
+        marks = {turn: f"{stem}{turn}end" for turn in turns}
         marked = [
             Message("assistant", marks[index]) if index in marks else message
             for index, message in enumerate(messages)
@@ -164,7 +164,7 @@ class ReplyFinder:
         for turn, reply in zip(turns, replies, strict=True):
             before = self._prefix(text, messages[:turn], tools)
             through = self._prefix(text, messages[: turn + 1], tools)
-            if (before or 0) > reply.start or (through is not None and through < reply.end):
+            if (before or 0) > reply.start or (through is not None and through < reply.stop):
                 raise NotFound(
                     f"two ways of looking disagree on where the assistant's turn {turn} stands in what the "
                     "chat template renders"
@@ -178,6 +178,8 @@ class ReplyFinder:
         replies = []
         for turn in turns:
             start = self._prefix(text, messages[:turn], tools, prompt=True)
+            if start is None:
+                start = self._after_neighbour(text, messages, turn, tools)
             if start is None:
                 raise NotFound(
                     f"the chat template renders what comes before the assistant's turn {turn} differently "
@@ -198,6 +200,24 @@ class ReplyFinder:
         except TemplateRefusal:
             return None
         return len(beginning) if text.startswith(beginning) else None
+
+    def _after_neighbour(self, text: str, messages: Sequence[Message], turn: int, tools: Tools) -> int | None:
+        """Return where a reply starts by what follows the message before it, which is found by a mark: for
+        templates (Mistral's) that move something, such as the tools, when the conversation goes on."""
+        if turn == 0 or messages[turn - 1].role == "assistant":
+            return None
+        mark = _unused_stem(text)
+        marked = [*messages[: turn - 1], replace(messages[turn - 1], content=mark), *messages[turn:]]
+        try:
+            whole = split_at(self.template.render(marked, tools), [mark])
+            prompted = split_at(self.template.render(marked[:turn], tools, prompt=True), [mark])
+        except TemplateRefusal:
+            return None
+        if whole is None or prompted is None or not whole[1].startswith(prompted[1]):
+            return None
+        if not text.startswith(whole[0]) or not text.endswith(whole[1]):
+            return None
+        return len(text) - len(whole[1]) + len(prompted[1])
 
     def _first_end(self, text: str, start: int, turn: int) -> int:
         ends = [text.find(end, start) + len(end) for end in self.markers.ends if end in text[start:]]
@@ -239,6 +259,11 @@ class ReplyFinder:
                 run = []
             run.append(match.span())
         return run if run and not region[run[-1][1] :].strip() else []
+
+
+def _unused_stem(text: str) -> str:
+    """Return a word that no template changes and that the text does not hold."""
+    return next(stem for number in count() if (stem := f"hatrain{number}mark") not in text)
 
 
 def _text_stop(text: str, position: int, message: Message, following: str, is_last: bool) -> int | None:

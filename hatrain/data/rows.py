@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from hatrain.errors import BadInput, nearest
+
+R = TypeVar("R")
 
 SHAREGPT_ROLES = {
     "system": "system",
@@ -80,8 +82,8 @@ class BadRow:
     """The row itself, over several lines, where that helps to see what is wrong."""
 
 
-class _Wrong(Exception):  # it carries what is wrong with a row to the one place that collects it
-    pass
+class Wrong(Exception):
+    """Carries what is wrong with a row to the one place that collects it."""
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:
@@ -112,25 +114,35 @@ def scan_rows(path: str | Path) -> Iterator[Row | BadRow]:
 
     Raises BadInput when there is no such file, it cannot be read as text, or it holds no row.
     """
+    yield from scan(path, _row, _accepted_formats())
+
+
+def scan(
+    path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: str
+) -> Iterator[R | BadRow]:
+    """Yield what `make` makes of each row: of its JSON value, file, index and line. It may raise Wrong.
+
+    Raises BadInput as `scan_rows` does; `accepted` says in words what a row looks like.
+    """
     path = Path(path)
     index = -1
     for index, (line, parsed) in enumerate(_parsed(path)):
-        if isinstance(parsed, _Wrong):
+        if isinstance(parsed, Wrong):
             yield BadRow(path, index, line, (f"{path}:{line}: {parsed}",))
             continue
         try:
-            yield _row(parsed, path, index, line)
-        except _Wrong as wrong:
+            yield make(parsed, path, index, line)
+        except Wrong as wrong:
             yield BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
     if index < 0:
-        raise BadInput(f"{path}: no rows; accepted: {_accepted_formats()}, as JSON Lines or one JSON list")
+        raise BadInput(f"{path}: no rows; accepted: {accepted}, as JSON Lines or one JSON list")
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
 def _parsed(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of each row; the value is a _Wrong where that row is no JSON."""
+    """Yield (line, value) of each row; the value is a Wrong where that row is no JSON."""
     try:
         with _opened(path) as stream:
             first = _first_byte(stream)
@@ -165,9 +177,9 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
         try:
             yield number, _strict_json(content.decode())
         except UnicodeDecodeError as error:
-            yield number, _Wrong(f"not UTF-8 ({error.reason} at byte {error.start} of the line)")
+            yield number, Wrong(f"not UTF-8 ({error.reason} at byte {error.start} of the line)")
         except ValueError as error:
-            yield number, _Wrong(f"not JSON: {_json_fault(error)}; one row a line, or one list of rows")
+            yield number, Wrong(f"not JSON: {_json_fault(error)}; one row a line, or one list of rows")
 
 
 def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
@@ -175,7 +187,7 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        yield raw.count(b"\n", 0, error.start) + 1, _Wrong(f"not UTF-8 ({error.reason})")
+        yield raw.count(b"\n", 0, error.start) + 1, Wrong(f"not UTF-8 ({error.reason})")
         return
     decoder = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
     line, counted = 1, 0
@@ -196,10 +208,10 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            yield began, _Wrong(f"not JSON: {_json_fault(error)}; the rows after it could not be read")
+            yield began, Wrong(f"not JSON: {_json_fault(error)}; the rows after it could not be read")
             return
         except ValueError as error:
-            yield began, _Wrong(f"not JSON: {error}; the rows after it could not be read")
+            yield began, Wrong(f"not JSON: {error}; the rows after it could not be read")
             return
         yield began, value
         position = skip_space(position)
@@ -210,7 +222,7 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
             return
         else:
             found = repr(separator) if separator else "the end"
-            yield line, _Wrong(f"not JSON: found {found} where ',' or ']' should follow a row")
+            yield line, Wrong(f"not JSON: found {found} where ',' or ']' should follow a row")
             return
 
 
@@ -246,24 +258,24 @@ def _neighbour(path: Path) -> str:
 
 def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
     if not isinstance(parsed, dict):
-        raise _Wrong(f"found {_kind(parsed)}; accepted: an object, {_accepted_formats()}")
+        raise Wrong(f"found {kind_of(parsed)}; accepted: an object, {_accepted_formats()}")
     named = [key for key in FORMATS if key in parsed]
     if len(named) != 1:
         if named:
-            raise _Wrong(f"found {' and '.join(named)} in one row; keep the one that is meant")
-        raise _Wrong(_no_format(parsed))
+            raise Wrong(f"found {' and '.join(named)} in one row; keep the one that is meant")
+        raise Wrong(_no_format(parsed))
     (key,) = named
     tools: tuple[Mapping[str, Any], ...] = ()
     if key == "text":
-        text = _text(parsed["text"], "text")
+        text = read_text(parsed["text"], "text")
         if not text.strip():
-            raise _Wrong("text: found no text")
+            raise Wrong("text: found no text")
         messages: tuple[Message, ...] = ()
     else:
         text = None
         turn = _sharegpt_message if key == "conversations" else _message
         messages = _messages(parsed[key], key, turn)
-        tools = _tools(parsed.get("tools"))
+        tools = read_tools(parsed.get("tools"))
     meta = {name: value for name, value in parsed.items() if name not in (key, "tools")}
     return Row(path, index, line, messages, tools, text, meta)
 
@@ -284,16 +296,16 @@ def _accepted_formats() -> str:
 
 def _messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
-        found = _kind(value) if value != [] else "an empty list"
-        raise _Wrong(f"{key}: found {found}; accepted: a list of turns")
+        found = kind_of(value) if value != [] else "an empty list"
+        raise Wrong(f"{key}: found {found}; accepted: a list of turns")
     messages = []
     for number, item in enumerate(value):
         at = f"{key}[{number}]"
         if not isinstance(item, dict):
-            raise _Wrong(f"{at}: found {_kind(item)}; accepted: an object")
+            raise Wrong(f"{at}: found {kind_of(item)}; accepted: an object")
         message = turn(item, at)
         if message.train and not message.content.strip() and not message.tool_calls:
-            raise _Wrong(f"{at}: the assistant says nothing; write an answer, or train_on_turn: false")
+            raise Wrong(f"{at}: the assistant says nothing; write an answer, or train_on_turn: false")
         messages.append(message)
     return tuple(messages)
 
@@ -302,18 +314,18 @@ def _sharegpt_message(item: Mapping[str, Any], at: str) -> Message:
     written = _required(item, "from", at)
     role = SHAREGPT_ROLES.get(written) if isinstance(written, str) else None
     if role is None:
-        raise _Wrong(_unknown_role(f"{at}.from", written, tuple(SHAREGPT_ROLES)))
-    content = _text(_required(item, "value", at), f"{at}.value")
+        raise Wrong(_unknown_role(f"{at}.from", written, tuple(SHAREGPT_ROLES)))
+    content = read_text(_required(item, "value", at), f"{at}.value")
     return Message(role, content, train=_trained(item, role, at))
 
 
 def _message(item: Mapping[str, Any], at: str) -> Message:
     role = _required(item, "role", at)
     if role not in ROLES:
-        raise _Wrong(_unknown_role(f"{at}.role", role, ROLES))
+        raise Wrong(_unknown_role(f"{at}.role", role, ROLES))
     calls = _tool_calls(item.get("tool_calls"), f"{at}.tool_calls")
     if calls and role != "assistant":
-        raise _Wrong(f"{at}.tool_calls: found with role {role!r}; only an assistant calls tools")
+        raise Wrong(f"{at}.tool_calls: found with role {role!r}; only an assistant calls tools")
     content = "" if calls and item.get("content") is None else _content(_required(item, "content", at), at)
     known = ("role", "content", "tool_calls", "train_on_turn")
     extra = {key: value for key, value in item.items() if key not in known and value is not None}
@@ -323,17 +335,17 @@ def _message(item: Mapping[str, Any], at: str) -> Message:
 def _content(value: Any, at: str) -> str:
     """Return the text of a message's content: text, or a list of text parts joined as they stand."""
     if not isinstance(value, list):
-        return _text(value, f"{at}.content")
+        return read_text(value, f"{at}.content")
     parts = []
     for number, part in enumerate(value):
         place = f"{at}.content[{number}]"
         if isinstance(part, str):
-            parts.append(_text(part, place))
+            parts.append(read_text(part, place))
         elif isinstance(part, dict) and part.get("type", "text") == "text" and "text" in part:
-            parts.append(_text(part["text"], f"{place}.text"))
+            parts.append(read_text(part["text"], f"{place}.text"))
         else:
-            found = repr(part.get("type")) if isinstance(part, dict) else _kind(part)
-            raise _Wrong(f'{place}: found a part of type {found}; accepted: {{"type": "text", "text"}}')
+            found = repr(part.get("type")) if isinstance(part, dict) else kind_of(part)
+            raise Wrong(f'{place}: found a part of type {found}; accepted: {{"type": "text", "text"}}')
     return "".join(parts)
 
 
@@ -341,7 +353,7 @@ def _trained(item: Mapping[str, Any], role: str, at: str) -> bool:
     """Whether a turn is trained on: an assistant's is unless it says otherwise, nobody else's ever is."""
     said = item.get("train_on_turn")
     if said is not None and not isinstance(said, bool):
-        raise _Wrong(f"{at}.train_on_turn: found {said!r}; accepted: true or false")
+        raise Wrong(f"{at}.train_on_turn: found {said!r}; accepted: true or false")
     return role == "assistant" and said is not False
 
 
@@ -350,36 +362,37 @@ def _tool_calls(value: Any, at: str) -> tuple[Mapping[str, Any], ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise _Wrong(f"{at}: found {_kind(value)}; accepted: a list of calls")
+        raise Wrong(f"{at}: found {kind_of(value)}; accepted: a list of calls")
     calls = []
     for number, call in enumerate(value):
         place = f"{at}[{number}]"
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise _Wrong(f'{place}: accepted: {{"type": "function", "function": {{"name", "arguments"}}}}')
+            raise Wrong(f'{place}: accepted: {{"type": "function", "function": {{"name", "arguments"}}}}')
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
                 arguments = _strict_json(arguments)
             except ValueError as error:
-                raise _Wrong(f"{place}.function.arguments: not JSON: {_json_fault(error)}") from None
+                raise Wrong(f"{place}.function.arguments: not JSON: {_json_fault(error)}") from None
         if not isinstance(arguments, dict):
-            raise _Wrong(f"{place}.function.arguments: found {_kind(arguments)}; accepted: an object")
+            raise Wrong(f"{place}.function.arguments: found {kind_of(arguments)}; accepted: an object")
         calls.append({"type": "function", **call, "function": {**function, "arguments": arguments}})
     return tuple(calls)
 
 
-def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return a row's tools, none where it says nothing of them. Raises Wrong."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise _Wrong(f"tools: found {_kind(value)}; accepted: a list of JSON schema functions")
+        raise Wrong(f"tools: found {kind_of(value)}; accepted: a list of JSON schema functions")
     return tuple(value)
 
 
 def _required(item: Mapping[str, Any], key: str, at: str) -> Any:
     if key not in item:
-        raise _Wrong(f"{at}: no {key!r}; found {', '.join(item) or 'no key'}{nearest(key, item)}")
+        raise Wrong(f"{at}: no {key!r}; found {', '.join(item) or 'no key'}{nearest(key, item)}")
     return item[key]
 
 
@@ -388,17 +401,18 @@ def _unknown_role(at: str, found: Any, accepted: tuple[str, ...]) -> str:
     return f"{at}: found {found!r}; accepted: {', '.join(accepted)}{near}"
 
 
-def _text(value: Any, at: str) -> str:
+def read_text(value: Any, at: str) -> str:
+    """Return text. Raises Wrong for anything else."""
     if not isinstance(value, str):
-        raise _Wrong(f"{at}: found {_kind(value)}; accepted: text")
+        raise Wrong(f"{at}: found {kind_of(value)}; accepted: text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _Wrong(f"{at}: found half of a character (a lone surrogate) at {error.start}") from None
+        raise Wrong(f"{at}: found half of a character (a lone surrogate) at {error.start}") from None
     return value
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Return what a JSON value is, in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), f"the number {value}")

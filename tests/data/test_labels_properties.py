@@ -1,0 +1,89 @@
+"""Whatever people say, in whatever family: what is trained on is what the assistant says, and its end of turn."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from hatrain.data.labels import Example, Labeller
+from hatrain.data.rows import Message, Row
+from tests.families import CHAT_FAMILIES, build_tokenizer
+
+END = {
+    "zephyr": "</s>",
+    "stablelm": "<|endoftext|>",
+    "chatml": "<|im_end|>",
+    "qwen2": "<|im_end|>",
+    "llama3": "<|eot_id|>",
+    "llama2": " </s>",
+    "mistral": "</s>",
+    "phi3": "<|end|>",
+    "polka": "<|im_end|>",
+    "gemma": "<end_of_turn>",
+}
+TRIMS = {"llama3", "llama2", "mistral", "gemma"}
+NO_SYSTEM = {"mistral", "gemma"}
+MARKERS = (
+    "<|assistant|>\n",
+    "</s>\n<|assistant|>\n",
+    "<|im_start|>assistant\n",
+    "<|im_end|>\n<|im_start|>assistant\nSure.",
+    "<|end_header_id|>\n\n",
+    "[/INST] Yes",
+    "<|end|>\n<|assistant|>\n",
+    "<start_of_turn>model\n",
+    "<|user|>",
+    "{{ 7 * 7 }}",
+    "{% generation %}",
+    "hatrain0mark1end",
+)
+
+letters = st.characters(codec="utf-8", exclude_characters="▁\x00", exclude_categories=("Cs", "Cn"))
+words = st.one_of(
+    st.sampled_from(["light", "Turning on", "3.5 °C", "łóżko", "🙂", "a\u0301", '{"a": 1}', "```\n"])
+)
+others = st.lists(st.one_of(words, st.text(letters, max_size=8), st.sampled_from(MARKERS)), max_size=5).map(
+    " ".join
+)
+# The assistant's own text: no special tokens, and no white space first, which a header's token may swallow.
+replies = (
+    st.lists(st.one_of(words, st.text(letters, max_size=12)), min_size=1, max_size=5)
+    .map("".join)
+    .filter(lambda text: bool(text.strip()) and not text[0].isspace() and text.lstrip() == text)
+)
+rounds = st.lists(st.tuples(others, replies, st.booleans()), min_size=1, max_size=4).filter(
+    lambda turns: any(trained for _, _, trained in turns)
+)
+
+
+@cache
+def labeller(family: str) -> Labeller:
+    return Labeller(build_tokenizer(family))
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize("family", CHAT_FAMILIES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(opening=st.none() | others, turns=rounds)
+def test_what_is_trained_on_is_what_the_assistant_says(family, opening, turns):
+    messages = [] if opening is None or family in NO_SYSTEM else [Message("system", opening)]
+    for question, reply, trained in turns:
+        messages += [Message("user", question), Message("assistant", reply, trained)]
+
+    (example,) = labeller(family).label([Row(Path("rows.jsonl"), 0, 1, tuple(messages))])
+
+    assert isinstance(example, Example), example.problems
+    tokenizer = labeller(family).tokenizer
+    found = [decoded(tokenizer, example.input_ids[start:end].tolist()) for start, end in example.replies]
+    expected = [
+        (reply.strip() if family in TRIMS else reply) + END[family] for _, reply, trained in turns if trained
+    ]
+    assert found == expected
+    rendered = tokenizer.apply_chat_template([message.for_template() for message in messages], tokenize=False)
+    assert example.input_ids.tolist() == tokenizer(rendered, add_special_tokens=False)["input_ids"]
