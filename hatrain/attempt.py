@@ -250,8 +250,9 @@ class _Children:
 
     def _environment(self) -> dict[str, str]:
         around = {**os.environ, **self.plan.environment}
-        around.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // self.plan.processes_per_node)))
+        share = max(1, _cores() // self.plan.processes_per_node)
         return around | {
+            "OMP_NUM_THREADS": around.get("OMP_NUM_THREADS") or str(share),
             chain.MARK: str(self.run.folder),
             "HATRAIN_ATTEMPT": str(self.attempt.number),
             "PYTHONUNBUFFERED": "1",

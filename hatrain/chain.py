@@ -16,7 +16,7 @@ from hatrain.plan import Plan
 
 POLL_SECONDS = 0.2
 TERM_SECONDS = 15.0
-"""From asking a child to end (SIGTERM) to ending it (SIGKILL)."""
+"""At most this long from asking a child to end (SIGTERM) to ending it (SIGKILL)."""
 MARK = "HATRAIN_RUN"
 """The variable that every process of an attempt carries: the run directory that it works for."""
 
@@ -90,13 +90,14 @@ def _wait(child: subprocess.Popen[bytes], stopping: Callable[[], bool], grace: f
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
             return False
-        if deadline is None and stopping():
+        # Asked each time: a user's word may follow a scheduler's, and is passed on by asking.
+        if stopping() and deadline is None:
             deadline = time.monotonic() + grace
         if deadline is not None and time.monotonic() > deadline:
             break
     os.killpg(child.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(TERM_SECONDS)
+        child.wait(min(TERM_SECONDS, grace))
         return True
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
