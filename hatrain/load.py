@@ -79,7 +79,7 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
             document.problems.append(
                 f"{document.where(key)}: found the tag {node.tag}; tags are not accepted"
             )
-        return None if node.style is None and node.value in _NULLS else node.value
+        return None if not node.style and node.value in _NULLS else node.value  # plain, in both loaders
     above = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*key, i), document, above) for i, item in enumerate(node.value)]

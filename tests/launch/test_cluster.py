@@ -1,0 +1,66 @@
+"""Cluster files: found by name or path, read as strictly as jobs."""
+
+import sys
+
+import pytest
+
+from hatrain.errors import BadInput
+from launch.cluster import SHIPPED, load_cluster, own_clusters
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_every_shipped_cluster_is_valid_and_says_what_it_is(name):
+    found, _ = load_cluster(name)
+    assert found == name
+    assert (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
+
+
+def test_a_local_cluster_runs_with_the_interpreter_that_plans_unless_told():
+    assert load_cluster("local")[1].python == sys.executable
+
+
+def test_a_users_own_cluster_comes_before_a_shipped_one():
+    write(own_clusters() / "local.yaml", "kind: local\npython: /mine/python\n")
+    assert load_cluster("local")[1].python == "/mine/python"
+
+
+def test_a_cluster_is_found_by_path(tmp_path):
+    path = write(tmp_path / "desk.yaml", "kind: local\nenvironment: {A: 010, B: no, C: ''}\n")
+    name, cluster = load_cluster(str(path))
+    assert name == "desk"
+    assert cluster.environment == {"A": "010", "B": "no", "C": ""}
+
+
+def test_an_unknown_cluster_is_refused_with_the_nearest():
+    with pytest.raises(BadInput, match=r"locl: no such cluster .*local.*did you mean local\?"):
+        load_cluster("locl")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("python: x\n", "kind: missing; accepted: local"),
+        ("kind: lokal\n", r"1: kind: found 'lokal'; accepted: local; did you mean local\?"),
+        ("kind: local\npyhton: x\n", r"2: pyhton: unknown key; accepted: .*did you mean python\?"),
+        ("kind: local\nenvironment:\n  A-B: x\n", "environment: .*not 'A-B'"),
+        ("kind: local\nkind: local\n", "given twice"),
+        ("", "kind: missing"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path, text, told):
+    path = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(BadInput, match=told) as raised:
+        load_cluster(str(path))
+    assert all(problem.startswith(str(path)) for problem in raised.value.problems)

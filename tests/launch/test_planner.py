@@ -1,0 +1,190 @@
+"""Planning: exact arithmetic, every refusal with its remedy, nothing guessed."""
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatrain.load import read_text
+from hatrain.spec import DatasetSpec
+from launch import planner
+from launch.planner import NOT_YET, Refusal, batch_of, count_rows
+from tests.plans import a_cluster, a_job, a_plan
+
+
+def planned(tmp_path, **changes):
+    return planner.plan(a_job(**changes), a_cluster(), "local", workdir=tmp_path, runs_root=tmp_path / "runs")
+
+
+def refused(tmp_path, **changes):
+    with pytest.raises(Refusal) as raised:
+        planned(tmp_path, **changes)
+    return dict(raised.value.reasons)
+
+
+# --- the batch ----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 16))
+def test_rows_of_a_step_are_micro_batch_times_accumulation_times_ranks(micro, accumulation, ranks):
+    batch = batch_of(micro * accumulation * ranks, micro, ranks)
+    assert (batch.micro_batch_size, batch.accumulation, batch.ranks) == (micro, accumulation, ranks)
+
+
+@given(st.integers(1, 200), st.integers(1, 32), st.integers(1, 16))
+def test_a_batch_divides_or_every_offer_divides(rows, micro, ranks):
+    try:
+        assert batch_of(rows, micro, ranks).rows_per_step == rows
+    except Refusal as refusal:
+        assert rows % (micro * ranks)
+        offer = refusal.reasons[0][1].partition("; write ")[2]
+        sizes, _, micros = offer.partition(", or ")
+        for size in [int(word) for word in sizes.split() if word.isdigit()]:
+            batch_of(size, micro, ranks)
+            assert abs(size - rows) < micro * ranks
+        for other in [int(word) for word in micros.split() if word.isdigit()]:
+            batch_of(rows, other, ranks)
+
+
+def test_a_batch_that_does_not_divide_offers_the_nearest_that_do():
+    with pytest.raises(Refusal) as raised:
+        batch_of(64, 3, 2)
+    assert str(raised.value) == (
+        "method.batch_size: found 64, which is not micro_batch_size 3 × whole passes × 2 ranks; "
+        "write a batch_size of 60 or 66, or a micro_batch_size of 2 or 4"
+    )
+
+
+def test_a_batch_smaller_than_the_ranks_offers_the_smallest_that_fits():
+    with pytest.raises(Refusal, match=r"write a batch_size of 8$"):
+        batch_of(2, 2, 4)
+
+
+# --- steps and rows -----------------------------------------------------------------------------------------
+
+
+def rows_in(tmp_path, name, data, weight=1.0):
+    (tmp_path / name).write_bytes(data)
+    return count_rows([DatasetSpec(path=name, weight=weight)], tmp_path)
+
+
+def test_rows_are_counted_in_every_format(tmp_path):
+    row = b'{"text": "a\\nb"}'
+    assert rows_in(tmp_path, "lines.jsonl", b"\n".join([row] * 3)) == 3
+    assert rows_in(tmp_path, "ended.jsonl", b"\n".join([row] * 3) + b"\n\n  \n") == 3
+    assert rows_in(tmp_path, "list.json", b"\n [" + b",\n".join([row] * 4) + b"]\n") == 4
+    assert rows_in(tmp_path, "lines.jsonl.gz", gzip.compress(b"\n".join([row] * 5))) == 5
+    assert rows_in(tmp_path, "list.json.gz", gzip.compress(json.dumps([{}] * 6).encode())) == 6
+
+
+def test_a_weight_counts_as_the_trainer_counts_it(tmp_path):
+    row = b"{}\n"
+    assert rows_in(tmp_path, "a", row * 10, 2.5) == 25
+    assert rows_in(tmp_path, "a", row * 10, 0.25) == 2
+    assert rows_in(tmp_path, "a", row, 0.1) == 1
+
+
+def test_a_file_that_grew_is_counted_again(tmp_path):
+    assert rows_in(tmp_path, "a", b"{}\n") == 1
+    assert rows_in(tmp_path, "a", b"{}\n{}\n") == 2
+
+
+@pytest.mark.parametrize("data", [None, b"", b"[broken", b"\x1f\x8bbroken"])
+def test_rows_that_cannot_be_counted_leave_the_steps_open(tmp_path, data):
+    if data is not None:
+        (tmp_path / "train.jsonl").write_bytes(data)
+    assert planned(tmp_path).steps is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "per_epoch", "total"),
+    [(8, 1, 2, 2), (9, 1, 3, 3), (9, 2, 3, 6), (9, 0.5, 3, 2), (1, 0.1, 1, 1)],
+)
+def test_the_last_step_of_an_epoch_may_be_small_and_a_part_of_a_step_is_a_step(
+    tmp_path, rows, epochs, per_epoch, total
+):
+    steps = a_plan(tmp_path, rows=rows, method__batch_size=4, method__epochs=epochs).steps
+    assert (steps.rows, steps.per_epoch, steps.total) == (rows, per_epoch, total)
+
+
+def test_warm_up_is_a_share_of_the_steps(tmp_path):
+    plan = a_plan(tmp_path, rows=400, method__batch_size=4, method__learning_rate_warmup=0.03)
+    assert planner.warmup_steps(plan) == 3
+
+
+# --- what is decided ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "ranks", "decided"),
+    [
+        ("auto", 1, "none"),
+        ("auto", 2, "ddp"),
+        ("none", 1, "none"),
+        ("fsdp", 2, "fsdp"),
+        ("fsdp", 1, "none"),
+        ("zero3", 1, "none"),
+    ],
+)
+def test_sharding_fits_the_number_of_ranks(tmp_path, asked, ranks, decided):
+    plan = planned(tmp_path, hardware__sharding=asked, hardware__gpus_per_node=ranks)
+    assert plan.sharding == decided
+
+
+def test_sharding_that_one_rank_makes_pointless_is_noted(tmp_path):
+    assert planner.notes(planned(tmp_path, hardware__sharding="fsdp")) == [
+        "hardware.sharding: fsdp needs several ranks; one rank shards nothing"
+    ]
+    assert planner.notes(planned(tmp_path)) == []
+
+
+def test_several_ranks_that_share_nothing_are_refused(tmp_path):
+    reasons = refused(tmp_path, hardware__sharding="none", hardware__gpus_per_node=2)
+    assert "write ddp" in reasons["hardware.sharding"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "asked", "decided"), [("cpu", "auto", False), ("a100-40gb", "auto", True), ("cpu", True, True)]
+)
+def test_checkpointing_of_activations_is_for_gpus_unless_said(tmp_path, gpu, asked, decided):
+    assert (
+        planned(tmp_path, hardware__gpu=gpu, method__gradient_checkpointing=asked).gradient_checkpointing
+        is decided
+    )
+
+
+def test_bf16_on_a_gpu_that_cannot_is_refused_with_what_can(tmp_path):
+    reason = refused(tmp_path, hardware__gpu="v100-32gb")["model.dtype"]
+    assert "write fp16 or fp32, or a GPU of" in reason
+    assert "a6000-48gb" in reason
+    assert "rtx3090-24gb" not in reason
+
+
+def test_a_local_cluster_is_one_machine(tmp_path):
+    assert "write 1" in refused(tmp_path, hardware__nodes=2)["hardware.nodes"]
+
+
+@pytest.mark.parametrize(("key", "value", "instead"), NOT_YET)
+def test_what_is_not_built_yet_is_refused_with_what_to_write_instead(tmp_path, key, value, instead):
+    assert refused(tmp_path, **{key.replace(".", "__"): value}) == {
+        key: f"found {value}, which is not built yet; write {instead}"
+    }
+
+
+def test_every_reason_is_told_at_once_with_its_line(tmp_path):
+    text = (
+        "name: x\nmodel: {base: b}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
+    )
+    with pytest.raises(Refusal) as raised:
+        planned(tmp_path, method__batch_size=3, hardware__gpu="t4-16gb")
+    told = raised.value.located(read_text(text, "jobs/x.yaml")).problems
+    assert [line.partition(": ")[0] for line in told] == ["jobs/x.yaml:2", "jobs/x.yaml:5"]
+
+
+def test_paths_are_absolute_and_the_run_is_named_after_the_job(tmp_path):
+    paths = planned(tmp_path, name="my.run-1").paths
+    assert paths.run == str(tmp_path / "runs" / "my.run-1")
+    assert paths.workdir == str(tmp_path)
+    assert paths.models == str(tmp_path / "models")
