@@ -1,1 +1,1 @@
-"""The Home Assistant data: devices, languages, and the generator that makes rows of them. Imports no torch."""
+"""The Home Assistant data: devices, languages and the generator that makes rows of them. It needs no torch."""

@@ -3,7 +3,7 @@ stand for them. Tables and their checks alone; nothing here knows a language or 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -200,7 +200,7 @@ def _color(value: Any) -> bool:
 
 
 # What each kind accepts, as a person would be told, and the test of it. Temperatures span both units.
-ACCEPTS = {
+ACCEPTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "percent": ("a number from 0 to 100", lambda value: _number(value, 0, 100)),
     "humidity": ("a number from 0 to 100", lambda value: _number(value, 0, 100)),
     "fraction": ("a number from 0 to 1", lambda value: _number(value, 0, 1)),

@@ -1,0 +1,137 @@
+"""Splits everything a language has to say into a training side and a test side, once, before anything is drawn.
+
+What is split is split by the hash of its own text, so that the sides never depend on a seed.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal, TypeVar
+
+from hatrain.home.grammar import Name, Noun
+from hatrain.home.language import NEUTRAL, Language, Pile, Template
+
+Side = Literal["train", "test"]
+TEST_SHARE = 0.15
+
+T = TypeVar("T")
+
+
+def _order(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=8).digest()
+
+
+def side_of(items: Sequence[T], text: Callable[[T], str], side: Side) -> tuple[T, ...]:
+    """Return one side's share of a pile: the test set gets 15% and at least one, but never the only one."""
+    ordered = sorted(items, key=lambda item: _order(text(item)))
+    tested = min(max(1, round(len(ordered) * TEST_SHARE)), len(ordered) - 1) if ordered else 0
+    return tuple(ordered[:tested] if side == "test" else ordered[tested:])
+
+
+def split_names(names: Iterable[Name], side: Side) -> tuple[Name, ...]:
+    """Return one side's device names. The same words name only one side's devices, whatever their domain."""
+    by_domain: dict[str, list[Name]] = {}
+    for name in names:
+        by_domain.setdefault(name.domain, []).append(name)
+    tested: dict[str, bool] = {}
+    for found in by_domain.values():
+        test = {
+            name.friendly.casefold() for name in side_of(found, lambda name: name.friendly.casefold(), "test")
+        }
+        for name in found:
+            tested.setdefault(name.friendly.casefold(), name.friendly.casefold() in test)
+    return tuple(
+        name
+        for found in by_domain.values()
+        for name in found
+        if tested[name.friendly.casefold()] == (side == "test")
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """A template of a request, and the nouns or kinds of device it is for (none: any of its domain)."""
+
+    template: Template
+    nouns: frozenset[str]
+
+    def suits(self, noun: Noun | None) -> bool:
+        return not self.nouns or (noun is not None and (noun.base in self.nouns or noun.kind in self.nouns))
+
+
+def normal(template: Template) -> str:
+    """Return what makes a template the same as another: its words and placeholders, not its marks or capitals."""
+    return " ".join(re.sub(r"[^\w{}:\[\]]+", " ", template.text.casefold()).split())
+
+
+def tested_phrases(piles: Iterable[Pile]) -> frozenset[str]:
+    """Return the normal forms of all phrases of the test side. One that stands in several sections has one side."""
+    tested: dict[str, bool] = {}
+    for pile in piles:
+        fresh = [template for template in pile.templates if normal(template) not in tested]
+        test = {normal(template) for template in side_of(fresh, normal, "test")}
+        tested |= {normal(template): normal(template) in test for template in fresh}
+    return frozenset(text for text, is_tested in tested.items() if is_tested)
+
+
+@dataclass(frozen=True, eq=False)
+class Piles:
+    """One side's templates, by what they are for."""
+
+    requests: Mapping[tuple[str, str], tuple[Request, ...]]  # (scope, action)
+    status: Mapping[str, tuple[Template, ...]]  # question
+    again: tuple[Template, ...]
+    then: Mapping[str, tuple[Template, ...]]  # action
+    missing: tuple[Template, ...]
+    already: Mapping[str, tuple[Template, ...]]  # action
+    errors: tuple[Template, ...]
+    retries: tuple[Template, ...]
+    complaints: tuple[Template, ...]
+    answers: Mapping[tuple[str, str, str], tuple[Template, ...]]  # (persona, action | status, key)
+
+
+def split_piles(language: Language, side: Side) -> Piles:
+    """Return one side's templates. Each section is split by itself, so that both sides can say everything."""
+    requests: dict[tuple[str, str], list[Request]] = {}
+    others: dict[tuple[str, str, str], list[Template]] = {}
+    tested = tested_phrases(language.piles)
+    for pile in language.piles:
+        for template in pile.templates:
+            if (normal(template) in tested) != (side == "test"):
+                continue
+            for key in pile.key:
+                if pile.kind in ("requests.txt", "fixed.txt"):
+                    requests.setdefault((pile.scope, key), []).append(Request(template, pile.nouns))
+                else:
+                    others.setdefault((_voice(pile), pile.scope, key), []).append(template)
+
+    def found(scope: str) -> dict[str, tuple[Template, ...]]:
+        return {
+            key: tuple(texts) for (voice, kind, key), texts in others.items() if kind == scope and not voice
+        }
+
+    voices = {NEUTRAL, *language.prompts}
+    answers = {
+        (persona, scope, key): tuple(others.get((persona, scope, key), others[voice, scope, key]))
+        for voice, scope, key in others
+        if voice
+        for persona in voices
+        if (persona, scope, key) in others or voice == NEUTRAL
+    }
+    return Piles(
+        requests={key: tuple(texts) for key, texts in requests.items()},
+        status=found("status"),
+        again=found("again").get("", ()),
+        then=found("then"),
+        missing=found("missing").get("", ()),
+        already=found("already"),
+        errors=found("error").get("", ()),
+        retries=found("retry").get("", ()),
+        complaints=found("complaint").get("", ()),
+        answers=answers,
+    )
+
+
+def _voice(pile: Pile) -> str:
+    return pile.kind.removeprefix("answers/").removesuffix(".txt") if pile.kind.startswith("answers/") else ""
