@@ -117,9 +117,7 @@ def scan_rows(path: str | Path) -> Iterator[Row | BadRow]:
     yield from scan(path, _row, _accepted_formats())
 
 
-def scan(
-    path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: str
-) -> Iterator[R | BadRow]:
+def scan(path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: str) -> Iterator[R | BadRow]:
     """Yield what `make` makes of each row: of its JSON value, file, index and line. It may raise Wrong.
 
     Raises BadInput as `scan_rows` does; `accepted` says in words what a row looks like.
@@ -273,8 +271,8 @@ def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
         messages: tuple[Message, ...] = ()
     else:
         text = None
-        turn = _sharegpt_message if key == "conversations" else _message
-        messages = _messages(parsed[key], key, turn)
+        turn = _sharegpt_message if key == "conversations" else read_message
+        messages = read_messages(parsed[key], key, turn)
         tools = read_tools(parsed.get("tools"))
     meta = {name: value for name, value in parsed.items() if name not in (key, "tools")}
     return Row(path, index, line, messages, tools, text, meta)
@@ -294,7 +292,10 @@ def _accepted_formats() -> str:
     return " or ".join(FORMATS.values())
 
 
-def _messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]) -> tuple[Message, ...]:
+def read_messages(
+    value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]
+) -> tuple[Message, ...]:
+    """Return a row's turns, each made by `turn`. Raises Wrong, also for a trained turn that says nothing."""
     if not isinstance(value, list) or not value:
         found = kind_of(value) if value != [] else "an empty list"
         raise Wrong(f"{key}: found {found}; accepted: a list of turns")
@@ -319,7 +320,8 @@ def _sharegpt_message(item: Mapping[str, Any], at: str) -> Message:
     return Message(role, content, train=_trained(item, role, at))
 
 
-def _message(item: Mapping[str, Any], at: str) -> Message:
+def read_message(item: Mapping[str, Any], at: str) -> Message:
+    """Return a turn written as `{"role", "content"}`. Raises Wrong."""
     role = _required(item, "role", at)
     if role not in ROLES:
         raise Wrong(_unknown_role(f"{at}.role", role, ROLES))
