@@ -40,7 +40,7 @@ def table(plan: Plan) -> str:
         "sharding": plan.sharding,
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
-        "steps": f"{steps.total:,} = {steps.rows:,} rows ÷ {batch.rows_per_step} → {steps.per_epoch:,} × "
+        "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
         f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(plan):,}"
         if steps
         else "not known: the training rows are not here",

@@ -1,0 +1,240 @@
+"""Submitting to this machine, as a person does: the real command and the real chain, a pretended trainer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hatrain.run import RunDirectory
+
+HATRAIN = [sys.executable, "-m", "hatrain"]
+ENTRY = Path(__file__).parents[1] / "fake_entry.py"
+JOB = """\
+name: kitchen
+model: {base: some/base}
+data: {train: train.jsonl}
+method: {learning_rate: 1e-5}
+hardware: {gpu: cpu}
+limits: {retries: 1}
+"""
+
+
+class Desk:
+    """A folder with a job, its rows, and a cluster whose interpreter trains as $ACT says."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "jobs").mkdir()
+        (folder / "jobs" / "kitchen.yaml").write_text(JOB)
+        (folder / "train.jsonl").write_text('{"text": "hello"}\n' * 8)
+        python = folder / "python"
+        python.write_text(f'#!/usr/bin/env bash\nexec "{sys.executable}" "{ENTRY}" "$3"\n')
+        python.chmod(0o755)
+        (folder / "desk.yaml").write_text(f"kind: local\npython: {python}\n")
+        self.run = RunDirectory(folder / "runs" / "kitchen")
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str, act: str = "finish") -> subprocess.Popen[str]:
+        """Start a hatrain command."""
+        around = {**os.environ, "ACT": act, "CLUSTER": "./desk.yaml"}
+        around.pop("HATRAIN_RUNS", None)
+        process = subprocess.Popen(
+            [*HATRAIN, *words],
+            cwd=self.folder,
+            env=around,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def hatrain(self, *words: str, act: str = "finish") -> tuple[int, str, str]:
+        """Run a hatrain command to its end."""
+        process = self.start(*words, act=act)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def until(self, true, what: str) -> None:
+        deadline = time.monotonic() + 30
+        while not true():
+            assert time.monotonic() < deadline, f"never: {what}"
+            time.sleep(0.05)
+
+    def training(self, attempt: int = 1) -> bool:
+        """Return whether the trainer of an attempt is at work."""
+        calls = self.run.folder / "calls"
+        return calls.exists() and len(calls.read_text().splitlines()) >= attempt
+
+    def left(self) -> bool:
+        """Return whether no attempt lives."""
+        return self.run.lease.holder() is None
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path)
+    yield desk
+    for process in desk.started:
+        if process.poll() is None:
+            process.kill()
+    if desk.run.folder.exists() and not desk.left():
+        os.kill(desk.run.lease.holder()["pid"], signal.SIGINT)
+        desk.until(desk.left, "the run leaves")
+
+
+def test_a_followed_run_shows_its_output_and_where_its_things_are(desk):
+    code, out, err = desk.hatrain("submit", "kitchen", "--follow")
+    assert code == 0, err
+    assert "train finish in attempt 1" in out
+    assert "kitchen: finished (0)" in out
+    assert str(desk.run.model) in out
+    assert (desk.folder / "models" / "kitchen" / "weights").exists()
+
+
+def test_the_record_says_who_submitted_what(desk):
+    desk.hatrain("submit", "jobs/kitchen.yaml", "--follow", "--set", "seed=7")
+    submitted = desk.run.events()[0]
+    assert submitted["event"] == "submitted"
+    assert submitted["command"] == "hatrain submit jobs/kitchen.yaml --follow --set seed=7"
+    assert submitted["versions"]["python"]
+    assert {"user", "host", "commit", "cluster"} <= set(submitted)
+
+
+def test_a_run_that_faults_is_started_again(desk):
+    code, out, _ = desk.hatrain("submit", "kitchen", "--follow", act="die,finish")
+    assert code == 0
+    assert "starting again" in out
+    assert len(desk.run.all_attempts()) == 2
+
+
+def test_a_run_that_only_faults_ends_when_its_retries_are_used_up(desk):
+    code, out, _ = desk.hatrain("submit", "kitchen", "--follow", act="die")
+    assert code == 78
+    assert "retries used up" in out
+    assert len(desk.run.all_attempts()) == 2
+
+
+def test_what_cannot_succeed_is_not_repeated(desk):
+    code, out, _ = desk.hatrain("submit", "kitchen", "--follow", act="fatal")
+    assert code == 78
+    assert "out of GPU memory" in out
+    assert len(desk.run.all_attempts()) == 1
+
+
+def test_a_run_that_nobody_follows_goes_on_by_itself(desk):
+    code, out, _ = desk.hatrain("submit", "kitchen", act="die,finish")
+    assert code == 0
+    assert f"tail -f {desk.run.launch / 'output.log'}" in out
+    assert "hatrain stop kitchen" in out
+    desk.until(desk.run.done.exists, "the run finishes")
+
+
+def test_a_run_outlives_the_one_who_follows_it(desk):
+    follower = desk.start("submit", "kitchen", "--follow", act="stop")
+    desk.until(desk.training, "training begins")
+    follower.terminate()
+    follower.wait(timeout=30)
+    assert not desk.left()
+    assert desk.hatrain("stop", "kitchen")[0] == 0
+    desk.until(desk.left, "the run leaves")
+
+
+def test_ctrl_c_asks_the_run_to_save_and_stays_until_it_has(desk):
+    follower = desk.start("submit", "kitchen", "--follow", act="slow-stop")
+    desk.until(desk.training, "training begins")
+    follower.send_signal(signal.SIGINT)
+    desk.until((desk.run.attempts / "1" / "STOP").exists, "the stop file")
+    follower.send_signal(signal.SIGINT)
+    out, err = follower.communicate(timeout=30)
+    assert follower.returncode == 130
+    assert err.count("asking the run to save a checkpoint") == 1
+    assert "rank 0: saved" in out
+    assert json.loads((desk.run.attempts / "1" / "STOP").read_text())["requeue"] is False
+
+
+def test_a_stop_from_outside_ends_here_and_says_how_to_go_on(desk):
+    follower = desk.start("submit", "kitchen", "--follow", act="stop")
+    desk.until(desk.training, "training begins")
+    os.kill(desk.run.lease.holder()["pid"], signal.SIGTERM)
+    out, _ = follower.communicate(timeout=30)
+    assert follower.returncode == 75
+    assert "hatrain submit goes on" in out
+
+
+def test_a_job_submitted_again_goes_on_in_the_same_folder(desk):
+    follower = desk.start("submit", "kitchen", "--follow", act="stop,finish")
+    desk.until(desk.training, "training begins")
+    assert desk.hatrain("stop", "kitchen")[0] == 0
+    assert follower.wait(timeout=30) == 130
+    code, out, _ = desk.hatrain("submit", "kitchen", "--follow", act="stop,finish")
+    assert code == 0
+    assert "attempt 2" in out
+    assert "attempt 1" not in out, "the output of the earlier submission is not shown again"
+
+
+def test_a_run_in_progress_is_not_submitted_twice(desk):
+    desk.hatrain("submit", "kitchen", act="stop")
+    desk.until(desk.training, "training begins")
+    for words in (["submit", "kitchen"], ["submit", "kitchen", "--fresh"]):
+        code, _, err = desk.hatrain(*words)
+        assert code == 2
+        assert "an attempt is running" in err
+        assert "hatrain stop kitchen" in err
+    assert len(desk.run.all_attempts()) == 1
+
+
+def test_another_job_of_the_same_name_is_refused_unless_the_old_one_is_set_aside(desk):
+    desk.hatrain("submit", "kitchen", "--follow")
+    code, _, err = desk.hatrain("submit", "kitchen", "--set", "method.epochs=2")
+    assert code == 2
+    assert "method.epochs: 1.0 → 2.0" in err
+    code, _, err = desk.hatrain("submit", "kitchen", "--follow", "--fresh", "--set", "method.epochs=2")
+    assert code == 0
+    assert "set aside" in err
+    aside = [path for path in desk.run.folder.parent.iterdir() if path.name != "kitchen"]
+    assert [RunDirectory(path).done.exists() for path in aside] == [True]
+
+
+def test_a_finished_job_is_not_run_again(desk):
+    desk.hatrain("submit", "kitchen", "--follow")
+    code, out, err = desk.hatrain("submit", "kitchen", "--follow")
+    assert code == 0
+    assert "finished before" in err
+    assert str(desk.run.model) in out
+    assert len(desk.run.all_attempts()) == 1
+
+
+def test_what_is_missing_is_named_before_anything_is_written(desk):
+    (desk.folder / "train.jsonl").unlink()
+    code, _, err = desk.hatrain("submit", "kitchen", "--set", "model.base=./nowhere")
+    assert code == 78
+    assert "data.train: train.jsonl: no such file" in err
+    assert "model.base: ./nowhere: no such folder" in err
+    assert not desk.run.folder.exists()
+
+
+def test_a_dry_run_writes_and_starts_nothing(desk):
+    code, out, _ = desk.hatrain("submit", "kitchen", "--dry-run")
+    assert code == 0
+    assert f"bash {desk.run.launch / 'local.sh'} {desk.run.folder}" in out
+    assert not desk.run.folder.exists()
+
+
+def test_stopping_what_does_not_run_says_so(desk):
+    desk.hatrain("submit", "kitchen", "--follow")
+    code, _, err = desk.hatrain("stop", "kitchen")
+    assert code == 1
+    assert "kitchen has finished" in err
+
+
+def test_a_run_that_does_not_exist_is_refused_with_the_nearest_name(desk):
+    desk.hatrain("submit", "kitchen", "--follow")
+    code, _, err = desk.hatrain("stop", "kichen")
+    assert code == 2
+    assert "did you mean kitchen?" in err
