@@ -33,8 +33,8 @@ def evaluate_model(
     cannot be judged, and for a tokenizer without a chat template.
     """
     finder = ReplyFinder(tokenizer)
-    requests = read_requests(rows, finder)
     stops = find_stops(model, tokenizer, finder.markers.ends)
+    requests = read_requests(rows, finder)
     room = room_for(tokenizer, [request.reply for request in requests])
     prompts = [request.prompt for request in requests]
     outcomes: dict[int, Outcome] = {}

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from hatrain.evaluate.requests import Request
+from hatrain.evaluate.requests import AFTER_A_CALL, Request
 from hatrain.home.judge import Answer, Judgement
 
 _Z = 1.959963984540054
 """The 97.5th percentile of the standard normal distribution."""
+
+NO_REFUSAL = (AFTER_A_CALL, "status")
+"""Kinds to which words alone are the answer, though nothing is refused."""
 
 
 def wilson_interval(hits: int, total: int) -> tuple[float, float]:
@@ -61,20 +64,25 @@ class Score:
     called_services: int
     known_services: int
     refusals_due: int
-    """Requests to which no call was due: they cannot be met, or only ask."""
+    """Requests that cannot be met: no call was due, and the row does not say that it only asks."""
     refusals_right: int
     """Those that were answered so: in words, and without a call."""
 
     @classmethod
-    def of(cls, judgements: Iterable[Judgement]) -> "Score":
-        """Sum judgements up."""
-        judged = list(judgements)
+    def of(cls, outcomes: Iterable["Outcome"]) -> "Score":
+        """Sum the judgements of outcomes up."""
+        outcomes = list(outcomes)
+        judged = [outcome.judgement for outcome in outcomes]
         summed = {field.name for field in fields(cls)} & {field.name for field in fields(Judgement)}
-        silent = [judgement for judgement in judged if not judgement.call_due]
+        refusals = [
+            outcome.judgement
+            for outcome in outcomes
+            if not outcome.judgement.call_due and outcome.request.kind not in NO_REFUSAL
+        ]
         return cls(
             requests=len(judged),
-            refusals_due=len(silent),
-            refusals_right=sum(judgement.strict for judgement in silent),
+            refusals_due=len(refusals),
+            refusals_right=sum(judgement.strict for judgement in refusals),
             **{name: sum(getattr(judgement, name) for judgement in judged) for name in summed},
         )
 
@@ -117,7 +125,7 @@ class Evaluation:
     @property
     def score(self) -> Score:
         """The figures over all outcomes."""
-        return Score.of(outcome.judgement for outcome in self.outcomes)
+        return Score.of(self.outcomes)
 
     @property
     def strict_accuracy(self) -> float | None:
@@ -155,10 +163,10 @@ class Evaluation:
         return [_failure(outcome) for outcome in self.outcomes if not outcome.judgement.strict]
 
     def _by(self, groups_of: Callable[[Request], Sequence[str]]) -> dict[str, Score]:
-        groups: dict[str, list[Judgement]] = {}
+        groups: dict[str, list[Outcome]] = {}
         for outcome in self.outcomes:
             for group in groups_of(outcome.request):
-                groups.setdefault(group, []).append(outcome.judgement)
+                groups.setdefault(group, []).append(outcome)
         return {group: Score.of(groups[group]) for group in sorted(groups)}
 
 

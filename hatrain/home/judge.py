@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hatrain.errors import nearest
+from hatrain.home.devices import SERVICES, call_problems
 from hatrain.home.meaning import COLOR_KEYS, TARGET_KEYS, Call, pair_off, same_call
 
 
@@ -80,7 +82,7 @@ def judge(expected: Answer, answer: Answer, known: Known) -> Judgement:
     """
     problems = (*_form_problems(answer), *_call_problems(expected.calls, answer.calls, known))
     points, mismatches = compatible_points(expected, answer)
-    targeted = [call for call in answer.calls if known.entities and _names_entity(call)]
+    targeted = [call for call in answer.calls if known.entities and _named(call)]
     called = answer.calls if known.services else ()
     return Judgement(
         strict=not problems,
@@ -123,8 +125,21 @@ def compatible_points(expected: Answer, answer: Answer) -> tuple[int, int]:
 
 def knows_entities(call: Call, known: Known) -> bool:
     """Whether every entity that the call names is in the home."""
-    names = [*call.targets(), *([call.arguments["name"]] if "name" in call.arguments else [])]
-    return all(known.entity(name) is not None for name in names)
+    return all(known.entity(name) is not None for name in _named(call))
+
+
+def execution_problems(call: Call, known: Known) -> list[str]:
+    """Return why a call could not be executed in the home of a prompt, a line each; none if it could."""
+    problems = []
+    if known.services and call.service not in known.services:
+        problems.append(f"{call.service} is not offered in this home{nearest(call.service, known.services)}")
+    if call.service in SERVICES:
+        for single in call.per_target():
+            said = {"service": single.service, **single.arguments}
+            problems += call_problems(said, list(known.entities))
+    elif not knows_entities(call, known):
+        problems.append(f"{', '.join(map(str, _named(call)))}: not in this home")
+    return problems
 
 
 def in_words(call: Call, known: Known) -> str:
@@ -167,8 +182,9 @@ def _resolved(call: Call, known: Known) -> Call:
     return call if entity is None else Call(call.service, {**call.arguments, "name": entity})
 
 
-def _names_entity(call: Call) -> bool:
-    return bool(call.targets()) or "name" in call.arguments
+def _named(call: Call) -> list[Any]:
+    """Return what a call names as its entities: ids, and the `name` that a tool takes."""
+    return [*call.targets(), *([call.arguments["name"]] if "name" in call.arguments else [])]
 
 
 def _differs_in_color_alone(due: Call, call: Call) -> bool:

@@ -18,6 +18,9 @@ TARGET_KEYS = ("target_device", "entity_id")
 COLOR_KEYS = ("color_name", "color", "rgb_color", "hs_color")
 """Arguments that hold a colour. Which of them says it makes no difference to the lamp."""
 
+CLOCK_KEYS = ("hours", "minutes", "seconds")
+"""Arguments that together say a duration, as Home Assistant's timer intents take it."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -137,7 +140,7 @@ def pair_off(left: Sequence[T], right: Sequence[T], same: Callable[[T, T], bool]
 
 
 def _by_meaning(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Fold keys that say the same thing: the first colour, as channels where it can be read; the targets."""
+    """Fold keys that say one thing: the first colour, as channels where it can be read; targets; a duration."""
     folded: dict[str, Any] = {}
     for key, value in arguments.items():
         color = color_value(key, value) if key in COLOR_KEYS else None
@@ -147,6 +150,9 @@ def _by_meaning(arguments: Mapping[str, Any]) -> dict[str, Any]:
             folded["target_device"] = [*folded.get("target_device", []), *_entities(value)]
         else:
             folded[key] = value
+    units = [key for key in CLOCK_KEYS if key in folded]
+    if units and "duration" not in folded:
+        folded["duration"] = {key: folded.pop(key) for key in units}
     return folded
 
 

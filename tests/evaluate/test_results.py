@@ -1,0 +1,137 @@
+"""Rates come with their counts and an honest interval; groups add up; failures are told in full."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatrain.evaluate.requests import Request
+from hatrain.evaluate.results import Evaluation, Outcome, wilson_interval
+from hatrain.home.judge import Known, judge
+from hatrain.home.reading import read_answer
+
+ON = '```homeassistant\n{"service": "light.turn_on", "target_device": "light.kitchen"}\n```'
+KNOWN = Known({"light.kitchen": "Kitchen"}, frozenset({"light.turn_on"}))
+
+# Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), table I,
+# method 3 (the score method without continuity correction).
+PUBLISHED = [
+    (81, 263, 0.2553, 0.3662),
+    (15, 148, 0.0624, 0.1605),
+    (0, 20, 0.0000, 0.1611),
+    (1, 29, 0.0061, 0.1718),
+]
+
+
+@pytest.mark.parametrize(("hits", "total", "low", "high"), PUBLISHED)
+def test_intervals_are_the_published_ones(hits, total, low, high):
+    assert wilson_interval(hits, total) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_nothing_is_known_of_a_share_of_nothing():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+@given(st.integers(1, 10_000), st.data())
+def test_an_interval_holds_its_share_and_is_the_same_seen_from_the_other_side(total, data):
+    hits = data.draw(st.integers(0, total))
+    low, high = wilson_interval(hits, total)
+    assert 0 <= low <= hits / total <= high <= 1
+    assert low < high
+    mirrored = wilson_interval(total - hits, total)
+    assert math.isclose(low, 1 - mirrored[1], abs_tol=1e-12)
+
+
+def outcome(
+    expected: str, said: str, *, language="english", kind="action", devices=("light",), ended=True
+) -> Outcome:
+    request = Request(
+        where="rows.jsonl:1",
+        turn=1,
+        said="Turn it on.",
+        prompt="…",
+        reply=expected,
+        expected=read_answer(expected),
+        known=KNOWN,
+        language=language,
+        kind=kind,
+        device_types=devices,
+    )
+    answer = read_answer(said, ended=ended)
+    return Outcome(request, said, answer, 10, judge(request.expected, answer, KNOWN))
+
+
+EVALUATION = Evaluation(
+    (
+        outcome(ON, ON),
+        outcome(ON, "Sure.", language="german", devices=("light", "fan")),
+        outcome("No.", "Sorry, no.", kind="refusal", devices=("fan",)),
+        outcome("No.", ON, kind="refusal", language="german"),
+        outcome(ON, ON.replace("kitchen", "hall")),
+    ),
+    requests=5,
+    seconds=2.0,
+)
+
+
+def test_figures_are_the_shares_of_what_was_judged():
+    figures = EVALUATION.to_dict()
+    assert figures["requests"] == 5
+    assert figures["strict_accuracy"] == EVALUATION.strict_accuracy == 2 / 5
+    assert figures["strict_interval"] == list(wilson_interval(2, 5))
+    assert figures["compatible_accuracy"] == 2 / 5
+    assert figures["valid_json_rate"] == 1
+    assert figures["known_entity_rate"] == 2 / 3
+    assert figures["known_service_rate"] == 1
+    assert figures["refusal_accuracy"] == 1 / 2
+    assert figures["generated_tokens_per_second"] == 25
+    assert figures["complete"] is True
+
+
+def test_a_rate_over_nothing_is_null_not_zero():
+    silent = Evaluation((outcome("No.", "No."),), requests=1, seconds=1.0).to_dict()
+    assert silent["valid_json_rate"] is silent["known_entity_rate"] is silent["known_service_rate"] is None
+    assert silent["refusal_accuracy"] == 1
+
+
+def test_groups_have_their_own_figures_and_a_request_counts_for_each_of_its_device_types():
+    assert {name: score.requests for name, score in EVALUATION.by_language().items()} == {
+        "english": 3,
+        "german": 2,
+    }
+    assert {name: score.strict_accuracy for name, score in EVALUATION.by_kind().items()} == {
+        "action": 1 / 3,
+        "refusal": 1 / 2,
+    }
+    assert {name: score.requests for name, score in EVALUATION.by_device_type().items()} == {
+        "fan": 2,
+        "light": 4,
+    }
+    told = EVALUATION.to_dict()["by_language"]["german"]
+    assert (told["strict_accuracy"], told["strict_interval"]) == (0, list(wilson_interval(0, 2)))
+
+
+def test_an_evaluation_that_was_stopped_says_so():
+    part = Evaluation(EVALUATION.outcomes[:2], requests=5, seconds=1.0)
+    assert not part.complete
+    assert part.to_dict()["complete"] is False
+    assert Evaluation((), requests=5, seconds=0.0).to_dict()["strict_accuracy"] is None
+
+
+def test_each_failure_is_told_in_full():
+    failures = EVALUATION.failures()
+    assert [failure["problems"][0].partition(":")[0] for failure in failures] == [
+        "missing",
+        "not due",
+        "missing",
+    ]
+    first = failures[0]
+    assert (first["expected"], first["answer"], first["request"]) == (ON, "Sure.", "Turn it on.")
+    assert first["where"] == "rows.jsonl:1"
+    assert json.loads(json.dumps(failures)) == failures
+
+
+def test_everything_can_be_written_as_json():
+    assert json.loads(json.dumps(EVALUATION.to_dict())) == EVALUATION.to_dict()
