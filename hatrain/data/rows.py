@@ -1,13 +1,12 @@
 """A dataset's file as typed rows: ShareGPT, messages or raw text, in JSON or JSON Lines, gzipped or not.
 It checks form and names every bad row by file and line; it never looks at tokens, and never repairs a row."""
 
-import gzip
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
+from hatrain.data.jsonfile import NotJson, json_fault, parsed_values, strict_json
 from hatrain.errors import BadInput, nearest
 
 R = TypeVar("R")
@@ -124,9 +123,9 @@ def scan(path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: s
     """
     path = Path(path)
     index = -1
-    for index, (line, parsed) in enumerate(_parsed(path)):
-        if isinstance(parsed, Wrong):
-            yield BadRow(path, index, line, (f"{path}:{line}: {parsed}",))
+    for index, (line, parsed) in enumerate(parsed_values(path)):
+        if isinstance(parsed, NotJson):
+            yield BadRow(path, index, line, (f"{path}:{line}: {parsed.reason}",))
             continue
         try:
             yield make(parsed, path, index, line)
@@ -134,121 +133,6 @@ def scan(path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: s
             yield BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
     if index < 0:
         raise BadInput(f"{path}: no rows; accepted: {accepted}, as JSON Lines or one JSON list")
-
-
-# --- JSON ---------------------------------------------------------------------------------------------------
-
-
-def _parsed(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of each row; the value is a Wrong where that row is no JSON."""
-    try:
-        with _opened(path) as stream:
-            first = _first_byte(stream)
-            yield from _json_list(stream.read()) if first == b"[" else _json_lines(stream)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file{_neighbour(path)}") from None
-    except IsADirectoryError:
-        raise BadInput(f"{path}: a folder; name the file in it that holds the rows") from None
-    except (OSError, EOFError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from None
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Open a file, through gzip when its first bytes say so, whatever its name says."""
-    with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
-
-
-def _first_byte(stream: BinaryIO) -> bytes:
-    """Return the first byte that is no white space or byte order mark, and rewind."""
-    head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    stream.seek(0)
-    return head[:1]
-
-
-def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-    for number, raw in enumerate(stream, start=1):
-        content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-        if content.isspace() or not content:
-            continue
-        try:
-            yield number, _strict_json(content.decode())
-        except UnicodeDecodeError as error:
-            yield number, Wrong(f"not UTF-8 ({error.reason} at byte {error.start} of the line)")
-        except ValueError as error:
-            yield number, Wrong(f"not JSON: {_json_fault(error)}; one row a line, or one list of rows")
-
-
-def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield the elements of one JSON list, each with its first line. Nothing after a syntax error is read."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        yield raw.count(b"\n", 0, error.start) + 1, Wrong(f"not UTF-8 ({error.reason})")
-        return
-    decoder = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
-    line, counted = 1, 0
-
-    def skip_space(position: int) -> int:
-        nonlocal line, counted
-        while position < len(text) and text[position] in " \t\r\n":
-            position += 1
-        line += text.count("\n", counted, position)
-        counted = position
-        return position
-
-    position = skip_space(text.index("[") + 1)
-    if text[position : position + 1] == "]":
-        return
-    while True:
-        began = line
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            yield began, Wrong(f"not JSON: {_json_fault(error)}; the rows after it could not be read")
-            return
-        except ValueError as error:
-            yield began, Wrong(f"not JSON: {error}; the rows after it could not be read")
-            return
-        yield began, value
-        position = skip_space(position)
-        separator = text[position : position + 1]
-        if separator == ",":
-            position = skip_space(position + 1)
-        elif separator == "]":
-            return
-        else:
-            found = repr(separator) if separator else "the end"
-            yield line, Wrong(f"not JSON: found {found} where ',' or ']' should follow a row")
-            return
-
-
-def _strict_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _json_fault(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}, column {error.colno} of the row"
-    return str(error)
-
-
-def _neighbour(path: Path) -> str:
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return nearest(path.name, names)
 
 
 # --- one row ------------------------------------------------------------------------------------------------
@@ -284,8 +168,8 @@ def _no_format(parsed: dict[str, Any]) -> str:
             "found a pair for preference training (chosen, rejected); accepted here: " + _accepted_formats()
         )
     near = next(filter(None, (nearest(key, FORMATS) for key in parsed)), "")
-    found = ", ".join(parsed) or "no key"
-    return f"found the keys {found}; accepted: {_accepted_formats()}{near}"
+    found = f"the keys {', '.join(parsed)}" if parsed else "no key"
+    return f"found {found}; accepted: {_accepted_formats()}{near}"
 
 
 def _accepted_formats() -> str:
@@ -374,9 +258,9 @@ def _tool_calls(value: Any, at: str) -> tuple[Mapping[str, Any], ...]:
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
-                arguments = _strict_json(arguments)
+                arguments = strict_json(arguments)
             except ValueError as error:
-                raise Wrong(f"{place}.function.arguments: not JSON: {_json_fault(error)}") from None
+                raise Wrong(f"{place}.function.arguments: not JSON: {json_fault(error)}") from None
         if not isinstance(arguments, dict):
             raise Wrong(f"{place}.function.arguments: found {kind_of(arguments)}; accepted: an object")
         calls.append({"type": "function", **call, "function": {**function, "arguments": arguments}})
@@ -394,7 +278,7 @@ def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def _required(item: Mapping[str, Any], key: str, at: str) -> Any:
     if key not in item:
-        raise Wrong(f"{at}: no {key!r}; found {', '.join(item) or 'no key'}{nearest(key, item)}")
+        raise Wrong(f"{at}: no {key!r}; found {', '.join(item) or 'no key'}")
     return item[key]
 
 
