@@ -50,7 +50,7 @@ def find_source(name: str) -> Source:
             f"{name}: holds no {_CONFIG}, no {_ADAPTER_CONFIG} and no plan.json; "
             "accepted: a model, an adapter, a checkpoint or a run"
         )
-    if _is_run(runs_root() / name):
+    if "/" not in name and _is_run(runs_root() / name):
         return _finished(RunDirectory(runs_root() / name))
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise BadInput(

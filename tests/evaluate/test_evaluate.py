@@ -198,7 +198,8 @@ def run(tmp_path, monkeypatch, parrot, blank, dataset) -> RunDirectory:
         weights.write(b"torn")
     shutil.copytree(parrot, run.folder / "aside")
     seal.seal(run.folder / "aside", run.model)
-    run.link_model(tmp_path / "models")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "kitchen").symlink_to(run.model)
     return run
 
 
