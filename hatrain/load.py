@@ -20,7 +20,11 @@ Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp")}
+_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
+}
+"""What the parser gives to values on its own; a tag that a person wrote is another."""
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
@@ -38,10 +42,14 @@ class Document:
         """Return `file:line: a.b` for a key, with the line of its nearest parent when it is not there itself."""
         if key in self.overrides:
             return self.overrides[key]
-        line = next(
-            (self.lines[key[:end]] for end in range(len(key), -1, -1) if key[:end] in self.lines), None
-        )
-        place = self.source if line is None else f"{self.source}:{line}"
+        place = self.source
+        for end in range(len(key), -1, -1):
+            if key[:end] in self.overrides:
+                place = self.overrides[key[:end]]
+                break
+            if key[:end] in self.lines:
+                place = f"{self.source}:{self.lines[key[:end]]}"
+                break
         return f"{place}: {dotted(key)}" if key else place
 
 
@@ -74,11 +82,9 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
     if node in above:
         document.problems.append(f"{document.where(key)}: an alias that contains itself")
         return None
+    if node.tag not in _TAGS:
+        document.problems.append(f"{document.where(key)}: found the tag {node.tag}; tags are not accepted")
     if isinstance(node, yaml.ScalarNode):
-        if node.tag not in _PLAIN_TAGS and not (node.tag.endswith(":merge") and node.value == "<<"):
-            document.problems.append(
-                f"{document.where(key)}: found the tag {node.tag}; tags are not accepted"
-            )
         return None if not node.style and node.value in _NULLS else node.value  # plain, in both loaders
     above = (*above, node)
     if isinstance(node, yaml.SequenceNode):
@@ -124,13 +130,16 @@ def override(document: Document, settings: Iterable[str]) -> None:
             document.problems.append(f"{place}: found no KEY=VALUE; accepted: for example method.epochs=2")
             continue
         value = read_text(text, place)
-        document.problems += value.problems
+        if value.problems:
+            document.problems += value.problems
+            continue
         key: Key = tuple(name.strip().split("."))
         try:
             key = _put(document, key, value.data)
         except KeyError as error:
             document.problems.append(f"{place}: {error.args[0]}")
             continue
+        document.lines = {at: line for at, line in document.lines.items() if at[: len(key)] != key}
         document.overrides[key] = place
 
 
@@ -279,6 +288,8 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
     for error in errors:
         loc = error["loc"]
         key = _key_of(loc, document.data, keep_last=error["type"] in ("missing", "extra_forbidden"))
+        if error["type"] == "union_tag_invalid" and isinstance(_found(document.data, key), dict):
+            key = (*key, "kind")
         if error["type"] == "extra_forbidden":
             keys = accepted_keys(model, loc[:-1])
             hint = nearest(str(loc[-1]), keys)
