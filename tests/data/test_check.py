@@ -1,0 +1,133 @@
+"""`hatrain check`, as a user runs it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatrain.cli import main
+from tests.families import build_tokenizer
+
+
+def row(question: str = "Light?", answer: str = "It is on.") -> dict[str, Any]:
+    return {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "zephyr"
+    build_tokenizer("zephyr").save_pretrained(folder)
+    return str(folder)
+
+
+def written(folder: Path, *rows: dict[str, Any]) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_good_file_is_counted_and_passes(tmp_path, model, capsys):
+    assert main(["check", written(tmp_path, row(), row()), "--model", model]) == 0
+
+    told = capsys.readouterr()
+    assert "2 rows" in told.out
+    assert "kept        2" in told.out
+    assert "in 2 replies" in told.out
+    assert told.err == ""
+
+
+def test_every_bad_row_is_printed_and_the_exit_code_says_bad_input(tmp_path, model, capsys):
+    nobody = {"conversations": [{"from": "human", "value": "Anybody?"}]}
+    path = written(tmp_path, row(), *[{"text": 1}] * 30, nobody)
+
+    assert main(["check", path, "--model", model]) == 2
+
+    told = capsys.readouterr()
+    assert "bad         31" in told.out
+    assert told.err.count("text: found the number 1") == 30
+    assert f"{path}:32: row 31: no token to train on" in told.err
+    assert "as tokens: " in told.err
+
+
+def test_what_training_would_drop_is_told(tmp_path, model, capsys):
+    path = written(tmp_path, row(), row(answer="so " * 200))
+
+    assert main(["check", path, "--model", model, "--ctx-size", "100"]) == 0
+
+    told = capsys.readouterr().out
+    assert "too long    1, of more than 100 tokens" in told
+    assert f"{path}:2: " in told
+
+
+def test_shown_rows_have_the_supervised_part_marked(tmp_path, model, capsys):
+    main(["check", written(tmp_path, row(), row("Fan?"), row("Lock?")), "--model", model, "--show", "2"])
+
+    told = capsys.readouterr().out
+    assert told.count("⟦It is on.</s>⟧") == 2
+    assert "Fan?" in told
+    assert "Lock?" not in told
+
+
+def test_labels_are_written_unshifted_one_line_per_kept_row(tmp_path, model):
+    out = tmp_path / "labels.jsonl"
+    path = written(tmp_path, row(), {"text": 1}, row(answer="so " * 200), row(answer="Off."))
+
+    main(["check", path, "--model", model, "--ctx-size", "100", "--labels", str(out)])
+
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["row"] for line in lines] == [0, 3]
+    for line in lines:
+        assert line.keys() == {"row", "input_ids", "labels"}
+        assert all(
+            label in (token, -100) for token, label in zip(line["input_ids"], line["labels"], strict=True)
+        )
+    tokenizer = build_tokenizer("zephyr")
+    assert tokenizer.decode([label for label in lines[1]["labels"] if label != -100]) == "Off.</s>"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_a_file_that_cannot_be_read_leaves_no_labels_behind(tmp_path, model, capsys):
+    assert (
+        main(["check", str(tmp_path / "no.jsonl"), "--model", model, "--labels", str(tmp_path / "out")]) == 2
+    )
+
+    assert "no such file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_find_replies_that_the_template_would_not(tmp_path, model, capsys):
+    path = written(tmp_path, {"text": "USER: Hi</s>BOT:Hello</s>"})
+    prefix = build_tokenizer("zephyr")("</s>BOT:")["input_ids"]
+
+    assert main(["check", path, "--model", model]) == 2
+    assert "find-split" in capsys.readouterr().err
+
+    ids = ["--prefix-ids", ",".join(map(str, prefix)), "--suffix-ids", "2"]
+    assert main(["check", path, "--model", model, "--show", "1", *ids]) == 0
+    told = capsys.readouterr()
+    assert "⟦Hello</s>⟧" in told.out
+    assert "raw text" in told.err
+
+
+def test_a_base_without_a_format_is_refused_with_the_remedy_which_works(tmp_path, capsys):
+    base = str(tmp_path / "base")
+    build_tokenizer("phi").save_pretrained(base)
+    path = written(tmp_path, row())
+
+    assert main(["check", path, "--model", base]) == 2
+    told = capsys.readouterr().err
+    assert "--add-chatml-tokens" in told
+    assert "--chat-template" in told
+
+    assert main(["check", path, "--model", base, "--add-chatml-tokens", "--show", "1"]) == 0
+    assert "<|im_start|>assistant\n⟦It is on.<|im_end|>⟧" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["a,b", "1,,2", "-1", ""])
+def test_ids_that_are_no_ids_are_refused(tmp_path, model, value, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["check", "rows.jsonl", "--model", model, f"--prefix-ids={value}"])
+
+    assert left.value.code == 2
+    assert "ids" in capsys.readouterr().err
