@@ -6,9 +6,9 @@ from typing import Any
 
 from hatrain.home.actions import ACTIONS, QUESTIONS, SLOTS, STATUS_SLOTS, Action, State
 from hatrain.home.devices import SERVICES
-from hatrain.home.grammar import Name, Said, several
+from hatrain.home.grammar import Name, Noun, Said, several
 from hatrain.home.homes import Device, Draw, Home, Homes, pick
-from hatrain.home.language import NEUTRAL, Language, Template
+from hatrain.home.language import Language, Template
 from hatrain.home.split import Piles, Request
 from hatrain.home.values import Forms
 
@@ -66,6 +66,8 @@ class _Draft:
     calls: tuple[Call, ...]
     devices: tuple[Device, ...]
     action: Action
+    values: Mapping[str, Any]
+    said: Mapping[str, Forms]  # how the values were said
 
 
 @dataclass(eq=False)
@@ -145,13 +147,13 @@ class Speaker:
         return self._suited[key]
 
     def _values(
-        self, draw: Draw, home: Home, action: Action, state: State
+        self, draw: Draw, home: Home, action: Action, noun: Noun | None, state: State
     ) -> tuple[dict[str, Any], dict[str, Forms]] | None:
         """Draw a value for each placeholder, other than the one that the device has already."""
         values: dict[str, Any] = {}
         forms: dict[str, Forms] = {}
         for slot in action.slots:
-            choices = self.language.values.choices(slot, home.unit)
+            choices = self.language.values.choices(slot, home.unit, noun.kind if noun else "")
             value = pick(draw, choices)
             if state.get(SLOTS[slot][2]) == value:
                 value = pick(draw, choices)
@@ -165,7 +167,9 @@ class Speaker:
         self, draw: Draw, home: Home, action: Action, devices: Sequence[Device], template: Template
     ) -> _Draft | None:
         """Word a request for one action on some devices, and what is due for it."""
-        values = self._values(draw, home, action, devices[0].state if len(devices) == 1 else {})
+        values = self._values(
+            draw, home, action, devices[0].name.noun, devices[0].state if len(devices) == 1 else {}
+        )
         room = devices[0].name.room
         if values is None or ("room" in template.slots and room is None):
             return None
@@ -180,6 +184,7 @@ class Speaker:
             tuple(action.call(device.name.entity_id, values[0]) for device in devices),
             tuple(devices),
             action,
+            *values,
         )
 
     def _single_draft(self, draw: Draw, home: Home, wanted: Callable[[Action], bool]) -> _Draft | None:
@@ -272,7 +277,7 @@ class Speaker:
         device = self._device(draw, home)
         action = self._action(draw, device, lambda action: True)
         template = self._plain_request(draw, action, device.name) if action else None
-        values = self._values(draw, home, action, device.state) if action else None
+        values = self._values(draw, home, action, device.name.noun, device.state) if action else None
         if not action or not template or values is None:
             return None
         room = device.name.room
@@ -280,7 +285,7 @@ class Speaker:
             return None
         fillers = {"device": self._said(draw, (device,)), "room": room.forms if room else {}, **values[1]}
         text = template.text.format_map(fillers)
-        return _Draft(text, "", (action.call(device.name.entity_id, values[0]),), (device,), action)
+        return _Draft(text, "", (action.call(device.name.entity_id, values[0]),), (device,), action, *values)
 
     def _listed_draft(self, draw: Draw, home: Home) -> _Draft | None:
         device = self._device(draw, home)
@@ -338,7 +343,7 @@ class Speaker:
         if not action or not naming:
             return None
         template = pick(draw, naming).template
-        values = self._values(draw, home, action, {})
+        values = self._values(draw, home, action, name.noun, {})
         if values is None or ("room" in template.slots and name.room is None):
             return None
         fillers = {"device": _wording(draw, name), "room": name.room.forms if name.room else {}, **values[1]}
@@ -384,7 +389,9 @@ class Speaker:
         second: _Draft | None = None
         if then and draw() < 0.5:
             other = pick(draw, then)
-            second = self._drafted(draw, home, other, (device,), pick(draw, self.piles.then[other.key]))
+            since = {SLOTS[slot][2]: value for slot, value in first.values.items()}
+            now = Device(device.name, {**device.state, **since})
+            second = self._drafted(draw, home, other, (now,), pick(draw, self.piles.then[other.key]))
         elif self.piles.again:
             more = [
                 another
@@ -396,23 +403,12 @@ class Speaker:
         return second and self._conversation(home, "followup", [first, second])
 
     def _same_again(self, draw: Draw, home: Home, first: _Draft, device: Device) -> _Draft:
-        fillers: dict[str, Any] = {"device": self._said(draw, (device,))}
+        fillers: dict[str, Any] = {"device": self._said(draw, (device,)), **first.said}
         user = self._request(draw, pick(draw, self.piles.again).text.format_map(fillers), False)
-        action = first.action
-        answers = [
-            template
-            for template in self.piles.answers[home.persona, "action", action.key]
-            if template.slots <= {"device"}
-        ]
-        if not answers:
-            answers = [
-                template
-                for template in self.piles.answers[NEUTRAL, "action", "several"]
-                if not template.slots
-            ]
+        answers = self.piles.answers[home.persona, "action", first.action.key]
         answer = self._sentence(pick(draw, answers), fillers)
         call = {**first.calls[0], "target_device": device.name.entity_id}
-        return _Draft(user, answer, (call,), (device,), action)
+        return _Draft(user, answer, (call,), (device,), first.action, first.values, first.said)
 
     def _failure(self, draw: Draw, home: Home) -> Conversation | None:
         """A call that fails and is made again: to a wrong entity where results are told, else by the user's word."""

@@ -290,6 +290,12 @@ def _values_shape(record: Mapping[str, Any], problems: Problems) -> None:
             problems.unless(
                 word == "off" or word in record[slot], f"{file}: {slot}: {word}: missing, how is it said?"
             )
+    if problems.unless(
+        isinstance(record["item"], Mapping), f"{file}: item: not a mapping of kinds of list to their items"
+    ):
+        for kind, items in record["item"].items():
+            fine = isinstance(items, list) and len(items) >= 5
+            problems.unless(fine, f"{file}:{kind.line}: item: {kind}: needs at least 5 items")
     for kind, patterns in record["numbers"].items():
         for wordings in as_variants(patterns).values():
             for pattern in wordings:
@@ -548,7 +554,7 @@ def _header(file: str, key: str) -> _Header | None:
     scope, _, rest = key.partition(" ")
     if file in ("requests.txt", "fixed.txt"):
         if scope in SCOPES:
-            known = rest in COLLECTIVE
+            known = rest in (ACTIONS if scope == "one" else COLLECTIVE)
             slots = ("room",) if scope != "house" else ()
             return (
                 (scope, rest, (*slots, *ACTIONS[rest].slots), (*slots, *ACTIONS[rest].slots))

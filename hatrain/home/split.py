@@ -3,13 +3,14 @@
 What is split is split by the hash of its own text, so that the sides never depend on a seed.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, TypeVar
 
+from hatrain.errors import BadInput
 from hatrain.home.grammar import Name, Noun
+from hatrain.home.kinship import Kinship, phrase_key
 from hatrain.home.language import NEUTRAL, Language, Pile, Template
 
 Side = Literal["train", "test"]
@@ -60,19 +61,23 @@ class Request:
         return not self.nouns or (noun is not None and (noun.base in self.nouns or noun.kind in self.nouns))
 
 
-def normal(template: Template) -> str:
-    """Return what makes a template the same as another: its words and placeholders, not its marks or capitals."""
-    return " ".join(re.sub(r"[^\w{}:\[\]]+", " ", template.text.casefold()).split())
+def tested_phrases(language: Language) -> frozenset[str]:
+    """Return the keys (see `phrase_key`) of all phrases of the test side.
 
-
-def tested_phrases(piles: Iterable[Pile]) -> frozenset[str]:
-    """Return the normal forms of all phrases of the test side. One that stands in several sections has one side."""
-    tested: dict[str, bool] = {}
-    for pile in piles:
-        fresh = [template for template in pile.templates if normal(template) not in tested]
-        test = {normal(template) for template in side_of(fresh, normal, "test")}
-        tested |= {normal(template): normal(template) in test for template in fresh}
-    return frozenset(text for text, is_tested in tested.items() if is_tested)
+    Phrases that could be said in the same words (see `Kinship`) are on one side, in whatever sections they stand.
+    """
+    kinship = Kinship(language)
+    sides: dict[str, bool] = {}
+    for pile in language.piles:
+        roots = {kinship.root(phrase_key(pile, template)) for template in pile.templates}
+        fresh = sorted(roots - sides.keys(), key=_order)
+        decided = [sides[root] for root in roots if root in sides]
+        # Each side needs one of every section, whatever sections before it have decided.
+        spare = len(fresh) if False in decided else len(fresh) - 1
+        tested = max(0, min(max(1, round(len(roots) * TEST_SHARE)) - sum(decided), spare))
+        sides |= {root: index < tested for index, root in enumerate(fresh)}
+    keys = {phrase_key(pile, template) for pile in language.piles for template in pile.templates}
+    return frozenset(key for key in keys if sides[kinship.root(key)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +100,10 @@ def split_piles(language: Language, side: Side) -> Piles:
     """Return one side's templates. Each section is split by itself, so that both sides can say everything."""
     requests: dict[tuple[str, str], list[Request]] = {}
     others: dict[tuple[str, str, str], list[Template]] = {}
-    tested = tested_phrases(language.piles)
+    tested = tested_phrases(language)
     for pile in language.piles:
         for template in pile.templates:
-            if (normal(template) in tested) != (side == "test"):
+            if (phrase_key(pile, template) in tested) != (side == "test"):
                 continue
             for key in pile.key:
                 if pile.kind in ("requests.txt", "fixed.txt"):
@@ -112,6 +117,14 @@ def split_piles(language: Language, side: Side) -> Piles:
         }
 
     voices = {NEUTRAL, *language.prompts}
+    said = {(scope, key) for voice, scope, key in others if voice == NEUTRAL}
+    wanted = {(pile.scope, key) for pile in language.piles for key in pile.key if _voice(pile) == NEUTRAL}
+    if said != wanted:
+        raise BadInput(
+            f"answers/{NEUTRAL}.txt: {f'{scope} ' if scope == 'status' else ''}{key}: nothing is left for the {side} side; "
+            "add a phrase that stands nowhere else"
+            for scope, key in sorted(wanted - said)
+        )
     answers = {
         (persona, scope, key): tuple(others.get((persona, scope, key), others[voice, scope, key]))
         for voice, scope, key in others

@@ -12,8 +12,8 @@ Unit = Literal["C", "F"]
 
 PERCENTS = tuple(range(5, 101, 5))
 TEMPERATURES: dict[Unit, tuple[float, ...]] = {
-    "C": tuple(half / 2 for half in range(32, 53)),  # 16 to 26 °C in half degrees
-    "F": tuple(float(degree) for degree in range(60, 81)),
+    "C": tuple(half / 2 if half % 2 else half // 2 for half in range(32, 53)),  # 16 to 26 °C in half degrees
+    "F": tuple(range(60, 81)),
 }
 HUMIDITIES = tuple(range(30, 66, 5))
 DURATIONS = tuple(

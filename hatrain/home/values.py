@@ -30,11 +30,16 @@ class Values:
     def __init__(self, records: Mapping[str, Any], grammar: Grammar):
         self._records, self._grammar = records, grammar
         self.titles = tuple(str(title) for title in records["title"])
-        self._items = {record["base"]: record for record in map(as_forms, records["item"])}
+        self._items = {
+            str(kind): {record["base"]: record for record in map(as_forms, items)}
+            for kind, items in records["item"].items()
+        }
+        self._item_names = {kind: tuple(items) for kind, items in self._items.items()}
+        self._usual_items = next(iter(self._item_names.values()))
         self.say = cache(self._say)
 
-    def choices(self, slot: str, unit: Unit) -> Sequence[Any]:
-        """Return the values that a request may name for a placeholder."""
+    def choices(self, slot: str, unit: Unit, kind: str = "") -> Sequence[Any]:
+        """Return the values that a request may name for a placeholder; items are those for a kind of list."""
         if slot == "temperature":
             return TEMPERATURES[unit]
         if slot == "humidity":
@@ -44,7 +49,7 @@ class Values:
         if slot == "title":
             return self.titles
         if slot == "item":
-            return tuple(self._items)
+            return self._item_names.get(kind, self._usual_items)
         if slot in WORDS:
             return [word for word in WORDS[slot] if word != "off"]
         return PERCENTS
@@ -54,7 +59,7 @@ class Values:
         if slot == "title":
             return ({"base": value},)
         if slot == "item":
-            return (self._items[value],)
+            return (next(items[value] for items in self._items.values() if value in items),)
         if slot in WORDS:
             return (as_forms(self._records[slot][value]),)
         if slot in ("duration", "remaining"):
@@ -112,7 +117,9 @@ def forms_of(records: Mapping[str, Any], slot: str, units: Iterable[Unit]) -> se
     if slot == "title":
         return {"base"}
     if slot == "item":
-        return set.intersection(*(set(as_forms(record)) for record in records["item"]))
+        return set.intersection(
+            *(set(as_forms(record)) for items in records["item"].values() for record in items)
+        )
     if slot in WORDS:
         return set.intersection(*(set(as_forms(record)) for record in records[slot].values()))
     if slot in ("duration", "remaining"):
