@@ -5,6 +5,7 @@ is held in memory, and the file is the same on any machine and for any number of
 """
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -71,22 +72,23 @@ class Recipe:
 def permuted(position: int, count: int, key: int) -> int:
     """Return where `position` goes in a permutation of range(count) that `key` chooses.
 
-    A Feistel network of four rounds over the next even number of bits, walked until it is back in range (Black
+    A generalised Feistel network over a grid that just holds the range, walked until it is back in range (Black
     and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
     """
-    half = max(1, ((count - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
+    width = math.isqrt(count - 1) + 1
+    height = -(-count // width)
     while True:
-        left, right = position >> half, position & mask
-        for turn in range(4):
-            left, right = right, left ^ (_mix(right, key + turn) & mask)
-        position = left << half | right
+        row, column = divmod(position, width)
+        for turn in range(0, 4, 2):
+            row = (row + _mix(column, key + turn)) % height
+            column = (column + _mix(row, key + turn + 1)) % width
+        position = row * width + column
         if position < count:
             return position
 
 
 def _mix(value: int, key: int) -> int:
-    """Return 32 well stirred bits of two numbers (the finalizer of MurmurHash3)."""
+    """Return 32 well stirred bits of two numbers (after the finalizer of MurmurHash3)."""
     value = (value * 0x9E3779B1 + key * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
     value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
     value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF

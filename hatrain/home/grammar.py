@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Protocol
 
 PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
@@ -102,9 +101,12 @@ class Name:
     cls: str
     said: "tuple[Said, ...]" = field(repr=False)
 
-    @cached_property
-    def line_start(self) -> str:
-        return f"{self.entity_id} '{self.friendly}' = "
+    line_start: str = field(init=False, repr=False)  # of the device's line in a system prompt
+    words: str = field(init=False, repr=False)  # what is compared to tell whether two names are alike
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line_start", f"{self.entity_id} '{self.friendly}' = ")
+        object.__setattr__(self, "words", self.friendly.casefold())
 
 
 class Said(dict[str, str]):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Protocol, TypeVar
 
 from hatrain.home.actions import State
@@ -28,7 +27,7 @@ DOMAIN_SHARES = {
     "timer": 3,
     "todo": 3,
 }
-_WHEEL = tuple(domain for domain, share in DOMAIN_SHARES.items() for _ in range(share))
+_ROOMLESS = 0.18  # share of devices that stand for themselves, such as the front door
 _FIRST_DAY, _DAYS = datetime(2020, 1, 1), 3650
 
 
@@ -40,35 +39,33 @@ class Device:
     state: State
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Home:
     """Devices, the unit of temperature, and the whole system prompt that goes with them."""
 
-    devices: tuple[Device, ...]
+    devices: Sequence[Device]
+    by_domain: Mapping[str, Sequence[Device]]
     unit: Unit
     persona: str
     prompt: str
 
-    @cached_property
-    def by_domain(self) -> Mapping[str, tuple[Device, ...]]:
-        found: dict[str, list[Device]] = {}
-        for device in self.devices:
-            found.setdefault(device.name.domain, []).append(device)
-        return {domain: tuple(devices) for domain, devices in found.items()}
-
-    @cached_property
+    @property
     def domains(self) -> tuple[str, ...]:
         return tuple(self.by_domain)
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A name as the draw wants it: `bit` is its noun's, `clashes` the bits of the nouns it cannot stand beside."""
+    """A name as the draw wants it: `bit` is its noun's, `clashes` the bits of the nouns it cannot share a room with.
+
+    `rivals` are the numbers of all names that it cannot share a home with; only a name without a room has any.
+    """
 
     name: Name
+    number: int
     bit: int
     clashes: int
-    place: int
+    rivals: frozenset[int]
     states: Mapping[Unit, Sequence[State]]
 
 
@@ -91,82 +88,83 @@ class RandomHomes:
     """Homes of devices that nobody owns, drawn from one side's names."""
 
     def __init__(self, language: Language, names: Sequence[Name]):
-        self.language = language
-        bases = {noun.base: 1 << index for index, noun in enumerate(language.nouns)}
-        clashes = {base: sum(bases[other] for other in others) for base, others in language.alike.items()}
-        place = {room.base: index for index, room in enumerate(language.rooms)}
-        rooms = [room.base.casefold() for room in language.rooms]
+        self._units, self._names = language.units, tuple(names)
+        bits = {noun.base: 1 << index for index, noun in enumerate(language.nouns)}
+        clashes = {base: sum(bits[other] for other in others) for base, others in language.alike.items()}
+        rooms = [room.base for room in language.rooms]
+        folded = [room.casefold() for room in rooms]
         self._neighbours = [
-            [i for i, other in enumerate(rooms) if one in other or other in one] for one in rooms
+            [i for i, other in enumerate(folded) if one in other or other in one] for one in folded
         ]
-        self._in_room: list[dict[str, list[_Candidate]]] = [{} for _ in rooms]
-        self._roomless: dict[str, list[_Candidate]] = {}
-        for name in names:
+        in_room: list[dict[str, list[_Candidate]]] = [{} for _ in rooms]
+        roomless: dict[str, list[_Candidate]] = {}
+        for number, name in enumerate(names):
             assert name.noun
             pools = {
                 unit: state_pool(name.domain, name.noun.positioned, unit, language.values.titles)
                 for unit in language.units
             }
-            where = place[name.room.base] if name.room else -1
-            candidate = _Candidate(name, bases[name.noun.base], clashes[name.noun.base], where, pools)
-            found = self._in_room[where] if name.room else self._roomless
+            rivals = () if name.room else (i for i, other in enumerate(names) if alike(name, other))
+            base = name.noun.base
+            candidate = _Candidate(name, number, bits[base], clashes[base], frozenset(rivals), pools)
+            found = in_room[rooms.index(name.room.base)] if name.room else roomless
             found.setdefault(name.domain, []).append(candidate)
-        self._places = [index for index, found in enumerate(self._in_room) if found]
+        # For each place a wheel of candidate lists, each as often as its domain is common.
+        self._wheels = [_wheel(found) for found in in_room]
+        self._places = [index for index, wheel in enumerate(self._wheels) if wheel]
+        self._roomless = _wheel(roomless)
         self._prompts = Prompts(language)
 
     def draw(self, draw: Draw, most: int = 32) -> Home:
         """Draw a home of 2 to `most` devices, no two so alike that a person could not tell which is meant."""
-        language = self.language
-        unit = pick(draw, language.units)
+        unit = pick(draw, self._units)
         wanted = 2 + int(draw() * (most - 1))
         places = [pick(draw, self._places) for _ in range(2 + int(draw() * (2 + wanted / 2)))]
-        taken: dict[int, int] = {}
-        everywhere = 0
+        wheels, roomless, neighbours = self._wheels, self._roomless, self._neighbours
+        taken = [0] * len(wheels)  # for each place the bits of the nouns in it and in rooms of a like name
+        present: set[int] = set()
+        ruled_out: set[int] = set()
         devices: list[Device] = []
-        alone: list[_Candidate] = []
         for _ in range(6 * wanted):
-            domain = _WHEEL[int(draw() * len(_WHEEL))]
-            roomless = self._roomless.get(domain)
-            if roomless and draw() < len(roomless) / (len(roomless) + 12):
-                candidate = roomless[int(draw() * len(roomless))]
-                if everywhere & candidate.clashes and any(
-                    alike(candidate.name, other.name) for other in devices
-                ):
+            if draw() < _ROOMLESS and roomless:
+                found = roomless[int(draw() * len(roomless))]
+                candidate = found[int(draw() * len(found))]
+                if not candidate.rivals.isdisjoint(present):
                     continue
-                alone.append(candidate)
+                ruled_out |= candidate.rivals
             else:
                 place = places[int(draw() * len(places))]
-                found = self._in_room[place].get(domain)
-                if not found:
-                    continue
+                wheel = wheels[place]
+                found = wheel[int(draw() * len(wheel))]
                 candidate = found[int(draw() * len(found))]
-                if taken.get(place, 0) & candidate.clashes:
+                if taken[place] & candidate.clashes or candidate.number in ruled_out:
                     continue
-                if alone and any(alike(other.name, candidate.name) for other in alone):
-                    continue
-                for neighbour in self._neighbours[place]:
-                    taken[neighbour] = taken.get(neighbour, 0) | candidate.bit
-            everywhere |= candidate.bit
+                for neighbour in neighbours[place]:
+                    taken[neighbour] |= candidate.bit
+            present.add(candidate.number)
             states = candidate.states[unit]
             devices.append(Device(candidate.name, states[int(draw() * len(states))]))
             if len(devices) == wanted:
                 break
-        return self._prompts.home(draw, tuple(devices), unit)
+        return self._prompts.home(draw, devices, unit)
 
     def another_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
         """Draw the name of a device that the home does not have, nor one like it."""
-        for _ in range(8):
-            found = self._in_room[pick(draw, self._places)].get(domain)
-            name = pick(draw, found).name if found else None
-            if name and not any(alike(name, device.name) for device in home.devices):
+        for _ in range(40):
+            name = pick(draw, self._names)
+            if name.domain == domain and not any(alike(name, device.name) for device in home.devices):
                 return name
         return None
 
 
+def _wheel(found: Mapping[str, list[_Candidate]]) -> list[list[_Candidate]]:
+    """Return the lists of each domain, as often as the domain's share says."""
+    return [candidates for domain, candidates in found.items() for _ in range(DOMAIN_SHARES[domain])]
+
+
 def alike(one: Name, other: Name) -> bool:
     """Whether one device's name holds the other's, so that a person could mean either."""
-    mine, theirs = one.friendly.casefold(), other.friendly.casefold()
-    return mine in theirs or theirs in mine
+    return one.words in other.words or other.words in one.words
 
 
 class Prompts:
@@ -177,21 +175,21 @@ class Prompts:
         self._personas = tuple(language.prompts.items())
         self._services: dict[frozenset[str], str] = {}
 
-    def home(self, draw: Draw, devices: tuple[Device, ...], unit: Unit, opening: str | None = None) -> Home:
+    def home(self, draw: Draw, devices: Sequence[Device], unit: Unit, opening: str | None = None) -> Home:
         """Return a home with its prompt. An opening of its owner's own gets the neutral voice."""
         persona, openings = pick(draw, self._personas) if opening is None else (NEUTRAL, (opening,))
         moment = _FIRST_DAY + timedelta(days=int(draw() * _DAYS), minutes=int(draw() * 1440))
-        lines = [
-            pick(draw, openings),
-            self._rules.date_line(moment),
-            f"{self._labels['services']} {self._offered(devices)}",
-            self._labels["devices"],
-            *(device.name.line_start + device.state["text"] for device in devices),
-        ]
-        return Home(devices, unit, persona, "\n".join(lines))
+        by_domain: dict[str, list[Device]] = {}
+        for device in devices:
+            by_domain.setdefault(device.name.domain, []).append(device)
+        lines = [device.name.line_start + device.state["text"] for device in devices]
+        head = (
+            f"{pick(draw, openings)}\n{self._rules.date_line(moment)}\n"
+            f"{self._labels['services']} {self._offered(frozenset(by_domain))}\n{self._labels['devices']}\n"
+        )
+        return Home(devices, by_domain, unit, persona, head + "\n".join(lines))
 
-    def _offered(self, devices: Sequence[Device]) -> str:
-        domains = frozenset(device.name.domain for device in devices)
+    def _offered(self, domains: frozenset[str]) -> str:
         if domains not in self._services:
             self._services[domains] = ", ".join(
                 service.signature for domain in sorted(domains) for service in DOMAINS[domain].values()

@@ -153,7 +153,7 @@ class KnownHome:
             positioned = known.positioned and (name.noun is None or name.noun.positioned)
             pool = state_pool(name.domain, positioned, unit, language.values.titles)
             devices.append(Device(name, pick(draw, pool)))
-        return self._prompts.home(draw, tuple(devices), unit, self._home.prompt)
+        return self._prompts.home(draw, devices, unit, self._home.prompt)
 
     def another_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
         """Draw the name of a device that this home does not have, nor one like it."""
