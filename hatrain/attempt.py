@@ -4,6 +4,7 @@ What a rank does is not its business; it reads the word that each rank left."""
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -65,9 +66,9 @@ def enter(
                 if files is not None:
                     run.adopt(plan, files)
                 with contextlib.suppress(LeaseHeld):
-                    until_the_end.enter_context(run.lease.held())
+                    lost = until_the_end.enter_context(run.lease.held())
                     break
-            return _attempt(run, plan, heard, train, evaluate)
+            return _attempt(run, plan, heard, lost, train, evaluate)
     except BadInput as error:
         for problem in error.problems:
             _say(problem)
@@ -125,7 +126,9 @@ def _stopped(heard: Signals) -> Exit:
 # --- the attempt --------------------------------------------------------------------------------------------
 
 
-def _attempt(run: RunDirectory, plan: Plan, heard: Signals, train: Command, evaluate: Command) -> Exit:
+def _attempt(
+    run: RunDirectory, plan: Plan, heard: Signals, lost: threading.Event, train: Command, evaluate: Command
+) -> Exit:
     if run.done.exists():
         _say(f"{run.name}: finished meanwhile, {run.done} is there")
         return Exit.FINISHED
@@ -159,7 +162,7 @@ def _attempt(run: RunDirectory, plan: Plan, heard: Signals, train: Command, eval
         commit=provenance.commit(),
     )
     _say(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
-    children = _Children(run, plan, attempt, heard, grace)
+    children = _Children(run, plan, attempt, heard, lost, grace)
     code, reasons = _train(children, train)
     if code is Exit.FINISHED:
         code, reasons = _evaluate(children, evaluate)
@@ -217,9 +220,17 @@ def _finish(run: RunDirectory, plan: Plan, attempt: Attempt) -> None:
 class _Children:
     """The children of one attempt: started one after the other, in the same surroundings."""
 
-    def __init__(self, run: RunDirectory, plan: Plan, attempt: Attempt, heard: Signals, grace: float):
+    def __init__(
+        self,
+        run: RunDirectory,
+        plan: Plan,
+        attempt: Attempt,
+        heard: Signals,
+        lost: threading.Event,
+        grace: float,
+    ):
         self.run, self.plan, self.attempt, self.heard = run, plan, attempt, heard
-        self.grace = grace
+        self.lost, self.grace = lost, grace
 
     def heard_stop(self) -> Stop | None:
         """Pass a signal on to the stop file; return what that file says, whoever wrote it."""
@@ -236,7 +247,12 @@ class _Children:
             log=self.attempt.folder / "log.txt",
             stopping=lambda: self.heard_stop() is not None,
             grace=self.grace,
+            abandoned=self.lost.is_set,
         )
+        if self.lost.is_set():
+            return Exit.FAULT, {
+                "entry": "lost the lease: this machine stood still, and another attempt has begun"
+            }
         words = self.attempt.outcomes(ranks)
         code = combine(code for code, _ in words.values())
         reasons = {_who(rank): reason for rank, (told, reason) in words.items() if told is not Exit.FINISHED}

@@ -58,11 +58,12 @@ def follow(
     log: Path,
     stopping: Callable[[], bool],
     grace: float,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> int | None:
     """Run a command in a session of its own to its end, its output in `log` and on our own stdout.
 
-    Once `stopping` says so it has `grace` seconds to leave; then it is terminated, then killed. Returns its exit
-    code, or None when it had to be made to leave.
+    Once `stopping` says so it has `grace` seconds to leave; then it is terminated, then killed. Once `abandoned` says
+    so it is killed at once. Returns its exit code, or None when it had to be made to leave.
     """
     with log.open("ab") as kept:
         child = subprocess.Popen(
@@ -77,16 +78,21 @@ def follow(
         assert child.stdout is not None
         passing = threading.Thread(target=_pass_on, args=(child.stdout.fileno(), kept.fileno()), daemon=True)
         passing.start()
-        forced = _wait(child, stopping, grace)
+        forced = _wait(child, stopping, grace, abandoned)
         end_leftovers(environment[MARK])
         passing.join(TERM_SECONDS)
     return None if forced else child.returncode
 
 
-def _wait(child: subprocess.Popen[bytes], stopping: Callable[[], bool], grace: float) -> bool:
+def _wait(
+    child: subprocess.Popen[bytes],
+    stopping: Callable[[], bool],
+    grace: float,
+    abandoned: Callable[[], bool],
+) -> bool:
     """Wait for a child. Returns whether it had to be made to leave."""
     deadline: float | None = None
-    while True:
+    while not abandoned():
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
             return False
@@ -95,10 +101,11 @@ def _wait(child: subprocess.Popen[bytes], stopping: Callable[[], bool], grace: f
             deadline = time.monotonic() + grace
         if deadline is not None and time.monotonic() > deadline:
             break
-    os.killpg(child.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(min(TERM_SECONDS, grace))
-        return True
+    if not abandoned():
+        os.killpg(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(min(TERM_SECONDS, grace))
+            return True
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     return True

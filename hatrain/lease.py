@@ -59,6 +59,8 @@ class Lease:
             age = self._now() - self.path.stat().st_mtime
         except (FileNotFoundError, ValueError):
             return None
+        if not isinstance(owner, dict) or not {"host", "pid"} <= set(owner):
+            return None
         same_machine = (owner.get("host"), owner.get("namespace")) == (socket.gethostname(), _namespace())
         if same_machine and owner.get("started"):
             return owner if _process_start(int(owner["pid"])) == owner["started"] else None
@@ -74,8 +76,11 @@ class Lease:
             probe.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def held(self, **facts: Any) -> Iterator[None]:
-        """Hold the lease, beating, with `facts` beside the owner. Raises LeaseHeld when somebody alive has it."""
+    def held(self, **facts: Any) -> Iterator[threading.Event]:
+        """Hold the lease, beating, with `facts` beside the owner. Raises LeaseHeld when somebody alive has it.
+
+        The event is set once the lease is lost: this machine stood still for so long that another took it.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -83,20 +88,26 @@ class Lease:
                 raise LeaseHeld(f"process {owner['pid']} on {owner['host']}")
             mine = {**_myself(), **facts}
             seal.write_json(self.path, mine)
-        ended = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(ended,), name="lease", daemon=True)
+        ended, lost = threading.Event(), threading.Event()
+        beating = threading.Thread(target=self._beat, args=(mine, ended, lost), name="lease", daemon=True)
         beating.start()
         try:
-            yield
+            yield lost
         finally:
             ended.set()
             beating.join()
             with contextlib.suppress(OSError, ValueError):
-                if json.loads(self.path.read_text(encoding="utf-8")) == mine:
+                if self._is(mine):
                     self.path.unlink()
 
-    def _beat(self, ended: threading.Event) -> None:
+    def _beat(self, mine: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
         while not ended.wait(BEAT_SECONDS):
             # A file server that does not answer for a moment must not end the attempt.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
+                if not self._is(mine):
+                    lost.set()
+                    return
                 os.utime(self.path)
+
+    def _is(self, owner: dict[str, Any]) -> bool:
+        return bool(json.loads(self.path.read_text(encoding="utf-8")) == owner)

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from hatrain import lease
 from hatrain.entry import main
 
 FAKE = str(Path(__file__).with_name("fake_trainer.py"))
@@ -14,6 +15,7 @@ def _fake(verb):
 
 
 if __name__ == "__main__":
+    lease.BEAT_SECONDS = float(os.environ.get("BEAT", lease.BEAT_SECONDS))
     sys.exit(
         main(
             sys.argv[1:],

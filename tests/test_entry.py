@@ -357,6 +357,17 @@ def test_an_attempt_that_waited_for_one_that_finished_trains_nothing(stage):
     assert calls(run) == []
 
 
+def test_an_attempt_that_lost_its_lease_ends_its_trainer_and_finishes_nothing(stage):
+    run = stage.adopt()
+    process = stage.start(run.folder, "deaf", BEAT="0.1")
+    until(begun(run), "training begins")
+    taken = {"host": "far", "pid": 1, "started": "1", "namespace": "x"}
+    seal.write_json(run.lease.path, taken)
+    assert process.wait(timeout=30) == 1
+    assert "lost the lease" in outcome(run)["reasons"]["entry"]
+    assert json.loads(run.lease.path.read_text()) == taken
+
+
 def test_nothing_of_a_dead_attempt_goes_on_training(stage):
     run = stage.adopt()
     assert stage.enter(run.folder, "orphan")[0] == 1
