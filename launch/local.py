@@ -38,6 +38,7 @@ def job_yaml(plan: Plan) -> str:
 def env_sh(plan: Plan) -> str:
     """Return what node.sh sources: the interpreter, the number of nodes, and the cluster's environment."""
     lines = [
+        "# shellcheck shell=bash",
         f"# What {plan.job.name} is started with on the cluster {json.dumps(plan.cluster)}.",
         f"export HATRAIN_PYTHON={shlex.quote(plan.python)}",
         f"export HATRAIN_NODES={plan.nodes}",

@@ -54,14 +54,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(there: RunDirectory, code: int) -> None:
-    """Print how a run left, and where its things are."""
+    """Print how a run left, what it came to, and where its things are."""
+    from rich.console import Console
+
+    from hatrain import summary
+
     words: dict[int, str] = {
         Exit.FINISHED: "finished",
         Exit.REQUEUE: "stopped from outside; the same hatrain submit goes on from the newest checkpoint",
         Exit.STOPPED: "stopped; the same hatrain submit goes on from the newest checkpoint",
         Exit.FATAL: "cannot succeed as it stands",
     }
-    print(f"{there.name}: {words.get(code, 'a fault')} ({code})")
-    print(f"  model        {there.model}" if code == Exit.FINISHED else f"  checkpoints  {there.checkpoints}")
-    print(f"  record       {there.record_file}")
-    print(f"  tensorboard  {there.tensorboard}")
+    print(f"\n{there.name}: {words.get(code, 'a fault')} ({code})")
+    if any(summary.rows(there)):
+        Console().print(summary.table(there))
+    places = summary.places(there, Path.cwd())
+    width = max((len(what) for what, _ in places), default=0)
+    for what, where in places:
+        print(f"  {what:<{width}}  {where}")

@@ -93,7 +93,7 @@ def test_a_followed_run_shows_its_output_and_where_its_things_are(desk):
     assert code == 0, err
     assert "train finish in attempt 1" in out
     assert "kitchen: finished (0)" in out
-    assert str(desk.run.model) in out
+    assert "model   runs/kitchen/model" in out
     assert (desk.folder / "models" / "kitchen" / "weights").exists()
 
 
@@ -206,7 +206,7 @@ def test_a_finished_job_is_not_run_again(desk):
     code, out, err = desk.hatrain("submit", "kitchen", "--follow")
     assert code == 0
     assert "finished before" in err
-    assert str(desk.run.model) in out
+    assert "runs/kitchen/model" in out
     assert len(desk.run.all_attempts()) == 1
 
 

@@ -187,6 +187,7 @@ after: null
 END
 
 cat > "$folder/launch/env.sh" <<'END'
+# shellcheck shell=bash
 # What home-1b is started with on the cluster "desk".
 export HATRAIN_PYTHON=/opt/hatrain/bin/python
 export HATRAIN_NODES=1
