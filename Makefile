@@ -1,0 +1,78 @@
+# What a person does, one word each. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HATRAIN := $(BIN)/hatrain
+CLUSTER ?= local
+
+.PHONY: help setup demo test test-long lint plan render submit schema record lock clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## make .venv from the pinned requirements
+
+# The stamp holds both files' contents in its date: a change of either sets up again, nothing else does.
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hatrain needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up $(VENV) (about two minutes with a CPU build of torch; the CUDA build is several GB)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+# --- the demo: one small house, a model trained from nothing, judged on phrasings it never saw ---
+
+DEMO := data/demo
+
+$(DEMO)/home_assistant_train.jsonl: jobs/demo-home.yaml | setup
+	@echo "Writing the requests that people put to the house of jobs/demo-home.yaml"
+	$(HATRAIN) data --train --test --home jobs/demo-home.yaml --language english --seed 42 --out $(DEMO)
+
+models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
+	@echo "Making a small base model, for nothing is downloaded"
+	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base
+
+demo: setup models/demo-base/config.json ## train and judge a small model on this machine, in about five minutes
+	$(HATRAIN) submit jobs/demo.yaml --cluster local --follow
+
+# --- jobs ---
+
+plan: setup ## print what JOB leads to: make plan JOB=demo [CLUSTER=local]
+	@$(HATRAIN) plan "$(JOB)" --cluster "$(CLUSTER)"
+
+render: setup ## print the files of JOB for CLUSTER
+	@$(HATRAIN) render "$(JOB)" --cluster "$(CLUSTER)"
+
+submit: setup ## start JOB on CLUSTER: make submit JOB=demo [CLUSTER=local]
+	@$(HATRAIN) submit "$(JOB)" --cluster "$(CLUSTER)"
+
+# --- proof ---
+
+test: setup ## the whole suite
+	$(BIN)/pytest -m "not long" $(PYTEST)
+
+test-long: setup ## what takes too long for every change
+	$(BIN)/pytest -m long $(PYTEST)
+
+lint: setup ## ruff, mypy and shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
+
+record: setup ## write the golden files and the schema anew; look at the diff
+	HATRAIN_RECORD=1 $(BIN)/pytest -m "not long" -q -k golden
+	$(HATRAIN) schema > jobs/schema.json
+
+lock: setup ## pin what .venv holds now
+	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \
+	   $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
+
+clean: ## remove what was made: .venv, data, models and runs
+	rm -rf $(VENV) data models runs
