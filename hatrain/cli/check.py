@@ -2,21 +2,18 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from hatrain.cli.tokenizing import add_tokenizer, load, positive, token_ids
+from hatrain.cli.tokenizing import add_tokenizer, colourful, load, marked, positive, token_ids
+from hatrain.errors import BadInput
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from hatrain.data.labels import Example, Ids
+    from hatrain.data.labels import Example
     from hatrain.data.rows import BadRow
 
 T = TypeVar("T")
@@ -85,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             if len(found.lengths) < args.show:
                 print(
-                    f"--- row {row.index}, line {row.line}\n{marked(labelled, tokenizer, colour=_colour())}\n"
+                    f"--- row {row.index}, line {row.line}\n{marked(labelled, tokenizer, colour=colourful())}\n"
                 )
             found.lengths.append(labelled.length)
             found.supervised.append(labelled.supervised)
@@ -126,23 +123,6 @@ def summary(dataset: Path, found: Findings, ctx_size: int) -> str:
     return "\n".join(lines)
 
 
-def marked(example: "Example", tokenizer: "PreTrainedTokenizerBase", *, colour: bool) -> str:
-    """Return a row as text, what is trained on in green or between ⟦ and ⟧."""
-    before, after = ("\033[1;32m", "\033[0m") if colour else ("⟦", "⟧")
-    edges = [0, *(edge for reply in example.replies for edge in reply), example.length]
-    parts = []
-    for number, (start, end) in enumerate(pairwise(edges)):
-        text = _decoded_after(example.input_ids, start, end, tokenizer)
-        parts.append(f"{before}{text}{after}" if number % 2 else text)
-    return "".join(parts)
-
-
-def _decoded_after(ids: "Ids", start: int, end: int, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return what tokens say in their place: some vocabularies lose a first space when decoded on their own."""
-    through, until, alone = (str(tokenizer.decode(part)) for part in (ids[:end], ids[:start], ids[start:end]))
-    return through.removeprefix(until) if through.startswith(until) else alone
-
-
 def _label_line(example: "Example") -> str:
     row = {"row": example.row, "input_ids": example.input_ids.tolist(), "labels": example.labels.tolist()}
     return json.dumps(row) + "\n"
@@ -156,15 +136,15 @@ def _written_aside(path: Path | None) -> Iterator[TextIO | None]:
         return
     aside = path.with_name(f".{path.name}.partial")
     try:
-        with aside.open("w", encoding="utf-8") as file:
+        file = aside.open("w", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--labels: {path}: cannot be written: {error.strerror}") from None
+    try:
+        with file:
             yield file
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _with_progress(rows: Iterator[T]) -> Iterator[T]:

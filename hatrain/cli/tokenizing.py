@@ -1,10 +1,16 @@
-"""What the verbs that need only a tokenizer share: which one, what is added to it, and ids on the command line."""
+"""What the verbs that need only a tokenizer share: which one, what is added to it, ids on the command line, and rows
+with what is trained on marked."""
 
 import argparse
+import os
+import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from hatrain.data.labels import Example, Ids
 
 
 def token_ids(text: str) -> list[int]:
@@ -54,3 +60,25 @@ def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
         add_pad_token=args.add_pad_token,
         add_chatml_tokens=args.add_chatml_tokens,
     )
+
+
+def marked(example: "Example", tokenizer: "PreTrainedTokenizerBase", *, colour: bool) -> str:
+    """Return a row as text, what is trained on in green or between ⟦ and ⟧."""
+    before, after = ("\033[1;32m", "\033[0m") if colour else ("⟦", "⟧")
+    edges = [0, *(edge for reply in example.replies for edge in reply), example.length]
+    parts = []
+    for number, (start, end) in enumerate(pairwise(edges)):
+        text = _decoded_after(example.input_ids, start, end, tokenizer)
+        parts.append(f"{before}{text}{after}" if number % 2 else text)
+    return "".join(parts)
+
+
+def _decoded_after(ids: "Ids", start: int, end: int, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return what tokens say in their place: some vocabularies lose a first space when decoded on their own."""
+    through, until, alone = (str(tokenizer.decode(part)) for part in (ids[:end], ids[:start], ids[start:end]))
+    return through.removeprefix(until) if through.startswith(until) else alone
+
+
+def colourful() -> bool:
+    """Whether results go to a terminal that shows colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

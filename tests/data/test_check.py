@@ -96,6 +96,16 @@ def test_a_file_that_cannot_be_read_leaves_no_labels_behind(tmp_path, model, cap
     assert list(tmp_path.iterdir()) == []
 
 
+def test_labels_that_cannot_be_written_are_told_before_the_work(tmp_path, model, capsys):
+    out = tmp_path / "nowhere" / "labels.jsonl"
+
+    assert main(["check", written(tmp_path, row()), "--model", model, "--labels", str(out)]) == 2
+
+    told = capsys.readouterr()
+    assert f"--labels: {out}: cannot be written" in told.err
+    assert told.out == ""
+
+
 def test_ids_find_replies_that_the_template_would_not(tmp_path, model, capsys):
     path = written(tmp_path, {"text": "USER: Hi</s>BOT:Hello</s>"})
     prefix = build_tokenizer("zephyr")("</s>BOT:")["input_ids"]

@@ -390,6 +390,18 @@ def test_a_template_that_renders_no_conversation_is_refused_before_any_row():
         Labeller(with_template("chatml", "{{ raise_exception('never') }}"))
 
 
+def test_a_template_that_says_the_date_says_the_same_every_day(rows_of):
+    today = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ '<|im_start|>system\nToday is ' + date_string + '.<|im_end|>\n' }}"
+    )
+    tokenizer = with_template("chatml", today + CHATML)
+
+    example = only(Labeller(tokenizer).label(rows_of({"messages": TWO_ROUNDS})))
+
+    assert "Today is 26 Jul 2024." in tokenizer.decode(example.input_ids)
+
+
 # --- generation tags ----------------------------------------------------------------------------------------
 
 TAG, END_TAG = "{% generation %}", "{% endgeneration %}"

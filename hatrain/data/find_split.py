@@ -1,0 +1,153 @@
+"""Estimates the prefix and suffix ids of a model's replies, and tries them on a sample conversation.
+Replies are found without them for nearly every model; this is for the one where they are not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from hatrain.data.labels import Example, Labeller
+from hatrain.data.replies import ReplyFinder
+from hatrain.data.rows import Message, Row
+from hatrain.data.template import TemplateRefusal
+from hatrain.errors import BadInput
+
+LEADING = {"no leading whitespace": "", "leading space": " ", "leading newline": "\n"}
+IN_PLACE = "as in the sample"
+"""The way of tokenizing that reads the ids off the sample, for where none of LEADING fits."""
+
+_SYSTEM = Message(
+    "system",
+    "You are Al, a helpful assistant that controls a house.\n"
+    "Services: light.turn_on(), light.turn_off()\n"
+    "Devices:\nlight.kitchen 'Kitchen Light' = off\nlight.porch 'Porch Light' = on",
+)
+_ROUNDS = (
+    Message("user", "Turn on the kitchen light."),
+    Message(
+        "assistant",
+        "Turning on the kitchen light.\n"
+        '```homeassistant\n{"service": "light.turn_on", "target_device": "light.kitchen"}\n```',
+        train=True,
+    ),
+    Message("user", "Is the porch light on?"),
+    Message("assistant", "Yes, it is on.", train=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to tokenize the prefix or the suffix."""
+
+    how: str
+    """A key of LEADING, or IN_PLACE."""
+    ids: tuple[int, ...]
+    finds: bool
+    """Whether it finds every reply of the sample, with the best candidate for the other side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What stands around replies, and how it was found."""
+
+    prefix: str
+    suffix: str
+    prefixes: tuple[Candidate, ...]
+    suffixes: tuple[Candidate, ...]
+    sample: Example | None
+    """The sample conversation with what the best ids train on; None when no candidate finds every reply."""
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """The first prefix that finds every reply; empty when none does."""
+        return _first(self.prefixes)
+
+    @property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """The first suffix that ends every reply; empty when none does."""
+        return _first(self.suffixes)
+
+
+def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
+    """Return the estimated prefix and suffix of a tokenizer's replies, tried on a sample of two rounds.
+
+    Raises BadInput when the chat template renders no plain conversation, or puts nothing before a reply.
+    """
+    finder = ReplyFinder(tokenizer)
+    # A space at its end becomes one token with the first word of a reply, so it is none of the prefix's.
+    prefix = finder.markers.header.lstrip().rstrip(" ")
+    suffix = (finder.markers.last_end or finder.markers.end).strip() or str(tokenizer.eos_token)
+    if not prefix:
+        raise BadInput("the chat template puts nothing before a reply, so there is no prefix to find")
+    row = _sample(finder)
+    prefixes = _tokenized(tokenizer, prefix)
+    suffixes = _tokenized(tokenizer, suffix)
+    in_place = _read_off(tokenizer, finder, row, prefix)
+    if in_place and in_place not in prefixes.values():
+        prefixes[IN_PLACE] = in_place
+    found = {
+        (before, after): _try(tokenizer, row, prefixes[before], suffixes[after])
+        for before in prefixes
+        for after in suffixes
+    }
+    return Split(
+        prefix,
+        suffix,
+        tuple(
+            Candidate(how, ids, any(found[how, after] for after in suffixes)) for how, ids in prefixes.items()
+        ),
+        tuple(
+            Candidate(how, ids, any(found[before, how] for before in prefixes))
+            for how, ids in suffixes.items()
+        ),
+        next((example for example in found.values() if example), None),
+    )
+
+
+def _first(candidates: Sequence[Candidate]) -> tuple[int, ...]:
+    return next((candidate.ids for candidate in candidates if candidate.finds), ())
+
+
+def _sample(finder: ReplyFinder) -> Row:
+    """Return the sample conversation, without its system turn where the template refuses one."""
+    messages: tuple[Message, ...] = (_SYSTEM, *_ROUNDS)
+    try:
+        finder.template.render(messages)
+    except TemplateRefusal:
+        messages = _ROUNDS
+    return Row(Path("sample"), 0, 1, messages)
+
+
+def _tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, tuple[int, ...]]:
+    """Return a text's ids after different white space, without the tokens that are nothing but that."""
+    ids = {}
+    for how, leading in LEADING.items():
+        encoded = tokenizer(leading + text, add_special_tokens=False, return_offsets_mapping=True)
+        tokens = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ids[how] = tuple(token for token, (_, end) in tokens if end > len(leading))
+    return ids
+
+
+def _read_off(
+    tokenizer: PreTrainedTokenizerBase, finder: ReplyFinder, row: Row, prefix: str
+) -> tuple[int, ...]:
+    """Return the ids of the prefix as they stand before the sample's last reply."""
+    text = finder.template.render(row.messages)
+    start = text.rfind(prefix)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    tokens = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    stop = start + len(prefix)
+    return tuple(token for token, (first, end) in tokens if first >= start and end <= stop and end > start)
+
+
+def _try(
+    tokenizer: PreTrainedTokenizerBase, row: Row, prefix: Sequence[int], suffix: Sequence[int]
+) -> Example | None:
+    """Return the labelled sample if these ids find each reply's text in it, and nothing else."""
+    (labelled,) = Labeller(tokenizer, prefix, suffix).label([row])
+    if not isinstance(labelled, Example):
+        return None
+    said = [message.content for message in row.messages if message.train]
+    found = [str(tokenizer.decode(labelled.input_ids[start : end - 1])) for start, end in labelled.replies]
+    return labelled if [text.strip() for text in found] == said else None

@@ -1,0 +1,121 @@
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from hatrain.cli import main
+from hatrain.data.find_split import IN_PLACE, LEADING, find_split
+from hatrain.data.labels import Labeller
+from hatrain.data.rows import Message, Row
+from hatrain.errors import BadInput
+from tests.data.test_published_ids import real
+from tests.families import CHAT_FAMILIES, build_tokenizer
+
+
+def trained_on(
+    tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
+) -> list[str]:
+    """What these ids train on in a conversation other than the sample."""
+    messages = (
+        Message("user", "One?"),
+        Message("assistant", "First.", True),
+        Message("user", "Two?"),
+        Message("assistant", "Second.", True),
+    )
+    (example,) = Labeller(tokenizer, prefix, suffix).label([Row(__file__, 0, 1, messages)])
+    return [tokenizer.decode(example.input_ids[start : end - 1]).strip() for start, end in example.replies]
+
+
+@pytest.mark.parametrize("family", CHAT_FAMILIES)
+def test_the_ids_to_use_find_every_reply_of_any_family(family):
+    tokenizer = build_tokenizer(family)
+
+    split = find_split(tokenizer)
+
+    assert trained_on(tokenizer, split.prefix_ids, split.suffix_ids) == ["First.", "Second."]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "suffix"),
+    [
+        ("tinyllama", (29966, 29989, 465, 22137, 29989, 29958, 13), 2),
+        ("qwen2", (151644, 77091, 198), 151645),
+    ],
+)
+def test_the_ids_are_those_that_the_guide_publishes(name, prefix, suffix):
+    split = find_split(real(name))
+
+    assert split.prefix_ids == prefix
+    assert split.suffix_ids[0] == suffix
+
+
+def test_each_way_of_tokenizing_is_tried_and_judged():
+    split = find_split(build_tokenizer("zephyr"))
+
+    assert [candidate.how for candidate in split.prefixes] == list(LEADING)
+    assert [candidate.finds for candidate in split.prefixes] == [False, True, True]
+    assert all(candidate.finds for candidate in split.suffixes)
+
+
+def test_ids_are_read_off_the_sample_where_no_tokenizing_of_the_prefix_fits():
+    tokenizer = build_tokenizer("llama3")
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] + ')' + message['content'] + '<|eot_id|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant)' }}{% endif %}"
+    )
+
+    split = find_split(tokenizer)
+
+    assert split.sample is not None
+    assert trained_on(tokenizer, split.prefix_ids, split.suffix_ids) == ["First.", "Second."]
+
+
+def test_a_template_without_anything_before_a_reply_is_told():
+    tokenizer = build_tokenizer("chatml")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+    with pytest.raises(BadInput, match="nothing before a reply"):
+        find_split(tokenizer)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(family: str) -> str:
+        build_tokenizer(family).save_pretrained(tmp_path / family)
+        return str(tmp_path / family)
+
+    return save
+
+
+def test_the_report_shows_candidates_ids_and_the_sample(saved, capsys):
+    folder = saved("chatml")
+
+    assert main(["find-split", folder]) == 0
+
+    told = capsys.readouterr().out
+    ids = build_tokenizer("chatml")
+    prefix = ",".join(map(str, ids("<|im_start|>assistant\n")["input_ids"]))
+    assert told.startswith("Most models do not need this")
+    assert "prefix: '<|im_start|>assistant\\n'" in told
+    assert "suffix: '<|im_end|>'" in told
+    assert all(how in told for how in LEADING)
+    assert IN_PLACE not in told
+    assert f"use: --prefix-ids {prefix} --suffix-ids {ids.eos_token_id}" in told
+    assert "<|im_start|>assistant\n⟦Yes, it is on.<|im_end|>⟧" in told
+    assert "You are Al" in told
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral"])
+def test_a_template_that_refuses_a_system_role_gets_a_sample_without(family, saved, capsys):
+    assert main(["find-split", saved(family)]) == 0
+
+    told = capsys.readouterr().out
+    assert "You are Al" not in told
+    assert "Yes, it is on." in told.split("⟦")[-1]
+
+
+def test_a_base_without_a_format_is_asked_for_one(saved, capsys):
+    folder = saved("phi")
+
+    assert main(["find-split", folder]) == 2
+    assert "--add-chatml-tokens" in capsys.readouterr().err
+
+    assert main(["find-split", folder, "--add-chatml-tokens"]) == 0
