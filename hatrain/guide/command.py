@@ -3,7 +3,6 @@ nothing."""
 
 import re
 import shlex
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -65,8 +64,12 @@ def _words(command: Sequence[str]) -> list[str]:
 
 
 def _quoted(words: Sequence[str]) -> str:
-    """Return a command over several lines, as it would be typed."""
-    lines = textwrap.wrap(shlex.join(words), 100, break_long_words=False, break_on_hyphens=False)
+    """Return a command over several lines, as it would be typed; no word is broken."""
+    lines = [""]
+    for word in map(shlex.quote, words):
+        if len(lines[-1]) + len(word) > 100:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".lstrip()
     return " \\\n    ".join(lines)
 
 

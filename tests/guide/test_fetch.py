@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hatrain.cli import main
 from hatrain.fetch import needed
 from tests.guide import fake_hub
 
@@ -116,10 +117,13 @@ def test_a_revision_may_be_set_on_the_command_line(hub, fetch):
 
 
 @pytest.mark.parametrize("base", ["models/earlier", "./here", "runs/earlier", "earlier"])
-def test_a_folder_or_a_run_needs_no_fetching(hub, fetch, tmp_path, base):
+def test_a_folder_or_a_run_needs_no_fetching(tmp_path, monkeypatch, capsys, base):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HATRAIN_RUNS", str(tmp_path / "runs"))
     (tmp_path / "runs" / "earlier" / "model").mkdir(parents=True)
-    done = fetch("null", "--set", f"model.base={base}")
-    assert (done.returncode, done.stdout.startswith("nothing to fetch: ")) == (0, True)
+    (tmp_path / "job.yaml").write_text(JOB.format(revision="null"))
+    assert main(["fetch", "job.yaml", "--set", f"model.base={base}"]) == 0
+    assert capsys.readouterr().out.startswith("nothing to fetch: ")
 
 
 def test_a_gated_model_asks_for_a_token_with_the_page_to_visit(hub, fetch):

@@ -182,6 +182,22 @@ def test_quoted_values_keep_their_spaces():
     assert job.model.base == "my models/b"
 
 
+def test_the_command_in_the_files_comment_is_the_same_command():
+    argv = [
+        "python3",
+        "train.py",
+        "--run_name",
+        "r",
+        "--base_model",
+        "b " * 80,
+        "--train_dataset",
+        "t",
+        "--bf16",
+    ]
+    comment = [line[2:] for line in translate(argv).text.splitlines()[1:] if line.startswith("#")]
+    assert shlex.split("\n".join(comment).removeprefix("From: ").replace("\\\n", " ")) == argv
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
