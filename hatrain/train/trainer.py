@@ -156,8 +156,6 @@ class StepTrainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Return the loss on the sample of the test set, the same rows at each look. A stop cuts it short."""
-        if self.test_rows is None:
-            return {}
         loss = self.test_loss(self.test_sample)
         if loss is None:
             self.control.should_save = True
@@ -165,6 +163,7 @@ class StepTrainer(Trainer):
             return {}
         metrics = {f"{metric_key_prefix}_loss": loss}
         self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def note_test_loss(self, when: str) -> None:
