@@ -279,6 +279,6 @@ def test_tensorboard_shows_no_step_twice_after_a_resume(workplace):
 
 
 def test_a_row_too_long_is_dropped_and_counted(workplace, capsys):
-    tried = workplace.attempt(workplace.plan(method__ctx_size=40))
+    tried = workplace.attempt(workplace.plan(method__ctx_size=80))
     assert tried.code is Exit.FINISHED
     assert "longer than ctx_size dropped" in capsys.readouterr().out
