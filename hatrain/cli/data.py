@@ -90,10 +90,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     from hatrain.errors import BadInput
-    from hatrain.home.dataset import Recipe, generate
+    from hatrain.home.dataset import FILES, Part, Recipe, generate
+    from hatrain.home.formats import SystemRole
     from hatrain.home.known_home import read_home
 
-    parts = [part for part in ("train", "test", "dpo", "sample") if getattr(args, part)]
+    parts: list[Part] = [part for part in FILES if getattr(args, part)]
     problems = []
     if not parts:
         problems.append("hatrain data: nothing to make (accepted: --train, --test, --dpo, --sample)")
@@ -111,7 +112,7 @@ def _generate(args: argparse.Namespace) -> int:
             f"{args.home}: {len(left_out)} entities are not for requests: {', '.join(left_out[:5])} …",
             file=sys.stderr,
         )
-    role = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
+    role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
     recipe = Recipe(
         languages=tuple(dict.fromkeys(args.language or ["english"])),
         format=args.format or "sharegpt",

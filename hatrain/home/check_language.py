@@ -7,7 +7,8 @@ from pathlib import Path
 
 from hatrain.errors import BadInput
 from hatrain.home.devices import DOMAINS
-from hatrain.home.language import Language, Template, inspect_language
+from hatrain.home.language import Language, inspect_language
+from hatrain.home.templates import Template
 
 # What one language needs before the split, so that there is enough to learn from.
 MINIMA = {

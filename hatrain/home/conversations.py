@@ -1,6 +1,6 @@
 """Draws what is said in a home: a request, the answer, the calls that carry it out. It knows no format of rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +8,9 @@ from hatrain.home.actions import ACTIONS, QUESTIONS, SLOTS, STATUS_SLOTS, Action
 from hatrain.home.devices import SERVICES
 from hatrain.home.grammar import Name, Noun, Said, several
 from hatrain.home.homes import Device, Draw, Home, Homes, pick
-from hatrain.home.language import Language, Template
+from hatrain.home.language import Language
 from hatrain.home.split import Piles, Request
+from hatrain.home.templates import Template
 from hatrain.home.values import Forms
 
 Call = Mapping[str, Any]  # {"service", "target_device", arguments…}
@@ -197,7 +198,7 @@ class Speaker:
 
     def _single(self, draw: Draw, home: Home, kind: str) -> Conversation | None:
         draft = self._single_draft(draw, home, lambda action: bool(action.slots) == (kind == "value"))
-        return draft and self._conversation(home, kind, [draft])
+        return self._conversation(home, kind, draft)
 
     def _implied(self, draw: Draw, home: Home) -> Conversation | None:
         """A request that names no device: the room, the purpose or the whole house says which are meant."""
@@ -213,7 +214,7 @@ class Speaker:
                 request = pick(draw, implying)
                 if self._only_one(home, device, request):
                     draft = self._drafted(draw, home, action, (device,), request.template)
-        return draft and self._conversation(home, "implied", [draft])
+        return self._conversation(home, "implied", draft)
 
     def _together_draft(
         self, draw: Draw, home: Home, device: Device, scope: str, action: Action
@@ -253,21 +254,20 @@ class Speaker:
         """One request about two or three devices: the same for all of them, or one thing and then another."""
         if draw() < 0.5:
             draft = self._listed_draft(draw, home)
-            return draft and self._conversation(home, "several", [draft])
+            return self._conversation(home, "several", draft)
         first, second = (self._plain_draft(draw, home) for _ in range(2))
         if not first or not second or first.devices[0] is second.devices[0]:
             return None
-        persona = home.persona
+        devices = (*first.devices, *second.devices)
+        fillers = {
+            "device": self._said(draw, devices),
+            "count": pick(draw, self.language.values.say("count", 2, home.unit)),
+        }
         joined = pick(draw, self.language.joins).format(first=first.user, second=second.user)
-        said = self._said(draw, (*first.devices, *second.devices))
-        count = pick(draw, self.language.values.say("count", 2, home.unit))
-        answer = self._sentence(
-            pick(draw, self.piles.answers[persona, "action", "several"]), {"device": said, "count": count}
-        )
-        step = Step(answer, (*first.calls, *second.calls))
-        types = tuple(sorted({first.action.domain, second.action.domain}))
-        turn = Turn(self._request(draw, joined, True), (step,))
-        return Conversation(home, "several", types, (turn,))
+        answer = self._sentence(pick(draw, self.piles.answers[home.persona, "action", "several"]), fillers)
+        calls = (*first.calls, *second.calls)
+        both = _Draft(self._request(draw, joined, True), answer, calls, devices, first.action, {}, {})
+        return self._conversation(home, "several", both)
 
     def _plain_request(self, draw: Draw, action: Action, name: Name) -> Template | None:
         plain = [request.template for request in self._requests(action, name)[0] if request.template.plain]
@@ -400,7 +400,7 @@ class Speaker:
             ]
             if more:
                 second = self._same_again(draw, home, first, pick(draw, more))
-        return second and self._conversation(home, "followup", [first, second])
+        return self._conversation(home, "followup", first, second)
 
     def _same_again(self, draw: Draw, home: Home, first: _Draft, device: Device) -> _Draft:
         fillers: dict[str, Any] = {"device": self._said(draw, (device,)), **first.said}
@@ -455,15 +455,18 @@ class Speaker:
         text = self.language.grammar.rules.finish(template.text.format_map(fillers))
         return text[0].upper() + text[1:]
 
-    def _conversation(self, home: Home, kind: str, drafts: Iterable[_Draft]) -> Conversation:
-        drafts = tuple(drafts)
-        steps = (Step(draft.answer, draft.calls) for draft in drafts)
-        turns = tuple(Turn(draft.user, (step,)) for draft, step in zip(drafts, steps, strict=True))
-        if self.reports:
-            turns = tuple(
-                Turn(turn.user, (Step("", turn.steps[0].calls), Step(turn.steps[0].text))) for turn in turns
-            )
-        return Conversation(home, kind, (drafts[0].action.domain,), turns)
+    def _conversation(self, home: Home, kind: str, *drafts: _Draft | None) -> Conversation | None:
+        """Return a conversation of one turn for each draft; none where a draft did not come about."""
+        turns = []
+        for draft in drafts:
+            if draft is None:
+                return None
+            if self.reports:
+                turns.append(Turn(draft.user, (Step("", draft.calls), Step(draft.answer))))
+            else:
+                turns.append(Turn(draft.user, (Step(draft.answer, draft.calls),)))
+        types = {device.name.domain for draft in drafts if draft for device in draft.devices}
+        return Conversation(home, kind, tuple(sorted(types)), tuple(turns))
 
 
 def _wording(draw: Draw, name: Name) -> Said:

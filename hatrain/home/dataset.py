@@ -100,7 +100,7 @@ def _key(*parts: object) -> int:
 
 
 class RowSource:
-    """Makes the rows of one part of one language: `rows(home_index)` are those of one home, in their order."""
+    """Makes the rows of one part of one language, home by home."""
 
     def __init__(self, recipe: Recipe, part: Part, language: Language):
         side: Side = "test" if part == "test" else "train"
@@ -121,8 +121,8 @@ class RowSource:
         self._random = random.Random()
         self._make = self._preference if part == "dpo" else self._row
 
-    def rows(self, index: int) -> Iterator[Row]:
-        """Yield the rows of home number `index`: each is a function of the seed, the language and its own number."""
+    def lines(self, index: int) -> Iterator[str]:
+        """Yield the rows, as lines of JSON, of home number `index`: each is a function of the seed, the language and its own number."""
         recipe, generator = self._recipe, self._random
         # random() of a seeded Mersenne Twister is the one sequence that Python promises never to change.
         draw = generator.random
@@ -131,7 +131,7 @@ class RowSource:
         first = index * recipe.requests_per_home
         for number in range(first, min(first + recipe.requests_per_home, recipe.rows(self._part))):
             generator.seed(self._key << 64 | number << 1 | 1)
-            yield self._make(draw, home, index)
+            yield dump(self._make(draw, home, index))
 
     def _row(self, draw: Draw, home: Home, index: int) -> Row:
         recipe = self._recipe
@@ -173,7 +173,7 @@ class Writer:
         lines: list[str] = []
         for position in range(start, min(start + _CHUNK, self.homes)):
             source, index = divmod(permuted(position, self.homes, self._order), self._homes)
-            lines += map(dump, self._sources[source].rows(index))
+            lines += self._sources[source].lines(index)
         return "".join(lines), len(lines)
 
 

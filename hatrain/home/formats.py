@@ -21,8 +21,12 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def dump(row: Row) -> str:
-    """Return a row as one line of JSON, with its newline."""
-    return _encode(row) + "\n"
+    """Return a row as one line of JSON, with its newline. Tools are encoded once for each kind of home."""
+    tools = row.pop("tools", None)
+    line = _encode(row)
+    if tools is not None:
+        line = f'{line[:-1]}, "tools": {_tools_json(*tools)}}}'
+    return line + "\n"
 
 
 def answer_text(step: Step) -> str:
@@ -156,11 +160,15 @@ def _intent_tools() -> Mapping[str, dict[str, Row]]:
 
 
 @cache
-def tools_for(domains: tuple[str, ...], tools: Tools) -> tuple[Row, ...]:
+def _tools_json(domains: frozenset[str], tools: Tools) -> str:
+    return _encode(tools_for(domains, tools))
+
+
+def tools_for(domains: frozenset[str], tools: Tools) -> tuple[Row, ...]:
     """Return the tools that a home with devices of these domains offers, sorted by name."""
     if tools == "service":
         return tuple(_service_tool(name) for domain in sorted(domains) for name in DOMAINS[domain])
-    found = {name: tool for domain in domains for name, tool in _intent_tools()[domain].items()}
+    found = {name: tool for domain in sorted(domains) for name, tool in _intent_tools()[domain].items()}
     return tuple(found[name] for name in sorted(found))
 
 
@@ -196,7 +204,7 @@ def messages_row(
 ) -> Row:
     """Return `{"messages", "tools"}`: text as parts, calls with their arguments as a JSON string, tool results.
 
-    A call that was made to fail carries `train_on_turn: false`.
+    A call that was made to fail carries `train_on_turn: false`. `tools` is what `dump` makes the tools from.
     """
     names = {device.name.entity_id: device.name.friendly for device in conversation.home.devices}
     system, first = opening(conversation.home.prompt, conversation.turns[0].user, role, instruction)
@@ -228,8 +236,8 @@ def messages_row(
                 message["tool_calls"] = calls
     return {
         "messages": messages,
-        "tools": tools_for(conversation.home.domains, tools),
         **_meta(conversation, language, home),
+        "tools": (frozenset(conversation.home.by_domain), tools),
     }
 
 

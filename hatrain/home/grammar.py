@@ -160,10 +160,15 @@ def _said(
     return tuple(Said(cls, maker(forms)) for forms in style.said)
 
 
+# Letters that are no others with an accent.
+_NO_ACCENT = {
+    ord(letter): plain for letter, plain in zip("łŁßœæø", ("l", "L", "ss", "oe", "ae", "o"), strict=True)
+}
+
+
 def slug(text: str) -> str:
     """Return the part after the dot of the entity id that Home Assistant makes of a name."""
-    letters = text.translate(str.maketrans({"ł": "l", "Ł": "l", "ß": "ss", "œ": "oe", "æ": "ae"}))
-    ascii_text = unicodedata.normalize("NFKD", letters).encode("ascii", "ignore").decode()
+    ascii_text = unicodedata.normalize("NFKD", text.translate(_NO_ACCENT)).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "_", ascii_text.lower().replace("'", "")).strip("_")
 
 

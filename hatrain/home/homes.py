@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 from hatrain.home.actions import State
 from hatrain.home.devices import DOMAINS
 from hatrain.home.grammar import Name
-from hatrain.home.language import NEUTRAL, Language
+from hatrain.home.language import Language
 from hatrain.home.states import Unit, state_pool
+from hatrain.home.templates import NEUTRAL
 
 Draw = Callable[[], float]  # a number in [0, 1)
 T = TypeVar("T")

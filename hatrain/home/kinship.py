@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from hatrain.home.grammar import Noun, Style, fill_pattern
-from hatrain.home.language import Language, Pile, Template
+from hatrain.home.language import Language
+from hatrain.home.templates import Pile, Template
 
 _REQUESTS = ("requests.txt", "fixed.txt", "status.txt", "followups.txt")
 _DEVICE = re.compile(r"\{device\[(\w+)\]\}")
@@ -75,7 +76,7 @@ class Kinship:
             if not forms:
                 yield core
             for said in self._devices(pile, frozenset(forms)) if forms else ():
-                yield _DEVICE.sub(lambda match, said=said: said[match[1]], core)
+                yield _DEVICE.sub(lambda match: said[match[1]], core)  # noqa: B023 - used at once
 
     def _devices(self, pile: Pile, forms: frozenset[str]) -> Iterator[Mapping[str, str]]:
         """Yield the forms of the devices that a phrase may be about, one mapping for each way of speaking of it."""

@@ -11,7 +11,8 @@ from typing import Literal, TypeVar
 from hatrain.errors import BadInput
 from hatrain.home.grammar import Name, Noun
 from hatrain.home.kinship import Kinship, phrase_key
-from hatrain.home.language import NEUTRAL, Language, Pile, Template
+from hatrain.home.language import Language
+from hatrain.home.templates import NEUTRAL, Pile, Template
 
 Side = Literal["train", "test"]
 TEST_SHARE = 0.15
@@ -120,10 +121,10 @@ def split_piles(language: Language, side: Side) -> Piles:
     said = {(scope, key) for voice, scope, key in others if voice == NEUTRAL}
     wanted = {(pile.scope, key) for pile in language.piles for key in pile.key if _voice(pile) == NEUTRAL}
     if said != wanted:
+        headers = (f"status {key}" if scope == "status" else key for scope, key in sorted(wanted - said))
         raise BadInput(
-            f"answers/{NEUTRAL}.txt: {f'{scope} ' if scope == 'status' else ''}{key}: nothing is left for the {side} side; "
-            "add a phrase that stands nowhere else"
-            for scope, key in sorted(wanted - said)
+            f"answers/{NEUTRAL}.txt: [{header}]: all is on one side of the split; add a phrase of its own"
+            for header in headers
         )
     answers = {
         (persona, scope, key): tuple(others.get((persona, scope, key), others[voice, scope, key]))

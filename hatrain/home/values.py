@@ -6,6 +6,7 @@ from typing import Any
 
 from hatrain.home.devices import COLORS, FAN_MODES, HVAC_MODES
 from hatrain.home.grammar import PLACEHOLDER, Grammar
+from hatrain.home.piles import Text
 from hatrain.home.states import DURATIONS, HUMIDITIES, PERCENTS, TEMPERATURES, Unit
 
 Forms = Mapping[str, str]  # form → text; `base` is always there
@@ -98,7 +99,7 @@ def as_forms(record: Any) -> Forms:
     )
 
 
-def as_variants(record: Any) -> Mapping[str, Sequence[str]]:
+def as_variants(record: Any) -> Mapping[str, Sequence[Text]]:
     """Return `form → wordings` of a record that may be a plain list (its base form alone)."""
     return record if isinstance(record, Mapping) else {"base": record}
 
