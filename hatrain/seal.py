@@ -24,12 +24,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a text as `write_bytes` does."""
+    write_bytes(path, text.encode(), mode)
+
+
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         aside.chmod(mode)

@@ -221,19 +221,18 @@ def _pair(parsed: Any, path: Path, index: int, line: int) -> Pair:
     as_messages = "prompt" in parsed or any(isinstance(parsed.get(side), list) for side in SIDES)
     if as_messages and "question" in parsed:
         raise Wrong("found a question beside lists of turns; write it as the prompt's last turn")
-    keys = ("prompt", "tools", *SIDES) if as_messages else ("system", "question", *SIDES)
+    keys = ("tools", *SIDES, *(("prompt",) if as_messages else ("system", "question")))
     required = SIDES if as_messages else ("question", *SIDES)
     missing = [key for key in required if key not in parsed]
     if missing:
-        others = [key for key in parsed if key not in keys]
-        near = "".join(nearest(key, others) for key in missing)
+        near = "".join(nearest(key, missing) for key in parsed if key not in keys)
         raise Wrong(
             f"no {', '.join(missing)}; found {', '.join(parsed) or 'no key'}{near}; accepted: {PAIR_FORMATS}"
         )
     prompt, chosen, rejected = (_from_messages if as_messages else _from_texts)(parsed)
     if chosen == rejected:
         raise Wrong("chosen and rejected are the same")
-    tools = read_tools(parsed.get("tools")) if as_messages else ()
+    tools = read_tools(parsed.get("tools"))
     meta = {key: value for key, value in parsed.items() if key not in keys}
     return Pair(*(Row(path, index, line, (*prompt, *side), tools, None, meta) for side in (chosen, rejected)))
 

@@ -45,6 +45,7 @@ def line(metrics: dict[str, Any]) -> str:
         ("test_loss", "{:.4f}"),
         ("learning_rate", "{:.2e}"),
         ("gradient_norm", "{:.3f}"),
+        *((f"{of}rewards/{name}", "{:.3f}") for of in ("", "test_") for name in ("accuracies", "margins")),
         ("tokens_per_second", "{:,.0f}"),
         ("supervised_tokens_per_second", "{:,.0f}"),
     ):
@@ -88,7 +89,9 @@ class MetricsCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         known = {_NAMES[key]: value for key, value in (logs or {}).items() if key in _NAMES}
-        extra = {key: value for key, value in (logs or {}).items() if key.startswith("rewards/")}
+        extra = {
+            key.replace("eval_", "test_"): value for key, value in (logs or {}).items() if "rewards/" in key
+        }
         if not known or "train_runtime" in (logs or {}):
             return
         if "loss" in known and self.counters.seconds > 0:
@@ -110,9 +113,8 @@ class MetricsCallback(TrainerCallback):
         if self.board:
             for name, value in metrics.items():
                 if name not in ("attempt", "step", "steps"):
-                    self.board.add_scalar(
-                        f"train/{name}" if name != "test_loss" else "test/loss", value, state.global_step
-                    )
+                    tag = f"test/{name[5:]}" if name.startswith("test_") else f"train/{name}"
+                    self.board.add_scalar(tag, value, state.global_step)
             self.board.flush()
 
     def on_train_end(
