@@ -203,6 +203,11 @@ GEMMA = (
 # --- families -----------------------------------------------------------------------------------------------
 
 
+def _space_runs() -> list[AddedToken]:
+    """What Phi-2 and StableLM add for code: tokens of several spaces, and they are not special."""
+    return [AddedToken(" " * length, normalized=True, special=False) for length in range(8, 1, -1)]
+
+
 def _phi3() -> PreTrainedTokenizerFast:
     roles = [
         AddedToken(token, rstrip=True, normalized=False, special=True)
@@ -258,7 +263,7 @@ FAMILIES: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "stablelm": lambda: finished(
         gpt2_vocabulary(),
         ZEPHYR,
-        ["<|endoftext|>"],
+        [*_space_runs(), "<|endoftext|>"],
         bos_token="<|endoftext|>",
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
@@ -292,7 +297,11 @@ FAMILIES: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
         pad_token="<pad>",
     ),
     "phi": lambda: finished(
-        gpt2_vocabulary(), None, ["<|endoftext|>"], bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+        gpt2_vocabulary(),
+        None,
+        [*_space_runs(), "<|endoftext|>"],
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
     ),
 }
 """Every family by name. `phi` is a base model: it has no chat format."""

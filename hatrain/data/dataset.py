@@ -20,6 +20,9 @@ from hatrain.errors import BadInput
 
 __all__ = ["IGNORED", "Overlong", "TokenizedDataset", "label_file", "tokenize_dataset"]
 
+_SHOWN = 3
+"""How many bad rows are shown as text and tokens; the rest is usually more of the same."""
+
 _SMALL = 8 * 2**20
 """Bytes of a file, about 4,000 rows, below which worker processes gain nothing worth having."""
 
@@ -159,12 +162,12 @@ def raw_note(rows: int) -> str:
 
 
 def problem_lines(bad: Iterable[BadRow]) -> list[str]:
-    """Return what is wrong with each bad row; the first that has one shows the row itself, text and tokens."""
+    """Return what is wrong with each bad row; the first few with a detail show the row itself, text and tokens."""
     lines: list[str] = []
-    shown = False
+    shown = 0
     for row in bad:
-        detail = "" if shown else row.detail
-        shown = shown or bool(detail)
+        detail = row.detail if shown < _SHOWN else ""
+        shown += bool(detail)
         lines.extend(row.problems[:-1])
         lines.append("\n".join(filter(None, (row.problems[-1], detail))))
     return lines

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from hatrain.data.replies import Located, NotFound, ReplyFinder
+from hatrain.data.replies import LeftOut, Located, NotFound, ReplyFinder
 from hatrain.data.rows import BadRow, Row
 from hatrain.data.template import Span, TemplateRefusal
 from hatrain.errors import BadInput
@@ -86,7 +86,8 @@ class Labeller:
         self.finder = ReplyFinder(tokenizer)
         if not self.prefix:
             _ = self.finder.markers  # a template that cannot be understood is refused before any row is read
-        self._added_ids = frozenset(tokenizer.added_tokens_decoder)
+        added = tokenizer.added_tokens_decoder.items()
+        self._added_ids = frozenset(token for token, added_token in added if added_token.content.strip())
 
     def label(self, rows: Sequence[Row]) -> list[Example | BadRow]:
         """Return an example for each row, or what is wrong with it, in the order of the rows."""
@@ -109,10 +110,26 @@ class Labeller:
                 return Located(self.finder.template.render(row.messages, row.tools), ())
             return self.finder.in_conversation(row.messages, row.tools)
         except TemplateRefusal as refusal:
-            remedy = _remedy(row)
-            return bad_row(row, f"the chat template refuses this conversation: {refusal}{remedy}")
+            return bad_row(
+                row, f"the chat template refuses this conversation: {refusal}{self._without_system(row)}"
+            )
+        except LeftOut as reason:
+            return bad_row(row, str(reason))
         except NotFound as reason:
             return bad_row(row, f"{reason}; give prefix_ids and suffix_ids (hatrain find-split prints them)")
+
+    def _without_system(self, row: Row) -> str:
+        """Return the remedy where it is the system turn alone that the template refuses, else nothing."""
+        if row.messages[0].role != "system":
+            return ""
+        try:
+            self.finder.template.render(row.messages[1:], row.tools)
+        except TemplateRefusal:
+            return ""
+        return (
+            "; without the system turn it renders: put that text into the first user's turn "
+            "(hatrain data --no-system-role writes such rows)"
+        )
 
     def _example(self, row: Row, located: Located, encoding: Any) -> Example | BadRow:
         ids: list[int] = encoding.ids
@@ -159,7 +176,8 @@ class Labeller:
                 end = ids.index(self.suffix[0], start) + 1
             except ValueError:
                 end, open_end = len(ids), True
-            replies.append((start, end))
+            if end - start > 1:
+                replies.append((start, end))
             position = _find(ids, self.prefix, end)
         turns = [message for message in row.messages if message.role == "assistant"]
         if row.text is not None or not replies:
@@ -174,7 +192,7 @@ class Labeller:
         """Return those ranges that are the assistant's, where somebody else's text imitates the prefix too."""
         try:
             located = self.finder.in_conversation(row.messages, row.tools)
-        except (NotFound, BadInput):
+        except (NotFound, LeftOut, BadInput):
             own = []
         else:
             own = self._replies_by_offsets(located, ids, offsets)
@@ -192,19 +210,16 @@ class Labeller:
     # --- what is said when nothing was found ----------------------------------------------------------------
 
     def _nothing_found(self, row: Row) -> str:
-        if row.text is None:
-            turns = [message for message in row.messages if message.role == "assistant"]
-            if not turns:
-                return "no token to train on: looked for a turn of the assistant, found none; add its answer"
-            if not any(turn.train for turn in turns):
-                return (
-                    "no token to train on: every turn of the assistant says train_on_turn: false; let one say "
-                    "true, or take the row out"
-                )
-        return (
-            f"no token to train on: looked for {self._sought()} and found none; `hatrain find-split MODEL` "
-            "prints the prefix_ids and suffix_ids to try"
-        )
+        turns = [message for message in row.messages if message.role == "assistant"]
+        if row.text is None and not turns:
+            found = "looked for a turn of the assistant, found none; add its answer, or take the row out"
+        elif row.text is None and not any(turn.train for turn in turns):
+            found = (
+                "every turn of the assistant says train_on_turn: false; let one say true, or take the row out"
+            )
+        else:
+            found = f"looked for {self._sought()}, found none; try other prefix_ids and suffix_ids"
+        return f"no token to train on: {found} (`hatrain find-split MODEL` shows how replies are found)"
 
     def _sought(self) -> str:
         if not self.prefix:
@@ -219,12 +234,6 @@ class Labeller:
 def bad_row(row: Row, problem: str, detail: str = "") -> BadRow:
     """Return what is wrong with a row that was read well, named by file, line and index."""
     return BadRow(row.path, row.index, row.line, (f"{row.where}: row {row.index}: {problem}",), detail)
-
-
-def _remedy(row: Row) -> str:
-    if row.messages and row.messages[0].role == "system":
-        return "; where it is the system role that is refused, put that text into the first user's turn"
-    return ""
 
 
 def _find(ids: list[int], sought: list[int], position: int) -> int | None:

@@ -27,6 +27,10 @@ class NotFound(Exception):  # it is an answer, and the caller words the error
     """The replies cannot be told apart from the rest of the text. Says why."""
 
 
+class LeftOut(Exception):
+    """The template leaves out what the assistant says. Says what, and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
     """A text, and the half-open character ranges that are trained on: each reply with its end of turn."""
@@ -63,7 +67,8 @@ class ReplyFinder:
     def in_conversation(self, messages: Sequence[Message], tools: Tools = ()) -> Located:
         """Return the rendered conversation and where its trained replies stand.
 
-        Raises TemplateRefusal when the template does not render it, NotFound when a reply cannot be located.
+        Raises TemplateRefusal when the template does not render it, NotFound when a reply cannot be located,
+        LeftOut when the template renders less than the assistant says.
         """
         text, tagged = self.template.render_tagged(messages, tools)
         turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
@@ -77,11 +82,8 @@ class ReplyFinder:
                 text, messages, turns, tools
             )
         for turn, reply in zip(turns, replies, strict=True):
-            if messages[turn].train and not text[reply.start : reply.stop].strip():
-                raise NotFound(
-                    f"the chat template leaves out what the assistant says in turn {turn}; "
-                    "train_on_turn: false on that turn leaves it out of training too"
-                )
+            if messages[turn].train:
+                _check_said(text[reply.start : reply.stop], messages[turn], turn)
         return _located(text, replies, [messages[turn].train for turn in turns])
 
     def in_raw_text(self, text: str) -> Located:
@@ -259,6 +261,22 @@ class ReplyFinder:
                 run = []
             run.append(match.span())
         return run if run and not region[run[-1][1] :].strip() else []
+
+
+def _check_said(said: str, message: Message, turn: int) -> None:
+    """Raise LeftOut when what is rendered of a turn is nothing, or lacks a tool that it calls."""
+    calls = [call["function"]["name"] for call in message.tool_calls]
+    missing = next((name for name in calls if name not in said), None)
+    if missing:
+        raise LeftOut(
+            f"the chat template leaves out that the assistant calls {missing} in turn {turn}; name a template that "
+            "writes calls (chat_template), or take a dataset without tools"
+        )
+    if not said.strip():
+        raise LeftOut(
+            f"the chat template leaves out what the assistant says in turn {turn}; train_on_turn: false on that "
+            "turn leaves it out of training too"
+        )
 
 
 def _unused_stem(text: str) -> str:

@@ -183,8 +183,9 @@ def _middle_end(between: str, tail: str, lead: str, added: re.Pattern[str] | Non
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Return a pattern that finds any token which stands outside the vocabulary's ordinary text."""
+    """Return a pattern that finds any token which stands outside the vocabulary's ordinary text. Runs of spaces,
+    which some vocabularies (Phi-2's) add too, are ordinary."""
     contents = {token.content for token in tokenizer.added_tokens_decoder.values()}
     contents |= set(tokenizer.all_special_tokens)
-    words = sorted((word for word in contents if word), key=len, reverse=True)
+    words = sorted((word for word in contents if word.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, words))) if words else None

@@ -65,19 +65,21 @@ def test_a_long_row_is_refused_by_name_where_that_is_asked_for(tmp_path):
         tokenize_dataset(path, build_tokenizer("chatml"), ctx_size=100, on_overlong="error")
 
 
-def test_all_bad_rows_are_told_at_once_and_the_first_is_shown(tmp_path):
-    path = written(tmp_path, NO_ANSWER, row(), {"text": 1}, NO_ANSWER)
+def test_all_bad_rows_are_told_at_once_and_the_first_are_shown(tmp_path):
+    path = written(tmp_path, NO_ANSWER, row(), {"text": 1}, *[NO_ANSWER] * 4)
 
     with pytest.raises(BadInput) as caught:
         tokenize_dataset(path, build_tokenizer("chatml"), ctx_size=2048)
 
-    first, second, third = caught.value.problems
+    first, second, *more = caught.value.problems
     assert first.startswith(f"{path}:1: row 0: no token to train on")
     assert "as text: '<|im_start|>user\\nAnybody?" in first
     assert "as tokens: " in first
     assert second == f"{path}:3: text: found the number 1; accepted: text"
-    assert third.startswith(f"{path}:4: row 3: no token to train on")
-    assert "as text" not in third
+    assert [problem.split(": no token")[0] for problem in more] == [
+        f"{path}:{line}: row {line - 1}" for line in (4, 5, 6, 7)
+    ]
+    assert ["as text" in problem for problem in more] == [True, True, False, False]
 
 
 def test_processes_find_what_one_process_finds(tmp_path):

@@ -211,6 +211,16 @@ def test_calls_are_found_where_a_template_moves_the_tools_as_the_conversation_go
     assert all(text.endswith("</s>") for text in found)
 
 
+@pytest.mark.parametrize("words", ["", "At once."])
+def test_a_template_that_writes_no_calls_is_told_rather_than_half_trained_on(words, rows_of):
+    turns = [user("On!"), assistant(words, tool_calls=[CALL]), *USED_TOOLS[2:]]
+
+    (problem,) = refusal(Labeller(build_tokenizer("chatml")).label(rows_of({"messages": turns}))).problems
+
+    assert "leaves out that the assistant calls light.turn_on in turn 1" in problem
+    assert "chat_template" in problem
+
+
 def test_a_call_with_words_before_it_is_one_reply(replies):
     turns = [user("On!"), assistant("At once.", tool_calls=[CALL, CALL])]
 
@@ -325,6 +335,15 @@ def test_a_template_that_refuses_a_system_role_is_quoted_and_the_row_named(famil
     assert problem.startswith(f"{rows[0].path}:1: row 0: the chat template refuses this conversation")
     assert "upported" in problem
     assert "into the first user's turn" in problem
+
+
+def test_the_system_turn_is_not_blamed_for_what_the_template_refuses_without_it_too(rows_of):
+    rows = rows_of({"messages": [system("You are Al."), user("One?"), user("Two?"), assistant("Both.")]})
+
+    (problem,) = refusal(Labeller(build_tokenizer("llama2")).label(rows)).problems
+
+    assert "must alternate" in problem
+    assert "no-system-role" not in problem
 
 
 def test_a_template_that_adds_a_system_turn_of_its_own_trains_on_none_of_it(replies):
@@ -547,6 +566,7 @@ def test_a_row_without_an_answer_is_refused_by_name(rows_of):
     (problem,) = bad.problems
     assert problem.startswith(f"{rows[0].path}:1: row 0: no token to train on")
     assert "a turn of the assistant" in problem
+    assert "find-split" in problem
     assert "Anybody there?" in bad.detail
     assert "'<|im_start|>'" in bad.detail
 
