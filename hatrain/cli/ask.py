@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the answer in words."""
+    from hatrain.quiet import quiet
+
+    quiet()
     from hatrain.evaluate.asking import ask, put_question
     from hatrain.evaluate.sources import find_source, load
 

@@ -12,6 +12,9 @@ from hatrain import seal
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
+    from hatrain.quiet import quiet
+
+    quiet()
     from hatrain.evaluate import Evaluation
     from hatrain.evaluate.sources import Source
 

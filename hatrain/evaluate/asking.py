@@ -111,7 +111,7 @@ def _in_home(text: str, home: Home, row: Row | None, language: Language, where: 
     tools: Tools = ()
     if row is not None and row.tools:
         intents = any(str(tool.get("function", {}).get("name", "")).startswith("Hass") for tool in row.tools)
-        tools = tools_for(home.domains, "hass" if intents else "service")
+        tools = tools_for(frozenset(home.domains), "hass" if intents else "service")
     return Question(tuple(messages), tools, f"{where} ({len(home.devices)} devices)")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hatrain.data.replies import NotFound, ReplyFinder
+from hatrain.data.replies import LeftOut, NotFound, ReplyFinder
 from hatrain.data.rows import Row, shortened
 from hatrain.data.template import TemplateRefusal
 from hatrain.errors import BadInput
@@ -57,6 +57,8 @@ def read_requests(rows: Iterable[Row], finder: ReplyFinder) -> list[Request]:
             requests += read(row, finder)
         except TemplateRefusal as refusal:
             problems.append(f"{row.where}: the model's chat template refuses this row: {refusal}")
+        except LeftOut as reason:
+            problems.append(f"{row.where}: {reason}")
         except NotFound as reason:
             problems.append(f"{row.where}: no reply found: {reason}")
         except BadInput as bad:

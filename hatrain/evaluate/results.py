@@ -123,26 +123,35 @@ class Evaluation:
         return len(self.outcomes) == self.requests
 
     @property
+    def answers(self) -> tuple[Outcome, ...]:
+        """The outcomes that answer a user, which every figure is made of.
+
+        The word after a tool's result asks for nothing new, and a model is right there without thinking: it has
+        a line among the kinds and is left out of all else, where it would flatter.
+        """
+        return tuple(outcome for outcome in self.outcomes if outcome.request.kind != AFTER_A_CALL)
+
+    @property
     def score(self) -> Score:
-        """The figures over all outcomes."""
-        return Score.of(self.outcomes)
+        """The figures over all answers."""
+        return Score.of(self.answers)
 
     @property
     def strict_accuracy(self) -> float | None:
-        """Share of requests of which exactly the due calls were made."""
+        """Share of answers that made exactly the due calls."""
         return self.score.strict_accuracy
 
     def by_language(self) -> dict[str, Score]:
         """Return the figures of each language."""
-        return self._by(lambda request: [request.language])
+        return _by(self.answers, lambda request: [request.language])
 
     def by_device_type(self) -> dict[str, Score]:
         """Return the figures of each device type; a request about several counts for each of them."""
-        return self._by(lambda request: request.device_types)
+        return _by(self.answers, lambda request: request.device_types)
 
     def by_kind(self) -> dict[str, Score]:
         """Return the figures of each kind of request."""
-        return self._by(lambda request: [request.kind])
+        return _by(self.outcomes, lambda request: [request.kind])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the outcomes, for evaluation.json."""
@@ -162,12 +171,13 @@ class Evaluation:
         """Return each outcome that is not strictly right, in full, for JSON lines."""
         return [_failure(outcome) for outcome in self.outcomes if not outcome.judgement.strict]
 
-    def _by(self, groups_of: Callable[[Request], Sequence[str]]) -> dict[str, Score]:
-        groups: dict[str, list[Outcome]] = {}
-        for outcome in self.outcomes:
-            for group in groups_of(outcome.request):
-                groups.setdefault(group, []).append(outcome)
-        return {group: Score.of(groups[group]) for group in sorted(groups)}
+
+def _by(outcomes: Iterable[Outcome], groups_of: Callable[[Request], Sequence[str]]) -> dict[str, Score]:
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        for group in groups_of(outcome.request):
+            groups.setdefault(group, []).append(outcome)
+    return {group: Score.of(groups[group]) for group in sorted(groups)}
 
 
 def _failure(outcome: Outcome) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_the_tool_calls_that_a_family_writes_are_read_back(family, rows):
 @pytest.mark.parametrize("family", ["zephyr", "gemma"])
 def test_a_template_that_drops_tool_calls_is_refused_by_row(family, rows):
     messages = [{**MESSAGES[1]}, {**MESSAGES[4], "content": "Turning it off."}]
-    with pytest.raises(BadInput, match=r"rows\.jsonl:1: .*tool calls"):
+    with pytest.raises(BadInput, match=r"rows\.jsonl:1: .*calls"):
         read_requests(rows({"messages": messages, "tools": TOOLS}), _finder(family))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.evaluate.requests import Request
+from hatrain.evaluate.requests import AFTER_A_CALL, Request
 from hatrain.evaluate.results import Evaluation, Outcome, wilson_interval
 from hatrain.home.judge import Known, judge
 from hatrain.home.reading import read_answer
@@ -111,6 +111,20 @@ def test_groups_have_their_own_figures_and_a_request_counts_for_each_of_its_devi
     }
     told = EVALUATION.to_dict()["by_language"]["german"]
     assert (told["strict_accuracy"], told["strict_interval"]) == (0, list(wilson_interval(0, 2)))
+
+
+def test_the_word_after_a_call_flatters_no_figure():
+    word = outcome("It is on now.", "Done!", kind=AFTER_A_CALL)
+    with_word = Evaluation((*EVALUATION.outcomes, word), requests=6, seconds=1.0)
+    assert with_word.score == EVALUATION.score
+    assert with_word.by_language() == EVALUATION.by_language()
+    assert with_word.by_kind()[AFTER_A_CALL].strict_accuracy == 1
+    assert with_word.complete
+
+
+def test_a_question_is_no_refusal():
+    asked = Evaluation((outcome("It is on.", "Yes.", kind="status"),), requests=1, seconds=1.0)
+    assert asked.to_dict()["refusal_accuracy"] is None
 
 
 def test_an_evaluation_that_was_stopped_says_so():
