@@ -3,7 +3,7 @@ rejected. It never cuts a pair and never repairs one."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -177,22 +177,34 @@ def label_pairs(path: str | Path, labeller: Labeller) -> Iterator[tuple[Pair | B
     while chunk := list(islice(rows, _CHUNK)):
         pairs = [pair for pair in chunk if isinstance(pair, Pair)]
         labelled = labeller.label([side for pair in pairs for side in (pair.chosen, pair.rejected)])
-        examples = map(_example, pairs, labelled[::2], labelled[1::2])
+        examples = map(partial(_example, labeller.tokenizer), pairs, labelled[::2], labelled[1::2])
         for pair in chunk:
             yield pair, pair if isinstance(pair, BadRow) else next(examples)
 
 
-def _example(pair: Pair, chosen: Example | BadRow, rejected: Example | BadRow) -> PairExample | BadRow:
+def _example(
+    tokenizer: PreTrainedTokenizerBase, pair: Pair, chosen: Example | BadRow, rejected: Example | BadRow
+) -> PairExample | BadRow:
     if isinstance(chosen, BadRow) or isinstance(rejected, BadRow):
-        sides = {
-            side: row for side, row in zip(SIDES, (chosen, rejected), strict=True) if isinstance(row, BadRow)
-        }
-        return _worded(pair.chosen, sides)
+        both = zip(SIDES, (chosen, rejected), strict=True)
+        return _worded(pair.chosen, {side: row for side, row in both if isinstance(row, BadRow)})
     if np.array_equal(chosen.input_ids, rejected.input_ids):
         return bad_row(
             pair.chosen, "chosen and rejected are the same once the chat template has rendered them"
         )
-    return PairExample(chosen, rejected)
+    start = min(chosen.replies[0][0], rejected.replies[0][0])
+    return PairExample(*(_begun_at(start, side, tokenizer) for side in (chosen, rejected)))
+
+
+def _begun_at(start: int, side: Example, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """Return a side whose answer begins where the other's does, if only white space lies between.
+
+    Some vocabularies join the space before an answer to its first word on one side and not on the other; it would
+    be part of the one answer and of the other's prompt.
+    """
+    (first, end), *others = side.replies
+    between = str(tokenizer.decode(side.input_ids[start:first]))
+    return side if between.strip() else replace(side, replies=((start, end), *others))
 
 
 def _worded(row: Row, sides: Mapping[str, BadRow]) -> BadRow:

@@ -1,8 +1,6 @@
 """Direct preference optimization: TRL's losses on our step. What the reference says is computed once, before the first
 step, with the weights that training starts from; so no second model is ever held."""
 
-import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ import torch
 import torch.distributed as dist
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 from trl import DPOTrainer
 
 from hatrain import seal
@@ -23,7 +23,6 @@ from hatrain.train.trainer import Batch, StepTrainer, StopRequested, barrier
 
 LABEL_SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 """The losses that are built on label smoothing, with the value that each one's paper recommends."""
-
 
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
 """What is noted of every pair, under TRL's names: beta × how much likelier than to the reference each side is, whether
@@ -122,7 +121,7 @@ class DpoTrainer(StepTrainer, DPOTrainer):
 
     def begin(self) -> None:
         """Learn the reference before anything else. Raises StopRequested."""
-        self.learn_reference(self.run.folder / "reference.npz")
+        self.learn_reference(self.run.folder / "reference.safetensors")
         super().begin()
 
     def learn_reference(self, path: Path) -> None:
@@ -139,7 +138,7 @@ class DpoTrainer(StepTrainer, DPOTrainer):
         if self.test_rows is not None:
             learned["test"] = self._reference_of(self.test_rows)
         if self.is_world_process_zero():
-            _keep_reference(path, learned)
+            seal.write_bytes(path, save(learned))
             print(f"reference computed for {sum(map(len, learned.values()))} pairs", flush=True)
         barrier()
         self.reference = learned
@@ -199,19 +198,12 @@ def _refuse_adapted_head(model: Any) -> None:
         )
 
 
-def _keep_reference(path: Path, learned: dict[str, np.ndarray]) -> None:
-    packed = io.BytesIO()
-    np.savez(packed, **learned)
-    seal.write_bytes(path, packed.getvalue())
-
-
 def _read_reference(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as kept:
-            return {name: kept[name] for name in kept.files}
+        return load(path.read_bytes())
     except FileNotFoundError:
         found = "is gone"
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, SafetensorError) as error:
         found = f"cannot be read ({error})"
     raise BadInput(
         f"{path}: {found}; it holds what the model said before training, and the weights have changed since; "

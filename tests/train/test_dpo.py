@@ -286,10 +286,10 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, dpo_plan
 def test_without_the_reference_a_trained_run_is_refused(workplace, dpo_plan, harm, said):
     plan = dpo_plan()
     run = workplace.attempt(plan, stop_at=1).run
-    harm(run.folder / "reference.npz")
+    harm(run.folder / "reference.safetensors")
     tried = workplace.attempt(plan)
     assert tried.code is Exit.FATAL
-    assert f"{run.folder / 'reference.npz'}: {said}" in tried.reason
+    assert f"{run.folder / 'reference.safetensors'}: {said}" in tried.reason
     assert "--fresh" in tried.reason
 
 
@@ -297,7 +297,7 @@ def test_before_the_first_checkpoint_the_reference_is_computed_anew(workplace, d
     plan = dpo_plan()
     run = workplace.attempt(plan, stop_at=1).run
     shutil.rmtree(run.checkpoints)
-    (run.folder / "reference.npz").unlink()
+    (run.folder / "reference.safetensors").unlink()
     assert workplace.attempt(plan).code is Exit.FINISHED
     assert test_losses(run)["before"] == pytest.approx(math.log(2), abs=1e-6)
 
@@ -314,7 +314,7 @@ def test_a_stop_is_heard_while_the_reference_is_computed(workplace, dpo_plan):
         patch.setattr(DpoTrainer, "learn_reference", learn_reference)
         tried = workplace.attempt(plan)
     assert (tried.code, tried.reason) == (Exit.REQUEUE, "stopped before the first step: early")
-    assert not (tried.run.folder / "reference.npz").exists()
+    assert not (tried.run.folder / "reference.safetensors").exists()
     assert workplace.attempt(plan).code is Exit.FINISHED
 
 
