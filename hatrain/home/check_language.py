@@ -36,7 +36,7 @@ class Report:
     def short(self) -> dict[str, int]:
         """Return what is below its minimum, and by how much."""
         return {
-            what: least - self.counts[what]
+            what: least - self.counts.get(what, 0)
             for what, least in MINIMA.items()
             if self.counts.get(what, 0) < least
         }

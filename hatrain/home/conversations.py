@@ -154,7 +154,7 @@ class Speaker:
         values: dict[str, Any] = {}
         forms: dict[str, Forms] = {}
         for slot in action.slots:
-            choices = self.language.values.choices(slot, home.unit, noun.kind if noun else "")
+            choices = self.language.values.choices(slot, home.unit, noun)
             value = pick(draw, choices)
             if state.get(SLOTS[slot][2]) == value:
                 value = pick(draw, choices)
@@ -479,8 +479,12 @@ def _wording(draw: Draw, name: Name) -> Said:
 
 
 def _can(device: Device, action: Action) -> bool:
-    """Whether a device can do it at all: a garage door has no position to set."""
-    return action.service != "cover.set_cover_position" or "position" in device.state
+    """Whether a device can do it at all: a garage door has no position to set, a radiator no fan."""
+    if action.service == "cover.set_cover_position":
+        return "position" in device.state
+    if action.service in ("climate.set_fan_mode", "climate.set_humidity"):
+        return device.name.noun is None or device.name.noun.cools
+    return True
 
 
 def _sensible(action: Action, device: Device) -> bool:

@@ -105,14 +105,13 @@ class RowSource:
     def __init__(self, recipe: Recipe, part: Part, language: Language):
         side: Side = "test" if part == "test" else "train"
         self._recipe, self._part, self._language = recipe, part, language
+        messages = recipe.format == "messages" and part != "dpo"
         homes: Homes
         if recipe.home:
-            homes = KnownHome(language, read_home(recipe.home))
+            homes = KnownHome(language, read_home(recipe.home), services=not messages)
         else:
-            homes = RandomHomes(language, split_names(language.names, side))
-        self._homes = homes
-        messages = recipe.format == "messages" and part != "dpo"
-        self._crowded = messages
+            homes = RandomHomes(language, split_names(language.names, side), services=not messages)
+        self._homes, self._crowded = homes, messages
         intents = messages and recipe.tools == "hass"
         self._speaker = Speaker(
             language, split_piles(language, side), homes, reports=messages, intents=intents
@@ -122,7 +121,7 @@ class RowSource:
         self._make = self._preference if part == "dpo" else self._row
 
     def lines(self, index: int) -> Iterator[str]:
-        """Yield the rows, as lines of JSON, of home number `index`: each is a function of the seed, the language and its own number."""
+        """Yield the rows of home number `index`, each a line of JSON and a function of its number alone."""
         recipe, generator = self._recipe, self._random
         # random() of a seeded Mersenne Twister is the one sequence that Python promises never to change.
         draw = generator.random

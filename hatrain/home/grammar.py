@@ -42,7 +42,8 @@ class Noun:
     forms: Mapping[str, str]
     rooms: tuple[str, ...]
     kind: str
-    positioned: bool
+    positioned: bool  # a cover that can stop half way
+    cools: bool  # a climate device that does more than heat
     line: int
 
 

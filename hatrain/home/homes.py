@@ -88,7 +88,7 @@ class Homes(Protocol):
 class RandomHomes:
     """Homes of devices that nobody owns, drawn from one side's names."""
 
-    def __init__(self, language: Language, names: Sequence[Name]):
+    def __init__(self, language: Language, names: Sequence[Name], services: bool = True):
         self._units, self._names = language.units, tuple(names)
         bits = {noun.base: 1 << index for index, noun in enumerate(language.nouns)}
         clashes = {base: sum(bits[other] for other in others) for base, others in language.alike.items()}
@@ -102,7 +102,13 @@ class RandomHomes:
         for number, name in enumerate(names):
             assert name.noun
             pools = {
-                unit: state_pool(name.domain, name.noun.positioned, unit, language.values.titles)
+                unit: state_pool(
+                    name.domain,
+                    unit,
+                    language.values.titles,
+                    positioned=name.noun.positioned,
+                    cools=name.noun.cools,
+                )
                 for unit in language.units
             }
             rivals = () if name.room else (i for i, other in enumerate(names) if alike(name, other))
@@ -114,7 +120,7 @@ class RandomHomes:
         self._wheels = [_wheel(found) for found in in_room]
         self._places = [index for index, wheel in enumerate(self._wheels) if wheel]
         self._roomless = _wheel(roomless)
-        self._prompts = Prompts(language)
+        self._prompts = Prompts(language, services)
 
     def draw(self, draw: Draw, most: int = 32) -> Home:
         """Draw a home of 2 to `most` devices, no two so alike that a person could not tell which is meant."""
@@ -169,9 +175,13 @@ def alike(one: Name, other: Name) -> bool:
 
 
 class Prompts:
-    """Writes system prompts: a persona's opening, date and time, services, devices."""
+    """Writes system prompts: a persona's opening, date and time, services, devices.
 
-    def __init__(self, language: Language):
+    Rows with tools leave the services out: their tools say it all.
+    """
+
+    def __init__(self, language: Language, services: bool):
+        self._list_services = services
         self._labels, self._rules = language.labels, language.grammar.rules
         self._personas = tuple(language.prompts.items())
         self._services: dict[frozenset[str], str] = {}
@@ -186,13 +196,13 @@ class Prompts:
         lines = [device.name.line_start + device.state["text"] for device in devices]
         head = (
             f"{pick(draw, openings)}\n{self._rules.date_line(moment)}\n"
-            f"{self._labels['services']} {self._offered(frozenset(by_domain))}\n{self._labels['devices']}\n"
+            f"{self._offered(frozenset(by_domain))}{self._labels['devices']}\n"
         )
         return Home(devices, by_domain, unit, persona, head + "\n".join(lines))
 
     def _offered(self, domains: frozenset[str]) -> str:
         if domains not in self._services:
-            self._services[domains] = ", ".join(
-                service.signature for domain in sorted(domains) for service in DOMAINS[domain].values()
-            )
+            listed = [service.signature for domain in sorted(domains) for service in DOMAINS[domain].values()]
+            line = f"{self._labels['services']} {', '.join(listed)}\n"
+            self._services[domains] = line if self._list_services else ""
         return self._services[domains]

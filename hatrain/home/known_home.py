@@ -48,7 +48,8 @@ def read_home(path: Path) -> HomeFile:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
-    home = _exported(path, text) if text.lstrip()[:1] in "[{" and path.suffix == ".json" else _written(path)
+    exported = _as_export(path, text)
+    home = _written(path) if exported is None else _exported(path, exported)
     if not home.devices:
         raise BadInput(f"{path}: no devices that can be asked for anything (domains: {', '.join(DOMAINS)})")
     return home
@@ -109,12 +110,21 @@ def _device(path: Path, entity_id: Text, said: Any, area: str | None, problems: 
     )
 
 
-def _exported(path: Path, text: str) -> HomeFile:
+def _as_export(path: Path, text: str) -> Any:
+    """Return the JSON of a file that Home Assistant exported; None for a home that somebody wrote."""
     try:
         parsed = json.loads(text)
     except ValueError as error:
-        raise BadInput(f"{path}: not JSON: {error}") from None
-    entities = parsed.get("data", {}).get("entities") if isinstance(parsed, dict) else parsed
+        if path.suffix == ".json":
+            raise BadInput(f"{path}: not JSON: {error}") from None
+        return None
+    ours = isinstance(parsed, dict) and not {"areas", "devices"}.isdisjoint(parsed)
+    return None if ours else parsed
+
+
+def _exported(path: Path, parsed: Any) -> HomeFile:
+    data = parsed.get("data") if isinstance(parsed, dict) else None
+    entities = data.get("entities") if isinstance(data, dict) else parsed
     if not isinstance(entities, list) or not all(isinstance(e, dict) and "entity_id" in e for e in entities):
         raise BadInput(f"{path}: neither a list of states (/api/states) nor an entity registry")
     known = [entity for entity in entities if domain_of(str(entity["entity_id"])) in DOMAINS]
@@ -131,27 +141,29 @@ def _exported_device(entity: Mapping[str, Any]) -> KnownDevice:
     by_id = entity_id.partition(".")[2].replace("_", " ").capitalize()
     name = attributes.get("friendly_name") or entity.get("name") or entity.get("original_name") or by_id
     area = entity.get("area_id")
-    positioned = not attributes or "current_position" in attributes
+    # Only the states of a cover tell whether it can stop half way.
+    positioned = not attributes or domain_of(entity_id) != "cover" or "current_position" in attributes
     return KnownDevice(entity_id, str(name), str(area).replace("_", " ") if area else None, positioned)
 
 
 class KnownHome:
     """The one home of a file, drawn in ever new states. Its devices stand in the file's order."""
 
-    def __init__(self, language: Language, home: HomeFile):
+    def __init__(self, language: Language, home: HomeFile, services: bool = True):
         self._language, self._home = language, home
-        self._prompts = Prompts(language)
+        self._prompts = Prompts(language, services)
         rooms: dict[str, Room] = {}
-        self._names = [_name(language, device, rooms) for device in home.devices]
+        self.names = [_name(language, device, rooms) for device in home.devices]
 
     def draw(self, draw: Draw, most: int = 32) -> Home:
         """Return the home with its devices in drawn states; all of them, however many `most` may be."""
         language = self._language
         unit = self._home.unit or language.units[0]
         devices = []
-        for known, name in zip(self._home.devices, self._names, strict=True):
+        for known, name in zip(self._home.devices, self.names, strict=True):
             positioned = known.positioned and (name.noun is None or name.noun.positioned)
-            pool = state_pool(name.domain, positioned, unit, language.values.titles)
+            cools = name.noun is None or name.noun.cools
+            pool = state_pool(name.domain, unit, language.values.titles, positioned=positioned, cools=cools)
             devices.append(Device(name, pick(draw, pool)))
         return self._prompts.home(draw, devices, unit, self._home.prompt)
 
@@ -159,7 +171,7 @@ class KnownHome:
         """Draw the name of a device that this home does not have, nor one like it."""
         for _ in range(20):
             name = pick(draw, self._language.names)
-            if name.domain == domain and not any(alike(name, other) for other in self._names):
+            if name.domain == domain and not any(alike(name, other) for other in self.names):
                 return name
         return None
 

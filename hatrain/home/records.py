@@ -9,7 +9,7 @@ from hatrain.home.grammar import PLACEHOLDER, Grammar, Name, Noun, Room, Rules, 
 from hatrain.home.piles import Text
 from hatrain.home.values import UNITS, WORDS, as_variants
 
-NOUN_KEYS = ("class", "rooms", "kind", "alike", "position")
+NOUN_KEYS = ("class", "rooms", "kind", "alike", "position", "only")
 HEAD_KEYS: dict[str, type] = {
     "code": str,
     "labels": dict,
@@ -221,6 +221,7 @@ def read_nouns(
                     rooms=tuple(map(str, allowed)),
                     kind=str(record.get("kind", base)),
                     positioned=record.get("position", "yes") == "yes",
+                    cools=record.get("only") != "heat",
                     line=base.line,
                 )
             )

@@ -81,8 +81,9 @@ def _media_player(titles: Sequence[str]) -> Iterator[State]:
             yield write({"state": state, "volume": volume, "title": title}, title, f"vol={volume}%")
 
 
-def _climate(unit: Unit) -> Iterator[State]:
-    modes = cycle(("heat", "cool", "off", "auto", "heat_cool", "heat", "off", "dry", "cool", "fan_only"))
+def _climate(unit: Unit, cools: bool) -> Iterator[State]:
+    every = ("heat", "cool", "off", "auto", "heat_cool", "heat", "off", "dry", "cool", "fan_only")
+    modes = cycle(every if cools else ("heat", "off", "auto", "heat", "off"))
     fans, humidities = cycle(FAN_MODES), cycle(range(28, 71, 3))
     steps = TEMPERATURES[unit]
     for index, target in islice(enumerate(cycle(steps)), 10 * len(steps)):
@@ -91,8 +92,11 @@ def _climate(unit: Unit) -> Iterator[State]:
         state: dict[str, Any] = {"state": mode, "temperature": now, "humidity": humidity}
         attributes = [degrees(now, unit), f"{humidity}%"]
         if mode != "off":
-            state |= {"target": target, "fan_mode": fan}
-            attributes += [f"target={degrees(target, unit)}", f"fan={fan}"]
+            state["target"] = target
+            attributes.append(f"target={degrees(target, unit)}")
+        if mode != "off" and cools:
+            state["fan_mode"] = fan
+            attributes.append(f"fan={fan}")
         yield write(state, *attributes)
 
 
@@ -114,8 +118,13 @@ def _switches(*states: str) -> Iterator[State]:
 
 
 @cache
-def state_pool(domain: str, positioned: bool, unit: Unit, titles: tuple[str, ...]) -> tuple[State, ...]:
-    """Return the states that a device may be in, the likely ones several times."""
+def state_pool(
+    domain: str, unit: Unit, titles: tuple[str, ...], *, positioned: bool = True, cools: bool = True
+) -> tuple[State, ...]:
+    """Return the states that a device may be in, the likely ones several times.
+
+    `positioned`: a cover that can stop half way. `cools`: a climate device that does more than heat.
+    """
     if domain == "light":
         return tuple(_light())
     if domain == "fan":
@@ -125,7 +134,7 @@ def state_pool(domain: str, positioned: bool, unit: Unit, titles: tuple[str, ...
     if domain == "media_player":
         return tuple(_media_player(titles))
     if domain == "climate":
-        return tuple(_climate(unit))
+        return tuple(_climate(unit, cools))
     if domain == "vacuum":
         return tuple(_vacuum())
     if domain == "timer":

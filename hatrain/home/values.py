@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from hatrain.home.devices import COLORS, FAN_MODES, HVAC_MODES
-from hatrain.home.grammar import PLACEHOLDER, Grammar
+from hatrain.home.grammar import PLACEHOLDER, Grammar, Noun
 from hatrain.home.piles import Text
 from hatrain.home.states import DURATIONS, HUMIDITIES, PERCENTS, TEMPERATURES, Unit
 
@@ -22,6 +22,8 @@ NUMBERS = {
     "count": "count",
 }
 WORDS = {"color": tuple(COLORS), "hvac_mode": tuple(HVAC_MODES), "fan_mode": tuple(FAN_MODES)}
+_MODES = tuple(mode for mode in HVAC_MODES if mode != "off")
+_HEATING_MODES = ("heat", "auto")
 UNITS = ("percent", "degree", "hour", "minute", "second", "thing")
 
 
@@ -39,8 +41,8 @@ class Values:
         self._usual_items = next(iter(self._item_names.values()))
         self.say = cache(self._say)
 
-    def choices(self, slot: str, unit: Unit, kind: str = "") -> Sequence[Any]:
-        """Return the values that a request may name for a placeholder; items are those for a kind of list."""
+    def choices(self, slot: str, unit: Unit, noun: Noun | None = None) -> Sequence[Any]:
+        """Return the values that a request may name for a placeholder: those that suit the noun, where it matters."""
         if slot == "temperature":
             return TEMPERATURES[unit]
         if slot == "humidity":
@@ -50,10 +52,10 @@ class Values:
         if slot == "title":
             return self.titles
         if slot == "item":
-            return self._item_names.get(kind, self._usual_items)
-        if slot in WORDS:
-            return [word for word in WORDS[slot] if word != "off"]
-        return PERCENTS
+            return self._item_names.get(noun.kind if noun else "", self._usual_items)
+        if slot == "hvac_mode":
+            return _MODES if noun is None or noun.cools else _HEATING_MODES
+        return WORDS.get(slot, PERCENTS)
 
     def _say(self, slot: str, value: Any, unit: Unit) -> tuple[Forms, ...]:
         """Return the wordings of a value, each with every form that the language gives it."""

@@ -1,0 +1,66 @@
+"""How fast `hatrain data` is: rows per second and peak memory for each size and format, each in a fresh process.
+
+python bench/data.py [--workers N] [--language NAME …]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIZES = ("small", "medium", "large", "xl")
+FORMATS = ("sharegpt", "messages", "raw")
+
+# Runs in a process of its own, so that its peak memory is that of one size alone. `ru_maxrss` is in KiB on Linux.
+MEASURED = """
+import json, resource, sys
+from pathlib import Path
+from hatrain.home.dataset import Recipe, generate
+size, format, workers, out, *languages = sys.argv[1:]
+generate(Recipe(tuple(languages), format, size=size), ["train"], Path(out), workers=int(workers))
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps([[one.ru_maxrss for one in used], sum(one.ru_utime + one.ru_stime for one in used)]))
+"""
+
+
+def measure(size: str, row_format: str, workers: int, languages: list[str]) -> str:
+    """Return one line of the table. The time includes starting Python and reading the languages.
+
+    Rows per core are rows per second of processor time, which other work on the machine does not change much.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-c", MEASURED, size, row_format, str(workers), out, *languages]
+        began = time.perf_counter()
+        peaks, core_seconds = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
+        seconds = time.perf_counter() - began
+        (path,) = Path(out).iterdir()
+        with path.open("rb") as stream:
+            rows = sum(1 for _ in stream)
+        megabytes = path.stat().st_size / 1e6
+    memory = (peaks[0] + (workers * peaks[1] if workers > 1 else 0)) / 1024
+    return (
+        f"{size:7} {row_format:9} {rows:8,} {seconds:7.1f} {rows / seconds:9,.0f} "
+        f"{rows / core_seconds:9,.0f} {megabytes:7,.0f} {memory:9,.0f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--language", nargs="+", default=["english"])
+    args = parser.parse_args()
+    print("size    format        rows seconds    rows/s  per core      MB  peak MiB")
+    for size in SIZES:
+        for row_format in FORMATS if size == "small" else FORMATS[:1]:
+            print(measure(size, row_format, args.workers, args.language), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""What German needs beyond data: plurals, the date line, names as typed, contractions such as von dem → vom."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+WEEKDAYS = ("Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag")
+MONTHS = (
+    "Januar", "Februar", "März", "April", "Mai", "Juni",
+    "Juli", "August", "September", "Oktober", "November", "Dezember",
+)  # fmt: skip
+CONTRACTED = {
+    "von dem": "vom", "bei dem": "beim", "zu dem": "zum", "an dem": "am", "zu der": "zur",
+}  # fmt: skip
+_CONTRACTED = re.compile(r"\b(von dem|bei dem|zu dem|an dem|zu der)\b", re.IGNORECASE)
+
+
+def plural(number: float) -> str:
+    return "one" if number == 1 else "other"
+
+
+def date_line(moment: datetime) -> str:
+    day = f"{WEEKDAYS[moment.weekday()]}, {moment.day}. {MONTHS[moment.month - 1]} {moment.year}"
+    return f"Aktuelles Datum und Uhrzeit: {day}, {moment.hour:02}:{moment.minute:02} Uhr"
+
+
+def friendly(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def finish(text: str) -> str:
+    return _CONTRACTED.sub(_contract, text)
+
+
+def _contract(match: re.Match[str]) -> str:
+    short = CONTRACTED[match[0].lower()]
+    return short.capitalize() if match[0][0].isupper() else short
+
+
+def list_class(classes: Sequence[str]) -> str:
+    return "pl" if len(classes) > 1 else classes[0]

@@ -1,0 +1,32 @@
+"""Sets of rows that several tests read: made once, and kept as short as what they prove allows."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+
+from hatrain.home.dataset import Part, Recipe, Writer
+from hatrain.home.language import language_folders
+
+LANGUAGES = list(language_folders())
+
+
+@pytest.fixture(params=LANGUAGES)
+def language_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., list[dict[str, Any]]]:
+    """Return the first rows of a file, parsed: `make_rows(recipe, part, homes=512)`."""
+
+    @cache
+    def make(recipe: Recipe, part: Part, homes: int = 512) -> list[dict[str, Any]]:
+        import json
+
+        writer = Writer(recipe, part)
+        texts = [writer.stretch(start)[0] for start in range(0, min(homes, writer.homes), 256)]
+        return [json.loads(line) for text in texts for line in text.splitlines()]
+
+    return make
