@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatrain import seal
+from hatrain.errors import BadInput
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
-    from hatrain.quiet import quiet
-
-    quiet()
     from hatrain.evaluate import Evaluation
     from hatrain.evaluate.sources import Source
 
@@ -46,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, write the files."""
     from hatrain.data.rows import read_rows
+    from hatrain.quiet import quiet
+
+    quiet()
     from hatrain.evaluate.requests import sample
     from hatrain.evaluate.sources import find_checkpoints, find_source
     from hatrain.evaluate.table import show
@@ -72,12 +73,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluation":
+    import torch
+
     from hatrain.evaluate import evaluate_model
     from hatrain.evaluate.sources import load
 
     model, tokenizer = load(source)
-    with _progress(source.name) as progress:
-        return evaluate_model(model, tokenizer, rows, batch_size=batch_size, progress=progress)
+    try:
+        with _progress(source.name) as progress:
+            return evaluate_model(model, tokenizer, rows, batch_size=batch_size, progress=progress)
+    except torch.OutOfMemoryError:
+        raise BadInput(
+            f"--batch-size: {batch_size} requests at a time do not fit on the GPU; try fewer"
+        ) from None
 
 
 def _positive(text: str) -> int:

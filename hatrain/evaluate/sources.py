@@ -10,6 +10,7 @@ import torch
 
 from hatrain import seal
 from hatrain.errors import BadInput, nearest
+from hatrain.inputs import resolve
 from hatrain.model.base import load_model
 from hatrain.model.tokenizer import load_tokenizer
 from hatrain.run import RunDirectory, runs_root
@@ -95,22 +96,20 @@ def load(source: Source) -> tuple[Any, Any]:
     """
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
-    folder = Path(source.location)
-    adapter = folder / _ADAPTER_CONFIG
     trusted = source.trust_remote_code
-    if adapter.is_file():
-        model, tokenizer = _load_adapter(folder, dtype, trusted)
+    if (Path(source.location) / _ADAPTER_CONFIG).is_file():
+        model, tokenizer = _load_adapter(source, dtype)
     else:
         tokenizer = load_tokenizer(source.location, trust_remote_code=trusted)
         model = load_model(source.location, trust_remote_code=trusted, dtype=dtype)
     return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
 
 
-def _load_adapter(folder: Path, dtype: torch.dtype, trusted: bool) -> tuple[Any, Any]:
+def _load_adapter(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     from peft import PeftModel
 
-    config = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    base, revision = config["base_model_name_or_path"], config.get("revision")
+    folder, trusted = Path(source.location), source.trust_remote_code
+    base, revision = _base_of(source)
     if (folder / _TOKENIZER_CONFIG).is_file():
         tokenizer = load_tokenizer(str(folder), trust_remote_code=trusted)
     else:
@@ -121,6 +120,16 @@ def _load_adapter(folder: Path, dtype: torch.dtype, trusted: bool) -> tuple[Any,
         # Tokens were added when the adapter was trained; its embedding has their rows, and the base must match.
         model.resize_token_embeddings(rows, mean_resizing=False)
     return PeftModel.from_pretrained(model, str(folder)), tokenizer
+
+
+def _base_of(source: Source) -> tuple[str, str | None]:
+    """Return an adapter's base and its revision: as its run's job names them, else as the adapter does."""
+    if source.run is not None:
+        plan = source.run.plan()
+        spec, local = plan.job.model, resolve(plan.job.model.base, plan.paths.workdir)
+        return (str(local) if local.is_dir() else spec.base), spec.revision
+    config = json.loads((Path(source.location) / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return config["base_model_name_or_path"], config.get("revision")
 
 
 def _saved_rows(folder: Path) -> int | None:

@@ -286,6 +286,31 @@ def test_evaluate_names_the_dataset_that_is_not_there(run, capsys):
     assert "nowhere.jsonl" in capsys.readouterr().err
 
 
+def test_a_batch_that_does_not_fit_the_gpu_says_what_to_change(run, dataset, monkeypatch, capsys):
+    def full(*given: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("hatrain.evaluate.evaluate_model", full)
+    assert main(["evaluate", "kitchen", "--dataset", str(dataset), "--batch-size", "64"]) == 2
+    assert "--batch-size: 64 requests at a time do not fit" in capsys.readouterr().err
+
+
+def test_the_adapter_of_a_run_finds_its_base_from_anywhere(run, blank, dataset, tmp_path, monkeypatch):
+    shutil.copytree(blank, tmp_path / "bases" / "small")
+    plan = run.plan()
+    spec = plan.job.model.model_copy(update={"base": "bases/small"})
+    job = plan.job.model_copy(update={"model": spec})
+    run.plan_file.write_text(plan.model_copy(update={"job": job}).model_dump_json())
+    torch.manual_seed(3)
+    adapted = get_peft_model(load_model(str(blank)), LoraConfig(target_modules=["q_proj"]))
+    adapted.peft_config["default"].base_model_name_or_path = "/another/machine/small"
+    adapted.save_pretrained(run.adapter)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    model, tokenizer = load(find_source(str(run.adapter)))
+    assert evaluate_model(model, tokenizer, read_rows(dataset)).complete
+
+
 def test_ask_shows_the_answer_and_what_it_would_do(run, capsys):
     assert main(["ask", "kitchen", "Turn on the light."]) == 0
     assert capsys.readouterr().out == "Sure.\n\nwould turn on Kitchen (light.kitchen)\n"
