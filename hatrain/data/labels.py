@@ -172,12 +172,11 @@ class Labeller:
         position = _find(ids, self.prefix, 0)
         while position is not None:
             start = position + len(self.prefix)
-            try:
-                end = ids.index(self.suffix[0], start) + 1
-            except ValueError:
-                end, open_end = len(ids), True
-            if end - start > 1:
+            stop = _find(ids, self.suffix[:1], start)
+            end = len(ids) if stop is None else stop + 1
+            if start < (len(ids) if stop is None else stop):
                 replies.append((start, end))
+                open_end = stop is None
             position = _find(ids, self.prefix, end)
         turns = [message for message in row.messages if message.role == "assistant"]
         if row.text is not None or not replies:

@@ -404,6 +404,17 @@ def test_a_reply_that_a_template_leaves_out_is_refused_with_the_remedy(rows_of):
     assert "train_on_turn: false" in problem
 
 
+def test_a_reply_whose_place_the_conversations_beginning_contradicts_is_refused(rows_of):
+    answers_itself = "{% if messages[-1]['role'] == 'user' %}{{ '<|im_start|>assistant\nOkay' }}{% endif %}"
+    tokenizer = with_template("chatml", CHATML + answers_itself)
+    rows = rows_of({"messages": [user("Light?"), assistant("Okay, it is on.")]})
+
+    (problem,) = refusal(Labeller(tokenizer).label(rows)).problems
+
+    assert "two ways of looking disagree" in problem
+    assert "find-split" in problem
+
+
 def test_a_template_that_renders_no_conversation_is_refused_before_any_row():
     with pytest.raises(BadInput, match=r"renders no plain conversation.*never"):
         Labeller(with_template("chatml", "{{ raise_exception('never') }}"))
@@ -471,6 +482,18 @@ def test_a_raw_text_whose_reply_is_not_closed_gets_the_eos(rows_of):
     example = only(Labeller(tokenizer).label(rows_of({"text": "<|user|>\nHi</s>\n<|assistant|>\nHello.\n"})))
 
     assert trained_on(tokenizer, example) == ["Hello.</s>"]
+
+
+def test_a_header_that_nothing_follows_is_no_reply(rows_of):
+    tokenizer = build_tokenizer("zephyr")
+    text = (
+        "<|assistant|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nHello.</s>\n<|user|>\nBye</s>\n<|assistant|>\n"
+    )
+
+    example = only(Labeller(tokenizer).label(rows_of({"text": text})))
+
+    assert trained_on(tokenizer, example) == ["Hello.</s>"]
+    assert tokenizer.decode(example.input_ids).rstrip().endswith("<|assistant|>")
 
 
 def test_a_raw_text_without_the_header_is_refused_as_text_and_tokens(rows_of):
@@ -548,6 +571,16 @@ def test_ids_find_replies_in_raw_text_too(rows_of):
     example = only(Labeller(tokenizer, prefix, end).label(rows))
 
     assert trained_on(tokenizer, example) == [" Hello<|im_end|>", " Bye<|im_end|>"]
+
+
+def test_with_ids_a_header_that_nothing_follows_is_no_reply(rows_of):
+    tokenizer = build_tokenizer("chatml")
+    prefix, end = tokenizer("BOT:")["input_ids"], ids_of(tokenizer, "<|im_end|>")
+    rows = rows_of({"text": "BOT:<|im_end|>BOT: Hello<|im_end|>USER: Bye<|im_end|>BOT:"})
+
+    example = only(Labeller(tokenizer, prefix, end).label(rows))
+
+    assert trained_on(tokenizer, example) == [" Hello<|im_end|>"]
 
 
 def test_one_list_of_ids_alone_is_refused():
