@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import torch.distributed as dist
+from transformers import set_seed
 
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import load_tokenizer
@@ -33,6 +34,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     rows = load_rows(plan, tokenizer)
     if rank() == 0:
         print(described(rows), flush=True)
+    set_seed(job.seed)  # of fresh adapters; the trainer seeds again before the first step
     model, added = prepare(job.model, job.method.lora, tokenizer, device(plan))
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     resume = from_rank_zero(newest_checkpoint(run, attempt.number) if rank() == 0 else None)
