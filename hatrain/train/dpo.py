@@ -1,7 +1,8 @@
 """Direct preference optimization: TRL's losses on our step. What the reference says is computed once, before the first
 step, with the weights that training starts from; so no second model is ever held."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class DpoTrainer(StepTrainer, DPOTrainer):
     """
 
     reference: dict[str, np.ndarray]
+    accelerator: Any
 
     def __init__(self, model: Any, **kwargs: Any):
         _refuse_adapted_head(model)
@@ -83,14 +85,26 @@ class DpoTrainer(StepTrainer, DPOTrainer):
             said.append(outputs.log_probs.detach().float().sum(dim=1))
             return outputs
 
-        loss: torch.Tensor = self.compute_loss(forward, batch) * weight * (len(batch["input_ids"]) // 2)
+        with self._metrics_stay_here():
+            mean: torch.Tensor = self.compute_loss(forward, batch)
         chosen, rejected = said[0].chunk(2)
         self.noted["train" if model.training else "test"].add(
             self.beta * (chosen - batch["ref_chosen_logps"]),
             self.beta * (rejected - batch["ref_rejected_logps"]),
             weight,
         )
-        return loss
+        return mean * weight * len(chosen)
+
+    @contextlib.contextmanager
+    def _metrics_stay_here(self) -> Iterator[None]:
+        """TRL gathers its metrics in every pass, which ends in a crash or a deadlock where the ranks' passes hold
+        unlike numbers of pairs. Nobody reads those metrics."""
+        shared = self.accelerator
+        self.accelerator = OneRank(shared.device)
+        try:
+            yield
+        finally:
+            self.accelerator = shared
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the rewards of the pairs since the last line, or of the look at the test set that this line tells of."""
@@ -161,6 +175,19 @@ class DpoTrainer(StepTrainer, DPOTrainer):
             dist.all_reduce(shared)
             found = shared.cpu()
         return found.numpy()
+
+
+class OneRank:
+    """As much of an accelerator as TRL's losses use, where every rank gathers its own alone."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what this rank has."""
+        return tensor
+
+    gather_for_metrics = gather
 
 
 class Noted:
