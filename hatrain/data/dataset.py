@@ -18,7 +18,7 @@ from hatrain.data.labels import IGNORED, Example, Ids, Labeller
 from hatrain.data.rows import BadRow, Row, scan_rows, shortened
 from hatrain.errors import BadInput
 
-__all__ = ["IGNORED", "Overlong", "TokenizedDataset", "label_file", "tokenize_dataset"]
+__all__ = ["IGNORED", "Overlong", "TokenizedDataset", "label_file", "raw_note", "tokenize_dataset"]
 
 _SHOWN = 3
 """How many bad rows are shown as text and tokens; the rest is usually more of the same."""
@@ -76,16 +76,6 @@ class TokenizedDataset:
 
     def __len__(self) -> int:
         return len(self.examples)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know before training on it, a sentence each."""
-        notes = []
-        if self.dropped:
-            notes.append(f"{len(self.dropped)} rows do not fit into the context and are left out")
-        if self.raw_rows:
-            notes.append(raw_note(self.raw_rows))
-        return tuple(notes)
 
     @cached_property
     def input_ids(self) -> Sequence[Ids]:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from hatrain import seal
-from hatrain.data.dataset import TokenizedDataset, tokenize_dataset
+from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
 from hatrain.inputs import resolve
@@ -53,12 +53,16 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
 
 
 def described(rows: Rows) -> str:
-    """Return what was read, in a line: rows, what was dropped for its length, test rows."""
+    """Return what was read, in a line: rows, what was dropped for its length, test rows, a warning of raw text."""
     text = f"{len(rows.train)} training rows"
     if rows.train.dropped:
         longest = max(row.length for row in rows.train.dropped)
         text += f" ({len(rows.train.dropped)} longer than ctx_size dropped; the longest has {longest} tokens)"
-    return text + (f", {len(rows.test)} test rows" if rows.test else "")
+    if rows.test:
+        text += f", {len(rows.test)} test rows"
+    if isinstance(rows.train, TokenizedDataset) and rows.train.raw_rows:
+        text += f"; {raw_note(rows.train.raw_rows)}"
+    return text
 
 
 def check_unchanged(checkpoint: Path, files: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hatrain.data.dataset import IGNORED, TokenizedDataset, label_file, tokenize_dataset
+from hatrain.data.dataset import IGNORED, TokenizedDataset, label_file, raw_note, tokenize_dataset
 from hatrain.data.labels import Labeller
 from hatrain.data.rows import BadRow
 from hatrain.errors import BadInput
@@ -46,7 +46,6 @@ def test_a_long_row_is_dropped_whole_and_counted(tmp_path):
     (dropped,) = data.dropped
     assert (dropped.row, dropped.line) == (1, 2)
     assert dropped.length > 100
-    assert data.notes == ("1 rows do not fit into the context and are left out",)
 
 
 def test_a_row_of_exactly_the_context_stays(tmp_path):
@@ -107,14 +106,13 @@ def test_ids_are_used_where_they_are_given(tmp_path):
     assert tokenizer.decode(labels[labels != IGNORED]) == " Hello<|im_end|>"
 
 
-def test_raw_text_comes_with_a_warning(tmp_path):
+def test_raw_text_is_counted_for_a_warning(tmp_path):
     text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
 
     data = tokenize_dataset(written(tmp_path, {"text": text}, row()), build_tokenizer("chatml"), ctx_size=64)
 
-    (note,) = data.notes
-    assert "1 rows are raw text" in note
-    assert "imitates the header" in note
+    assert data.raw_rows == 1
+    assert "imitates the header" in raw_note(data.raw_rows)
 
 
 def test_several_files_are_joined_in_their_order(tmp_path):
