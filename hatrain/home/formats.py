@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
-from hatrain.home.conversations import Call, Conversation, Step
+from hatrain.home.conversations import Conversation, Step
 from hatrain.home.devices import DOMAINS, SERVICES, Argument, Intent, Kind
+from hatrain.home.drafts import Call
 from hatrain.home.states import Unit
 
 Format = Literal["sharegpt", "messages", "raw"]

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hatrain.home.actions import ACTIONS
-from hatrain.home.conversations import Call, Conversation, Speaker, Step
+from hatrain.home.conversations import Conversation, Speaker, Step
 from hatrain.home.devices import DOMAINS, SERVICES, domain_of
+from hatrain.home.drafts import Call
 from hatrain.home.homes import Draw, Home, pick
 
 REASONS = (
