@@ -18,7 +18,15 @@ from hatrain.data.labels import IGNORED, Example, Ids, Labeller
 from hatrain.data.rows import BadRow, Row, scan_rows, shortened
 from hatrain.errors import BadInput
 
-__all__ = ["IGNORED", "Overlong", "TokenizedDataset", "label_file", "raw_note", "tokenize_dataset"]
+__all__ = [
+    "IGNORED",
+    "Overlong",
+    "TokenizedDataset",
+    "label_file",
+    "problem_lines",
+    "raw_note",
+    "tokenize_dataset",
+]
 
 _SHOWN = 3
 """How many bad rows are shown as text and tokens; the rest is usually more of the same."""
