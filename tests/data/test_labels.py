@@ -167,6 +167,11 @@ def test_an_assistant_who_writes_an_end_of_turn_in_its_text_is_trained_on_to_the
     assert found.replace(" ", "") == f"{text}{END[family]}".replace(" ", "")
 
 
+def test_a_header_that_swallows_the_space_before_a_reply_stays_a_header(replies):
+    # Phi-3's role tokens take all white space after them.
+    assert replies(build_tokenizer("phi3"), user("Hi"), assistant("\n Hello.")) == ["Hello.<|end|>"]
+
+
 def test_content_may_be_a_list_of_text_parts(replies):
     parts = [{"type": "text", "text": "Turning on "}, {"type": "text", "text": "the light."}]
 
