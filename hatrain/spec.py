@@ -316,7 +316,7 @@ class CheckpointSpec(Model):
     save_total_limit: PositiveInt = 1
     """Newest checkpoints kept."""
     sync_to: str | None = None
-    """A folder that checkpoints and the model are copied to."""
+    """A folder, or a bucket such as s3://NAME, that checkpoints and the model are copied to."""
 
 
 class EvaluationSpec(Model):

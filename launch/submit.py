@@ -47,8 +47,8 @@ class Submission:
     attempt_before: int
 
 
-def submit(plan: Plan, said: Sequence[str], *, fresh: bool = False) -> Submission:
-    """Adopt the run directory and start the run. `said` is the command that the user gave, for the record.
+def adopt(plan: Plan, said: Sequence[str], *, fresh: bool = False) -> RunDirectory:
+    """Make the run directory this plan's. `said` is the command that the user gave, for the record.
 
     Raises BadInput when a live attempt holds the run, or another job has its name.
     """
@@ -64,6 +64,12 @@ def submit(plan: Plan, said: Sequence[str], *, fresh: bool = False) -> Submissio
         commit=provenance.commit(),
         versions=provenance.versions(),
     )
+    return run
+
+
+def submit(plan: Plan, said: Sequence[str], *, fresh: bool = False) -> Submission:
+    """Adopt the run directory and start the run. Raises as `adopt` does."""
+    run = adopt(plan, said, fresh=fresh)
     earlier = run.all_attempts()
     with output(run).open("ab") as log:
         process = subprocess.Popen(

@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"hatrain {verb}", description=VERBS[verb], allow_abbrev=False)
     module.add_arguments(parser)
     try:
+        # train also speaks the training guide's language, which argparse would refuse.
+        if (as_written := getattr(module, "run_as_written", None)) and (code := as_written(rest)) is not None:
+            return int(code)
         return int(module.run(parser.parse_args(rest)))
     except BadInput as error:
         for problem in error.problems:

@@ -13,8 +13,8 @@ from hatrain.cli.tokenizing import add_tokenizer, colourful, load, marked, posit
 from hatrain.errors import BadInput
 
 if TYPE_CHECKING:
-    from hatrain.data.labels import Example
-    from hatrain.data.rows import BadRow
+    from hatrain.data.labels import Example, Labeller
+    from hatrain.data.rows import BadRow, Row
 
 T = TypeVar("T")
 
@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--show", type=positive, default=0, metavar="N", help="print N rows, what is trained on marked"
     )
     parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="write ids and labels, one JSON line per kept row"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="write ids and labels, one JSON line per kept row (two per pair)",
     )
     add_tokenizer(parser)
 
@@ -47,10 +50,12 @@ class Findings:
     """What was found in a file, row by row."""
 
     lengths: list[int] = field(default_factory=list)
-    """Tokens of each kept row."""
-    supervised: list[int] = field(default_factory=list)
-    """Tokens of each kept row that are trained on."""
+    """Tokens of each kept row, of its longer side where it is a pair."""
+    tokens: int = 0
+    supervised: int = 0
+    """Tokens that are trained on."""
     replies: int = 0
+    pairs: int = 0
     raw_rows: int = 0
     bad: "list[BadRow]" = field(default_factory=list)
     overlong: list[tuple[int, int]] = field(default_factory=list)
@@ -64,31 +69,35 @@ class Findings:
 
 def run(args: argparse.Namespace) -> int:
     """Check a file. Returns 0, or 2 when a row is bad or none is left to train on."""
-    from hatrain.data.dataset import label_file, problem_lines, raw_note
+    from hatrain.data.dataset import problem_lines, raw_note
     from hatrain.data.labels import Labeller
-    from hatrain.data.rows import BadRow, Row
+    from hatrain.data.rows import BadRow
 
     tokenizer = load(args)
     labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids)
     found = Findings()
     with _written_aside(args.labels) as labels:
-        for row, labelled in _with_progress(label_file(args.dataset, labeller)):
-            if isinstance(labelled, BadRow):
-                found.bad.append(labelled)
+        for checked in _with_progress(_labelled(args.dataset, labeller)):
+            if isinstance(checked, BadRow):
+                found.bad.append(checked)
                 continue
-            found.raw_rows += isinstance(row, Row) and row.text is not None
-            if labelled.length > args.ctx_size:
-                found.overlong.append((row.line, labelled.length))
+            row, sides = checked
+            found.raw_rows += row.text is not None
+            length = max(example.length for example in sides.values())
+            if length > args.ctx_size:
+                found.overlong.append((row.line, length))
                 continue
-            if len(found.lengths) < args.show:
-                print(
-                    f"--- row {row.index}, line {row.line}\n{marked(labelled, tokenizer, colour=colourful())}\n"
-                )
-            found.lengths.append(labelled.length)
-            found.supervised.append(labelled.supervised)
-            found.replies += len(labelled.replies)
-            if labels:
-                labels.write(_label_line(labelled))
+            for side, example in sides.items():
+                if len(found.lengths) < args.show:
+                    shown = marked(example, tokenizer, colour=colourful())
+                    print(f"--- row {row.index}, line {row.line}{side and f', {side}'}\n{shown}\n")
+                if labels:
+                    labels.write(_label_line(example, side))
+                found.tokens += example.length
+                found.supervised += example.supervised
+                found.replies += len(example.replies)
+            found.lengths.append(length)
+            found.pairs += len(sides) > 1
     print(summary(args.dataset, found, args.ctx_size))
     if found.raw_rows:
         print(f"note: {raw_note(found.raw_rows)}", file=sys.stderr)
@@ -97,11 +106,27 @@ def run(args: argparse.Namespace) -> int:
     return 2 if found.bad or not found.lengths else 0
 
 
+def _labelled(dataset: Path, labeller: "Labeller") -> "Iterator[BadRow | tuple[Row, dict[str, Example]]]":
+    """Yield what is wrong with a row, or the row and its examples: a pair's by side, any other row's one unnamed."""
+    from hatrain.data.dataset import label_file
+    from hatrain.data.pairs import Pair, PairExample, holds_pairs, label_pairs
+    from hatrain.data.rows import BadRow, Row
+
+    read = label_pairs if holds_pairs(dataset) else label_file
+    for row, labelled in read(dataset, labeller):
+        if isinstance(row, Pair) and isinstance(labelled, PairExample):
+            yield row.chosen, {"chosen": labelled.chosen, "rejected": labelled.rejected}
+        elif isinstance(row, Row) and not isinstance(labelled, BadRow):
+            yield row, {"": labelled}
+        else:
+            yield labelled
+
+
 def summary(dataset: Path, found: Findings, ctx_size: int) -> str:
     """Return counts, lengths and the supervised share for a person to read."""
     import numpy as np
 
-    lines = [f"{dataset}: {found.rows:,} rows"]
+    lines = [f"{dataset}: {found.rows:,} {'pairs' if found.pairs else 'rows'}"]
     lines.append(f"  kept        {len(found.lengths):,}")
     lines.append(f"  bad         {len(found.bad):,}")
     lines.append(
@@ -115,17 +140,17 @@ def summary(dataset: Path, found: Findings, ctx_size: int) -> str:
         points = np.percentile(found.lengths, [0, 50, 90, 99, 100], method="higher")
         names = ("shortest", "50%", "90%", "99%", "longest")
         lengths = ", ".join(f"{name} {int(point):,}" for name, point in zip(names, points, strict=True))
-        total, supervised = sum(found.lengths), sum(found.supervised)
-        lines.append(f"  tokens      {total:,} ({lengths} a row)")
-        lines.append(
-            f"  supervised  {supervised:,}, {supervised / total:.1%} of them, in {found.replies:,} replies"
-        )
+        each = "on a pair's longer side" if found.pairs else "a row"
+        share = found.supervised / found.tokens
+        lines.append(f"  tokens      {found.tokens:,} ({lengths} {each})")
+        lines.append(f"  supervised  {found.supervised:,}, {share:.1%} of them, in {found.replies:,} replies")
     return "\n".join(lines)
 
 
-def _label_line(example: "Example") -> str:
-    row = {"row": example.row, "input_ids": example.input_ids.tolist(), "labels": example.labels.tolist()}
-    return json.dumps(row) + "\n"
+def _label_line(example: "Example", side: str) -> str:
+    named = {"row": example.row} | ({"side": side} if side else {})
+    ids = {"input_ids": example.input_ids.tolist(), "labels": example.labels.tolist()}
+    return json.dumps(named | ids) + "\n"
 
 
 @contextmanager

@@ -93,6 +93,7 @@ def _generate(args: argparse.Namespace) -> int:
     from hatrain.home.dataset import FILES, Part, Recipe, generate
     from hatrain.home.formats import SystemRole
     from hatrain.home.known_home import read_home
+    from hatrain.home.language import find_language
 
     parts: list[Part] = [part for part in FILES if getattr(args, part)]
     problems = []
@@ -114,7 +115,7 @@ def _generate(args: argparse.Namespace) -> int:
         )
     role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
     recipe = Recipe(
-        languages=tuple(dict.fromkeys(args.language or ["english"])),
+        languages=tuple(dict.fromkeys(find_language(name).name for name in args.language or ["english"])),
         format=args.format or "sharegpt",
         tools=args.tools or "service",
         system_role=role,

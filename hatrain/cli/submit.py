@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from hatrain.cli.outcome import show
 from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 from hatrain.inputs import missing
 from hatrain.run import Exit, RunDirectory
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if there.done.exists() and not args.fresh:
         there.refuse_another(plan.job)
         print(f"{there.name}: finished before; --fresh starts it anew", file=sys.stderr)
-        _show(there, Exit.FINISHED)
+        show(there, Exit.FINISHED)
         return 0
     if problems := missing(plan):
         print("\n".join(problems), file=sys.stderr)
@@ -49,26 +50,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"  stop    hatrain stop {there.name}")
         return 0
     code = submit.follow(started)
-    _show(there, code)
+    show(there, code)
     return code
-
-
-def _show(there: RunDirectory, code: int) -> None:
-    """Print how a run left, what it came to, and where its things are."""
-    from rich.console import Console
-
-    from hatrain import summary
-
-    words: dict[int, str] = {
-        Exit.FINISHED: "finished",
-        Exit.REQUEUE: "stopped from outside; the same hatrain submit goes on from the newest checkpoint",
-        Exit.STOPPED: "stopped; the same hatrain submit goes on from the newest checkpoint",
-        Exit.FATAL: "cannot succeed as it stands",
-    }
-    print(f"\n{there.name}: {words.get(code, 'a fault')} ({code})")
-    if any(summary.rows(there)):
-        Console().print(summary.table(there))
-    places = summary.places(there, Path.cwd())
-    width = max((len(what) for what, _ in places), default=0)
-    for what, where in places:
-        print(f"  {what:<{width}}  {where}")

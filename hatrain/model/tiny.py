@@ -31,7 +31,7 @@ def words(path: Path) -> Iterator[str]:
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer of at most `vocabulary` tokens with the ChatML format, trained on some texts."""
+    """Return a byte-level BPE tokenizer of at most `vocabulary` tokens with the ChatML format."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -17,6 +17,7 @@ def main(folder: str, number: str) -> Exit:
     attempt = Attempt(run.attempts / number)
     stop.listen(attempt)
     rank = int(os.environ.get("RANK", "0"))
+    _forget_a_world_of_one()
     code, reason = Exit.FAULT, "died"
     try:
         plan = run.plan()
@@ -32,9 +33,22 @@ def main(folder: str, number: str) -> Exit:
             traceback.print_exc()
     finally:
         attempt.tell(rank, code, reason)
-    if code not in (Exit.FINISHED, Exit.REQUEUE, Exit.STOPPED):
+    if code in (Exit.FATAL, Exit.FAULT):
         print(reason, file=sys.stderr, flush=True)
     return code
+
+
+def _forget_a_world_of_one() -> None:
+    """torchrun's one rank needs no process group; with these gone nothing makes one, and no DDP wraps the model."""
+    if os.environ.get("WORLD_SIZE") == "1":
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
+
+
+def status(code: Exit) -> int:
+    """Return this process's own exit status. Entry reads the rank's word; torchrun would print its traceback on a
+    stop, and end the ranks that are still leaving."""
+    return int(code) if code in (Exit.FATAL, Exit.FAULT) else 0
 
 
 def _outcome(error: BaseException) -> tuple[Exit, str]:
@@ -57,4 +71,4 @@ def _outcome(error: BaseException) -> tuple[Exit, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"]))
+    sys.exit(status(main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"])))

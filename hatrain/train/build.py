@@ -16,6 +16,7 @@ from hatrain.run import Attempt, RunDirectory
 from hatrain.spec import Dpo
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.metrics import Counters, MetricsCallback
+from hatrain.train.mirror import Mirror
 from hatrain.train.rows import Rows
 from hatrain.train.sft import SftTrainer
 from hatrain.train.steps import Steps
@@ -72,6 +73,7 @@ def training_arguments(plan: Plan, run: RunDirectory, steps: int) -> dict[str, A
         "remove_unused_columns": False,
         "average_tokens_across_devices": False,
         "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
     }
 
 
@@ -138,6 +140,8 @@ def build(
     trainer.test_sample = test_sample(len(rows.test), job.evaluation.sample, job.seed) if rows.test else []
     trainer.test_micro_batch_size = max(TEST_ROWS_PER_PASS, plan.batch.micro_batch_size)
     trainer.save_total_limit = job.checkpoints.save_total_limit
+    sync_to = job.checkpoints.sync_to
+    trainer.mirror = Mirror(sync_to, run) if sync_to and rank() == 0 else None
     trainer.checkpoint_facts = {"identity": plan.identity, "ranks": plan.world_size, "data": rows.files}
     return trainer
 

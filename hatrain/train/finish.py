@@ -30,6 +30,8 @@ def finish(trainer: StepTrainer, plan: Plan, run: RunDirectory, added: list[str]
             if lora.merge:
                 whole = merged(plan.job.model, str(run.adapter), tokenizer, added)
                 _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
+        if trainer.mirror:
+            trainer.mirror.folder(run.result(plan.job))
         run.record("model sealed", attempt=trainer.attempt_number, step=trainer.state.global_step)
     barrier()
 

@@ -19,6 +19,7 @@ from hatrain import seal
 from hatrain.run import RunDirectory
 from hatrain.train import checkpoint
 from hatrain.train.metrics import Counters
+from hatrain.train.mirror import Mirror
 from hatrain.train.steps import Pass, Step, Steps
 from hatrain.train.stop import StopWatch
 
@@ -78,6 +79,7 @@ class StepTrainer(Trainer):
     counters: Counters
     save_total_limit: int
     checkpoint_facts: dict[str, Any]
+    mirror: Mirror | None
     test_micro_batch_size: int
     _sealed_step: int | None = None
 
@@ -237,6 +239,8 @@ class StepTrainer(Trainer):
             self.run.record("checkpoint sealed", attempt=self.attempt_number, step=step)
             print(f"checkpoint {final.name} sealed", flush=True)
             checkpoint.rotate(self.run.checkpoints, self.save_total_limit, step)
+            if self.mirror:
+                self.mirror.checkpoints()
         barrier()
         self._sealed_step = step
 

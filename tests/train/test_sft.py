@@ -282,3 +282,37 @@ def test_a_row_too_long_is_dropped_and_counted(workplace, capsys):
     tried = workplace.attempt(workplace.plan(method__ctx_size=80))
     assert tried.code is Exit.FINISHED
     assert "longer than ctx_size dropped" in capsys.readouterr().out
+
+
+def test_checkpoints_and_the_model_are_copied_where_the_job_says(workplace):
+    from hatrain import seal
+
+    target = workplace.folder / "elsewhere"
+    tried = workplace.attempt(
+        workplace.plan(
+            checkpoints__sync_to=str(target), checkpoints__save_steps=2, checkpoints__save_total_limit=2
+        )
+    )
+    assert tried.code is Exit.FINISHED
+    copied = target / "run"
+    assert sorted(path.name for path in (copied / "checkpoints").iterdir()) == [
+        "checkpoint-6",
+        "checkpoint-8",
+    ]
+    for folder in (*(copied / "checkpoints").iterdir(), copied / "model"):
+        assert seal.damage(folder) is None
+
+
+def test_a_copy_that_fails_is_told_and_does_not_end_the_run(workplace, capsys):
+    in_the_way = workplace.folder / "file"
+    in_the_way.write_text("not a folder")
+    tried = workplace.attempt(workplace.plan(checkpoints__sync_to=str(in_the_way)))
+    assert tried.code is Exit.FINISHED
+    assert "not copied to" in capsys.readouterr().out
+    assert any(event["event"] == "sync failed" for event in tried.run.events())
+
+
+def test_a_place_that_nothing_here_reaches_is_refused(workplace):
+    tried = workplace.attempt(workplace.plan(checkpoints__sync_to="carrier-pigeon://loft"))
+    assert tried.code is Exit.FATAL
+    assert "checkpoints.sync_to" in tried.reason

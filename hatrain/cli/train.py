@@ -1,0 +1,75 @@
+"""`hatrain train`: a job on this machine with no launcher, by itself or under torchrun; a job file, or the training
+guide's own words."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hatrain.cli.outcome import show
+from hatrain.cli.planning import add_job, planned
+from hatrain.errors import BadInput
+from hatrain.inputs import missing
+from hatrain.plan import Plan
+from hatrain.run import RunDirectory, runs_root
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    add_job(parser)
+    parser.add_argument(
+        "--fresh", action="store_true", help="set an earlier run of this name aside, and start anew"
+    )
+    parser.epilog = "The training guide's flags work as well: hatrain train --run_name NAME --base_model M …"
+
+
+def run_as_written(words: Sequence[str]) -> int | None:
+    """Run the guide's flags (`--run_name …`), which are no options of ours. None when it is not those."""
+    from hatrain.guide import flags_help, is_guide_command, job_from_flags
+
+    if words and words[0] == "--help-flags":
+        print(flags_help())
+        return 0
+    if not is_guide_command(words):
+        return None
+    from launch import cluster, planner
+
+    job, notes = job_from_flags(words)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    name, place = cluster.load_cluster("local")
+    return _train(planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root()), fresh=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train the job. Returns the run's own code."""
+    args.cluster = "local"
+    return _train(planned(args), fresh=args.fresh)
+
+
+def _train(plan: Plan, *, fresh: bool) -> int:
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if "TORCHELASTIC_RUN_ID" in os.environ and ranks != plan.world_size:
+        raise BadInput(
+            f"hardware: torchrun started {ranks} ranks, and the job is for {plan.world_size}; "
+            f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
+        )
+    if problems := missing(plan):
+        raise BadInput(problems)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from hatrain import torchrun
+
+        return torchrun.enter(plan, lambda: _adopt(plan, fresh))
+    there = _adopt(plan, fresh)
+    from hatrain import entry
+
+    code = entry.main([str(there.folder)])
+    show(there, code)
+    return code
+
+
+def _adopt(plan: Plan, fresh: bool) -> RunDirectory:
+    from launch import submit
+
+    return submit.adopt(plan, ["hatrain", *sys.argv[1:]], fresh=fresh)
