@@ -109,17 +109,21 @@ def run(args: argparse.Namespace) -> int:
 def _labelled(dataset: Path, labeller: "Labeller") -> "Iterator[BadRow | tuple[Row, dict[str, Example]]]":
     """Yield what is wrong with a row, or the row and its examples: a pair's by side, any other row's one unnamed."""
     from hatrain.data.dataset import label_file
-    from hatrain.data.pairs import Pair, PairExample, holds_pairs, label_pairs
+    from hatrain.data.pairs import Pair, holds_pairs, label_pairs
     from hatrain.data.rows import BadRow, Row
 
-    read = label_pairs if holds_pairs(dataset) else label_file
-    for row, labelled in read(dataset, labeller):
-        if isinstance(row, Pair) and isinstance(labelled, PairExample):
-            yield row.chosen, {"chosen": labelled.chosen, "rejected": labelled.rejected}
-        elif isinstance(row, Row) and not isinstance(labelled, BadRow):
-            yield row, {"": labelled}
-        else:
+    if holds_pairs(dataset):
+        for pair, both in label_pairs(dataset, labeller):
+            if isinstance(both, BadRow):
+                yield both
+            elif isinstance(pair, Pair):
+                yield pair.chosen, {"chosen": both.chosen, "rejected": both.rejected}
+        return
+    for row, labelled in label_file(dataset, labeller):
+        if isinstance(labelled, BadRow):
             yield labelled
+        elif isinstance(row, Row):
+            yield row, {"": labelled}
 
 
 def summary(dataset: Path, found: Findings, ctx_size: int) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from hatrain.data.dataset import Overlong, problem_lines
+from hatrain.data.jsonfile import parsed_values
 from hatrain.data.labels import Example, Labeller, bad_row
 from hatrain.data.rows import (
     FORMATS,
@@ -45,6 +46,16 @@ class Pair:
 
     chosen: Row
     rejected: Row
+
+    @property
+    def index(self) -> int:
+        """0-based index of the row in its file."""
+        return self.chosen.index
+
+    @property
+    def line(self) -> int:
+        """1-based line on which the row begins."""
+        return self.chosen.line
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +149,10 @@ def tokenize_pairs(
     dropped: list[OverlongPair] = []
     bad: list[BadRow] = []
     for pair, labelled in label_pairs(path, labeller):
-        if isinstance(pair, BadRow) or isinstance(labelled, BadRow):
-            bad.append(pair if isinstance(pair, BadRow) else labelled)  # type: ignore[arg-type]
+        if isinstance(labelled, BadRow):
+            bad.append(labelled)
         elif labelled.longest > ctx_size:
-            row = pair.chosen
-            dropped.append(OverlongPair(row.path, row.index, row.line, labelled.longest, labelled.prompt))
+            dropped.append(OverlongPair(Path(path), pair.index, pair.line, labelled.longest, labelled.prompt))
         else:
             kept.append(labelled)
     problems = problem_lines(bad)
@@ -169,6 +179,12 @@ def _too_long(pair: OverlongPair, ctx_size: int) -> str:
     if pair.prompt >= ctx_size:
         return f"its prompt has {pair.prompt} tokens and leaves no room for an answer in ctx_size {ctx_size}"
     return f"{pair.length} tokens of its longer side do not fit into ctx_size {ctx_size}"
+
+
+def holds_pairs(path: str | Path) -> bool:
+    """Whether a file's first row is a pair, by its keys. Raises BadInput when the file cannot be read."""
+    _, first = next(parsed_values(Path(path)), (0, None))
+    return isinstance(first, dict) and any(side in first for side in SIDES)
 
 
 def label_pairs(path: str | Path, labeller: Labeller) -> Iterator[tuple[Pair | BadRow, PairExample | BadRow]]:

@@ -141,3 +141,36 @@ def test_ids_that_are_no_ids_are_refused(tmp_path, model, value, capsys):
 
     assert left.value.code == 2
     assert "ids" in capsys.readouterr().err
+
+
+def test_pairs_are_checked_side_by_side(tmp_path, model, capsys):
+    pair = {"question": "Light?", "chosen": "It is on.", "rejected": "No."}
+    path = written(
+        tmp_path,
+        pair,
+        {**pair, "chosen": "No."},
+        {**pair, "rejected": "so " * 200},
+        {**pair, "chosen": "Yes."},
+    )
+    out = tmp_path / "labels.jsonl"
+    arguments = ["--model", model, "--ctx-size", "100", "--show", "1", "--labels", str(out)]
+
+    assert main(["check", path, *arguments]) == 2
+
+    told = capsys.readouterr()
+    assert told.err == f"{path}:2: chosen and rejected are the same\n"
+    assert "--- row 0, line 1, chosen\n" in told.out
+    assert "⟦It is on.</s>⟧" in told.out
+    assert "--- row 0, line 1, rejected\n" in told.out
+    assert "⟦No.</s>⟧" in told.out
+    assert f"{path}: 4 pairs\n" in told.out
+    assert "kept        2\n" in told.out
+    assert "too long    1, " in told.out
+    assert "in 4 replies" in told.out
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["row"], line["side"]) for line in lines] == [
+        (0, "chosen"),
+        (0, "rejected"),
+        (3, "chosen"),
+        (3, "rejected"),
+    ]
