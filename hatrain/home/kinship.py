@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from hatrain.home.grammar import Noun, Style, fill_pattern
 from hatrain.home.language import Language
+from hatrain.home.records import forms_asked
 from hatrain.home.templates import Pile, Template
 
 _REQUESTS = ("requests.txt", "fixed.txt", "status.txt", "followups.txt")
@@ -41,6 +42,8 @@ class Kinship:
             re.compile("(.+)".join(map(re.escape, normal(filler).split("{request}"))))
             for filler in language.fillers
         ]
+        self._styles = (*language.grammar.styles, language.grammar.unknown)
+        self._asked = [forms_asked(style, "noun") for style in self._styles]
         self._forms: dict[tuple[str, int, str], str] = {}
         seen: dict[str, str] = {}
         for pile in language.piles:
@@ -85,7 +88,9 @@ class Kinship:
         if pile.kind not in _REQUESTS or not domains:
             nouns = [noun for cls in self._language.grammar.classes for noun in _of_class(nouns, cls)]
         for noun in nouns:
-            for index, style in enumerate((*self._language.grammar.styles, self._language.grammar.unknown)):
+            for index, style in enumerate(self._styles):
+                if not self._asked[index] <= noun.forms.keys():
+                    continue  # a style skips the nouns that lack what it needs, such as the end of a compound
                 for way in range(len(style.said)):
                     yield {form: self._form(noun, style, index * 10 + way, way, form) for form in forms}
 

@@ -80,7 +80,7 @@ def read_grammar(head: Mapping[str, Any], rules: Rules, problems: Problems) -> G
     styles = tuple(_style(style, classes, problems) for style in head["styles"])
     for style in styles:
         for record, declared in (("noun", head["noun_forms"]), ("room", head["room_forms"])):
-            for form in sorted(_forms_asked(style, record) - {"base", *declared}):
+            for form in sorted(forms_asked(style, record) - {"base", *declared}):
                 problems.append(
                     f"grammar.yaml: styles: {style.name}: {{{record}:{form}}}: not in {record}_forms"
                 )
@@ -241,7 +241,7 @@ def make_names(
 ) -> tuple[Name, ...]:
     names: dict[tuple[str, str], Name] = {}
     entity_ids = set()
-    wanted = [(style, _forms_asked(style, "noun"), _forms_asked(style, "room")) for style in grammar.styles]
+    wanted = [(style, forms_asked(style, "noun"), forms_asked(style, "room")) for style in grammar.styles]
     for noun in nouns:
         for room in _places(noun, rooms):
             # A thing that stands for itself is named in the first style alone: the others differ in the room's part.
@@ -270,7 +270,7 @@ def _name(grammar: Grammar, noun: Noun, room: Room | None, style: Style, problem
     return name
 
 
-def _forms_asked(style: Style, record: str) -> set[str]:
+def forms_asked(style: Style, record: str) -> set[str]:
     """Return the forms of a noun or a room that a style asks for."""
     texts = [style.name, *(text for said in style.said for form in said.values() for text in form.values())]
     return {form for text in texts for slot, form in PLACEHOLDER.findall(text) if slot == record and form}
