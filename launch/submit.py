@@ -15,6 +15,7 @@ from hatrain import provenance
 from hatrain.plan import Plan
 from hatrain.run import RunDirectory, Stop
 from launch import local
+from launch.screen import screen
 
 POLL_SECONDS = 0.2
 
@@ -87,14 +88,13 @@ def follow(started: Submission) -> int:
 
     Ctrl-C asks the run to save a checkpoint and leave, and goes on following.
     """
-    with output(started.run).open("rb") as log, _interrupts() as interrupted:
+    with output(started.run).open("rb") as log, _interrupts() as interrupted, screen(started.run) as show:
         log.seek(started.output_before)
         told = False
         while True:
             # Looked at before reading, so that the last words are not missed.
             code = started.process.poll()
-            sys.stdout.buffer.write(log.read())
-            sys.stdout.flush()
+            show(log.read())
             if code is not None:
                 return code if code >= 0 else 128 - code
             if interrupted:
