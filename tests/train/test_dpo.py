@@ -2,15 +2,19 @@
 
 import json
 import math
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -18,12 +22,13 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from hatrain.run import Exit, Stop
+from hatrain.run import Exit, RunDirectory, Stop
 from hatrain.spec import Dpo
 from hatrain.train.dpo import DpoTrainer
 from hatrain.train.steps import epoch_rows
 from tests.train.conftest import ROOMS, metrics, weights, write_rows
 
+REPOSITORY = Path(__file__).parents[2]
 LOSSES = get_args(Dpo.model_fields["loss"].annotation)
 LORA = {"rank": 8, "alpha": 16, "modules": ["q_proj", "v_proj", "down_proj"]}
 BETA = 0.1
@@ -204,18 +209,20 @@ def trl_alone(folder: Path, base: Path, pairs: list[dict[str, Any]], loss: str, 
     return trainer
 
 
-def compare(run, trainer: InOrder) -> None:
+def compare(run: RunDirectory, other: RunDirectory | InOrder) -> None:
     """Require the same losses and rewards at every step, and the same weights at the end."""
     ours = [line for line in metrics(run) if "loss" in line]
-    theirs = [line for line in trainer.state.log_history if "loss" in line]
+    if isinstance(other, InOrder):
+        history, expected = other.state.log_history, other.model.state_dict()
+    else:
+        history, expected = metrics(other), weights(other.model)
+    theirs = [line for line in history if "loss" in line]
     assert len(ours) == len(theirs) > 2
     for name in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"):
         assert [line[name] for line in ours] == pytest.approx(
             [line[name] for line in theirs], rel=1e-5, abs=1e-5
         )
-    trained = weights(run.model)
-    expected = trainer.model.state_dict()
-    for name, tensor in trained.items():
+    for name, tensor in weights(run.model).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
@@ -241,18 +248,55 @@ def test_every_loss_is_the_one_that_trl_computes_beside_a_second_model(workplace
 
 
 def test_how_pairs_share_passes_changes_no_result(workplace, dpo_plan):
-    ends = [
-        workplace.attempt(dpo_plan(f"micro-{micro}", data__test=None, method__micro_batch_size=micro)).run
-        for micro in (1, 8)
-    ]
-    one, other = (weights(run.model) for run in ends)
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-4)
-    one, other = ([line for line in metrics(run) if "loss" in line] for run in ends)
-    for name in ("loss", "rewards/margins", "rewards/accuracies"):
-        assert [line[name] for line in one] == pytest.approx(
-            [line[name] for line in other], rel=1e-4, abs=1e-6
-        )
+    """Neither the micro-batch nor checkpointing: the loss is weighted over the whole step."""
+    few = {"data__test": None}
+    one = workplace.attempt(
+        dpo_plan("one", **few, method__micro_batch_size=1, method__gradient_checkpointing=True)
+    )
+    compare(one.run, workplace.attempt(dpo_plan("eight", **few, method__micro_batch_size=8)).run)
+
+
+def test_no_pass_waits_for_what_other_ranks_pairs_say(workplace, dpo_plan):
+    """Ranks may hold unlike numbers of pairs in a pass, where gathering them would hang."""
+    original = DpoTrainer.pass_loss
+
+    def refuse(self, tensor):
+        raise AssertionError("gathered within a pass")
+
+    def pass_loss(self, model, batch):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Accelerator, "gather", refuse)
+            patch.setattr(Accelerator, "gather_for_metrics", refuse)
+            return original(self, model, batch)
+
+    workplace.monkeypatch.setattr(DpoTrainer, "pass_loss", pass_loss)
+    tried = workplace.attempt(dpo_plan())
+    assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
+
+
+@pytest.mark.long
+def test_two_ranks_train_what_one_does(workplace, dpo_plan):
+    # The last step has three passes for two ranks, so one of them adds a pass that counts nothing; the test set's two
+    # passes hold eight pairs and four.
+    write_rows(workplace.folder / "odd.jsonl", TRAIN[:38])
+    odd = {"data__train": str(workplace.folder / "odd.jsonl"), "method__micro_batch_size": 2}
+    alone = workplace.attempt(dpo_plan("alone", **odd)).run
+    plan = dpo_plan("together", **odd, hardware__gpus_per_node=2)
+    together = RunDirectory(Path(plan.paths.run))
+    together.adopt(plan, {})
+    number = together.new_attempt().number
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run(
+        [*command, "-m", "hatrain.train", str(together.folder)],
+        env={**os.environ, "HATRAIN_ATTEMPT": str(number), "PYTHONPATH": str(REPOSITORY)},
+        check=True,
+    )
+    compare(together, alone)
+    looks = [[line for line in metrics(run) if "test_loss" in line] for run in (alone, together)]
+    for one, other in zip(*looks, strict=True):
+        for name in one:
+            if "test" in name:
+                assert one[name] == pytest.approx(other[name], abs=1e-5)
 
 
 # --- stopping, resuming, the reference ----------------------------------------------------------------------
