@@ -1,0 +1,49 @@
+"""What French needs beyond data: plurals, the date line, elision (l'entrée, d'ici, qu'elle) and the space before marks.
+
+Contractions (du, au, des, aux) are forms in grammar.yaml, for "de le fermer" must stay as it is.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+WEEKDAYS = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
+MONTHS = (
+    "janvier", "février", "mars", "avril", "mai", "juin",
+    "juillet", "août", "septembre", "octobre", "novembre", "décembre",
+)  # fmt: skip
+ELIDED = {
+    "le": "l'", "la": "l'", "de": "d'", "du": "de l'", "au": "à l'", "que": "qu'",
+    "ne": "n'", "je": "j'", "me": "m'", "te": "t'", "se": "s'",
+}  # fmt: skip
+# Before a vowel or a mute h, never after a hyphen ("mets-la à 20 %"). A mute h is one that begins one of these words.
+_VOWEL = r"[aeiouâàéèêîïôûœAEIOUÂÀÉÈÊÎÔŒ](?<!o(?=ui\b))(?<!o(?=nz))|[hH](?:abit|alog|erb|eure|iver|omme|orlog|uile|umid|ygro)"
+_ELISION = re.compile(rf"(?<![-\w'])(le|la|de|du|au|que|ne|je|me|te|se) (?={_VOWEL})")
+_IF_HE = re.compile(r"(?<![-\w'])si (?=ils?\b)")
+_SPACE = re.compile(r" (?=[?!:;%»°])|(?<=«) ")
+NO_BREAK = "\u00a0"
+
+
+def plural(number: float) -> str:
+    return "one" if abs(number) < 2 else "other"
+
+
+def date_line(moment: datetime) -> str:
+    number = "1er" if moment.day == 1 else str(moment.day)
+    day = f"{WEEKDAYS[moment.weekday()]} {number} {MONTHS[moment.month - 1]} {moment.year}"
+    return f"Nous sommes le {day}, il est {moment.hour}h{moment.minute:02}"
+
+
+def friendly(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def finish(text: str) -> str:
+    text = _ELISION.sub(lambda match: ELIDED[match[1]], text)
+    return _SPACE.sub(NO_BREAK, _IF_HE.sub("s'", text))
+
+
+def list_class(classes: Sequence[str]) -> str:
+    if len(classes) == 1:
+        return classes[0]
+    return "fp" if all(cls.startswith("f") for cls in classes) else "mp"
