@@ -1,5 +1,6 @@
 """Puts templates into words: fillers, capitals, marks, and the ways in which people speak of a device."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from hatrain.home.templates import Template
 _FILLED, _IN_FULL, _IN_HASTE = 0.25, 0.25, 0.2  # shares of requests
 _USUAL = 0.75  # share of devices that are spoken of in the usual way
 _END = ".?!"
+_START = re.compile(r"(?:^|(?<=[.?!] ))[¿¡]?\w")
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,8 @@ class Wording:
 
 
 def _capital(text: str) -> str:
-    """Return text with its first letter made a capital, behind a mark that opens a question."""
-    if text[0] in "¿¡":
-        return text[0] + text[1].upper() + text[2:]
-    return text[0].upper() + text[1:]
+    """Return text with the first letter of each of its sentences made a capital, behind a mark that opens one."""
+    return _START.sub(lambda match: match[0].upper(), text)
 
 
 def _way(draw: Draw, name: Name) -> Said:
