@@ -12,7 +12,7 @@ MONTHS = (
 CONTRACTED = {
     "von dem": "vom", "bei dem": "beim", "zu dem": "zum", "an dem": "am", "zu der": "zur",
 }  # fmt: skip
-_CONTRACTED = re.compile(r"\b(von dem|bei dem|zu dem|an dem|zu der)\b", re.IGNORECASE)
+_CONTRACTED = re.compile(r"\b(von dem|bei dem|zu dem|an dem|zu der)(?= \w)", re.IGNORECASE)
 
 
 def plural(number: float) -> str:
