@@ -45,7 +45,7 @@ def line(metrics: dict[str, Any]) -> str:
         ("test_loss", "{:.4f}"),
         ("learning_rate", "{:.2e}"),
         ("gradient_norm", "{:.3f}"),
-        *((f"{of}rewards/{name}", "{:.3f}") for of in ("", "test_") for name in ("accuracies", "margins")),
+        *((f"{of}rewards/{name}", "{:z.3f}") for of in ("", "test_") for name in ("accuracies", "margins")),
         ("tokens_per_second", "{:,.0f}"),
         ("supervised_tokens_per_second", "{:,.0f}"),
     ):

@@ -1,5 +1,6 @@
 """Preference training, for real, on a model of a few thousand weights, against TRL's own trainer and by hand."""
 
+import inspect
 import json
 import math
 import os
@@ -224,6 +225,12 @@ def compare(run: RunDirectory, other: RunDirectory | InOrder) -> None:
         )
     for name, tensor in weights(run.model).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_job_knows_every_loss_of_trl_by_its_name():
+    assert set(LOSSES) == set(
+        re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
+    )
 
 
 SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
