@@ -121,11 +121,8 @@ def rewards_by_hand(model, reference, tokenizer, pairs, beta: float = BETA) -> t
     )
 
 
-def test_losses(run) -> dict[str, float]:
+def losses_on_the_test_set(run) -> dict[str, float]:
     return {event["when"]: event["loss"] for event in run.events() if event["event"] == "test loss"}
-
-
-test_losses.__test__ = False  # type: ignore[attr-defined]
 
 
 # --- training -----------------------------------------------------------------------------------------------
@@ -136,7 +133,7 @@ def test_a_run_learns_to_prefer_and_says_what_plain_transformers_says(workplace,
     rate = {"method__lora": lora, "method__learning_rate": 2e-2} if lora else {}
     plan = dpo_plan(**rate, method__epochs=2, evaluation__eval_steps=10, method__micro_batch_size=2)
     run = workplace.attempt(plan).run
-    told = test_losses(run)
+    told = losses_on_the_test_set(run)
     assert told["before"] == pytest.approx(math.log(2), abs=1e-6)
     assert told["after"] < 0.95 * told["before"]
     base = AutoModelForCausalLM.from_pretrained(store / "base")
@@ -351,7 +348,7 @@ def test_before_the_first_checkpoint_the_reference_is_computed_anew(workplace, d
     shutil.rmtree(run.checkpoints)
     (run.folder / "reference.safetensors").unlink()
     assert workplace.attempt(plan).code is Exit.FINISHED
-    assert test_losses(run)["before"] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses_on_the_test_set(run)["before"] == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_a_stop_is_heard_while_the_reference_is_computed(workplace, dpo_plan):
@@ -397,7 +394,7 @@ def test_modules_saved_whole_are_trained_and_saved(workplace, dpo_plan, store):
     tokenizer = AutoTokenizer.from_pretrained(store / "base")
     rewards = rewards_by_hand(model.eval(), base, tokenizer, TEST)
     expected = -F.logsigmoid(rewards[:, 0] - rewards[:, 1]).mean().item()
-    assert test_losses(run)["after"] == pytest.approx(expected, abs=1e-5)
+    assert losses_on_the_test_set(run)["after"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_adapter_on_the_output_head_is_refused_by_name(workplace, dpo_plan):
@@ -409,7 +406,7 @@ def test_an_adapter_on_the_output_head_is_refused_by_name(workplace, dpo_plan):
 
 def test_a_quantised_base_learns_to_prefer(workplace, dpo_plan):
     changes = {"model__quantization": "8bit", "method__lora": LORA, "method__learning_rate": 2e-2}
-    told = test_losses(workplace.attempt(dpo_plan(**changes, method__epochs=2)).run)
+    told = losses_on_the_test_set(workplace.attempt(dpo_plan(**changes, method__epochs=2)).run)
     assert told["before"] == pytest.approx(math.log(2), abs=1e-6)
     assert told["after"] < 0.97 * told["before"]
 
@@ -417,7 +414,7 @@ def test_a_quantised_base_learns_to_prefer(workplace, dpo_plan):
 def test_the_model_of_a_supervised_run_is_the_base_of_the_next(workplace, dpo_plan):
     supervised = workplace.attempt(workplace.plan("first")).run
     run = workplace.attempt(dpo_plan("then", model__base="first")).run
-    told = test_losses(run)
+    told = losses_on_the_test_set(run)
     assert told["after"] < told["before"] == pytest.approx(math.log(2), abs=1e-6)
     one, other = weights(supervised.model), weights(run.model)
     assert all(not torch.equal(one[name], other[name]) for name in one)
