@@ -5,6 +5,7 @@ What is split is split by the hash of its own text, so that the sides never depe
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import Literal, TypeVar
 
@@ -32,21 +33,23 @@ def side_of(items: Sequence[T], text: Callable[[T], str], side: Side) -> tuple[T
 
 
 def split_names(names: Iterable[Name], side: Side) -> tuple[Name, ...]:
-    """Return one side's device names. The same words name only one side's devices, whatever their domain."""
-    by_domain: dict[str, list[Name]] = {}
+    """Return one side's device names. One thing in one room is on one side, whatever styles it is named in, and the
+    same words name only one side's devices, whatever their domain."""
+    by_domain: dict[str, dict[tuple[str, str], list[Name]]] = {}
     for name in names:
-        by_domain.setdefault(name.domain, []).append(name)
+        thing = name.noun.base if name.noun else "", name.room.base if name.room else ""
+        by_domain.setdefault(name.domain, {}).setdefault(thing, []).append(name)
     tested: dict[str, bool] = {}
-    for found in by_domain.values():
-        test = {
-            name.friendly.casefold() for name in side_of(found, lambda name: name.friendly.casefold(), "test")
-        }
-        for name in found:
-            tested.setdefault(name.friendly.casefold(), name.friendly.casefold() in test)
+    for things in by_domain.values():
+        test = side_of(list(things), lambda thing: things[thing][0].friendly.casefold(), "test")  # noqa: B023
+        for thing, named in things.items():
+            for name in named:
+                tested.setdefault(name.friendly.casefold(), thing in test)
     return tuple(
         name
-        for found in by_domain.values()
-        for name in found
+        for things in by_domain.values()
+        for named in things.values()
+        for name in named
         if tested[name.friendly.casefold()] == (side == "test")
     )
 
@@ -62,6 +65,7 @@ class Request:
         return not self.nouns or (noun is not None and (noun.base in self.nouns or noun.kind in self.nouns))
 
 
+@cache
 def tested_phrases(language: Language) -> frozenset[str]:
     """Return the keys (see `phrase_key`) of all phrases of the test side.
 
