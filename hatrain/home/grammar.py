@@ -170,7 +170,7 @@ _NO_ACCENT = {
 def slug(text: str) -> str:
     """Return the part after the dot of the entity id that Home Assistant makes of a name."""
     ascii_text = unicodedata.normalize("NFKD", text.translate(_NO_ACCENT)).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "_", ascii_text.lower().replace("'", "")).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", ascii_text.lower()).strip("_")
 
 
 def name_device(grammar: Grammar, noun: Noun, room: Room | None, style: Style) -> Name:

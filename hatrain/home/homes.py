@@ -89,7 +89,7 @@ class RandomHomes:
     """Homes of devices that nobody owns, drawn from one side's names."""
 
     def __init__(self, language: Language, names: Sequence[Name], services: bool = True):
-        self._units, self._names = language.units, tuple(names)
+        self._units, self._names, self._alike = language.units, tuple(names), language.alike
         bits = {noun.base: 1 << index for index, noun in enumerate(language.nouns)}
         clashes = {base: sum(bits[other] for other in others) for base, others in language.alike.items()}
         rooms = [room.base for room in language.rooms]
@@ -111,7 +111,7 @@ class RandomHomes:
                 )
                 for unit in language.units
             }
-            rivals = () if name.room else (i for i, other in enumerate(names) if alike(name, other))
+            rivals = () if name.room else (i for i, other in enumerate(names) if alike(name, other, language.alike))
             base = name.noun.base
             candidate = _Candidate(name, number, bits[base], clashes[base], frozenset(rivals), pools)
             found = in_room[rooms.index(name.room.base)] if name.room else roomless
@@ -159,7 +159,9 @@ class RandomHomes:
         """Draw the name of a device that the home does not have, nor one like it."""
         for _ in range(40):
             name = pick(draw, self._names)
-            if name.domain == domain and not any(alike(name, device.name) for device in home.devices):
+            if name.domain == domain and not any(
+                alike(name, device.name, self._alike) for device in home.devices
+            ):
                 return name
         return None
 
@@ -169,9 +171,16 @@ def _wheel(found: Mapping[str, list[_Candidate]]) -> list[list[_Candidate]]:
     return [candidates for domain, candidates in found.items() for _ in range(DOMAIN_SHARES[domain])]
 
 
-def alike(one: Name, other: Name) -> bool:
-    """Whether one device's name holds the other's, so that a person could mean either."""
-    return one.words in other.words or other.words in one.words
+def alike(one: Name, other: Name, nouns: Mapping[str, frozenset[str]]) -> bool:
+    """Whether a person could mean either: one name holds the other, or things alike stand in one room.
+
+    `nouns` are a language's `alike`. "Lampe du salon" and "Lampe salon" are one lamp in two styles.
+    """
+    if one.words in other.words or other.words in one.words:
+        return True
+    if not one.noun or not other.noun or one.room is not other.room:
+        return False
+    return other.noun.base in nouns[one.noun.base]
 
 
 class Prompts:

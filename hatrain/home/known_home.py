@@ -171,7 +171,9 @@ class KnownHome:
         """Draw the name of a device that this home does not have, nor one like it."""
         for _ in range(20):
             name = pick(draw, self._language.names)
-            if name.domain == domain and not any(alike(name, other) for other in self.names):
+            if name.domain == domain and not any(
+                alike(name, other, self._language.alike) for other in self.names
+            ):
                 return name
         return None
 

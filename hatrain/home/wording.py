@@ -13,6 +13,7 @@ from hatrain.home.templates import Template
 _FILLED, _IN_FULL, _IN_HASTE = 0.25, 0.25, 0.2  # shares of requests
 _USUAL = 0.75  # share of devices that are spoken of in the usual way
 _END = ".?!"
+_NO_BREAK = "\u00a0"  # French sets one before its marks
 _START = re.compile(r"(?:^|(?<=[.?!] ))[¿¡]?\w")
 
 
@@ -45,7 +46,7 @@ class Wording:
             text = _capital(text)
             return text if text[-1] in _END else f"{text}."
         if look < _IN_FULL + _IN_HASTE:
-            return text.lower().strip(f"{_END}¿¡")
+            return text.lower().strip(f"{_END}¿¡{_NO_BREAK}")
         return text
 
     def sentence(self, draw: Draw, templates: Sequence[Template], fillers: Mapping[str, Any]) -> str:
