@@ -16,9 +16,11 @@ ELIDED = {
     "le": "l'", "la": "l'", "de": "d'", "du": "de l'", "au": "à l'", "que": "qu'",
     "ne": "n'", "je": "j'", "me": "m'", "te": "t'", "se": "s'",
 }  # fmt: skip
-# Before a vowel or a mute h, never after a hyphen ("mets-la à 20 %"). A mute h is one that begins one of these words.
-_VOWEL = r"[aeiouâàéèêîïôûœAEIOUÂÀÉÈÊÎÔŒ](?<!o(?=ui\b))(?<!o(?=nz))|[hH](?:abit|alog|erb|eure|iver|omme|orlog|uile|umid|ygro)"
-_ELISION = re.compile(rf"(?<![-\w'])(le|la|de|du|au|que|ne|je|me|te|se) (?={_VOWEL})")
+# Before a vowel or one of the words that begin with a mute h, never after a hyphen ("mets-la à 20 %").
+_ELISION = re.compile(
+    r"(?<![-\w'])(le|la|de|du|au|que|ne|je|me|te|se) (?!oui\b|onz)"
+    r"(?=(?i:[aeiouâàéèêîïôûœ]|h(?:abit|alog|erb|eure|iver|omme|orlog|uile|umid|ygro)))"
+)
 _IF_HE = re.compile(r"(?<![-\w'])si (?=ils?\b)")
 _SPACE = re.compile(r" (?=[?!:;%»°])|(?<=«) ")
 NO_BREAK = "\u00a0"
