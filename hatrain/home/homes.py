@@ -111,7 +111,11 @@ class RandomHomes:
                 )
                 for unit in language.units
             }
-            rivals = () if name.room else (i for i, other in enumerate(names) if alike(name, other, language.alike))
+            rivals = (
+                ()
+                if name.room
+                else (i for i, other in enumerate(names) if alike(name, other, language.alike))
+            )
             base = name.noun.base
             candidate = _Candidate(name, number, bits[base], clashes[base], frozenset(rivals), pools)
             found = in_room[rooms.index(name.room.base)] if name.room else roomless
