@@ -100,7 +100,7 @@ def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
     )
 
     # Whatever HTTP library the client uses, this is its error for a connection that fails.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
+    from huggingface_hub.errors import HTTPError
 
     base, where = job.model.base, document.where(("model", "base"))
     page = f"{constants.ENDPOINT}/{base}"

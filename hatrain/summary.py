@@ -21,15 +21,14 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
     """Yield (what, before training, after training)."""
     losses = {event["when"]: event["loss"] for event in run.events() if event.get("event") == "test loss"}
     if losses:
-        yield "test loss", *(_number(losses.get(when), "{:.3f}") for when in ("before", "after"))
+        before, after = (_number(losses.get(when), "{:.3f}") for when in ("before", "after"))
+        yield "test loss", before, after
     evaluation = _evaluation(run)
     if "after" in evaluation:
-        both = [evaluation.get(when, {}) for when in ("before", "after")]
-        asked = evaluation["after"].get("requests")
-        yield (
-            f"strict accuracy ({asked} requests)",
-            *(_number(each.get("strict_accuracy"), "{:.1%}") for each in both),
+        before, after = (
+            _number(evaluation.get(when, {}).get("strict_accuracy"), "{:.1%}") for when in ("before", "after")
         )
+        yield f"strict accuracy ({evaluation['after'].get('requests')} requests)", before, after
     elif "skipped" in evaluation:
         yield "strict accuracy", "not judged", evaluation["skipped"]
     speeds = [line["tokens_per_second"] for line in metrics(run) if "tokens_per_second" in line]

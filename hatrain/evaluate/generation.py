@@ -97,7 +97,7 @@ def _greedy(tokenizer: Any, stops: Stops, room: int) -> GenerationConfig:
     pad = tokenizer.pad_token_id
     if pad is None:
         pad = stops.ids[0] if stops.ids else 0
-    return GenerationConfig(  # type: ignore[no-untyped-call]
+    return GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_new_tokens=room,
@@ -116,7 +116,7 @@ def _ready_to_generate(model: Any) -> Iterator[Any]:
     """
     generator = model.get_base_model() if hasattr(model, "get_base_model") else model
     own, training = generator.generation_config, model.training
-    generator.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    generator.generation_config = GenerationConfig()
     model.eval()
     try:
         with torch.no_grad():

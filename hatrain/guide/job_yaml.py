@@ -44,7 +44,7 @@ def _float(dumper: _Dumper, value: float) -> yaml.Node:
     digits, e, exponent = repr(value).removesuffix(".0").partition("e")
     text = f"{digits}e{int(exponent)}" if e else digits
     # With the tag that YAML itself would give the text, it needs neither tag nor quotes.
-    tag = dumper.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    tag = dumper.resolve(yaml.ScalarNode, text, (True, False))
     return dumper.represent_scalar(tag, text)
 
 

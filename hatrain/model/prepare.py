@@ -29,7 +29,7 @@ def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]
     return [token for token in tokenizer.get_vocab() if token not in known]
 
 
-def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]) -> None:
+def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
     """Grow the embeddings if a token has no row, and start the rows of new tokens at the mean of the old ones."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.convert_tokens_to_ids(list(added))
@@ -109,7 +109,7 @@ def _check_gptq(spec: ModelSpec) -> None:
 
 def prepare(
     spec: ModelSpec, lora: LoraSpec | None, tokenizer: PreTrainedTokenizerBase, device: str
-) -> tuple[PreTrainedModel, list[str]]:
+) -> tuple[Any, list[str]]:
     """Return the model to train, and the tokens that were added to it.
 
     Without adapters every weight is trained, in fp32; with them the base is frozen in `spec.dtype` (or quantised),

@@ -122,7 +122,7 @@ def build(
         arguments |= {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None, "packing": False}
         trainer = SftTrainer(args=SFTConfig(**arguments), **common)
     # TRL turns the adapters of a quantised base into bf16, where a small learning rate rounds away.
-    for parameter in adapters.trained(trainer.model):
+    for parameter in adapters.trained(model):
         parameter.data = parameter.data.float()
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(

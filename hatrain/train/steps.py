@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from torch.utils.data import Dataset
 
 MEGABATCH = 50
 """Steps' worth of shuffled rows that are sorted by length together (transformers' group_by_length uses 50 too)."""
@@ -94,7 +95,7 @@ def layout(
     return dealt
 
 
-class Steps:
+class Steps(Dataset[Step]):
     """The steps of the current epoch, as one rank sees them: a map-style dataset of `Step`."""
 
     def __init__(

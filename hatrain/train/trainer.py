@@ -48,8 +48,8 @@ class PaceCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save |= bool(self.save_steps) and state.global_step % self.save_steps == 0
-        control.should_evaluate |= bool(self.eval_steps) and state.global_step % self.eval_steps == 0
+        control.should_save |= _is_due(self.save_steps, state.global_step)
+        control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
         control.should_log |= state.global_step >= state.max_steps
         if self.trainer.watch.look():
             control.should_save = control.should_training_stop = True
@@ -69,9 +69,10 @@ class StepTrainer(Trainer):
     `collate(dataset, rows, counts)`.
     """
 
+    processing_class: Any
     steps: Steps
     train_rows: Any
-    test_rows: Any | None
+    test_rows: Any
     test_sample: Sequence[int]
     run: RunDirectory
     attempt_number: int
@@ -110,14 +111,14 @@ class StepTrainer(Trainer):
         """Return a loader of `Step`s, already this rank's own."""
         return DataLoader(self.steps, batch_size=1, collate_fn=_only, shuffle=False, num_workers=0)
 
-    def _run_epoch(self, *, epoch: int, **rest: Any) -> None:
-        self.steps.epoch = epoch
-        super()._run_epoch(epoch=epoch, **rest)
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        self.steps.epoch = kwargs["epoch"]
+        super()._run_epoch(*args, **kwargs)
 
     def training_step(
-        self, model: torch.nn.Module, inputs: Step, num_items_in_batch: Any = None
+        self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Work through one step's passes. Returns its loss, scaled so that the mean over ranks is the step's own."""
+        """Work through the passes of one `Step`. Returns its loss, scaled so that the mean over ranks is the step's own."""
         model.train()
         scale = self.args.world_size / max(self.weight(inputs), 1)
         total = torch.zeros((), device=self.args.device)
@@ -249,6 +250,10 @@ def barrier() -> None:
     """Wait for all ranks."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+def _is_due(every: int | None, step: int) -> bool:
+    return every is not None and step % every == 0
 
 
 def _only(items: list[Step]) -> Step:
