@@ -9,9 +9,11 @@ import math
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,27 +178,43 @@ class Writer:
         return "".join(lines), len(lines)
 
 
-_writer: Writer | None = None
-
-
-def _start_worker(recipe: Recipe, part: Part) -> None:
-    global _writer
-    _writer = Writer(recipe, part)
-
-
-def _work(start: int) -> tuple[str, int]:
-    assert _writer
-    return _writer.stretch(start)
-
-
-def _stretches(recipe: Recipe, part: Part, workers: int) -> Iterator[tuple[str, int]]:
+def _work(recipe: Recipe, part: Part, starts: Sequence[int], pipe: Connection) -> None:
     writer = Writer(recipe, part)
+    for start in starts:
+        pipe.send(writer.stretch(start))
+
+
+def _stretches(writer: Writer, recipe: Recipe, part: Part, workers: int) -> Iterator[tuple[str, int]]:
+    """Yield the stretches of a file in order. Each worker makes every n-th, and waits until it is taken."""
     starts = range(0, writer.homes, _CHUNK)
     if workers == 1:
         yield from map(writer.stretch, starts)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (recipe, part)) as pool:
-        yield from pool.imap(_work, starts)
+    spawn = multiprocessing.get_context("spawn")
+    processes, pipes = [], []
+    # Ctrl-C reaches every process: workers are born deaf to it, and the one that writes ends them.
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for worker in range(workers):
+            taking, giving = spawn.Pipe(duplex=False)
+            arguments = (recipe, part, starts[worker::workers], giving)
+            processes.append(spawn.Process(target=_work, args=arguments, daemon=True))
+            pipes.append(taking)
+            processes[-1].start()
+            giving.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        for index in range(len(starts)):
+            try:
+                yield pipes[index % workers].recv()
+            except EOFError:
+                raise RuntimeError(
+                    "a worker died before its rows were made; is there enough memory?"
+                ) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
 Progress = Callable[[Part, int, int], None]  # part, rows so far, rows in all
@@ -210,15 +228,16 @@ def generate(
     Each is written aside and renamed when it is whole. Raises BadInput for an unknown language, for a language
     or a home file that cannot be used.
     """
+    writers = {part: Writer(recipe, part) for part in parts}
     out.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for part in parts:
-        target = out / FILES[part]
+    written: dict[Part, Path] = {}
+    for part, writer in writers.items():
+        written[part] = target = out / FILES[part]
         aside = target.with_name(f".{target.name}.{os.getpid()}")
         total, done = recipe.rows(part) * len(recipe.languages), 0
         try:
             with aside.open("w", encoding="utf-8", newline="\n") as stream:
-                for text, rows in _stretches(recipe, part, workers):
+                for text, rows in _stretches(writer, recipe, part, workers):
                     stream.write(text)
                     done += rows
                     if progress:
@@ -228,11 +247,10 @@ def generate(
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
-        written[part] = target
     return written
 
 
 def rows_of(recipe: Recipe, part: Part) -> Iterator[Row]:
     """Yield the rows of one part in the order of its file, without writing them."""
-    for text, _ in _stretches(recipe, part, 1):
+    for text, _ in _stretches(Writer(recipe, part), recipe, part, 1):
         yield from map(json.loads, text.splitlines())

@@ -17,7 +17,7 @@ from hatrain.home.wording import Wording
 Call = Mapping[str, Any]  # {"service", "target_device", arguments…}
 Wanted = Callable[[Action], bool]
 
-_MOST_TOGETHER = 4  # devices that one request may be about
+_MOST_TOGETHER = 8  # devices that "all the lights" may be
 
 
 @dataclass(frozen=True, slots=True)
