@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -192,7 +193,9 @@ def _stretches(writer: Writer, recipe: Recipe, part: Part, workers: int) -> Iter
         return
     spawn = multiprocessing.get_context("spawn")
     processes, pipes = [], []
-    # Ctrl-C reaches every process: workers are born deaf to it, and the one that writes ends them.
+    # Ctrl-C reaches every process: workers are born deaf to it, and the one that writes ends them. The tracker
+    # that Python starts with the first of them would make this process hear again, so it is started before.
+    resource_tracker.ensure_running()
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         for worker in range(workers):
