@@ -1,0 +1,232 @@
+"""German as Germans say it: cases, genders, compounds, contractions, numbers and dates, by example."""
+
+from datetime import datetime
+
+import pytest
+
+from hatrain.home.dataset import Recipe, Writer
+from hatrain.home.grammar import Name, Said, name_known_device, several
+from hatrain.home.language import Language, find_language, load_language
+from hatrain.home.split import split_names
+
+GERMAN = load_language(find_language("german"))
+
+
+def named(friendly: str) -> Name:
+    return next(name for name in GERMAN.names if name.friendly == friendly)
+
+
+def say(template: str, *names: str, **values: object) -> str:
+    """Fill a template as a draw would, the device spoken of in the usual way."""
+    said = [named(name).said[0] for name in names]
+    device = said[0] if len(said) == 1 else several(GERMAN.grammar, said)
+    return GERMAN.grammar.rules.finish(template.format_map({"device": device, **values}))
+
+
+@pytest.mark.parametrize(
+    ("name", "forms"),
+    {
+        "Deckenlampe Küche": {
+            "base": "Deckenlampe in der Küche",
+            "nom": "die Deckenlampe in der Küche",
+            "acc": "die Deckenlampe in der Küche",
+            "dat": "der Deckenlampe in der Küche",
+            "gen": "der Deckenlampe in der Küche",
+            "keinen": "keine Deckenlampe in der Küche",
+        },
+        "Wasserkocher Büro": {
+            "nom": "der Wasserkocher im Büro",
+            "acc": "den Wasserkocher im Büro",
+            "dat": "dem Wasserkocher im Büro",
+            "gen": "des Wasserkochers im Büro",
+            "keinen": "keinen Wasserkocher im Büro",
+        },
+        "Kaffeevollautomat Küche": {
+            "nom": "der Kaffeevollautomat in der Küche",
+            "acc": "den Kaffeevollautomaten in der Küche",
+            "dat": "dem Kaffeevollautomaten in der Küche",
+            "gen": "des Kaffeevollautomaten in der Küche",
+        },
+        "Vorhänge Büro": {
+            "nom": "die Vorhänge im Büro",
+            "dat": "den Vorhängen im Büro",
+            "gen": "der Vorhänge im Büro",
+            "keinen": "keine Vorhänge im Büro",
+        },
+        "Garagentor links": {
+            "nom": "das Garagentor links",
+            "dat": "dem Garagentor links",
+            "gen": "des Garagentors links",
+        },
+        "Terrassenlampe": {
+            "base": "Terrassenlampe",
+            "dat": "der Terrassenlampe",
+            "gen": "der Terrassenlampe",
+        },
+        "Wohnzimmerfernseher": {"acc": "den Wohnzimmerfernseher", "gen": "des Wohnzimmerfernsehers"},
+        "Bibliotheksrollos": {"nom": "die Bibliotheksrollos", "dat": "den Bibliotheksrollos"},
+    }.items(),
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_device_is_declined(name: str, forms: dict[str, str]) -> None:
+    said = named(name).said[0]
+    assert {form: said[form] for form in forms} == forms
+
+
+def test_masculine_and_neuter_nouns_have_a_genitive_of_their_own() -> None:
+    for noun in GERMAN.nouns:
+        if noun.cls in ("m", "n"):
+            assert noun.forms["gen"] != noun.base and noun.forms["gen"].split()[0].endswith(("s", "n")), noun
+        else:
+            assert noun.forms["gen"] == noun.base, noun
+
+
+def test_plurals_have_a_dative_in_n_or_s() -> None:
+    plurals = [noun for noun in GERMAN.nouns if noun.cls == "pl"]
+    assert len(plurals) >= 10
+    assert all(noun.forms["dat"].endswith(("n", "s")) for noun in plurals)
+
+
+def test_a_compound_is_spoken_of_as_one_word_or_by_its_room() -> None:
+    usual, other = named("Küchenlampe").said
+    assert usual["dat"] == "der Küchenlampe"
+    assert other["dat"] == "der Lampe in der Küche"
+    assert named("Küchenlampe").entity_id == "light.kuchenlampe"
+
+
+def test_one_thing_in_one_room_is_on_one_side_under_all_its_names() -> None:
+    sides = {
+        side: {
+            (name.domain, name.noun.base, name.room.base)
+            for name in split_names(GERMAN.names, side)
+            if name.noun and name.room
+        }
+        for side in ("train", "test")
+    }
+    assert len(sides["test"]) > 300
+    assert not set(sides["train"]) & set(sides["test"])
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "expected"),
+    [
+        ("von {device[dat]}", "Wohnzimmerfernseher", "vom Wohnzimmerfernseher"),
+        ("Von {device[dat]}", "Wohnzimmerfernseher", "Vom Wohnzimmerfernseher"),
+        ("bei {device[dat]}", "Küchenthermostat", "beim Küchenthermostat"),
+        ("zu {device[dat]} hinzu", "Einkaufsliste", "zur Einkaufsliste hinzu"),
+        ("zu {device[dat]} hinzu", "Einkaufszettel", "zum Einkaufszettel hinzu"),
+        ("an {device[dat]}", "Küchenheizkörper", "am Küchenheizkörper"),
+        ("von {device[dat]}", "Küchenlampe", "von der Küchenlampe"),
+        ("mach mit {device[dat]} das Gegenteil von dem, was ist", "Küchenlampe",
+         "mach mit der Küchenlampe das Gegenteil von dem, was ist"),
+    ],
+)  # fmt: skip
+def test_prepositions_and_articles_contract_where_people_contract_them(
+    template: str, name: str, expected: str
+) -> None:
+    assert say(template, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "singular", "plural"),
+    [
+        ("{device[nom]} {device[ist]} an", "die Küchenlampe ist an", "die Küchenlampen sind an"),
+        ("{device[nom]} leuchte{device[et]}", "die Küchenlampe leuchtet", "die Küchenlampen leuchten"),
+        ("{device[nom]} brenn{device[t]}", "die Küchenlampe brennt", "die Küchenlampen brennen"),
+        ("mach {device[ihn]} aus", "mach sie aus", "mach sie aus"),
+    ],
+)
+def test_verbs_agree_in_number(template: str, singular: str, plural: str) -> None:
+    assert say(template, "Küchenlampe") == singular
+    assert say(template, "Küchenlampen") == plural
+
+
+def test_pronouns_agree_in_gender() -> None:
+    assert [
+        say("schalt {device[ihn]} ab", name) for name in ("Wohnzimmerfernseher", "Küchenlampe", "Küchenlicht")
+    ] == ["schalt ihn ab", "schalt sie ab", "schalt es ab"]
+
+
+def test_devices_named_together_each_stand_in_the_case_asked_for() -> None:
+    assert (
+        say("die Helligkeit von {device[dat]}", "Küchenlampe", "Deckenfluter Büro", "Vorhänge Büro")
+        == "die Helligkeit von der Küchenlampe, dem Deckenfluter im Büro und den Vorhängen im Büro"
+    )
+    assert say("{device[nom]} {device[ist]} an", "Küchenlampe", "Küchenlicht").endswith("sind an")
+
+
+@pytest.mark.parametrize(
+    ("slot", "value", "expected"),
+    [
+        ("temperature", 21.5, "21,5 Grad"),
+        ("temperature", 20, "20 °C"),
+        ("brightness", 40, "40 %"),
+        ("brightness", 40, "40 Prozent"),
+        ("count", 1, "1 Sache"),
+        ("count", 3, "3 Sachen"),
+        ("duration", "00:01:00", "1 Minute"),
+        ("duration", "00:22:00", "22 Minuten"),
+        ("duration", "01:45:00", "1 Stunde und 45 Minuten"),
+        ("duration", "00:00:15", "15 Sekunden"),
+        ("duration", "00:15:00", "eine Viertelstunde"),
+    ],
+)
+def test_values_are_said_with_commas_and_plurals(slot: str, value: object, expected: str) -> None:
+    assert expected in [said["base"] for said in GERMAN.values.say(slot, value, "C")]
+
+
+def test_durations_have_a_dative() -> None:
+    said = {forms["base"]: forms["dat"] for forms in GERMAN.values.say("duration", "00:30:00", "C")}
+    assert said["eine halbe Stunde"] == "einer halben Stunde"
+    assert all(" dat" not in text for text in said.values())
+
+
+def test_colours_are_said_as_what_a_thing_is_and_as_what_it_is_set_to() -> None:
+    red, teal = (GERMAN.values.say("color", color, "C")[0] for color in ("red", "teal"))
+    assert (red["base"], red["noun"], red["light"]) == ("rot", "Rot", "rotes Licht")
+    assert teal["noun"] == "Petrol" and teal["light"] == "petrolfarbenes Licht"
+
+
+def test_date_and_time_are_written_as_in_germany() -> None:
+    line = GERMAN.grammar.rules.date_line(datetime(2028, 3, 1, 7, 5))
+    assert line == "Aktuelles Datum und Uhrzeit: Mittwoch, 1. März 2028, 07:05 Uhr"
+
+
+def known(language: Language, friendly: str, noun: str | None) -> Said:
+    found = next((known for known in language.nouns if known.base == noun), None)
+    cls = found.cls if found else language.unknown_class
+    return name_known_device(language.grammar, "light.x", friendly, found, None, cls).said[0]
+
+
+def test_a_device_of_a_real_home_gets_an_article_only_where_its_noun_is_known() -> None:
+    lamp = known(GERMAN, "Lampe am Sofa", "Lampe")
+    assert (lamp["acc"], lamp["dat"]) == ("die Lampe am Sofa", "der Lampe am Sofa")
+    thing = known(GERMAN, "Shelly 1PM", None)
+    assert (thing["nom"], thing["dat"]) == ("Shelly 1PM", "Shelly 1PM")
+    assert GERMAN.grammar.rules.finish(f"die Helligkeit {thing['gen']}") == "die Helligkeit von Shelly 1PM"
+    assert thing["keinen"] == "kein Gerät namens Shelly 1PM"
+
+
+def test_plain_imperatives_say_du_so_that_two_may_be_joined() -> None:
+    plain = [
+        template.text
+        for pile in GERMAN.piles
+        for template in pile.templates
+        if template.plain and pile.kind == "requests.txt"
+    ]
+    assert len(plain) > 150
+    assert not [text for text in plain if " Sie " in f" {text} " or text.endswith("?")]
+
+
+def test_no_article_stands_in_the_wrong_case_after_a_preposition() -> None:
+    rows = Writer(Recipe(("german",), seed=11), "train").stretch(0)[0]
+    for wrong in (
+        " von die ",
+        " von das ",
+        " bei die ",
+        " mit den Lampe",
+        " zu das ",
+        " auf der auf ",
+        " von dem F",
+    ):
+        assert wrong not in rows, wrong
