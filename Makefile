@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup demo test test-long lint plan render submit schema record lock clean
+.PHONY: help setup demo test test-long lint plan render submit schema bench-data record lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,13 +30,14 @@ $(VENV)/ready: requirements.lock pyproject.toml
 
 DEMO := data/demo
 
-$(DEMO)/home_assistant_train.jsonl: jobs/demo-home.yaml | setup
-	@echo "Writing the requests that people put to the house of jobs/demo-home.yaml"
-	$(HATRAIN) data --train --test --home jobs/demo-home.yaml --language english --seed 42 --out $(DEMO)
+$(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
+	@echo "Writing the requests that people put to the house of hatrain/home/demo.yaml"
+	$(HATRAIN) data --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
 
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	@echo "Making a small base model, for nothing is downloaded"
-	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base
+	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base \
+		--vocabulary 1024 --hidden 128 --layers 3
 
 demo: setup models/demo-base/config.json ## train and judge a small model on this machine, in about five minutes
 	$(HATRAIN) submit jobs/demo.yaml --cluster local --follow
@@ -54,11 +55,14 @@ submit: setup ## start JOB on CLUSTER: make submit JOB=demo [CLUSTER=local]
 
 # --- proof ---
 
+# One process a core, one thread a process; a file's tests stay together, for they share what is slow to make.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
 test: setup ## the whole suite
-	$(BIN)/pytest -m "not long" $(PYTEST)
+	$(PYTEST) -m "not long" $(ONLY)
 
 test-long: setup ## what takes too long for every change
-	$(BIN)/pytest -m long $(PYTEST)
+	$(PYTEST) -m long $(ONLY)
 
 lint: setup ## ruff, mypy and shellcheck
 	$(BIN)/ruff check .
@@ -66,8 +70,11 @@ lint: setup ## ruff, mypy and shellcheck
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
 
+bench-data: setup ## rows per second and peak memory of the generator, by size
+	@$(BIN)/python bench/data.py
+
 record: setup ## write the golden files and the schema anew; look at the diff
-	HATRAIN_RECORD=1 $(BIN)/pytest -m "not long" -q -k golden
+	HATRAIN_RECORD=1 $(BIN)/pytest -m "not long" -q -k "recorded or golden"
 	$(HATRAIN) schema > jobs/schema.json
 
 lock: setup ## pin what .venv holds now

@@ -89,18 +89,18 @@ def fetch(job: JobSpec, document: Document) -> Fetched:
 def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
     """Turn what the hub's client raises into one line. No line holds a token."""
     from huggingface_hub import constants, get_token
+
+    # Whatever HTTP library the client uses, this is its error for a connection that fails.
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-
-    # Whatever HTTP library the client uses, this is its error for a connection that fails.
-    from huggingface_hub.errors import HTTPError
 
     base, where = job.model.base, document.where(("model", "base"))
     page = f"{constants.ENDPOINT}/{base}"

@@ -118,7 +118,7 @@ class StepTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Work through the passes of one `Step`. Returns its loss, scaled so that the mean over ranks is the step's own."""
+        """Work through a `Step`. Returns its loss, scaled so that the mean over ranks is the step's own."""
         model.train()
         scale = self.args.world_size / max(self.weight(inputs), 1)
         total = torch.zeros((), device=self.args.device)
