@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.home.grammar import PLACEHOLDER, name_device, several
+from hatrain.home.grammar import PLACEHOLDER, name_device, name_known_device, several
+from hatrain.home.homes import alike
 from hatrain.home.language import Language, find_language, load_language
 from hatrain.home.values import Values
 from hatrain.home.wording import Wording
@@ -171,3 +172,24 @@ def test_plain_imperatives_say_tu_so_that_two_of_them_can_be_joined() -> None:
     ]
     assert len(plain) > 100
     assert not [verb for verb in plain if verb.endswith(("ez", "er", "ir"))]
+
+
+def test_a_known_device_gets_the_article_of_its_noun_and_none_without_one(french: Language) -> None:
+    lamp = name_known_device(french.grammar, "light.ikea", "Lampe Ikea", None, None, "f").said[0]
+    echo = name_known_device(french.grammar, "media_player.e", "Écho", None, None, french.unknown_class).said[
+        0
+    ]
+    assert [lamp[form] for form in ("le", "du", "au")] == [
+        "la Lampe Ikea",
+        "de la Lampe Ikea",
+        "à la Lampe Ikea",
+    ]
+    assert [echo["le"], french.grammar.rules.finish(echo["du"]), echo["il"]] == ["Écho", "d'Écho", "il"]
+
+
+def test_one_lamp_named_in_two_styles_is_not_missing_where_the_other_stands(french: Language) -> None:
+    names = {name.friendly: name for name in french.names}
+    assert alike(names["Lampe du salon"], names["Lampe salon"], french.alike)
+    assert alike(names["Télé du salon"], names["Télévision salon"], french.alike)
+    assert not alike(names["Lampe du salon"], names["Lampe cuisine"], french.alike)
+    assert not alike(names["Lampe du salon"], names["Volet salon"], french.alike)
