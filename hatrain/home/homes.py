@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from hatrain.home.actions import State
 from hatrain.home.devices import DOMAINS
@@ -32,9 +32,8 @@ _ROOMLESS = 0.18  # share of devices that stand for themselves, such as the fron
 _FIRST_DAY, _DAYS = datetime(2020, 1, 1), 3650
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device of a home, in a state."""
+class Device(NamedTuple):
+    """A device of a home, in a state. (Homes are made of many; a named tuple is made fastest.)"""
 
     name: Name
     state: State
