@@ -1,0 +1,72 @@
+"""What the end of a run says of it: the test requests before and after training, kept over a stop."""
+
+import json
+
+from hatrain.evaluate import run as judging
+from hatrain.run import Exit, Stop
+from hatrain.summary import places, rows
+
+
+def judged(workplace, tried, plan):
+    return judging.judge_run(plan, tried.run, tried.attempt)
+
+
+def test_a_run_is_judged_before_and_after_training(workplace, capsys):
+    plan = workplace.plan(evaluation__requests=6)
+    tried = workplace.attempt(plan)
+    assert judged(workplace, tried, plan) == (Exit.FINISHED, "judged")
+    figures = json.loads(tried.run.evaluation.read_text())
+    assert set(figures) == {"before", "after"}
+    for when in figures:
+        assert figures[when]["requests"] >= 6
+        assert 0 <= figures[when]["strict_accuracy"] <= 1
+    losses = {event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"}
+    assert {when: figures[when]["loss"] for when in figures} == losses
+    assert (tried.run.folder / "failures-after.jsonl").exists()
+    table = {what: (before, after) for what, before, after in rows(tried.run)}
+    assert table["test loss"] == (f"{losses['before']:.3f}", f"{losses['after']:.3f}")
+    assert any("strict accuracy" in what for what in table)
+    assert dict(places(tried.run, workplace.folder))["model"] == "runs/run/model"
+
+
+def test_what_was_asked_before_a_stop_is_not_asked_again(workplace, capsys):
+    plan = workplace.plan(evaluation__requests=6)
+    tried = workplace.attempt(plan)
+    original = judging._ask
+
+    def stopped_after_the_first(plan, run, attempt, when, rows):
+        if when == "after":
+            attempt.request_stop(Stop("the test", requeue=True))
+        return original(plan, run, attempt, when, rows)
+
+    with workplace.monkeypatch.context() as patch:
+        patch.setattr(judging, "_ask", stopped_after_the_first)
+        code, reason = judged(workplace, tried, plan)
+    assert (code, reason) == (Exit.REQUEUE, "stopped while asking the model after training")
+    assert set(json.loads(tried.run.evaluation.read_text())) == {"before"}
+    (tried.attempt.folder / "STOP").unlink()
+    capsys.readouterr()
+    assert judged(workplace, tried, plan)[0] is Exit.FINISHED
+    said = capsys.readouterr().out
+    assert "before training" not in said
+    assert "after training" in said
+
+
+def test_rows_that_cannot_be_judged_do_not_undo_a_trained_model(workplace):
+    plan = workplace.plan(evaluation__requests=6)
+    tried = workplace.attempt(plan)
+    bad = workplace.folder / "bad.jsonl"
+    turns = [
+        {"from": "human", "value": "turn it on"},
+        {"from": "gpt", "value": "ok\n```homeassistant\n{not json\n```"},
+    ]
+    bad.write_text(json.dumps({"conversations": turns}) + "\n")
+    other = plan.model_copy(
+        update={
+            "job": plan.job.model_copy(update={"data": plan.job.data.model_copy(update={"test": str(bad)})})
+        }
+    )
+    code, reason = judged(workplace, tried, other)
+    assert code is Exit.FINISHED
+    assert reason.startswith("not judged: ")
+    assert "skipped" in json.loads(tried.run.evaluation.read_text())
