@@ -158,7 +158,7 @@ class Drafts:
         """Word a request that cannot be met, and its answer."""
         naming = self.naming(action, name)
         values = self._values(draw, home, action, name.noun, {})
-        if not naming or values is None:
+        if not naming or values is None or not _made_for(name.noun, action):
             return None
         template = pick(draw, naming)
         fillers = {**self.wording.name(draw, name), **values[1]}
@@ -237,9 +237,16 @@ def _can(device: Device, action: Action) -> bool:
     """Whether a device can do it at all: a garage door has no position to set, a radiator no fan."""
     if action.service == "cover.set_cover_position":
         return "position" in device.state
-    if action.service in ("climate.set_fan_mode", "climate.set_humidity"):
-        return device.name.noun is None or device.name.noun.cools
-    return True
+    return _made_for(device.name.noun, action)
+
+
+def _made_for(noun: Noun | None, action: Action) -> bool:
+    """Whether things of a kind can do it at all; what is not known to be unable can."""
+    if noun is None:
+        return True
+    if action.service == "cover.set_cover_position":
+        return noun.positioned
+    return noun.cools or action.service not in ("climate.set_fan_mode", "climate.set_humidity")
 
 
 def _sensible(action: Action, device: Device) -> bool:
