@@ -183,11 +183,31 @@ def name_device(grammar: Grammar, noun: Noun, room: Room | None, style: Style) -
     return Name(noun.domain, noun, room, friendly, f"{noun.domain}.{slug(friendly)}", noun.cls, said)
 
 
+class _Undeclined(dict[str, str]):
+    def __missing__(self, form: str) -> str:
+        return self["base"]
+
+
+def declined(friendly: str, noun: Noun | None) -> Mapping[str, str]:
+    """Return the forms of a name as its owner typed it: the noun in it takes its form, all else stays.
+
+    A name without a noun that is known is the same in every form.
+    """
+    forms = _Undeclined(base=friendly)
+    start = friendly.casefold().find(noun.base.casefold()) if noun else -1
+    if noun and start >= 0:
+        before, after = friendly[:start], friendly[start + len(noun.base) :]
+        for form, text in noun.forms.items():
+            if form != "base":
+                forms[form] = before + text + after
+    return forms
+
+
 def name_known_device(
     grammar: Grammar, entity_id: str, friendly: str, noun: Noun | None, room: Room | None, cls: str
 ) -> Name:
     """Return the name of a device that exists in somebody's home, of which only the name as typed is sure."""
-    said = _said(grammar, grammar.unknown, cls, {"name": {"base": friendly}, "room": NOTHING})
+    said = _said(grammar, grammar.unknown, cls, {"name": declined(friendly, noun), "room": NOTHING})
     return Name(entity_id.partition(".")[0], noun, room, friendly, entity_id, cls, said)
 
 

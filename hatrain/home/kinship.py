@@ -99,7 +99,7 @@ class Kinship:
         if key not in self._forms:
             patterns, agreement = style.said[way], self._language.grammar.agreement
             if form in patterns:
-                parts = {"noun": noun.forms, "room": _Rooms(), "name": {"base": noun.base}}
+                parts = {"noun": noun.forms, "room": _Rooms(), "name": noun.forms}
                 text = fill_pattern(patterns[form][noun.cls], agreement, noun.cls, parts)
             else:
                 text = agreement[form][noun.cls]
