@@ -11,7 +11,6 @@ from typing import Any, Literal
 from hatrain.home.conversations import Conversation, Step
 from hatrain.home.devices import DOMAINS, SERVICES, Argument, Intent, Kind
 from hatrain.home.drafts import Call
-from hatrain.home.states import Unit
 
 Format = Literal["sharegpt", "messages", "raw"]
 Tools = Literal["service", "hass"]
@@ -173,7 +172,7 @@ def tools_for(domains: frozenset[str], tools: Tools) -> tuple[Row, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def tool_call(call: Call, tools: Tools, names: Mapping[str, str], unit: Unit) -> tuple[str, Row]:
+def tool_call(call: Call, tools: Tools, names: Mapping[str, str]) -> tuple[str, Row]:
     """Return a call as (tool name, arguments). Intents know devices by their names; services by entity ids."""
     target = call["target_device"]
     arguments = {key: value for key, value in call.items() if key not in ("service", "target_device")}
@@ -221,7 +220,7 @@ def messages_row(
             if step.calls:
                 calls = []
                 for call in step.calls:
-                    name, arguments = tool_call(call, tools, names, conversation.home.unit)
+                    name, arguments = tool_call(call, tools, names)
                     made += 1
                     function = {"name": name, "arguments": _encode(arguments)}
                     calls.append({"id": f"call_{made}", "type": "function", "function": function})

@@ -154,6 +154,10 @@ class KnownHome:
         self._prompts = Prompts(language, services)
         rooms: dict[str, Room] = {}
         self.names = [_name(language, device, rooms) for device in home.devices]
+        self._others: dict[str, list[Name]] = {}
+        for name in language.names:
+            if not any(alike(name, known, language.alike) for known in self.names):
+                self._others.setdefault(name.domain, []).append(name)
 
     def draw(self, draw: Draw, most: int = 32) -> Home:
         """Return the home with its devices in drawn states; all of them, however many `most` may be."""
@@ -169,13 +173,8 @@ class KnownHome:
 
     def another_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
         """Draw the name of a device that this home does not have, nor one like it."""
-        for _ in range(20):
-            name = pick(draw, self._language.names)
-            if name.domain == domain and not any(
-                alike(name, other, self._language.alike) for other in self.names
-            ):
-                return name
-        return None
+        found = self._others.get(domain, ())
+        return pick(draw, found) if found else None
 
 
 def _name(language: Language, device: KnownDevice, rooms: dict[str, Room]) -> Name:
