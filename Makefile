@@ -37,7 +37,7 @@ $(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	@echo "Making a small base model, for nothing is downloaded"
 	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base \
-		--vocabulary 1024 --hidden 128 --layers 3
+		--vocabulary 1024 --hidden 128 --layers 2
 
 demo: setup models/demo-base/config.json ## train and judge a small model on this machine, in about five minutes
 	$(HATRAIN) submit jobs/demo.yaml --cluster local --follow
