@@ -1,6 +1,7 @@
 """Says what a language folder lacks: mistakes in its files, gaps in what it can say, piles below their minima."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from hatrain.errors import BadInput
 from hatrain.home.devices import DOMAINS
 from hatrain.home.language import Language, inspect_language
+from hatrain.home.split import Side, split_names
 from hatrain.home.templates import Template
 
 # What one language needs before the split, so that there is enough to learn from.
@@ -64,7 +66,18 @@ def check_language(folder: Path) -> Report:
     language, problems = inspect_language(folder)
     if language is None:
         return Report(folder, tuple(problems), {})
-    return Report(folder, (*problems, *_repeated(language)), _counts(language))
+    found = [*problems, *_repeated(language), *_one_sided(language)]
+    return Report(folder, tuple(found), _counts(language))
+
+
+def _one_sided(language: Language) -> Iterable[str]:
+    """Yield a line for each domain that one side of the split has too few names of."""
+    sides: tuple[Side, Side] = ("train", "test")
+    for side in sides:
+        names = Counter(name.domain for name in split_names(language.names, side))
+        for domain in DOMAINS:
+            if names[domain] < 2:
+                yield f"nouns.yaml: {domain}: the {side} side needs 2 names, has {names[domain]}; add nouns or rooms"
 
 
 def _repeated(language: Language) -> Iterable[str]:

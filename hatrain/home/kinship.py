@@ -10,6 +10,7 @@ from hatrain.home.templates import Pile, Template
 
 _REQUESTS = ("requests.txt", "fixed.txt", "status.txt", "followups.txt")
 _DEVICE = re.compile(r"\{device\[(\w+)\]\}")
+_FEW_LETTERS = 10
 _PROTOTYPES = 2  # nouns of each class that stand for all, where no phrase can hold a noun's own words
 
 
@@ -22,6 +23,17 @@ def phrase_key(pile: Pile, template: Template) -> str:
     """Return what identifies a phrase. What users say and what assistants say are never compared."""
     asked = pile.kind in _REQUESTS or pile.scope == "complaint"
     return f"{'user' if asked else 'assistant'}: {normal(template.text)}"
+
+
+def without_forms(key: str) -> str:
+    """Return a phrase's key without the forms of its placeholders, which mean something in one language alone."""
+    return re.sub(r"\[\w+\]", "", key)
+
+
+def may_be_shared(key: str) -> bool:
+    """Whether a request has so few letters besides its placeholders that it may be one of another language too."""
+    speaker, _, words = key.partition(": ")
+    return speaker == "user" and sum(map(str.isalpha, re.sub(r"\{[^}]*\}", "", words))) <= _FEW_LETTERS
 
 
 class _Rooms(dict[str, str]):

@@ -3,55 +3,46 @@
 What is split is split by the hash of its own text, so that the sides never depend on a seed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from typing import Literal, TypeVar
+from typing import Literal
 
 from hatrain.errors import BadInput
 from hatrain.home.grammar import Name, Noun
-from hatrain.home.kinship import Kinship, phrase_key
+from hatrain.home.kinship import Kinship, may_be_shared, phrase_key, without_forms
 from hatrain.home.language import Language
 from hatrain.home.templates import NEUTRAL, Pile, Template
 
 Side = Literal["train", "test"]
 TEST_SHARE = 0.15
 
-T = TypeVar("T")
-
 
 def _order(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=8).digest()
 
 
-def side_of(items: Sequence[T], text: Callable[[T], str], side: Side) -> tuple[T, ...]:
-    """Return one side's share of a pile: the test set gets 15% and at least one, but never the only one."""
-    ordered = sorted(items, key=lambda item: _order(text(item)))
-    tested = min(max(1, round(len(ordered) * TEST_SHARE)), len(ordered) - 1) if ordered else 0
-    return tuple(ordered[:tested] if side == "test" else ordered[tested:])
+def _tested(text: str, what: bytes) -> bool:
+    """Whether a text is the test set's, by nothing but itself: the same words have the same side in any language."""
+    digest = blake2b(text.casefold().encode(), digest_size=8, salt=what).digest()
+    return int.from_bytes(digest) < TEST_SHARE * 2**64
 
 
 def split_names(names: Iterable[Name], side: Side) -> tuple[Name, ...]:
-    """Return one side's device names. One thing in one room is on one side, whatever styles it is named in, and the
-    same words name only one side's devices, whatever their domain."""
-    by_domain: dict[str, dict[tuple[str, str], list[Name]]] = {}
+    """Return one side's device names.
+
+    One thing in one room is on the side of its first name. Its names in other styles go there too, unless their own
+    words belong to the other side, as they may in another language: those are nobody's.
+    """
+    first: dict[tuple[str, str, str], str] = {}
+    chosen = []
     for name in names:
-        thing = name.noun.base if name.noun else "", name.room.base if name.room else ""
-        by_domain.setdefault(name.domain, {}).setdefault(thing, []).append(name)
-    tested: dict[str, bool] = {}
-    for things in by_domain.values():
-        test = side_of(list(things), lambda thing: things[thing][0].friendly.casefold(), "test")  # noqa: B023
-        for thing, named in things.items():
-            for name in named:
-                tested.setdefault(name.friendly.casefold(), thing in test)
-    return tuple(
-        name
-        for things in by_domain.values()
-        for named in things.values()
-        for name in named
-        if tested[name.friendly.casefold()] == (side == "test")
-    )
+        thing = name.domain, name.noun.base if name.noun else "", name.room.base if name.room else ""
+        leads = first.setdefault(thing, name.friendly)
+        if all(_tested(friendly, b"device names") == (side == "test") for friendly in (leads, name.friendly)):
+            chosen.append(name)
+    return tuple(chosen)
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,11 @@ def tested_phrases(language: Language) -> frozenset[str]:
     Phrases that could be said in the same words (see `Kinship`) are on one side, in whatever sections they stand.
     """
     kinship = Kinship(language)
+    keys = {phrase_key(pile, template) for pile in language.piles for template in pile.templates}
+    # "{device} stop" may stand in several languages: what has next to no words of its own is split by itself.
     sides: dict[str, bool] = {}
+    for key in sorted(key for key in keys if may_be_shared(key)):
+        sides.setdefault(kinship.root(key), _tested(without_forms(key), b"phrases"))
     for pile in language.piles:
         roots = {kinship.root(phrase_key(pile, template)) for template in pile.templates}
         fresh = sorted(roots - sides.keys(), key=_order)
@@ -81,7 +76,6 @@ def tested_phrases(language: Language) -> frozenset[str]:
         spare = len(fresh) if False in decided else len(fresh) - 1
         tested = max(0, min(max(1, round(len(roots) * TEST_SHARE)) - sum(decided), spare))
         sides |= {root: index < tested for index, root in enumerate(fresh)}
-    keys = {phrase_key(pile, template) for pile in language.piles for template in pile.templates}
     return frozenset(key for key in keys if sides[kinship.root(key)])
 
 
