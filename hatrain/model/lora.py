@@ -95,9 +95,12 @@ def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
         modules_to_save=save,
         ensure_weight_tying=bool(save) and bool(model.config.tie_word_embeddings),
     )
+    dtype = model.dtype
     adapted = get_peft_model(model, config)
     for parameter in trained(adapted):
         parameter.data = parameter.data.float()
+    # An embedding that is trained in fp32 still speaks the dtype of the frozen layers after it.
+    adapted.get_input_embeddings().register_forward_hook(lambda module, args, output: output.to(dtype))
     return adapted
 
 

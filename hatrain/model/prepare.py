@@ -107,6 +107,17 @@ def _check_gptq(spec: ModelSpec) -> None:
         )
 
 
+def keep_layout(model: torch.nn.Module) -> None:
+    """Keep 4-bit weights in the layout that they were quantised to.
+
+    On some CPUs bitsandbytes packs them anew at the first look without gradients (`Linear4bit.forward`); no gradient
+    passes through what it makes of them, and their scales lose digits.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def prepare(
     spec: ModelSpec, lora: LoraSpec | None, tokenizer: PreTrainedTokenizerBase, device: str
 ) -> tuple[Any, list[str]]:
@@ -127,11 +138,13 @@ def prepare(
         dtype=DTYPES[spec.dtype] if lora else torch.float32,
         **quantization_options(spec, device),
     )
+    keep_layout(model)
     make_room(model, tokenizer, added)
     agree(model, tokenizer)
     if lora is None:
         return model, added
-    adapters.check_new_tokens(model, lora, added)
+    # A pad token is never looked at and never said, so nothing of it wants training.
+    adapters.check_new_tokens(model, lora, [token for token in added if token != tokenizer.pad_token])
     return adapters.adapt(model, lora), added
 
 

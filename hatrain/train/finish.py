@@ -52,11 +52,14 @@ def _seal_model(
 ) -> None:
     partial = _aside(run, "model")
     # Training switched the cache off; whoever loads the model wants it.
-    model.config.dtype, model.config.use_cache = dtype, True
+    model.config.use_cache = True
     state = {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()
     }
     model.save_pretrained(partial, state_dict=state)
+    # What was written names the dtype that training held; whoever loads the model should get that of the weights.
+    model.config.dtype = dtype
+    model.config.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     seal.seal(partial, run.model, **facts)
 

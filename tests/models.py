@@ -1,0 +1,76 @@
+"""Tiny bases of the families that people train, made on the spot: random weights of the family's own architecture,
+with the family's tokenizer and chat format. What comes out is a folder that loads like any model of the hub."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PhiConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    StableLmConfig,
+)
+
+from tests.families import build_tokenizer
+
+SIZE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 512,
+    # Wide enough that a frozen head can still say something else than noise.
+    "initializer_range": 0.2,
+}
+
+# family: the tokenizer that goes with it, and its architecture at its real one's peculiarities
+BASES: dict[str, tuple[str, Callable[..., PreTrainedConfig], dict[str, Any]]] = {
+    "phi": ("phi", PhiConfig, {"partial_rotary_factor": 0.5}),
+    "phi3": ("phi3", Phi3Config, {"original_max_position_embeddings": 512, "sliding_window": 512}),
+    "stablelm": ("stablelm", StableLmConfig, {"num_key_value_heads": 2, "partial_rotary_factor": 0.25}),
+    "stablelm2": (
+        "stablelm",
+        StableLmConfig,
+        {"num_key_value_heads": 2, "partial_rotary_factor": 0.25, "use_qkv_bias": True},
+    ),
+    "tinyllama": ("zephyr", LlamaConfig, {"num_key_value_heads": 1}),
+    "polka": ("polka", LlamaConfig, {"num_key_value_heads": 1}),
+    "llama2": ("llama2", LlamaConfig, {}),
+    "llama3": ("llama3", LlamaConfig, {"num_key_value_heads": 1, "rope_theta": 500000.0}),
+    "llama3.2": ("llama3", LlamaConfig, {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    # Bielik's format puts the system turn into the first [INST], as Llama 2's does.
+    "mistral": ("llama2", MistralConfig, {"num_key_value_heads": 1, "sliding_window": None}),
+    "qwen2": ("qwen2", Qwen2Config, {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+}
+SPARE = {"phi": 48, "stablelm": 32, "stablelm2": 32, "qwen2": 16}
+"""Rows of an embedding beyond the tokenizer's tokens, where the family's models have some."""
+
+
+def tiny_base(family: str, folder: Path, *, spare: int | None = None, seed: int = 3) -> Path:
+    """Write a base of a family to `folder`, in bf16 as the hub's are, and return it.
+
+    Its embeddings have `spare` rows that no token uses; without a number, about as the family's real models have.
+    """
+    name, config, peculiarities = BASES[family]
+    tokenizer = build_tokenizer(name)
+    tokenizer.save_pretrained(folder)
+    rows = len(tokenizer) + (SPARE.get(family, 0) if spare is None else spare)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(
+        config(
+            **SIZE,
+            **peculiarities,
+            vocab_size=rows,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
