@@ -10,6 +10,8 @@ from hatrain.home.templates import Pile, Template
 
 _REQUESTS = ("requests.txt", "fixed.txt", "status.txt", "followups.txt")
 _DEVICE = re.compile(r"\{device\[(\w+)\]\}")
+# Placeholders whose values look alike: "40% is enough" may be about a fan or about blinds.
+_PERCENT = re.compile(r"\{(?:brightness|percentage|position|volume|humidity|battery)\[")
 _FEW_LETTERS = 10
 _PROTOTYPES = 2  # nouns of each class that stand for all, where no phrase can hold a noun's own words
 
@@ -79,7 +81,7 @@ class Kinship:
 
     def _wordings(self, pile: Pile, template: Template) -> Iterator[str]:
         """Yield what a phrase can become, rooms and values left open, itself and within fillers."""
-        text = normal(template.text)
+        text = _PERCENT.sub("{percent[", normal(template.text))
         cores = {text}
         if pile.kind in _REQUESTS:
             for filler in self._fillers:

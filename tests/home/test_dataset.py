@@ -95,6 +95,12 @@ def test_whole_sets_share_nothing(tmp_path: Path, language_name: str) -> None:
     nothing_shared(paths["train"], paths["test"])
 
 
+@pytest.mark.long
+def test_whole_sets_of_all_languages_together_share_nothing(tmp_path: Path) -> None:
+    paths = generate(Recipe(tuple(LANGUAGES)), ["train", "test"], tmp_path, workers=2)
+    nothing_shared(paths["train"], paths["test"])
+
+
 def test_with_a_home_of_ones_own_no_request_and_no_answer_is_shared(tmp_path: Path) -> None:
     home = tmp_path / "home.yaml"
     home.write_text(HOME)
