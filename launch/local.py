@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from hatrain.plan import Plan
+from launch import distributed
 
 HERE = Path(__file__).parent
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -19,6 +20,7 @@ def files(plan: Plan) -> dict[str, str]:
         "launch/env.sh": env_sh(plan),
         "launch/node.sh": (HERE / "node.sh").read_text(encoding="utf-8"),
         "launch/local.sh": (HERE / "local.sh").read_text(encoding="utf-8"),
+        **distributed.files(plan),
     }
 
 

@@ -14,6 +14,7 @@ from hatrain.model import lora as adapters
 from hatrain.plan import Plan
 from hatrain.run import Attempt, RunDirectory
 from hatrain.spec import Dpo
+from hatrain.train import sharding
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.mirror import Mirror
@@ -58,7 +59,7 @@ def training_arguments(plan: Plan, run: RunDirectory, steps: int) -> dict[str, A
         "num_train_epochs": method.epochs,
         "per_device_train_batch_size": plan.batch.micro_batch_size,
         "gradient_accumulation_steps": 1,
-        "activation_checkpointing": plan.gradient_checkpointing,
+        "activation_checkpointing": plan.gradient_checkpointing and plan.sharding != "fsdp",
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": job.model.dtype == "bf16",
         "fp16": job.model.dtype == "fp16",
@@ -121,6 +122,7 @@ def build(
     else:
         arguments |= {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None, "packing": False}
         trainer = SftTrainer(args=SFTConfig(**arguments), **common)
+    sharding.require(plan, trainer.accelerator)
     # TRL turns the adapters of a quantised base into bf16, where a small learning rate rounds away.
     for parameter in adapters.trained(model):
         parameter.data = parameter.data.float()
@@ -142,7 +144,12 @@ def build(
     trainer.save_total_limit = job.checkpoints.save_total_limit
     sync_to = job.checkpoints.sync_to
     trainer.mirror = Mirror(sync_to, run) if sync_to and rank() == 0 else None
-    trainer.checkpoint_facts = {"identity": plan.identity, "ranks": plan.world_size, "data": rows.files}
+    trainer.checkpoint_facts = {
+        "identity": plan.identity,
+        "ranks": plan.world_size,
+        "sharding": plan.sharding,
+        "data": rows.files,
+    }
     return trainer
 
 

@@ -12,6 +12,7 @@ from hatrain.model.base import DTYPES
 from hatrain.model.prepare import merged
 from hatrain.plan import Plan
 from hatrain.run import RunDirectory
+from hatrain.train import sharding
 from hatrain.train.trainer import StepTrainer, barrier
 
 
@@ -19,7 +20,7 @@ def finish(trainer: StepTrainer, plan: Plan, run: RunDirectory, added: list[str]
     """Seal what a run leaves: `model/` (all weights, or adapters merged into their base), `adapter/` with LoRA."""
     lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
     facts = {"identity": plan.identity, "steps": trainer.state.global_step}
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    state = sharding.once(trainer.model, trainer.accelerator.get_state_dict(trainer.model_wrapped))
     if trainer.is_world_process_zero():
         tokenizer = trainer.processing_class
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)

@@ -10,6 +10,7 @@ from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import load_tokenizer
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.train import sharding
 from hatrain.train.build import build, rank
 from hatrain.train.finish import finish
 from hatrain.train.rows import check_unchanged, described, load_rows
@@ -23,6 +24,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     """
     job = plan.job
     os.chdir(plan.paths.workdir)
+    sharding.begin(plan, run)
     tokenizer = load_tokenizer(
         job.model.base,
         revision=job.model.revision,
@@ -36,10 +38,12 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         print(described(rows), flush=True)
     set_seed(job.seed)  # of fresh adapters; the trainer seeds again before the first step
     model, added = prepare(job.model, job.method.lora, tokenizer, device(plan))
+    sharding.recompute(plan, run, model)
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     resume = from_rank_zero(newest_checkpoint(run, attempt.number) if rank() == 0 else None)
     if resume:
         check_unchanged(resume, rows.files)
+        sharding.check_strategy(resume, plan)
         if rank() == 0:
             print(f"resuming from {resume.name}", flush=True)
     try:

@@ -17,7 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from hatrain import seal
 from hatrain.run import RunDirectory
-from hatrain.train import checkpoint
+from hatrain.train import checkpoint, sharding
 from hatrain.train.metrics import Counters
 from hatrain.train.mirror import Mirror
 from hatrain.train.steps import Pass, Step, Steps
@@ -141,8 +141,9 @@ class StepTrainer(Trainer):
     def _gradients_stay_here(
         self, model: torch.nn.Module, last: bool
     ) -> contextlib.AbstractContextManager[Any]:
-        """Gradients cross the ranks on a step's last pass alone."""
-        if last or self.args.world_size == 1:
+        """Gradients cross the ranks on a step's last pass alone. Under FSDP they do on each: until they have, every
+        rank holds all of them."""
+        if last or self.args.world_size == 1 or self.is_fsdp_enabled:
             return contextlib.nullcontext()
         return self.accelerator.no_sync(model)
 
@@ -244,6 +245,27 @@ class StepTrainer(Trainer):
                 self.mirror.checkpoints()
         barrier()
         self._sealed_step = step
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict and sharding.once(self.model, state_dict))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            sharding.save_optimizer(self, Path(output_dir))
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            sharding.load_weights(self.model_wrapped, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.is_fsdp_enabled and checkpoint:
+            sharding.load_optimizer(self, Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
 
 
 def barrier() -> None:

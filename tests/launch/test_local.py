@@ -41,7 +41,10 @@ def shellcheck(script: Path) -> None:
     assert told.returncode == 0, told.stdout
 
 
-@pytest.mark.parametrize("name", ["job.yaml", "launch/env.sh", "launch/node.sh", "launch/local.sh"])
+@pytest.mark.parametrize(
+    "name",
+    ["job.yaml", "launch/env.sh", "launch/node.sh", "launch/local.sh", "launch/accelerate.yaml"],
+)
 def test_files_are_as_recorded(plan, name):
     matches(GOLDEN / name, local.files(plan)[name])
 

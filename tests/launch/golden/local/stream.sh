@@ -219,4 +219,21 @@ export HATRAIN_NODE_RANK
 exec "$HATRAIN_PYTHON" -m hatrain.entry "$1"
 END
 
+cat > "$folder/launch/accelerate.yaml" <<'END'
+# How the ranks of home-1b share its weights.
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+mixed_precision: bf16
+num_machines: 1
+num_processes: 2
+use_cpu: false
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: true
+  fsdp_state_dict_type: FULL_STATE_DICT
+  fsdp_cpu_ram_efficient_loading: true
+  fsdp_activation_checkpointing: true
+END
+
 exec bash "$folder/launch/node.sh" "$folder/plan.json" < /dev/null
