@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,19 @@ def shelf(tmp_path_factory) -> Path:
     # Dropout makes the random state matter, so that resuming has something to get wrong.
     (shelf / "base/config.json").write_text(json.dumps({**config, "attention_dropout": 0.1}))
     return shelf
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory) -> Callable[[str], Path]:
+    """Makes a family's base, once."""
+    from tests.models import tiny_base
+
+    folder = tmp_path_factory.mktemp("bases")
+
+    def base(family: str) -> Path:
+        return folder / family if (folder / family).is_dir() else tiny_base(family, folder / family)
+
+    return base
 
 
 @dataclass
