@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup demo test test-long lint plan render submit schema bench-data record lock clean
+.PHONY: help setup gptq demo test test-long lint plan render submit schema bench-data record lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,15 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+# GPTQ wants an older numpy: an environment of its own, which its one long test uses too.
+gptq: .venv-gptq/ready ## make .venv-gptq, for training on GPTQ bases: .venv-gptq/bin/hatrain submit home-7b-gptq
+
+.venv-gptq/ready: requirements-gptq.lock pyproject.toml
+	@test -x .venv-gptq/bin/python || $(PYTHON) -m venv .venv-gptq
+	.venv-gptq/bin/pip install --disable-pip-version-check -r requirements-gptq.lock
+	.venv-gptq/bin/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
 # --- the demo: one small house, a model trained from nothing, judged on phrasings it never saw ---
@@ -61,7 +70,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup ## what takes too long for every change
+test-long: setup gptq ## what takes too long for every change
 	$(PYTEST) -m long $(ONLY)
 
 lint: setup ## ruff, mypy and shellcheck
@@ -82,4 +91,4 @@ lock: setup ## pin what .venv holds now
 	   $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
 
 clean: ## remove what was made: .venv, data, models and runs
-	rm -rf $(VENV) data models runs
+	rm -rf $(VENV) .venv-gptq data models runs

@@ -52,10 +52,11 @@ SPARE = {"phi": 48, "stablelm": 32, "stablelm2": 32, "qwen2": 16}
 """Rows of an embedding beyond the tokenizer's tokens, where the family's models have some."""
 
 
-def tiny_base(family: str, folder: Path, *, spare: int | None = None, seed: int = 3) -> Path:
+def tiny_base(family: str, folder: Path, *, spare: int | None = None, seed: int = 3, **sizes: Any) -> Path:
     """Write a base of a family to `folder`, in bf16 as the hub's are, and return it.
 
     Its embeddings have `spare` rows that no token uses; without a number, about as the family's real models have.
+    `sizes` replace those of `SIZE`.
     """
     name, config, peculiarities = BASES[family]
     tokenizer = build_tokenizer(name)
@@ -64,8 +65,7 @@ def tiny_base(family: str, folder: Path, *, spare: int | None = None, seed: int 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(
         config(
-            **SIZE,
-            **peculiarities,
+            **{**SIZE, **peculiarities, **sizes},
             vocab_size=rows,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

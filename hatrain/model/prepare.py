@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GPTQConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
@@ -86,25 +92,29 @@ def quantization_options(spec: ModelSpec, device: str) -> dict[str, Any]:
                 bnb_4bit_compute_dtype=dtype,
             )
         case Gptq():
-            _check_gptq(spec)
-            return {"device_map": {"": device}}
+            # Kernels for answering pass no gradient on. Of those that do, the CPU's first choice turns into one for
+            # answering at the first look without gradients, and stays one.
+            kernel = "gptq_torch" if device == "cpu" else "auto_trainable"
+            config = GPTQConfig(bits=_gptq_bits(spec), backend=kernel)
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _check_gptq(spec: ModelSpec) -> None:
+def _gptq_bits(spec: ModelSpec) -> int:
+    """Return the bits that a base was quantised to. Raises BadInput when it was not, or cannot be read here."""
     missing = [name for name in ("gptqmodel", "optimum") if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(
-            f"model.quantization: gptq needs {' and '.join(missing)}, in an environment of its own; "
-            "install it with: make gptq"
+            f"model.quantization: gptq needs {' and '.join(missing)}, in an environment of its own, .venv-gptq: run "
+            "the job with .venv-gptq/bin/hatrain; what installs it is: make gptq"
         )
     config = load_config(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
-    if method != "gptq":
+    own = getattr(config, "quantization_config", None) or {}
+    if own.get("quant_method") != "gptq":
         raise BadInput(
             f"model.quantization: gptq, but {spec.base} was not quantised with GPTQ (its configuration says "
-            f"{method or 'nothing of it'}); accepted here: 8bit, 4bit or null"
+            f"{own.get('quant_method') or 'nothing of it'}); accepted here: 8bit, 4bit or null"
         )
+    return int(own["bits"])
 
 
 def keep_layout(model: torch.nn.Module) -> None:
