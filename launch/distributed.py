@@ -21,8 +21,10 @@ def accelerate(plan: Plan) -> dict[str, Any] | None:
     """Return the `accelerate` configuration of a plan, or None where accelerate has nothing to be told (one rank, DDP).
 
     FSDP2: each transformer block is gathered for its own forward and backward and let go again; only the first rank
-    of a node reads the weights; activations are computed again inside of the shards. Checkpoints hold weights that
-    were gathered, so that any of them can be judged as a model.
+    of a node reads the weights. Checkpoints hold weights that were gathered, so that any of them can be judged as a
+    model. Activations are computed again by transformers' own layers, which gathers no block once more: accelerate's
+    wrapper around each block forgets the random state, so that dropout's gradients come out wrong, and renames what
+    is in it, so that PEFT saves an adapter without weights.
     """
     if plan.sharding != "fsdp":
         return None
@@ -39,6 +41,6 @@ def accelerate(plan: Plan) -> dict[str, Any] | None:
             "fsdp_reshard_after_forward": True,
             "fsdp_state_dict_type": "FULL_STATE_DICT",
             "fsdp_cpu_ram_efficient_loading": True,
-            "fsdp_activation_checkpointing": plan.gradient_checkpointing,
+            "fsdp_activation_checkpointing": False,
         },
     }

@@ -59,7 +59,7 @@ def training_arguments(plan: Plan, run: RunDirectory, steps: int) -> dict[str, A
         "num_train_epochs": method.epochs,
         "per_device_train_batch_size": plan.batch.micro_batch_size,
         "gradient_accumulation_steps": 1,
-        "activation_checkpointing": plan.gradient_checkpointing and plan.sharding != "fsdp",
+        "activation_checkpointing": plan.gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": job.model.dtype == "bf16",
         "fp16": job.model.dtype == "fp16",

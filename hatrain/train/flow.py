@@ -38,7 +38,6 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         print(described(rows), flush=True)
     set_seed(job.seed)  # of fresh adapters; the trainer seeds again before the first step
     model, added = prepare(job.model, job.method.lora, tokenizer, device(plan))
-    sharding.recompute(plan, run, model)
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     resume = from_rank_zero(newest_checkpoint(run, attempt.number) if rank() == 0 else None)
     if resume:

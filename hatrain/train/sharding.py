@@ -11,7 +11,6 @@ import torch.distributed.checkpoint as dcp
 import yaml
 from accelerate import Accelerator, PartialState
 from safetensors.torch import load_file
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -27,7 +26,6 @@ from hatrain.run import RunDirectory
 
 OPTIMIZER_FOLDER = "optimizer"
 """Each rank's shard of the optimizer state, in a checkpoint. Any number of ranks can read it."""
-_RECOMPUTE = "fsdp_activation_checkpointing"
 
 
 def begin(plan: Plan, run: RunDirectory) -> None:
@@ -38,10 +36,8 @@ def begin(plan: Plan, run: RunDirectory) -> None:
     """
     if plan.sharding != "fsdp":
         return
-    os.environ["ACCELERATE_USE_FSDP"] = "true"
-    for key, value in settings(run).items():
-        if key != _RECOMPUTE:
-            os.environ[key.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
+    for key, value in {"accelerate_use_fsdp": True, **settings(run)}.items():
+        os.environ[key.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
     PartialState(cpu=plan.device == "cpu")
 
 
@@ -54,18 +50,6 @@ def settings(run: RunDirectory) -> dict[str, Any]:
         raise BadInput(
             f"{path}: no FSDP settings can be read there; submit the job again, which writes them"
         ) from None
-
-
-def recompute(plan: Plan, run: RunDirectory, model: Any) -> None:
-    """Under FSDP, have each transformer block's activations computed again inside of its shard, if the settings say so.
-
-    accelerate would do it with another random state the second time, so that dropout's gradients came out wrong.
-    """
-    if plan.sharding == "fsdp" and settings(run)[_RECOMPUTE]:
-        blocks = set(model._no_split_modules)
-        for name, module in list(model.named_modules()):
-            if type(module).__name__ in blocks:
-                model.set_submodule(name, checkpoint_wrapper(module))
 
 
 def require(plan: Plan, accelerator: Accelerator) -> None:
@@ -114,12 +98,12 @@ def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
 
 def _read(model: torch.nn.Module, checkpoint: Path) -> dict[str, torch.Tensor]:
     """Return a checkpoint's tensors by their names in the model: PEFT saves adapters without the adapter's name."""
-    names = {}
-    for name, _ in model.named_parameters():
-        name = name.replace("_checkpoint_wrapped_module.", "")
-        names[name.replace(".modules_to_save.default", "").replace(".default", "")] = name
+    names = {
+        name.replace(".modules_to_save.default", "").replace(".default", ""): name
+        for name, _ in model.named_parameters()
+    }
     return {
-        names[saved]: tensor
+        names.get(saved, saved): tensor
         for file in sorted(checkpoint.glob("*.safetensors"))
         for saved, tensor in load_file(file).items()
     }

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-import yaml
-
 from launch import distributed, planner
 from tests.golden import matches
 from tests.plans import a_cluster, a_job
@@ -31,13 +28,6 @@ def test_accelerates_own_reader_takes_them(tmp_path):
     read = load_config_from_file(str(path))
     assert (read.distributed_type.value, read.num_processes, read.mixed_precision) == ("FSDP", 2, "bf16")
     assert read.fsdp_config["fsdp_version"] == 2
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_checkpointing_is_inside_of_the_shards_when_the_plan_says_it(tmp_path, asked):
-    plan = a_plan(tmp_path, hardware__sharding="fsdp", method__gradient_checkpointing=asked)
-    settings = yaml.safe_load(distributed.files(plan)["launch/accelerate.yaml"])
-    assert settings["fsdp_config"]["fsdp_activation_checkpointing"] is asked
 
 
 def test_a_strategy_without_settings_has_no_file(tmp_path):

@@ -5,26 +5,33 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hatrain import seal
+from hatrain.errors import BadInput
 from hatrain.plan import Plan
 from hatrain.run import Exit, RunDirectory
+from hatrain.train import sharding
 from launch import local
 from tests.train.conftest import metrics, weights
 from tests.train.test_dpo import dpo_plan, store  # noqa: F401 - fixtures
 
 REPOSITORY = Path(__file__).parents[2]
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "modules": ["q_proj", "down_proj"], "merge": True}
+TWO = {"hardware__gpus_per_node": 2, "method__gradient_checkpointing": True}
 
 
-def sharded(plan: Plan, sharding: str, **changes: Any) -> Plan:
+def sharded(plan: Plan, strategy: str) -> Plan:
     """The plan under a strategy, which the planner grants to GPUs alone."""
-    return plan.model_copy(update={"sharding": sharding, **changes})
+    return plan.model_copy(update={"sharding": strategy})
 
 
 def start(attempts: list[tuple[RunDirectory, int, int | None]], ranks: int = 2) -> None:
@@ -87,11 +94,10 @@ def same(one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4) -> Non
             torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
-def test_two_ranks_train_save_and_resume_what_one_does(workplace, plan, sharding):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_train_save_and_resume_what_one_does(workplace, plan, strategy):
     alone = workplace.attempt(plan("alone")).run
-    both = {"hardware__gpus_per_node": 2, "method__gradient_checkpointing": True}
-    whole, parts = (adopted(sharded(plan(name, **both), sharding)) for name in ("whole", "parts"))
+    whole, parts = (adopted(sharded(plan(name, **TWO), strategy)) for name in ("whole", "parts"))
     start(
         [(whole, whole.new_attempt().number, None)]
         + [(parts, parts.new_attempt().number, at) for at in (4, None)]
@@ -99,7 +105,7 @@ def test_two_ranks_train_save_and_resume_what_one_does(workplace, plan, sharding
 
     for run, attempt in ((whole, 1), (parts, 1), (parts, 2)):
         for told in ran(run, attempt):
-            assert_ran(sharding, told)
+            assert_ran(strategy, told)
     same(whole, alone)
     assert seal.damage(whole.checkpoints / "checkpoint-6") is None
     assert_resumed(parts, whole)
@@ -107,15 +113,19 @@ def test_two_ranks_train_save_and_resume_what_one_does(workplace, plan, sharding
         assert_plain(folder, alone.model)
 
 
-LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "modules": ["q_proj", "down_proj"], "merge": True}
-FSDP = {"hardware__gpus_per_node": 2, "method__gradient_checkpointing": True}
+def with_its_own_head(base: Path, out: Path) -> Path:
+    """Write a base like another whose head shares no weights with its embeddings. Returns its folder."""
+    shutil.copytree(base, out)
+    config = json.loads((base / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    AutoModelForCausalLM.from_pretrained(out).save_pretrained(out)
+    assert "lm_head.weight" in weights(out)
+    return out
 
 
 @pytest.mark.long
-def test_fsdp_goes_with_what_the_planner_grants(workplace, plan, dpo_plan, shelf):
-    untied = shutil.copytree(workplace.folder / "base", workplace.folder / "untied")
-    config = json.loads((untied / "config.json").read_text())
-    (untied / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+def test_fsdp_goes_with_what_the_planner_grants(workplace, plan, dpo_plan):  # noqa: F811
+    untied = with_its_own_head(workplace.folder / "base", workplace.folder / "untied")
     pairs = {
         "lora": (plan, {"method__lora": LORA, "method__learning_rate": 2e-2}),
         "saved": (
@@ -130,11 +140,11 @@ def test_fsdp_goes_with_what_the_planner_grants(workplace, plan, dpo_plan, shelf
     alone, together, attempts = {}, {}, []
     for name, (made, changes) in pairs.items():
         alone[name] = workplace.attempt(made(f"alone-{name}", **changes)).run
-        together[name] = adopted(sharded(made(name, **changes, **FSDP), "fsdp"))
+        together[name] = adopted(sharded(made(name, **changes, **TWO), "fsdp"))
         attempts.append((together[name], together[name].new_attempt().number, None))
     for name in ("lora", "saved", "dpo"):
         made, changes = pairs[name]
-        run = together[f"{name}-parts"] = adopted(sharded(made(f"{name}-parts", **changes, **FSDP), "fsdp"))
+        run = together[f"{name}-parts"] = adopted(sharded(made(f"{name}-parts", **changes, **TWO), "fsdp"))
         attempts += [(run, run.new_attempt().number, stop_at) for stop_at in (4, None)]
     start(attempts)
     for name, run in alone.items():
@@ -155,6 +165,38 @@ def test_activations_computed_again_meet_the_same_dropout(plan, shelf):
     start([(run, run.new_attempt().number, None) for run in runs])
     again, kept = (weights(run.model) for run in runs)
     assert all(torch.equal(again[name], kept[name]) for name in kept)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+def test_fsdp_without_its_settings_is_refused(workplace, plan):
+    tried = workplace.attempt(sharded(plan("bare"), "fsdp"))
+    assert tried.code is Exit.FATAL
+    assert "launch/accelerate.yaml: no FSDP settings" in tried.reason
+
+
+def test_fsdp_that_would_be_something_else_is_refused(plan):
+    accelerator = SimpleNamespace(
+        is_fsdp2=False, distributed_type=DistributedType.MULTI_CPU, device=torch.device("cpu")
+    )
+    with pytest.raises(BadInput, match=r"fsdp, but accelerate would run MULTI_CPU on cpu; write ddp"):
+        sharding.require(sharded(plan("run"), "fsdp"), accelerator)
+    sharding.require(plan("run"), accelerator)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "fits"),
+    [("fsdp", "fsdp", True), ("none", "ddp", True), ("ddp", "fsdp", False), ("fsdp", "none", False)],
+)
+def test_a_checkpoint_of_another_layout_is_refused_by_name(tmp_path, plan, before, now, fits):
+    (tmp_path / "partial").mkdir()
+    seal.seal(tmp_path / "partial", tmp_path / "checkpoint-3", sharding=before)
+    with nullcontext() if fits else pytest.raises(BadInput, match=f"go on with {before}, or .* --fresh"):
+        sharding.check_strategy(tmp_path / "checkpoint-3", sharded(plan("run"), now))
+
+
+# --- what a run is held to ----------------------------------------------------------------------------------
 
 
 def assert_resumed(parts: RunDirectory, whole: RunDirectory) -> None:
@@ -180,8 +222,8 @@ def assert_plain(folder: Path, like: Path) -> None:
     assert AutoTokenizer.from_pretrained(folder).chat_template
 
 
-def assert_ran(sharding: str, told: dict[str, Any]) -> None:
-    if sharding == "fsdp":
+def assert_ran(strategy: str, told: dict[str, Any]) -> None:
+    if strategy == "fsdp":
         assert told["distributed_type"] == "FSDP"
         assert told["sharded"] == told["parameters"] > 0
         assert 0.4 < told["held"] < 0.6

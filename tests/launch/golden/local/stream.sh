@@ -233,7 +233,7 @@ fsdp_config:
   fsdp_reshard_after_forward: true
   fsdp_state_dict_type: FULL_STATE_DICT
   fsdp_cpu_ram_efficient_loading: true
-  fsdp_activation_checkpointing: true
+  fsdp_activation_checkpointing: false
 END
 
 exec bash "$folder/launch/node.sh" "$folder/plan.json" < /dev/null
