@@ -1,6 +1,7 @@
 """`python -m hatrain.entry RUN_DIRECTORY|PLAN_JSON`: one attempt at a run on this machine, from the signal handlers
 to the exit code. It hears a stop, counts attempts and starts the ranks; it never trains, and never imports torch."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,5 +39,16 @@ def main(arguments: Sequence[str], **children: Any) -> int:
     return int(enter(arguments[0], heard, **children))
 
 
+def let_go_of_output() -> None:
+    """Give up what could not be said because nobody reads it any more; Python would make 120 of the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    left = main(sys.argv[1:])
+    let_go_of_output()
+    sys.exit(left)

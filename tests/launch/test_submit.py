@@ -164,7 +164,7 @@ def test_a_stop_from_outside_ends_here_and_says_how_to_go_on(desk):
     os.kill(desk.run.lease.holder()["pid"], signal.SIGTERM)
     out, _ = follower.communicate(timeout=30)
     assert follower.returncode == 75
-    assert "hatrain submit goes on" in out
+    assert "the same command goes on" in out
 
 
 def test_a_job_submitted_again_goes_on_in_the_same_folder(desk):
