@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from transformers import PreTrainedModel
 
@@ -48,12 +48,22 @@ def default_modules(model: PreTrainedModel) -> list[str]:
     return list(named) if isinstance(named, list) else groups(model)["attention"]
 
 
-def expand(wanted: Sequence[str], model: PreTrainedModel, key: str) -> list[str]:
-    """Return module names with the group words replaced. Raises BadInput for a name that the model does not have."""
+def expand(wanted: Sequence[str], model: PreTrainedModel, key: str, *, whole: bool = False) -> list[str]:
+    """Return module names with the group words replaced.
+
+    An adapter goes to a matrix or an embedding; with `whole` any module that has weights will do. Raises BadInput for
+    a name that no such module of the model has.
+    """
     known = groups(model)
     names = list(dict.fromkeys(name for word in wanted for name in known.get(word, [word])))
     all_names = list(dict.fromkeys(name for group in known.values() for name in group))
-    there = {path.rsplit(".", 1)[-1] for path, _ in model.named_modules()}
+    there = {
+        path.rsplit(".", 1)[-1]
+        for path, module in model.named_modules()
+        if _is_linear(module)
+        or isinstance(module, torch.nn.Embedding)
+        or (whole and any(True for _ in module.parameters()))
+    }
     problems = [
         f"{key}: found {name}, which {type(model).__name__} does not have; accepted: "
         f"{', '.join(all_names)}, or {' | '.join(GROUPS)}{nearest(name, all_names)}"
@@ -70,7 +80,7 @@ def check_new_tokens(model: PreTrainedModel, lora: LoraSpec, added: Sequence[str
     if not added:
         return
     embeddings = groups(model)["embeddings"]
-    trained = set(expand(lora.modules_to_save or (), model, "method.lora.modules_to_save"))
+    trained = set(expand(lora.modules_to_save or (), model, "method.lora.modules_to_save", whole=True))
     frozen = [name for name in embeddings if name not in trained]
     if frozen:
         raise BadInput(
@@ -82,16 +92,20 @@ def check_new_tokens(model: PreTrainedModel, lora: LoraSpec, added: Sequence[str
 
 def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
     """Return the model with fresh adapters. Everything else in it is frozen; what is trained is fp32."""
-    save = (
-        expand(lora.modules_to_save, model, "method.lora.modules_to_save") if lora.modules_to_save else None
-    )
+    save = expand(lora.modules_to_save or (), model, "method.lora.modules_to_save", whole=True) or None
     modules = expand(lora.modules, model, "method.lora.modules") if lora.modules else default_modules(model)
+    targets = [name for name in modules if name not in (save or [])]
+    if not targets:
+        raise BadInput(
+            f"method.lora.modules: nothing is left to adapt, for modules_to_save has {', '.join(modules)} too; "
+            "name other modules, or leave them out of modules_to_save"
+        )
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # PEFT only divides it by the rank
         lora_dropout=lora.dropout,
-        target_modules=[name for name in modules if name not in (save or [])],
+        target_modules=targets,
         modules_to_save=save,
         ensure_weight_tying=bool(save) and bool(model.config.tie_word_embeddings),
     )
@@ -110,5 +124,19 @@ def trained(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
 
 
 def merge(adapter: Any, base: PreTrainedModel) -> PreTrainedModel:
-    """Return a full-precision base with an adapter folder merged into it."""
+    """Return a full-precision base with an adapter folder merged into it.
+
+    Where the head shares the embedding's weights and an adapter sits on either, the two part: what the adapter adds
+    to one is not for the other.
+    """
+    config = PeftConfig.from_pretrained(str(adapter))
+    if base.config.tie_word_embeddings and set(config.target_modules or ()) & set(groups(base)["embeddings"]):
+        untie(base)
     return PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+
+
+def untie(model: Any) -> None:
+    """Give the output head weights of its own."""
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False

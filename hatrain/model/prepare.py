@@ -24,15 +24,15 @@ EMBEDDING_MULTIPLE = 64
 
 
 def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the tokens that `tokenizer` has beyond those of the base model's own."""
+    """Return the tokens that `tokenizer` has beyond those of the base model's own, by id."""
     if not (spec.add_pad_token or spec.add_chatml_tokens):
         return []
     with hub_errors("tokenizer", spec.base):
         own = AutoTokenizer.from_pretrained(
             resolve(spec.base), revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
-    known = own.get_vocab()
-    return [token for token in tokenizer.get_vocab() if token not in known]
+    known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
+    return sorted(vocabulary.keys() - known.keys(), key=vocabulary.__getitem__)
 
 
 def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ def _gptq_bits(spec: ModelSpec) -> int:
     return int(own["bits"])
 
 
-def keep_layout(model: torch.nn.Module) -> None:
+def keep_layout(model: Any) -> None:
     """Keep 4-bit weights in the layout that they were quantised to.
 
     On some CPUs bitsandbytes packs them anew at the first look without gradients (`Linear4bit.forward`); no gradient

@@ -1,7 +1,8 @@
 """Supervised fine-tuning: the loss of the replies' tokens, and of nothing else."""
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,11 +23,22 @@ def pad(rows: Sequence[Any], value: int) -> torch.Tensor:
     return padded
 
 
+@contextlib.contextmanager
+def _head_out_of_sight(model: Any) -> Iterator[None]:
+    """TRL refuses an adapter on the output head, for its own loss goes past it. Ours runs the model's own forward."""
+    model.get_output_embeddings = lambda: None
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings
+
+
 class SftTrainer(StepTrainer, SFTTrainer):
     """TRL's trainer with our step. Its own preparation of data is skipped: rows come tokenized and labelled."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, model: Any, **kwargs: Any):
+        with _head_out_of_sight(model):
+            super().__init__(model=model, **kwargs)
         forward = self.accelerator.unwrap_model(self.model)
         forward = forward.get_base_model() if hasattr(forward, "get_base_model") else forward
         self._keeps_logits = "logits_to_keep" in inspect.signature(type(forward).forward).parameters
