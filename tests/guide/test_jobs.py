@@ -279,10 +279,29 @@ def test_a_job_opens_with_what_it_needs_and_the_command_that_runs_it(name):
     text = (REPOSITORY / "jobs" / f"{name}.yaml").read_text(encoding="utf-8")
     header = [line for line in text.splitlines() if line.startswith("#")]
     assert header[0] == "# yaml-language-server: $schema=schema.json"
-    assert f"#     hatrain submit {name}" in header
+    assert any(line.startswith("#     ") and line.endswith(f"hatrain submit {name}") for line in header)
     memory = GPUS[load_job(name).hardware.gpu].name.rpartition("-")[2].removesuffix("gb")
     assert f"with {memory} GB" in " ".join(header), "the header names another memory than hardware.gpu"
     assert any("For less:" in line for line in header)
+
+
+def test_the_base_without_a_chat_format_is_given_llama_2s():
+    import jinja2
+
+    template = jinja2.Template(Path(load_job("home-7b-gptq").model.chat_template).read_text(encoding="utf-8"))
+    turns = [
+        ("system", "Be brief."),
+        ("user", "hi"),
+        ("assistant", "yes?"),
+        ("user", "on"),
+        ("assistant", "done"),
+    ]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    marks = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert template.render(messages=messages, **marks) == (
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nhi [/INST] yes? </s><s>[INST] on [/INST] done </s>"
+    )
+    assert template.render(messages=messages[1:3], **marks) == "<s>[INST] hi [/INST] yes? </s>"
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -37,6 +37,11 @@ def small(workplace: Workplace, job: str, *settings: str) -> Plan:
         [
             f"data.train={rows}",
             *([f"data.test={test}"] if own.data.test else []),
+            *(
+                [f"model.chat_template={REPOSITORY / own.model.chat_template}"]
+                if own.model.chat_template
+                else []
+            ),
             "method.batch_size=8",
             f"method.learning_rate={rate}",
             "method.epochs=3",
