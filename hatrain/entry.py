@@ -36,10 +36,13 @@ def main(arguments: Sequence[str], **children: Any) -> int:
     if len(arguments) != 1:
         print("usage: python -m hatrain.entry RUN_DIRECTORY|PLAN_JSON", file=sys.stderr)
         return 78
-    return int(enter(arguments[0], heard, **children))
+    try:
+        return int(enter(arguments[0], heard, **children))
+    finally:
+        _let_go_of_output()
 
 
-def let_go_of_output() -> None:
+def _let_go_of_output() -> None:
     """Give up what could not be said because nobody reads it any more; Python would make 120 of the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -49,6 +52,4 @@ def let_go_of_output() -> None:
 
 
 if __name__ == "__main__":
-    left = main(sys.argv[1:])
-    let_go_of_output()
-    sys.exit(left)
+    sys.exit(main(sys.argv[1:]))
