@@ -32,7 +32,9 @@ def plan(tmp_path_factory):
         hardware={"gpu": "a6000-48gb", "gpus_per_node": 2, "sharding": "fsdp"},
     )
     place = a_cluster(python="/opt/hatrain/bin/python", environment={"HF_HOME": "/scratch/my cache"})
-    return planner.plan(job, place, "desk", workdir=Path("/work"), runs_root=Path("/work/runs"))
+    return planner.plan(
+        job, place, "desk", workdir=Path("/home/ada/house"), runs_root=Path("/home/ada/house/runs")
+    )
 
 
 def shellcheck(script: Path) -> None:

@@ -38,7 +38,7 @@ def desk(tmp_path, monkeypatch):
 
 def test_a_plan_is_printed_as_recorded(tmp_path):
     plan = a_plan(tmp_path, rows=12345, name="home", method__batch_size=64, method__learning_rate_warmup=0.03)
-    matches(GOLDEN / "cpu.txt", table(plan).replace(str(tmp_path), "/work") + "\n")
+    matches(GOLDEN / "cpu.txt", table(plan).replace(str(tmp_path), "/home/ada/house") + "\n")
 
 
 def test_a_plan_for_several_gpus_is_printed_as_recorded():
@@ -55,7 +55,9 @@ def test_a_plan_for_several_gpus_is_printed_as_recorded():
         hardware={"gpu": "a6000-48gb", "gpus_per_node": 2},
         checkpoints={"save_steps": 50, "save_total_limit": 10},
     )
-    plan = planner.plan(job, a_cluster(), "desk", workdir=Path("/work"), runs_root=Path("/work/runs"))
+    plan = planner.plan(
+        job, a_cluster(), "desk", workdir=Path("/home/ada/house"), runs_root=Path("/home/ada/house/runs")
+    )
     matches(GOLDEN / "gpus.txt", table(plan) + "\n")
 
 

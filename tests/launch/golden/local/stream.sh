@@ -110,9 +110,9 @@ cat > "$folder/plan.json" <<'END'
   },
   "steps": null,
   "paths": {
-    "workdir": "/work",
-    "run": "/work/runs/home-1b",
-    "models": "/work/models"
+    "workdir": "/home/ada/house",
+    "run": "/home/ada/house/runs/home-1b",
+    "models": "/home/ada/house/models"
   },
   "retries": 3
 }
