@@ -83,7 +83,7 @@ bench-data: setup ## rows per second and peak memory of the generator, by size
 	@$(BIN)/python bench/data.py
 
 record: setup ## write the golden files and the schema anew; look at the diff
-	HATRAIN_RECORD=1 $(BIN)/pytest -m "not long" -q -k "recorded or golden"
+	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch
 	$(HATRAIN) schema > jobs/schema.json
 
 lock: setup ## pin what .venv holds now
