@@ -13,6 +13,7 @@ class BadInput(Exception):
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the accepted name nearest to `name`, or nothing when none is near."""
-    near = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.6)
+    """Return `; did you mean X?` for the accepted name nearest to `name`; nothing when none is near, or it is one."""
+    options = list(accepted)
+    near = [] if name in options else difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
