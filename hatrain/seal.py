@@ -78,7 +78,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -98,7 +99,7 @@ def seal(partial: Path, final: Path, **facts: Any) -> None:
         path.chmod(0o666 & ~umask)  # some libraries write files that nobody else may read
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        entries[path.relative_to(partial).as_posix()] = {"size": path.stat().st_size, "sha256": _digest(path)}
+        entries[path.relative_to(partial).as_posix()] = {"size": path.stat().st_size, "sha256": digest(path)}
     for folder in [path for path in partial.rglob("*") if path.is_dir()]:
         sync_folder(folder)
     write_json(partial / MANIFEST, {**facts, "files": entries})
@@ -125,7 +126,7 @@ def damage(folder: Path, *, checksums: bool = True) -> str | None:
             return f"{name} is missing"
         if (size := path.stat().st_size) != entry["size"]:
             return f"{name} has {size} bytes of {entry['size']}"
-        if checksums and _digest(path) != entry["sha256"]:
+        if checksums and digest(path) != entry["sha256"]:
             return f"{name} has another checksum"
     return None
 

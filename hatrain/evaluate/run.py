@@ -92,18 +92,11 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
     import torch
 
     from hatrain.model.prepare import prepare
-    from hatrain.model.tokenizer import load_tokenizer
+    from hatrain.model.tokenizer import tokenizer_of
 
     spec = plan.job.model
     device = "cuda" if plan.device == "cuda" else "cpu"
-    tokenizer = load_tokenizer(
-        spec.base,
-        revision=spec.revision,
-        trust_remote_code=spec.trust_remote_code,
-        chat_template=spec.chat_template,
-        add_pad_token=spec.add_pad_token,
-        add_chatml_tokens=spec.add_chatml_tokens,
-    )
+    tokenizer = tokenizer_of(spec)
     model: Any = prepare(spec, plan.job.method.lora, tokenizer, device)[0]
     if spec.quantization is None:
         model = model.to(device, torch.bfloat16 if device == "cuda" and spec.dtype == "bf16" else model.dtype)

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hatrain.errors import BadInput
 from hatrain.model.base import hub_errors, resolve
+from hatrain.spec import ModelSpec
 
 PAD_TOKEN = "<|pad|>"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
@@ -50,6 +51,18 @@ def load_tokenizer(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def tokenizer_of(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a job's model, with all that the job adds to it. Raises as `load_tokenizer` does."""
+    return load_tokenizer(
+        spec.base,
+        revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+        chat_template=spec.chat_template,
+        add_pad_token=spec.add_pad_token,
+        add_chatml_tokens=spec.add_chatml_tokens,
+    )
 
 
 def _add_chatml_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

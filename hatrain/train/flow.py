@@ -7,7 +7,7 @@ import torch.distributed as dist
 from transformers import set_seed
 
 from hatrain.model.prepare import prepare
-from hatrain.model.tokenizer import load_tokenizer
+from hatrain.model.tokenizer import tokenizer_of
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory
 from hatrain.train import sharding
@@ -25,14 +25,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     job = plan.job
     os.chdir(plan.paths.workdir)
     sharding.begin(plan, run)
-    tokenizer = load_tokenizer(
-        job.model.base,
-        revision=job.model.revision,
-        trust_remote_code=job.model.trust_remote_code,
-        chat_template=job.model.chat_template,
-        add_pad_token=job.model.add_pad_token,
-        add_chatml_tokens=job.model.add_chatml_tokens,
-    )
+    tokenizer = tokenizer_of(job.model)
     rows = load_rows(plan, tokenizer)
     if rank() == 0:
         print(described(rows), flush=True)

@@ -1,6 +1,5 @@
 """The rows of a run: tokenized for its method, and known again by their files' contents."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
         joined,
         [len(part) for part in parts],
         tokenized(data.test) if data.test else None,
-        {path: _digest(resolve(path, plan.paths.workdir)) for path in files},
+        {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files},
     )
 
 
@@ -77,8 +76,3 @@ def check_unchanged(checkpoint: Path, files: dict[str, str]) -> None:
                 for path in changed
             ]
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
