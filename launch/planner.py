@@ -11,8 +11,9 @@ from typing import BinaryIO
 from hatrain.errors import BadInput
 from hatrain.gpus import CPU, GPUS
 from hatrain.load import Document, Key
-from hatrain.plan import Batch, Paths, Plan, Sharding, Steps
+from hatrain.plan import Batch, Paths, Plan, Steps
 from hatrain.spec import DatasetSpec, JobSpec
+from launch import strategies
 from launch.cluster import Cluster
 
 NOT_YET = (
@@ -45,8 +46,8 @@ def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, ru
 
     Raises Refusal with every reason why it cannot run as it stands.
     """
-    reasons = [*_not_yet(job), *_place(job, cluster), *_strategy(job), *_numbers(job)]
-    ranks = _ranks(job)
+    reasons = [*_not_yet(job), *_place(job, cluster), *strategies.refusals(job), *_numbers(job)]
+    ranks = strategies.ranks(job)
     batch: Batch | None = None
     if isinstance(micro := job.method.micro_batch_size, int):
         try:
@@ -67,7 +68,7 @@ def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, ru
         nodes=job.hardware.nodes,
         processes_per_node=job.hardware.gpus_per_node,
         device="cpu" if on_cpu else "cuda",
-        sharding=_sharding(job, ranks),
+        sharding=strategies.decided(job),
         gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
         batch=batch,
         steps=steps_of(job, count_rows(job.data.train, workdir)),
@@ -104,41 +105,6 @@ def _place(job: JobSpec, cluster: Cluster) -> Iterator[tuple[str, str]]:
         yield "hardware.nodes", f"found {job.hardware.nodes}; a local cluster is one machine: write 1"
 
 
-def _strategy(job: JobSpec) -> Iterator[tuple[str, str]]:
-    key, asked, ranks = "hardware.sharding", job.hardware.sharding, _ranks(job)
-    if ranks == 1:
-        return
-    if asked == "none":
-        yield (
-            key,
-            f"found none with {ranks} ranks, which would train {ranks} models apart; write ddp, fsdp or auto",
-        )
-    elif asked in ("zero1", "zero2", "zero3"):
-        yield key, f"found {asked} with {ranks} ranks, which is not built yet; write ddp, fsdp or auto"
-    elif asked == "fsdp":
-        for found, pairs in _beside_fsdp(job):
-            yield key, f"found fsdp with {found}; {pairs}"
-
-
-def _beside_fsdp(job: JobSpec) -> Iterator[tuple[str, str]]:
-    """What a job asks for that FSDP does not do, with the pairs that work. All weights, LoRA, SFT and DPO do."""
-    if job.hardware.gpu == CPU:
-        yield "gpu: cpu, and it shards over GPUs alone", "write ddp or auto"
-    if (optimizer := job.method.optimizer) != "adamw":
-        yield (
-            f"optimizer: {optimizer}, which cannot step on shards",
-            f"fsdp goes with adamw, and {optimizer} with ddp",
-        )
-    if quantization := job.model.quantization:
-        kind = quantization.kind
-        yield (
-            f"a {kind} base, which it would not shard",
-            f"fsdp goes with a base that is not quantised, and {kind} with ddp",
-        )
-    if job.model.dtype == "fp16":
-        yield "dtype: fp16, which is not shown to work", "fsdp goes with bf16 and fp32, and fp16 with ddp"
-
-
 def _numbers(job: JobSpec) -> Iterator[tuple[str, str]]:
     gpu = GPUS.get(job.hardware.gpu)
     if gpu and job.model.dtype == "bf16" and not gpu.bf16:
@@ -147,17 +113,6 @@ def _numbers(job: JobSpec) -> Iterator[tuple[str, str]]:
             "model.dtype",
             f"found bf16, which {gpu.name} cannot compute in; write fp16 or fp32, or a GPU of {able}",
         )
-
-
-def _ranks(job: JobSpec) -> int:
-    return job.hardware.nodes * job.hardware.gpus_per_node
-
-
-def _sharding(job: JobSpec, ranks: int) -> Sharding:
-    asked = job.hardware.sharding
-    if ranks == 1:
-        return "none"
-    return "ddp" if asked == "auto" else asked
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------
