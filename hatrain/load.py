@@ -28,6 +28,10 @@ _TAGS = {
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
+class Plain(str):
+    """A scalar without quotes. It is text like any other until somebody asks what YAML would make of it."""
+
+
 @dataclass
 class Document:
     """A file's data with every scalar as text, where each key stands, and what was wrong while reading."""
@@ -85,7 +89,9 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
     if node.tag not in _TAGS:
         document.problems.append(f"{document.where(key)}: found the tag {node.tag}; tags are not accepted")
     if isinstance(node, yaml.ScalarNode):
-        return None if not node.style and node.value in _NULLS else node.value  # plain, in both loaders
+        if node.style:
+            return node.value
+        return None if node.value in _NULLS else Plain(node.value)
     above = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*key, i), document, above) for i, item in enumerate(node.value)]

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from hatrain.place import Cluster
 from hatrain.spec import JobSpec, Model
 
 Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3"]
@@ -44,6 +45,26 @@ class Paths(Model):
     """Folder of the links to finished models."""
 
 
+class Request(Model):
+    """What a scheduler is asked for: for each node, where nothing else is said."""
+
+    name: str
+    """What the scheduler calls the job."""
+    time: PositiveInt
+    """Seconds that one attempt may take."""
+    gpus: NonNegativeInt
+    """0 where the ranks compute on processors."""
+    gpu_type: str | None
+    """What the place calls the GPU; any when null."""
+    cpus: PositiveInt
+    memory: PositiveInt | None
+    """Bytes; what the place gives by itself when null."""
+    shared_memory: PositiveInt | None
+    """Bytes of /dev/shm, part of the memory; null where it is the node's own."""
+    ephemeral_storage: PositiveInt | None
+    """Bytes of the node's own disk; null where nobody counts them."""
+
+
 class Plan(Model):
     """One job on one cluster, with nothing left to decide."""
 
@@ -53,8 +74,10 @@ class Plan(Model):
     """SHA-256 of what makes two runs the same; see JobSpec.identity."""
     cluster: str
     """Name of the cluster file."""
-    launcher: Literal["local", "slurm", "kubernetes"]
-    """Who starts the processes."""
+    place: Cluster
+    """What that file says."""
+    request: Request | None
+    """What the scheduler is asked for; null where there is none."""
     python: str
     """The interpreter that hatrain is installed for, where the job runs: a path, or a name on its PATH."""
     environment: dict[str, str]
@@ -75,6 +98,11 @@ class Plan(Model):
     paths: Paths
     retries: NonNegativeInt
     """Consecutive attempts, after the first, that may seal no new checkpoint."""
+
+    @property
+    def launcher(self) -> str:
+        """Who starts the processes: local, slurm or kubernetes."""
+        return self.place.kind
 
     @property
     def world_size(self) -> int:

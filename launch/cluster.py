@@ -1,40 +1,15 @@
-"""The places a job can run: the schema of launch/clusters/*.yaml, and how such a file is found. It starts nothing."""
+"""How the files of launch/clusters/ and a user's own are found and read. What they may say is in hatrain/place; it
+starts nothing."""
 
-import re
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator, Field
 
 from hatrain.errors import BadInput, nearest
-from hatrain.load import find, read_file, validate
-from hatrain.spec import Model
+from hatrain.load import Document, find, read_file, validate
+from hatrain.place import AnyPlace, KubernetesPlace, LocalPlace, SlurmPlace
 
 SHIPPED = Path(__file__).parent / "clusters"
-
-
-def _environment(values: dict[str, str]) -> dict[str, str]:
-    for name, value in values.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(f"names of letters, digits and '_', not {name!r}")
-        if "\0" in value:
-            raise ValueError(f"text without NUL characters in {name}")
-    return values
-
-
-class LocalCluster(Model):
-    """The machine that the command is given on."""
-
-    kind: Literal["local"]
-    python: Annotated[str, Field(min_length=1)] = sys.executable
-    """The interpreter that hatrain is installed for; the one that plans when left out."""
-    environment: Annotated[dict[str, str], AfterValidator(_environment)] = Field(default_factory=dict)
-    """Exported before anything starts. Never a secret."""
-
-
-Cluster = LocalCluster
-KINDS: dict[str, type[Cluster]] = {"local": LocalCluster}
+KINDS: dict[str, type[AnyPlace]] = {"local": LocalPlace, "slurm": SlurmPlace, "kubernetes": KubernetesPlace}
 
 
 def own_clusters() -> Path:
@@ -42,10 +17,17 @@ def own_clusters() -> Path:
     return Path.home() / ".config" / "hatrain" / "clusters"
 
 
-def load_cluster(name: str) -> tuple[str, Cluster]:
+def known() -> Iterator[Path]:
+    """Yield the cluster files that have a name, by name: the user's own, and the shipped ones that they do not hide."""
+    files = {path.stem: path for folder in (SHIPPED, own_clusters()) for path in folder.glob("*.yaml")}
+    for name in sorted(files):
+        yield files[name]
+
+
+def read_cluster(name: str) -> tuple[str, AnyPlace, Document]:
     """Read a cluster: a path, or a name among the user's own files, then the shipped ones.
 
-    Returns its name (the file's stem) with it. Raises BadInput.
+    Returns its name (the file's stem), what it says, and where each of its keys stands. Raises BadInput.
     """
     path = find(name, [own_clusters(), SHIPPED], "cluster")
     document = read_file(path)
@@ -59,4 +41,9 @@ def load_cluster(name: str) -> tuple[str, Cluster]:
         raise BadInput(
             [*document.problems, f"{document.where(('kind',))}: found {kind!r}; accepted: {kinds}{hint}"]
         )
-    return path.stem, validate(KINDS[kind], document)
+    return path.stem, validate(KINDS[kind], document), document
+
+
+def load_cluster(name: str) -> tuple[str, AnyPlace]:
+    """Read a cluster as `read_cluster` does; its name and what it says. Raises BadInput."""
+    return read_cluster(name)[:2]

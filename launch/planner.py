@@ -1,20 +1,19 @@
 """Job × cluster → Plan: every decision, before anything is submitted. It reads rows to count them, nothing else."""
 
-import gzip
-import json
 import math
+import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 from hatrain.errors import BadInput
 from hatrain.gpus import CPU, GPUS
+from hatrain.inputs import is_local
 from hatrain.load import Document, Key
+from hatrain.place import AnyPlace, KubernetesPlace, SlurmPlace
 from hatrain.plan import Batch, Paths, Plan, Steps
-from hatrain.spec import DatasetSpec, JobSpec
-from launch import strategies
-from launch.cluster import Cluster
+from hatrain.spec import JobSpec
+from launch import requests, strategies
+from launch.rows import count_rows
 
 NOT_YET = (
     ("method.packing", "tree", "auto or off"),
@@ -26,27 +25,36 @@ NOT_YET = (
 
 
 class Refusal(BadInput):
-    """A job that cannot run as it stands. `reasons` names the key of each problem."""
+    """A job that cannot run as it stands. `reasons` names the key of each problem; one that begins with `cluster.` is
+    of the cluster file."""
 
     def __init__(self, reasons: Iterable[tuple[str, str]]):
         self.reasons = tuple(reasons)
         super().__init__(f"{key}: {text}" for key, text in self.reasons)
 
-    def located(self, document: Document) -> BadInput:
+    def located(self, job: Document, cluster: Document | None = None) -> BadInput:
         """Return the same problems, each with the file and the line that its key stands on."""
-        return BadInput(f"{document.where(_key(key))}: {text}" for key, text in self.reasons)
+        return BadInput(f"{_where(key, job, cluster)}: {text}" for key, text in self.reasons)
 
 
-def _key(name: str) -> Key:
-    return tuple(name.split("."))
+def _where(name: str, job: Document, cluster: Document | None) -> str:
+    key: Key = tuple(name.split("."))
+    if key[0] == "cluster" and cluster is not None:
+        return cluster.where(key[1:])
+    return job.where(key)
 
 
-def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, runs_root: Path) -> Plan:
-    """Decide everything about a job on a cluster. `workdir` is where its relative paths start from.
+def plan(job: JobSpec, cluster: AnyPlace, cluster_name: str, *, workdir: Path, runs_root: Path) -> Plan:
+    """Decide everything about a job on a cluster. `workdir` is where its relative paths start from, here.
 
     Raises Refusal with every reason why it cannot run as it stands.
     """
-    reasons = [*_not_yet(job), *_place(job, cluster), *strategies.refusals(job), *_numbers(job)]
+    reasons = [
+        *_not_yet(job),
+        *requests.refusals(job, cluster),
+        *strategies.refusals(job),
+        *_numbers(job),
+    ]
     ranks = strategies.ranks(job)
     batch: Batch | None = None
     if isinstance(micro := job.method.micro_batch_size, int):
@@ -62,9 +70,10 @@ def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, ru
         job=job,
         identity=job.identity(),
         cluster=cluster_name,
-        launcher=cluster.kind,
-        python=cluster.python,
-        environment=cluster.environment,
+        place=cluster,
+        request=requests.request(job, cluster),
+        python=_python(cluster),
+        environment=_environment(cluster),
         nodes=job.hardware.nodes,
         processes_per_node=job.hardware.gpus_per_node,
         device="cpu" if on_cpu else "cuda",
@@ -72,12 +81,32 @@ def plan(job: JobSpec, cluster: Cluster, cluster_name: str, *, workdir: Path, ru
         gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
         batch=batch,
         steps=steps_of(job, count_rows(job.data.train, workdir)),
-        paths=Paths(
-            workdir=str(workdir.absolute()),
-            run=str(runs_root.absolute() / job.name),
-            models=str(workdir.absolute() / "models"),
-        ),
+        paths=_paths(job.name, cluster, workdir, runs_root),
         retries=job.limits.retries,
+    )
+
+
+def _python(cluster: AnyPlace) -> str:
+    """Return the interpreter: an environment that set-up lines or an image bring has its own on the PATH."""
+    if cluster.python:
+        return cluster.python
+    brought = isinstance(cluster, SlurmPlace) and (cluster.container or cluster.setup or cluster.modules)
+    return "python3" if brought else sys.executable
+
+
+def _environment(cluster: AnyPlace) -> dict[str, str]:
+    offline = {} if cluster.network else {"HF_HUB_OFFLINE": "1"}
+    return {**offline, **cluster.nccl, **cluster.environment}
+
+
+def _paths(name: str, cluster: AnyPlace, workdir: Path, runs_root: Path) -> Paths:
+    """Return where things are on the machines that run the job: a pod has folders of its own."""
+    if isinstance(cluster, KubernetesPlace):
+        workdir, runs_root = Path(cluster.workdir), Path(cluster.workdir) / "runs"
+    return Paths(
+        workdir=str(workdir.absolute()),
+        run=str(runs_root.absolute() / name),
+        models=str(workdir.absolute() / "models"),
     )
 
 
@@ -87,6 +116,11 @@ def notes(made: Plan) -> list[str]:
     lines = []
     if asked not in ("auto", made.sharding):
         lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
+    if not made.place.network and not is_local(made.job.model.base):
+        lines.append(
+            f"{made.cluster} does not reach the model hub: bring the model into its cache first, with "
+            f"hatrain fetch {made.job.name}, on a machine that does and shares HF_HOME with it"
+        )
     return lines
 
 
@@ -98,11 +132,6 @@ def _not_yet(job: JobSpec) -> Iterator[tuple[str, str]]:
         part, name = key.split(".")
         if getattr(getattr(job, part), name) == value:
             yield key, f"found {value}, which is not built yet; write {instead}"
-
-
-def _place(job: JobSpec, cluster: Cluster) -> Iterator[tuple[str, str]]:
-    if cluster.kind == "local" and job.hardware.nodes > 1:
-        yield "hardware.nodes", f"found {job.hardware.nodes}; a local cluster is one machine: write 1"
 
 
 def _numbers(job: JobSpec) -> Iterator[tuple[str, str]]:
@@ -163,37 +192,3 @@ def warmup_steps(made: Plan) -> int | None:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-# --- rows ---------------------------------------------------------------------------------------------------
-
-
-def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
-    """Return the rows of one epoch, weights counted; None when a file is not here or cannot be read."""
-    total = 0
-    for dataset in datasets:
-        try:
-            path = workdir / Path(dataset.path).expanduser()
-            stat = path.stat()
-            rows = _rows_of(path, stat.st_size, stat.st_mtime_ns)
-            total += max(1, round(rows * dataset.weight)) if rows else 0
-        except (OSError, EOFError, ValueError):
-            return None
-    return total
-
-
-@cache
-def _rows_of(path: Path, size: int, changed: int) -> int:
-    """Return the rows of a file; `size` and `changed` (ns) make a changed file another one."""
-    with _opened(path) as stream:
-        lines = (line.lstrip() for line in stream)
-        first = next((line for line in lines if line), b"")
-        if first.startswith(b"["):
-            return len(json.loads(first + b"".join(lines)))
-        return bool(first) + sum(1 for line in lines if line)
-
-
-def _opened(path: Path) -> BinaryIO:
-    with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]

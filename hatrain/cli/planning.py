@@ -42,11 +42,11 @@ def planned(args: argparse.Namespace) -> Plan:
     from launch import cluster, planner
 
     job, document = read_job(args.job, args.settings)
-    name, place = cluster.load_cluster(args.cluster)
+    name, place, place_document = cluster.read_cluster(args.cluster)
     try:
         plan = planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root())
     except planner.Refusal as refusal:
-        raise refusal.located(document) from None
+        raise refusal.located(document, place_document) from None
     for note in planner.notes(plan):
         print(f"note: {note}", file=sys.stderr)
     return plan

@@ -6,6 +6,7 @@ import pytest
 
 from hatrain.errors import BadInput
 from launch.cluster import SHIPPED, load_cluster, own_clusters
+from tests.plans import a_cluster, a_plan
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,9 @@ def test_every_shipped_cluster_is_valid_and_says_what_it_is(name):
     assert (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
 
 
-def test_a_local_cluster_runs_with_the_interpreter_that_plans_unless_told():
-    assert load_cluster("local")[1].python == sys.executable
+def test_a_local_cluster_runs_with_the_interpreter_that_plans_unless_told(tmp_path):
+    assert a_plan(tmp_path, load_cluster("local")[1]).python == sys.executable
+    assert a_plan(tmp_path, a_cluster(python="/mine/python")).python == "/mine/python"
 
 
 def test_a_users_own_cluster_comes_before_a_shipped_one():
@@ -51,10 +53,19 @@ def test_an_unknown_cluster_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("python: x\n", "kind: missing; accepted: local"),
-        ("kind: lokal\n", r"1: kind: found 'lokal'; accepted: local; did you mean local\?"),
+        ("python: x\n", r"kind: missing; accepted: local \| slurm \| kubernetes"),
+        ("kind: lokal\n", r"1: kind: found 'lokal'; accepted: local \| .*; did you mean local\?"),
         ("kind: local\npyhton: x\n", r"2: pyhton: unknown key; accepted: .*did you mean python\?"),
         ("kind: local\nenvironment:\n  A-B: x\n", "environment: .*not 'A-B'"),
+        ("kind: local\nenvironment:\n  HF_TOKEN: x\n", "environment: .*no secrets: HF_TOKEN is one; .* secrets"),
+        (f"kind: local\nenvironment:\n  HUB: hf_{'x' * 30}\n", "environment: .*no secrets: HUB is one"),
+        ("kind: local\nnccl: {OMP_NUM_THREADS: 1}\n", "nccl: .*begin with NCCL_, not 'OMP_NUM_THREADS'"),
+        ("kind: slurm\ngpus: {a100-80: a100}\n", r"gpus: .*not 'a100-80'; did you mean a100-80gb\?"),
+        ("kind: slurm\nmemory: 64\n", "memory: found '64'; accepted: a size such as"),
+        ("kind: slurm\npartition: 'a\n\n  b'\n", "partition: .*one line of text"),
+        ("kind: slurm\ndirectives: {nodes: 3}\n", "directives: .*not nodes, which is said by hardware.nodes"),
+        ("kind: slurm\ndirectives: {'--switches': 1}\n", "directives: .*without dashes"),
+        ("kind: kubernetes\nimage: x\nruns: {}\n", "runs: .*a claim or a host_path, one of them"),
         ("kind: local\nkind: local\n", "given twice"),
         ("", "kind: missing"),
     ],

@@ -92,7 +92,17 @@ cat > "$folder/plan.json" <<'END'
   },
   "identity": "bf47f05e0d4ff9463a7f999c5888ed5910fa8128d817db2cb5d307e04b75805a",
   "cluster": "desk",
-  "launcher": "local",
+  "place": {
+    "environment": {
+      "HF_HOME": "/scratch/my cache"
+    },
+    "nccl": {},
+    "network": true,
+    "kind": "local",
+    "python": "/opt/hatrain/bin/python",
+    "secrets": {}
+  },
+  "request": null,
   "python": "/opt/hatrain/bin/python",
   "environment": {
     "HF_HOME": "/scratch/my cache"

@@ -1,0 +1,132 @@
+"""A cluster under Kubernetes: where a job's pods go, what they hold, and which volumes they see. Only the schema."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
+
+from hatrain.place.common import ClusterSecrets, GpuNames, Line, Place, Size
+from hatrain.spec import Duration, Model
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+        raise ValueError("up to 63 lower-case letters, digits and '-', the first and the last no '-'")
+    return value
+
+
+def _subdomain(value: str) -> str:
+    if len(value) > 253 or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value):
+        raise ValueError("up to 253 lower-case letters, digits, '-' and '.', the first and the last a letter or digit")
+    return value
+
+
+def _version(value: str) -> str:
+    if not re.fullmatch(r"1\.\d{2}", value):
+        raise ValueError("a version such as 1.29")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("a path that begins with /")
+    return value
+
+
+DnsLabel = Annotated[str, AfterValidator(_label)]
+DnsName = Annotated[str, AfterValidator(_subdomain)]
+AbsolutePath = Annotated[Line, AfterValidator(_folder)]
+Labels = dict[str, str]
+
+
+class Volume(Model):
+    """Where data lies: a claim, or a folder of the node."""
+
+    claim: DnsName | None = None
+    """Name of a PersistentVolumeClaim in the namespace."""
+    access: Literal["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany"] = "ReadWriteOnce"
+    """The claim's access mode. Several nodes need ReadWriteMany where they write."""
+    sub_path: Line | None = None
+    """A folder inside the claim."""
+    host_path: AbsolutePath | None = None
+    """A folder of every node, in place of a claim."""
+    read_only: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> "Volume":
+        if (self.claim is None) == (self.host_path is None):
+            raise ValueError("a claim or a host_path, one of them")
+        return self
+
+
+class Rdma(Model):
+    """Network cards that GPUs of several nodes reach each other by."""
+
+    resource: Line
+    """What the cluster calls them, such as rdma/hca_shared_devices_a."""
+    count: PositiveInt = 1
+    """Of each pod."""
+
+
+class KubernetesPlace(Place):
+    """A cluster under Kubernetes."""
+
+    kind: Literal["kubernetes"]
+    context: Line | None = None
+    """Of kubectl; its current one when null."""
+    namespace: DnsLabel = "default"
+    kubernetes_version: Annotated[str, AfterValidator(_version)] = "1.29"
+    """What the cluster runs; newer fields are used where it knows them."""
+    controller: Literal["job", "jobset"] = "job"
+    """Who keeps the pods: an Indexed Job, or a JobSet where that operator is installed."""
+    queue: DnsName | None = None
+    """Kueue's LocalQueue; pods start at once when null."""
+    priority: DnsName | None = None
+    """A PriorityClass; with a queue a WorkloadPriorityClass of Kueue."""
+    image: Line
+    """The image with hatrain in it, best by digest: NAME@sha256:…"""
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    python: Line = "python3"
+    """The interpreter that hatrain is installed for in the image."""
+    workdir: AbsolutePath = "/work"
+    """Where a job's relative paths start from inside the pod; data/, runs/ and models/ lie in it."""
+    data: Volume | None = None
+    """Mounted at WORKDIR/data."""
+    runs: Volume
+    """Its folders runs/ and models/ are mounted at WORKDIR/runs and WORKDIR/models."""
+    cache: Volume | None = None
+    """The model hub's cache; empty at each start when null."""
+    gpu_resource: Line = "nvidia.com/gpu"
+    """What the cluster calls a GPU."""
+    gpu_label: Line = "nvidia.com/gpu.product"
+    """The node label that tells GPUs apart."""
+    gpus: GpuNames = Field(default_factory=dict)
+    """GPU names of jobs to values of that label. Empty takes any node with GPUs."""
+    cpus_per_gpu: PositiveInt = 8
+    """CPU cores for each GPU; for each process of a job with `gpu: cpu`."""
+    memory_per_gpu: Size = 64 * 2**30
+    """Memory for each GPU (or process), /dev/shm counted."""
+    shared_memory_per_gpu: Size = 8 * 2**30
+    """/dev/shm for each GPU (or process), which NCCL and the ranks of a node use."""
+    ephemeral_storage: Size = 20 * 2**30
+    """Of each pod, for what is compiled and for temporary files."""
+    service_account: DnsName | None = None
+    pull_secrets: tuple[DnsName, ...] = ()
+    node_selector: Labels = Field(default_factory=dict)
+    tolerations: tuple[dict[str, Any], ...] = ()
+    """As Kubernetes writes them."""
+    affinity: dict[str, Any] | None = None
+    """As Kubernetes writes it."""
+    rdma: Rdma | None = None
+    pod_security: Literal["restricted", "rdma"] = "restricted"
+    """The restricted pod security standard; `rdma` adds the IPC_LOCK capability, which RDMA needs to pin memory."""
+    user: PositiveInt = 10001
+    """Whom the pods run as, and the group that owns the volumes."""
+    termination_grace: Duration = "00:10:00"
+    """From a request to stop to the end: long enough for a step and a checkpoint."""
+    keep_finished: Duration = "168:00:00"
+    """How long a finished Job stays to be looked at."""
+    pod_overlay: dict[str, Any] = Field(default_factory=dict)
+    """Merged into the pod's spec last, for what this file has no key for."""
+    secrets: ClusterSecrets = Field(default_factory=dict)
+    """Variables that come from Secrets, such as HF_TOKEN: {secret: huggingface, key: token}."""

@@ -1,0 +1,99 @@
+"""What a scheduler is asked for on behalf of a job, and what of it a place cannot give. Pure."""
+
+import re
+from collections.abc import Iterator
+
+from hatrain.gpus import CPU
+from hatrain.place import AnyPlace, KubernetesPlace, LocalPlace, SlurmPlace, Volume
+from hatrain.plan import Request
+from hatrain.spec import JobSpec, seconds
+
+Reason = tuple[str, str]
+
+OBJECT_NAME_LENGTH = 50
+"""Longest name of a Kubernetes object of ours. A label takes 63 characters, and pods, headless Services, JobSet and
+Kueue add to the name: `-INDEX-xxxxx` for a pod, `-node-0` and its index for a JobSet's Job."""
+
+
+def request(job: JobSpec, place: AnyPlace) -> Request | None:
+    """Return what the scheduler is asked for, for each node; None where there is none."""
+    if isinstance(place, LocalPlace):
+        return None
+    each = job.hardware.gpus_per_node
+    on_cpu = job.hardware.gpu == CPU
+    pods = isinstance(place, KubernetesPlace)
+    return Request(
+        name=object_name(job.name) if pods else job.name,
+        time=seconds(job.limits.time),
+        gpus=0 if on_cpu else each,
+        gpu_type=None if on_cpu else place.gpus.get(job.hardware.gpu),
+        cpus=place.cpus_per_gpu * each,
+        memory=place.memory_per_gpu * each if isinstance(place, KubernetesPlace) else place.memory,
+        shared_memory=place.shared_memory_per_gpu * each if isinstance(place, KubernetesPlace) else None,
+        ephemeral_storage=place.ephemeral_storage if isinstance(place, KubernetesPlace) else None,
+    )
+
+
+def object_name(name: str) -> str:
+    """Return a run's name as Kubernetes takes it: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")
+
+
+def refusals(job: JobSpec, place: AnyPlace) -> Iterator[Reason]:
+    """Yield (key, reason) of what the place cannot give. Keys of the cluster file begin with `cluster.`."""
+    if isinstance(place, LocalPlace):
+        if job.hardware.nodes > 1:
+            yield "hardware.nodes", f"found {job.hardware.nodes}; a local cluster is one machine: write 1"
+        return
+    yield from _gpu(job, place)
+    if isinstance(place, SlurmPlace):
+        yield from _slurm(job, place)
+    else:
+        yield from _kubernetes(job, place)
+
+
+def _gpu(job: JobSpec, place: SlurmPlace | KubernetesPlace) -> Iterator[Reason]:
+    name = job.hardware.gpu
+    if place.gpus and name != CPU and name not in place.gpus:
+        yield "hardware.gpu", f"found {name}, which this cluster does not have; accepted: {', '.join(place.gpus)}"
+
+
+def _slurm(job: JobSpec, place: SlurmPlace) -> Iterator[Reason]:
+    if place.time_limit and seconds(job.limits.time) > seconds(place.time_limit):
+        yield "limits.time", f"found {job.limits.time}; the partition grants at most {place.time_limit}"
+    if seconds(job.limits.time) <= seconds(place.signal_lead):
+        yield (
+            "limits.time",
+            f"found {job.limits.time}, of which the last {place.signal_lead} are kept for a checkpoint "
+            "(signal_lead of the cluster); write more",
+        )
+
+
+def _kubernetes(job: JobSpec, place: KubernetesPlace) -> Iterator[Reason]:
+    name = object_name(job.name)
+    if len(name) > OBJECT_NAME_LENGTH:
+        yield "name", f"found {len(name)} characters; Kubernetes takes up to {OBJECT_NAME_LENGTH} here"
+    if place.shared_memory_per_gpu >= place.memory_per_gpu:
+        yield (
+            "cluster.shared_memory_per_gpu",
+            "found as much as memory_per_gpu or more; /dev/shm counts against it, so write less",
+        )
+    if job.hardware.nodes > 1:
+        yield from _several_pods(job.hardware.nodes, place)
+
+
+def _several_pods(nodes: int, place: KubernetesPlace) -> Iterator[Reason]:
+    for key, volume in (("runs", place.runs), ("cache", place.cache), ("data", place.data)):
+        if volume is None or volume.claim is None:
+            continue
+        if volume.access == "ReadWriteMany" or (_only_read(key, volume) and volume.access == "ReadOnlyMany"):
+            continue
+        yield (
+            f"cluster.{key}.access",
+            f"found {volume.access}, and the job has {nodes} nodes, which mount {volume.claim} at once; "
+            "accepted: a claim that is ReadWriteMany, or one node",
+        )
+
+
+def _only_read(key: str, volume: Volume) -> bool:
+    return key == "data" or volume.read_only
