@@ -95,12 +95,17 @@ class Attempt:
         return told
 
 
+SWEEP = "sweep"
+"""The folder, in that of a sweep, that holds its runs by their numbers: NAME/sweep/K."""
+
+
 class RunDirectory:
-    """The folder of one run."""
+    """The folder of one run. A run of a sweep is called NAME/sweep/K."""
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        self.name = folder.name
+        self.in_sweep = self.folder.parent.name == SWEEP
+        self.name = str(self.folder.relative_to(self.folder.parents[2 if self.in_sweep else 0]))
         self.job_file = self.folder / "job.yaml"
         self.plan_file = self.folder / "plan.json"
         self.record_file = self.folder / "record.jsonl"
@@ -207,11 +212,11 @@ class RunDirectory:
 
     def _set_aside(self) -> Path:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        aside = self.folder.with_name(f"{self.name}.{stamp}")
+        aside = self.folder.with_name(f"{self.folder.name}.{stamp}")
         number = 1
         while aside.exists():
             number += 1
-            aside = self.folder.with_name(f"{self.name}.{stamp}-{number}")
+            aside = self.folder.with_name(f"{self.folder.name}.{stamp}-{number}")
         return self.folder.rename(aside)
 
     def result(self, job: JobSpec) -> Path:
@@ -220,15 +225,36 @@ class RunDirectory:
 
     def link_model(self, models: Path, result: Path) -> Path | None:
         """Point `models/NAME` to this run's result. Returns None when a real folder of that name is in the way."""
-        link = models / self.name
+        link = models / self.name.replace("/", "-")
         if link.exists() and not link.is_symlink():
             return None
         models.mkdir(parents=True, exist_ok=True)
-        aside = models / f".{self.name}.{os.getpid()}"
+        aside = models / f".{link.name}.{os.getpid()}"
         with suppress(FileNotFoundError):
             aside.unlink()
         aside.symlink_to(os.path.relpath(result, models.resolve()))
         return aside.replace(link)
+
+
+def all_runs() -> list[RunDirectory]:
+    """Return every run, by name; those of sweeps among them."""
+    root = runs_root()
+    plans = [*root.glob("*/plan.json"), *root.glob(f"*/{SWEEP}/*/plan.json")]
+    return sorted((RunDirectory(path.parent) for path in plans), key=lambda run: _natural(run.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Order run 10 of a sweep after run 9."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in name.split("/")]
+
+
+def find_runs(name: str) -> list[RunDirectory]:
+    """Return the runs that a person means: one, or those of a sweep in their order. Raises BadInput with the nearest."""
+    for folder in (runs_root() / name, Path(name)):
+        inside = [RunDirectory(path.parent) for path in (folder / SWEEP).glob("*/plan.json")]
+        if inside and not (folder / "plan.json").is_file():
+            return sorted(inside, key=lambda run: int(run.folder.name))
+    return [find_run(name)]
 
 
 def find_run(name: str) -> RunDirectory:
@@ -237,7 +263,7 @@ def find_run(name: str) -> RunDirectory:
     for folder in (root / name, Path(name)):
         if (folder / "plan.json").is_file():
             return RunDirectory(folder)
-    known = sorted(path.parent.name for path in root.glob("*/plan.json"))
+    known = [run.name for run in all_runs()]
     accepted = f" (accepted: a folder, or {', '.join(known)})" if known else f" (there is none in {root})"
     raise BadInput(f"{name}: no such run{accepted}{nearest(name, known)}")
 

@@ -100,9 +100,9 @@ def deepspeed(plan: Plan) -> dict[str, Any]:
     else:
         zero |= {
             "stage3_prefetch_bucket_size": BUCKET,
-            # Small weights are not kept whole on every rank: adapters are fp32 beside a base of another dtype, and
-            # DeepSpeed gathers what it keeps as if it were all of one.
-            "stage3_param_persistence_threshold": 0,
+            # Small weights stay whole on every rank, but not with adapters: they are fp32 beside a base of another
+            # dtype, and DeepSpeed gathers what it keeps as if it were all of one.
+            "stage3_param_persistence_threshold": 0 if job.method.lora else 100_000,
             "stage3_gather_16bit_weights_on_model_save": True,
         }
     pinned = {"device": "cpu", "pin_memory": plan.device == "cuda"}

@@ -27,3 +27,8 @@ def stream(plan: Plan) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def sweep() -> str:
+    """Return the script that makes the runs of a sweep one after another."""
+    return (contents.HERE / "sweep.sh").read_text(encoding="utf-8")
