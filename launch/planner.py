@@ -44,14 +44,24 @@ def _where(name: str, job: Document, cluster: Document | None) -> str:
     return job.where(key)
 
 
-def plan(job: JobSpec, cluster: AnyPlace, cluster_name: str, *, workdir: Path, runs_root: Path) -> Plan:
-    """Decide everything about a job on a cluster. `workdir` is where its relative paths start from, here.
+def plan(
+    job: JobSpec,
+    cluster: AnyPlace,
+    cluster_name: str,
+    *,
+    workdir: Path,
+    runs_root: Path,
+    run: str | None = None,
+) -> Plan:
+    """Decide everything about a job on a cluster. `workdir` is where its relative paths start from, here; `run` is
+    the run's name where that is not the job's (a run of a sweep).
 
     Raises Refusal with every reason why it cannot run as it stands.
     """
+    run = run or job.name
     reasons = [
         *_not_yet(job),
-        *requests.refusals(job, cluster),
+        *requests.refusals(job, cluster, run),
         *strategies.refusals(job),
         *_numbers(job),
     ]
@@ -71,7 +81,7 @@ def plan(job: JobSpec, cluster: AnyPlace, cluster_name: str, *, workdir: Path, r
         identity=job.identity(),
         cluster=cluster_name,
         place=cluster,
-        request=requests.request(job, cluster),
+        request=requests.request(job, cluster, run),
         python=_python(cluster),
         environment=_environment(cluster),
         nodes=job.hardware.nodes,
@@ -81,7 +91,7 @@ def plan(job: JobSpec, cluster: AnyPlace, cluster_name: str, *, workdir: Path, r
         gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
         batch=batch,
         steps=steps_of(job, count_rows(job.data.train, workdir)),
-        paths=_paths(job.name, cluster, workdir, runs_root),
+        paths=_paths(run, cluster, workdir, runs_root),
         retries=job.limits.retries,
     )
 
@@ -99,13 +109,13 @@ def _environment(cluster: AnyPlace) -> dict[str, str]:
     return {**offline, **cluster.nccl, **cluster.environment}
 
 
-def _paths(name: str, cluster: AnyPlace, workdir: Path, runs_root: Path) -> Paths:
+def _paths(run: str, cluster: AnyPlace, workdir: Path, runs_root: Path) -> Paths:
     """Return where things are on the machines that run the job: a pod has folders of its own."""
     if isinstance(cluster, KubernetesPlace):
         workdir, runs_root = Path(cluster.workdir), Path(cluster.workdir) / "runs"
     return Paths(
         workdir=str(workdir.absolute()),
-        run=str(runs_root.absolute() / name),
+        run=str(runs_root.absolute() / run),
         models=str(workdir.absolute() / "models"),
     )
 

@@ -15,15 +15,15 @@ OBJECT_NAME_LENGTH = 50
 Kueue add to the name: `-INDEX-xxxxx` for a pod, `-node-0` and its index for a JobSet's Job."""
 
 
-def request(job: JobSpec, place: AnyPlace) -> Request | None:
-    """Return what the scheduler is asked for, for each node; None where there is none."""
+def request(job: JobSpec, place: AnyPlace, run: str) -> Request | None:
+    """Return what the scheduler is asked for, for each node; None where there is none. `run` is the run's name."""
     if isinstance(place, LocalPlace):
         return None
     each = job.hardware.gpus_per_node
     on_cpu = job.hardware.gpu == CPU
     pods = isinstance(place, KubernetesPlace)
     return Request(
-        name=object_name(job.name) if pods else job.name,
+        name=object_name(run) if pods else job.name,
         time=seconds(job.limits.time),
         gpus=0 if on_cpu else each,
         gpu_type=None if on_cpu else place.gpus.get(job.hardware.gpu),
@@ -39,7 +39,7 @@ def object_name(name: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")
 
 
-def refusals(job: JobSpec, place: AnyPlace) -> Iterator[Reason]:
+def refusals(job: JobSpec, place: AnyPlace, run: str) -> Iterator[Reason]:
     """Yield (key, reason) of what the place cannot give. Keys of the cluster file begin with `cluster.`."""
     if isinstance(place, LocalPlace):
         if job.hardware.nodes > 1:
@@ -49,7 +49,7 @@ def refusals(job: JobSpec, place: AnyPlace) -> Iterator[Reason]:
     if isinstance(place, SlurmPlace):
         yield from _slurm(job, place)
     else:
-        yield from _kubernetes(job, place)
+        yield from _kubernetes(job, place, run)
 
 
 def _gpu(job: JobSpec, place: SlurmPlace | KubernetesPlace) -> Iterator[Reason]:
@@ -69,8 +69,8 @@ def _slurm(job: JobSpec, place: SlurmPlace) -> Iterator[Reason]:
         )
 
 
-def _kubernetes(job: JobSpec, place: KubernetesPlace) -> Iterator[Reason]:
-    name = object_name(job.name)
+def _kubernetes(job: JobSpec, place: KubernetesPlace, run: str) -> Iterator[Reason]:
+    name = object_name(run)
     if len(name) > OBJECT_NAME_LENGTH:
         yield "name", f"found {len(name)} characters; Kubernetes takes up to {OBJECT_NAME_LENGTH} here"
     if place.shared_memory_per_gpu >= place.memory_per_gpu:
