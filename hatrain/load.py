@@ -127,11 +127,11 @@ def read_file(path: Path) -> Document:
         raise BadInput(f"{path}: cannot be read: {reason}") from None
 
 
-def override(document: Document, settings: Iterable[str]) -> None:
-    """Apply `a.b=value` settings to a document, in place; the value is read as YAML."""
+def override(document: Document, settings: Iterable[str], flag: str = "--set") -> None:
+    """Apply `a.b=value` settings to a document, in place; the value is read as YAML. `flag` is what they came by."""
     for setting in settings:
         name, equals, text = setting.partition("=")
-        place = f"--set {setting}"
+        place = f"{flag} {setting}"
         if not equals or not name.strip():
             document.problems.append(f"{place}: found no KEY=VALUE; accepted: for example method.epochs=2")
             continue
@@ -365,10 +365,16 @@ def find(name: str, folders: Sequence[Path], what: str) -> Path:
     raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
 
 
-def read_job(name: str, settings: Iterable[str] = ()) -> tuple[JobSpec, Document]:
-    """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput."""
+def read_job(
+    name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()
+) -> tuple[JobSpec, Document]:
+    """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput.
+
+    `settings` came by --set, and `swept`, which go on top, by --sweep.
+    """
     document = read_file(find(name, [Path("jobs")], "job"))
     override(document, settings)
+    override(document, swept, "--sweep")
     return validate(JobSpec, document), document
 
 

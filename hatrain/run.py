@@ -4,7 +4,7 @@ import enum
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from hatrain import seal
 from hatrain.errors import BadInput, nearest
 from hatrain.lease import Lease
 from hatrain.plan import Plan
-from hatrain.spec import JobSpec
+from hatrain.spec import JobSpec, leaves
 
 
 class Exit(enum.IntEnum):
@@ -82,6 +82,10 @@ class Attempt:
     def tell(self, rank: int | str, code: Exit, reason: str) -> None:
         """Write the outcome of one rank, or of `evaluation`; torchrun would make 1 of every exit code."""
         seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
+
+    def has_told(self, rank: int | str) -> bool:
+        """Return whether a rank left its outcome."""
+        return (self.folder / f"rank-{rank}.json").exists()
 
     def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
         """Return each rank's outcome and reason; a rank that left no word is a fault."""
@@ -169,8 +173,7 @@ class RunDirectory:
 
     def difference(self, job: JobSpec) -> list[str]:
         """Return what sets a job apart from the one that this directory belongs to, a line for each key."""
-        before, after = self.plan().job.identity_parts(), job.identity_parts()
-        old, new = dict(_leaves(before)), dict(_leaves(after))
+        old, new = (dict(leaves(one.identity_parts())) for one in (self.plan().job, job))
         return [
             f"{key}: {_say(old.get(key))} → {_say(new.get(key))}"
             for key in dict.fromkeys([*old, *new])
@@ -249,11 +252,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def find_runs(name: str) -> list[RunDirectory]:
-    """Return the runs that a person means: one, or those of a sweep in their order. Raises BadInput with the nearest."""
+    """Return the runs that a person means: one, or those of a sweep in their order. Raises as `find_run` does."""
     for folder in (runs_root() / name, Path(name)):
-        inside = [RunDirectory(path.parent) for path in (folder / SWEEP).glob("*/plan.json")]
-        if inside and not (folder / "plan.json").is_file():
-            return sorted(inside, key=lambda run: int(run.folder.name))
+        numbers = [path.parent.name for path in (folder / SWEEP).glob("*/plan.json")]
+        if inside := sorted(int(number) for number in numbers if number.isdigit()):
+            return [RunDirectory(folder / SWEEP / str(number)) for number in inside]
     return [find_run(name)]
 
 
@@ -266,14 +269,6 @@ def find_run(name: str) -> RunDirectory:
     known = [run.name for run in all_runs()]
     accepted = f" (accepted: a folder, or {', '.join(known)})" if known else f" (there is none in {root})"
     raise BadInput(f"{name}: no such run{accepted}{nearest(name, known)}")
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
 
 
 def _say(value: Any) -> str:

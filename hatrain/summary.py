@@ -36,6 +36,24 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
         yield "tokens per second", "", f"{sum(speeds) / len(speeds):,.0f}"
 
 
+def results(run: RunDirectory) -> dict[str, str]:
+    """Return what a run came to by itself, for a comparison: what → value."""
+    events, logged = run.events(), metrics(run)
+    steps = [line for line in logged if "loss" in line]
+    spent = sum(event["seconds"] for event in events if event.get("event") == "outcome")
+    found = {
+        "attempts": str(len(run.all_attempts())),
+        "steps": f"{steps[-1]['step']:,}/{steps[-1]['steps']:,}" if steps else "",
+        "loss, last step": _number(steps[-1]["loss"] if steps else None, "{:.4f}"),
+        **{f"{what}, after" if before else what: after for what, before, after in rows(run)},
+        "memory": _number(
+            max((line["memory"] / 2**30 for line in logged if "memory" in line), default=None), "{:.2f} GiB"
+        ),
+        "time": f"{int(spent) // 3600}:{int(spent) // 60 % 60:02d}:{int(spent) % 60:02d}" if spent else "",
+    }
+    return {what: value for what, value in found.items() if value}
+
+
 def table(run: RunDirectory) -> Any:
     """Return the table of a run as a rich renderable."""
     from rich.table import Table

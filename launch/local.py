@@ -1,5 +1,7 @@
 """Plan → {path: text} for one machine. Pure: it spells a plan, and neither decides nor starts anything."""
 
+import shlex
+
 from hatrain.plan import Plan
 from launch import contents
 
@@ -27,6 +29,11 @@ def stream(plan: Plan) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def how(folder: str) -> str:
+    """Return the command that makes one attempt from the files in a folder."""
+    return f"bash {shlex.quote(f'{folder}/launch/node.sh')} {shlex.quote(f'{folder}/plan.json')}"
 
 
 def sweep() -> str:

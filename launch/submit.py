@@ -1,124 +1,132 @@
-"""Handing a plan to whoever starts it, and watching it. The only room that talks to a scheduler; on one machine that
-is a process of its own, which outlives the terminal."""
+"""From plans to a submission, and sending it. What is previewed is what is sent, for it is the same object."""
 
-import contextlib
+import difflib
 import shlex
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from hatrain import provenance
+from hatrain import provenance, seal
+from hatrain.errors import BadInput, nearest
+from hatrain.place import SlurmPlace
 from hatrain.plan import Plan
-from hatrain.run import RunDirectory, Stop
-from launch import local
-from launch.screen import screen
-
-POLL_SECONDS = 0.2
-
-
-def command(run: RunDirectory) -> list[str]:
-    """Return the command that starts a run on this machine."""
-    return ["bash", str(run.launch / "local.sh"), str(run.folder)]
+from hatrain.run import RunDirectory, all_runs, runs_root
+from launch import render, status
+from launch.clients import Client, Member, Submission, client
+from launch.contents import plan_json
 
 
-def output(run: RunDirectory) -> Path:
-    """Return the file that everything a local run prints goes to."""
-    return run.launch / "output.log"
+def prepare(plans: Sequence[Plan], speaker: Client) -> Submission:
+    """Return what submitting these plans would send: one run, or the runs of a sweep.
+
+    Raises BadInput when the run that `after` names is unknown, or cannot finish any more.
+    """
+    members = render.members(plans)
+    folder = members[0].run.folder if len(plans) == 1 else members[0].run.folder.parents[1]
+    return speaker.submission(members, folder, _parent(plans[0]))
 
 
-def dry_run(plan: Plan) -> str:
+def _parent(plan: Plan) -> str | None:
+    """Return the scheduler's id of the run that must finish first; None where it has, or where entry waits for it."""
+    if plan.job.after is None:
+        return None
+    parent = RunDirectory(runs_root() / plan.job.after)
+    if parent.done.exists():
+        return None
+    if not parent.plan_file.exists():
+        known = [run.name for run in all_runs()]
+        raise BadInput(
+            f"after: {plan.job.after}: no such run in {runs_root()}; submit it first{nearest(plan.job.after, known)}"
+        )
+    now = status.look([parent])[0]
+    if not now.alive:
+        raise BadInput(
+            f"after: {parent.name}: is {now.word} and will not finish by itself; submit it again first"
+        )
+    return now.job if isinstance(plan.place, SlurmPlace) and parent.plan().launcher == "slurm" else None
+
+
+def texts(submission: Submission) -> Iterator[tuple[Path, str]]:
+    """Yield each file of a submission with its text, the plans' own last."""
+    for path, text in submission.files.items():
+        yield submission.folder / path, text
+    for member in submission.members:
+        for path, text in member.files.items():
+            yield member.run.folder / path, text
+        yield member.run.plan_file, plan_json(member.plan)
+
+
+def preview(submission: Submission) -> str:
     """Return exactly what a submission would write, and the command that it would give."""
-    run = RunDirectory(Path(plan.paths.run))
-    parts = [f"==> {run.folder / name} <==\n{text}" for name, text in local.files(plan).items()]
-    parts += [f"==> {run.plan_file} <==\n{plan.model_dump_json(indent=2)}\n"]
-    return "\n".join([*parts, f"==> command <==\n{shlex.join(command(run))}\n"])
+    parts = [f"==> {path} <==\n{text}" for path, text in texts(submission)]
+    return "\n".join([*parts, f"==> command <==\n{shlex.join(submission.command)}\n"])
 
 
-@dataclass(frozen=True)
-class Submission:
-    """A run that was started, and what was there before: bytes of output, the newest attempt's number."""
+def difference(submission: Submission) -> str:
+    """Return what a submission would change in the files of the last one, as a unified diff; empty when nothing."""
+    lines: list[str] = []
+    for path, text in texts(submission):
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        name = str(path)
+        lines += difflib.unified_diff(
+            before.splitlines(), text.splitlines(), name if before else "/dev/null", name, lineterm=""
+        )
+    return "".join(f"{line}\n" for line in lines)
 
-    run: RunDirectory
-    process: "subprocess.Popen[bytes]"
-    output_before: int
-    attempt_before: int
 
-
-def adopt(plan: Plan, said: Sequence[str], *, fresh: bool = False) -> RunDirectory:
-    """Make the run directory this plan's. `said` is the command that the user gave, for the record.
+def adopt(member: Member, *, fresh: bool = False) -> None:
+    """Make the run directory this plan's, with its files.
 
     Raises BadInput when a live attempt holds the run, or another job has its name.
     """
-    run = RunDirectory(Path(plan.paths.run))
-    if aside := run.adopt(plan, local.files(plan), fresh=fresh):
+    if aside := member.run.adopt(member.plan, member.files, fresh=fresh):
         print(f"the old run is set aside: {aside}", file=sys.stderr)
-    run.record(
+
+
+def send(submission: Submission, speaker: Client, said: Sequence[str], *, fresh: bool = False) -> list[str]:
+    """Ask the scheduler, write the files, start. Returns the scheduler's id of each run.
+
+    Raises BadInput when the scheduler would refuse it, when a run is queued or live, or another job has its name.
+    """
+    refuse_twice([member.run for member in submission.members])
+    speaker.check(submission)
+    for member in submission.members:
+        adopt(member, fresh=fresh)
+    for path, text in submission.files.items():
+        seal.write_text(submission.folder / path, text, 0o755 if path.endswith(".sh") else 0o644)
+    jobs = speaker.start(submission)
+    for member, job in zip(submission.members, jobs, strict=True):
+        note(member, said, job)
+    return jobs
+
+
+def note(member: Member, said: Sequence[str], job: str | None) -> None:
+    """Record a submission: who gave which command where, and the id of the job that came of it, if one did."""
+    member.run.record(
         "submitted",
         command=shlex.join(said),
         user=provenance.user(),
         host=provenance.host(),
-        cluster=plan.cluster,
+        cluster=member.plan.cluster,
+        job=job,
         commit=provenance.commit(),
         versions=provenance.versions(),
     )
-    return run
 
 
-def submit(plan: Plan, said: Sequence[str], *, fresh: bool = False) -> Submission:
-    """Adopt the run directory and start the run. Raises as `adopt` does."""
-    run = adopt(plan, said, fresh=fresh)
-    earlier = run.all_attempts()
-    with output(run).open("ab") as log:
-        process = subprocess.Popen(
-            command(run),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        return Submission(run, process, log.tell(), earlier[-1].number if earlier else 0)
+def refuse_twice(runs: Sequence[RunDirectory]) -> None:
+    """Raise BadInput when one of the runs is queued or at work already."""
+    known = [run for run in runs if run.plan_file.exists()]
+    if problems := [
+        f"{now.run.name}: is {now.word} already (job {now.job} on {now.cluster}); first: hatrain stop {now.run.name}, "
+        f"or hatrain cancel {now.run.name}"
+        for now in status.look(known)
+        if now.alive and now.job
+    ]:
+        raise BadInput(problems)
 
 
-def follow(started: Submission) -> int:
-    """Pass on what a run prints, to its end. Returns the run's own exit code.
-
-    Ctrl-C asks the run to save a checkpoint and leave, and goes on following.
-    """
-    with output(started.run).open("rb") as log, _interrupts() as interrupted, screen(started.run) as show:
-        log.seek(started.output_before)
-        told = False
-        while True:
-            # Looked at before reading, so that the last words are not missed.
-            code = started.process.poll()
-            show(log.read())
-            if code is not None:
-                return code if code >= 0 else 128 - code
-            if interrupted:
-                if not told:
-                    print("Ctrl-C: asking the run to save a checkpoint and leave", file=sys.stderr)
-                    told = True
-                _stop_newest(started)
-            time.sleep(POLL_SECONDS)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C in place of raising it."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _stop_newest(started: Submission) -> None:
-    """Stop the attempt that this submission began; one that has not begun yet is stopped when it has."""
-    for attempt in started.run.all_attempts()[-1:]:
-        earlier = attempt.stop()
-        if attempt.number > started.attempt_before and (earlier is None or earlier.requeue):
-            attempt.request_stop(Stop(f"Ctrl-C by {provenance.user()}", requeue=False))
+def of(plans: Sequence[Plan]) -> tuple[Submission, Client]:
+    """Return what submitting these plans would send, and who takes it."""
+    speaker = client(plans[0].place)
+    return prepare(plans, speaker), speaker

@@ -1,14 +1,19 @@
 """What plan, render, submit and train share: from the words on the command line to a Plan."""
 
 import argparse
+import itertools
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
+
+from hatrain.errors import BadInput
 from hatrain.inputs import missing
-from hatrain.load import read_job
+from hatrain.load import Loader, read_job
 from hatrain.plan import Plan
-from hatrain.run import runs_root
+from hatrain.run import SWEEP, runs_root
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
@@ -34,22 +39,85 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """Add --sweep."""
+    parser.add_argument(
+        "--sweep",
+        metavar="KEY=V1,V2",
+        action="append",
+        default=[],
+        help="one run for each value, such as method.learning_rate=1e-5,2e-5; given often, one for each combination",
+    )
+
+
 def planned(args: argparse.Namespace) -> Plan:
     """Return the plan of the job on the cluster, with its notes told on stderr.
 
     Raises BadInput with file, line and key of everything that stands in the way.
     """
+    return _planned(args, {None: ()})[0]
+
+
+def swept(args: argparse.Namespace) -> list[Plan]:
+    """Return the plans of a sweep, one for each combination of the values; notes and BadInput as in `planned`."""
+    return _planned(args, dict(enumerate(combinations(args.sweep))))
+
+
+def _planned(args: argparse.Namespace, choices: Mapping[int | None, Sequence[str]]) -> list[Plan]:
     from launch import cluster, planner
 
-    job, document = read_job(args.job, args.settings)
     name, place, place_document = cluster.read_cluster(args.cluster)
-    try:
-        plan = planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root())
-    except planner.Refusal as refusal:
-        raise refusal.located(document, place_document) from None
-    for note in planner.notes(plan):
+    plans: list[Plan] = []
+    notes: dict[str, None] = {}
+    for number, chosen in choices.items():
+        job, document = read_job(args.job, args.settings, chosen)
+        run = None if number is None else f"{job.name}/{SWEEP}/{number}"
+        try:
+            plan = planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root(), run=run)
+        except planner.Refusal as refusal:
+            raise refusal.located(document, place_document) from None
+        notes |= dict.fromkeys(planner.notes(plan))
+        plans.append(plan)
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    return plan
+    return plans
+
+
+def combinations(sweeps: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the settings of each run of a sweep: every combination of `a.b=v1,v2`, the last key fastest.
+
+    Raises BadInput for what cannot be swept: a place, a limit or a name is the same for all runs of a sweep.
+    """
+    axes = []
+    for sweep in sweeps:
+        key, equals, values = sweep.partition("=")
+        chosen = [value for value in _between_commas(values) if value.strip()]
+        if not equals or len(chosen) < 2:
+            raise BadInput(
+                f"--sweep {sweep}: found no KEY=V1,V2; accepted: for example method.learning_rate=1e-5,2e-5"
+            )
+        if key.split(".")[0] not in SWEPT and key != "seed":
+            raise BadInput(
+                f"--sweep {sweep}: {key} is the same for all runs of a sweep; accepted: seed, or keys of "
+                f"{', '.join(SWEPT)}"
+            )
+        axes.append([f"{key}={value.strip()}" for value in chosen])
+    return list(itertools.product(*axes))
+
+
+SWEPT = ("model", "data", "method")
+"""The parts of a job that runs of a sweep may differ in."""
+
+
+def _between_commas(text: str) -> list[str]:
+    """Split at the commas that YAML would split a list at: not at those in brackets and quotes."""
+    written = f"[{text}]"
+    try:
+        root = yaml.compose(written, Loader=Loader)
+    except yaml.YAMLError:
+        return []
+    assert isinstance(root, yaml.SequenceNode)
+    return [written[node.start_mark.index : node.end_mark.index] for node in root.value]
 
 
 def note_missing(plan: Plan) -> None:

@@ -18,19 +18,19 @@ def run(args: argparse.Namespace) -> int:
     """Print one stream, or write the files."""
     from hatrain import seal
     from hatrain.errors import BadInput
-    from launch import local
+    from launch import contents, render
 
     plan = planned(args)
     note_missing(plan)
     if args.out is None:
-        print(local.stream(plan), end="")
+        print(render.stream(plan), end="")
         return 0
     if args.out.exists() and not args.out.is_dir():
         raise BadInput(
             f"--out {args.out}: found a file; accepted: a folder, which is made if it is not there"
         )
-    for name, text in local.files(plan).items():
+    for name, text in render.files(plan).items():
         seal.write_text(args.out / name, text, 0o755 if name.endswith(".sh") else 0o644)
-    seal.write_text(args.out / "plan.json", plan.model_dump_json(indent=2) + "\n")
-    print(f"to start it: bash {args.out}/launch/node.sh {args.out}/plan.json", file=sys.stderr)
+    seal.write_text(args.out / "plan.json", contents.plan_json(plan))
+    print(f"to start it: {render.renderer(plan.launcher).how(str(args.out))}", file=sys.stderr)
     return 0

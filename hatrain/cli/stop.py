@@ -4,22 +4,40 @@ import argparse
 import sys
 
 from hatrain import provenance
-from hatrain.run import Stop, find_run
+from hatrain.cli.jobs import add_run, known
+from hatrain.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+    add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the stop file of the live attempt. Returns 1 when there is none."""
-    there = find_run(args.run)
-    attempts = there.all_attempts()
-    if not attempts or there.lease.holder() is None:
-        state = "has finished" if there.done.exists() else "is not running"
-        print(f"{there.name} {state}; there is nothing to stop", file=sys.stderr)
-        return 1
-    attempts[-1].request_stop(Stop(f"hatrain stop by {provenance.user()}", requeue=False))
-    print(f"{there.name}: attempt {attempts[-1].number} saves a checkpoint at its next step and leaves")
-    return 0
+    """Ask the live attempt of the run, or of each run of a sweep. Returns 1 when there is nothing to stop."""
+    code = 0
+    for there in known(args.run):
+        try:
+            print(f"{there.run.name}: {_stop(there)}")
+        except BadInput as error:
+            print("\n".join(error.problems), file=sys.stderr)
+            code = 1
+    return code
+
+
+def _stop(there):
+    now = there.now
+    if not now.alive:
+        raise BadInput(f"{there.run.name}: {_is(now.word)}; there is nothing to stop")
+    reason = f"hatrain stop by {provenance.user()}"
+    if now.job is None:
+        from launch.clients.local import stop_by_file
+
+        return stop_by_file(there.run, reason)
+    return there.speaker.stop(now.job, there.run, reason)
+
+
+def _is(word):
+    return {"finished": "has finished", "stopped": "has stopped", "failed": "has failed"}.get(
+        word, f"is {word}"
+    )

@@ -70,6 +70,9 @@ def _train(plan: Plan, *, fresh: bool) -> int:
 
 
 def _adopt(plan: Plan, fresh: bool) -> RunDirectory:
-    from launch import submit
+    from launch import render, submit
 
-    return submit.adopt(plan, ["hatrain", *sys.argv[1:]], fresh=fresh)
+    (member,) = render.members([plan])
+    submit.adopt(member, fresh=fresh)
+    submit.note(member, ["hatrain", *sys.argv[1:]], None)
+    return member.run

@@ -1,5 +1,5 @@
-"""What every kind of place says: what is exported there, which secrets it has (by name alone), whether it has a network.
-Only the schema."""
+"""What every kind of place says: what is exported there, which secrets it has (by name alone), whether it has a
+network. Only the schema."""
 
 import re
 from typing import Annotated, Any

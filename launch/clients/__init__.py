@@ -60,6 +60,9 @@ class Reader(Protocol):
 class Client(Protocol):
     """One kind of place. Everything it cannot do is raised as BadInput, in one line."""
 
+    poll_seconds: float
+    """How often it may be asked by somebody who watches."""
+
     def submission(self, members: Sequence[Member], folder: Path, parent: str | None) -> Submission:
         """Return what would be sent. `parent` is the scheduler's id of the job that must finish first. Pure."""
 

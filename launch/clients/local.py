@@ -29,11 +29,14 @@ def output(folder: Path) -> Path:
     return folder / "launch" / "output.log"
 
 
+_children: dict[str, "subprocess.Popen[bytes]"] = {}
+"""What this very process started, by the job's id: their exit codes are told to nobody else."""
+
+
 class LocalClient:
     """Starts local.sh in a session of its own. A job's id is its process id and when that process started."""
 
-    def __init__(self) -> None:
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+    poll_seconds = 0.2
 
     def submission(self, members: Sequence[Member], folder: Path, parent: str | None) -> Submission:
         """Return the files and the command; the runs of a sweep come one after another. Entry waits for a parent."""
@@ -63,7 +66,7 @@ class LocalClient:
                 start_new_session=True,
             )
         job = f"{child.pid}.{process_start(child.pid) or 0}"
-        self._children[job] = child
+        _children[job] = child
         return [job] * len(submission.members)
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
@@ -71,7 +74,7 @@ class LocalClient:
         return {job: self._state(job) for job in jobs}
 
     def _state(self, job: str) -> JobState:
-        if (child := self._children.get(job)) and (code := child.poll()) is not None:
+        if (child := _children.get(job)) and (code := child.poll()) is not None:
             return JobState("ended", code=code if code >= 0 else 128 - code)
         pid, started = _process(job)
         return JobState("running") if process_start(pid) == started else JobState("ended")
@@ -89,7 +92,11 @@ class LocalClient:
                     os.killpg(pid, signal.SIGKILL)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
-        """Write the stop file of the live attempt."""
+        """Write the stop file of the live attempt; before one has begun, interrupt what waits for it."""
+        pid, started = _process(job)
+        if run.lease.holder() is None and process_start(pid) == started:
+            os.killpg(pid, signal.SIGINT)
+            return "leaves before an attempt has begun"
         return stop_by_file(run, reason)
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:

@@ -56,7 +56,7 @@ def test_the_stream_is_as_recorded(plan):
 
 
 def test_a_dry_run_is_as_recorded(plan):
-    matches(GOLDEN / "dry-run.txt", submit.dry_run(plan))
+    matches(GOLDEN / "dry-run.txt", submit.preview(submit.of([plan])[0]))
 
 
 def test_no_file_is_left_unrecorded(plan):

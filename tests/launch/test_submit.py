@@ -130,7 +130,7 @@ def test_what_cannot_succeed_is_not_repeated(desk):
 def test_a_run_that_nobody_follows_goes_on_by_itself(desk):
     code, out, _ = desk.hatrain("submit", "kitchen", act="die,finish")
     assert code == 0
-    assert f"tail -f {desk.run.launch / 'output.log'}" in out
+    assert "hatrain logs kitchen --follow" in out
     assert "hatrain stop kitchen" in out
     desk.until(desk.run.done.exists, "the run finishes")
 
@@ -153,7 +153,7 @@ def test_ctrl_c_asks_the_run_to_save_and_stays_until_it_has(desk):
     follower.send_signal(signal.SIGINT)
     out, err = follower.communicate(timeout=30)
     assert follower.returncode == 130
-    assert err.count("asking the run to save a checkpoint") == 1
+    assert err.count("Ctrl-C: kitchen: attempt 1 saves a checkpoint") == 1
     assert "rank 0: saved" in out
     assert json.loads((desk.run.attempts / "1" / "STOP").read_text())["requeue"] is False
 
@@ -184,7 +184,7 @@ def test_a_run_in_progress_is_not_submitted_twice(desk):
     for words in (["submit", "kitchen"], ["submit", "kitchen", "--fresh"]):
         code, _, err = desk.hatrain(*words)
         assert code == 2
-        assert "an attempt is running" in err
+        assert "kitchen: is running already" in err
         assert "hatrain stop kitchen" in err
     assert len(desk.run.all_attempts()) == 1
 
@@ -230,7 +230,7 @@ def test_stopping_what_does_not_run_says_so(desk):
     desk.hatrain("submit", "kitchen", "--follow")
     code, _, err = desk.hatrain("stop", "kitchen")
     assert code == 1
-    assert "kitchen has finished" in err
+    assert "kitchen: has finished; there is nothing to stop" in err
 
 
 def test_a_run_that_does_not_exist_is_refused_with_the_nearest_name(desk):

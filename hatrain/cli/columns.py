@@ -1,0 +1,34 @@
+"""Aligned text, for people and for pipes: what every listing of the door looks like."""
+
+from collections.abc import Iterable, Sequence
+
+from hatrain.run import RunDirectory
+
+HEADER = ("RUN", "CLUSTER", "STATE", "STEP", "ATTEMPT", "JOB", "WHY")
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as lines whose columns stand below each other."""
+    rows = [list(row) for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def states(runs: Sequence[RunDirectory]) -> str:
+    """Return how runs are doing, a line each below a header: the same columns on every kind of cluster."""
+    from launch import status
+
+    rows = [
+        (
+            now.run.name,
+            now.cluster,
+            now.word,
+            f"{now.step[0]:,}/{now.step[1]:,}" if now.step else "-",
+            str(now.attempt or "-"),
+            now.job or "-",
+            now.reason.splitlines()[0] if now.reason else "",
+        )
+        for now in status.look(runs)
+    ]
+    return aligned([HEADER, *rows])

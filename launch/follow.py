@@ -1,0 +1,73 @@
+"""Watching a run to its end: passes on what it prints, and returns how it left."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+from hatrain import provenance
+from hatrain.errors import BadInput
+from hatrain.run import Exit, RunDirectory
+from launch import status
+from launch.clients import Client, Reader
+from launch.screen import screen
+
+READ_SECONDS = 0.2
+ENDED = ("ended", "unknown")
+
+
+def wait(runs: dict[str, RunDirectory], speaker: Client) -> int:
+    """Wait until no job of these is queued or at work. Returns 0, or the first code that is another."""
+    while any(state.phase not in ENDED for state in speaker.states(runs).values()):
+        time.sleep(speaker.poll_seconds)
+    return next((code for now in status.look(list(runs.values())) if (code := _code(now))), 0)
+
+
+def _code(now: status.Status) -> int:
+    return int(Exit.FAULT) if now.code is None else now.code
+
+
+def follow(run: RunDirectory, job: str, speaker: Client, reader: Reader, *, ours: bool) -> int:
+    """Pass on what a job prints, to its end. Returns the run's own exit code.
+
+    Ctrl-C asks a run that is `ours` (started from here, on this machine) to save a checkpoint and leave, and goes on
+    following; any other it leaves alone, and returns 130.
+    """
+    with _interrupts() as interrupted, screen(run) as show, contextlib.closing(reader):
+        asked, stopped, ended = time.monotonic(), False, False
+        while True:
+            if time.monotonic() >= asked:
+                # Asked before reading, so that the last words are not missed.
+                ended = speaker.states({job: run})[job].phase in ENDED
+                asked = time.monotonic() + speaker.poll_seconds
+            show(reader.read())
+            if ended:
+                return _code(status.look([run])[0])
+            if interrupted and not ours:
+                print(f"{run.name} goes on; hatrain logs {run.name} --follow looks again", file=sys.stderr)
+                return int(Exit.STOPPED)
+            if interrupted and not stopped:
+                stopped = _stop(run, job, speaker)
+            time.sleep(READ_SECONDS)
+
+
+def _stop(run: RunDirectory, job: str, speaker: Client) -> bool:
+    """Stop a run. Returns whether that was heard; what is just beginning hears it a moment later."""
+    try:
+        done = speaker.stop(job, run, f"Ctrl-C by {provenance.user()}")
+    except BadInput:
+        return False
+    print(f"Ctrl-C: {run.name}: {done}", file=sys.stderr)
+    return True
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C in place of raising it."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,116 @@
+"""How runs are doing: what their directories say, and what their schedulers say of their jobs, as one word. It asks;
+it changes nothing."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatrain.errors import BadInput
+from hatrain.plan import Plan
+from hatrain.run import Exit, RunDirectory
+from launch.clients import JobState, client
+from launch.screen import progress
+
+ALIVE = ("queued", "running", "stopping")
+
+_LEFT = {
+    Exit.FINISHED: "finished",
+    Exit.REQUEUE: "stopped",
+    Exit.STOPPED: "stopped",
+    Exit.FATAL: "failed",
+    Exit.FAULT: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """How one run is doing, in the same words on every kind of place."""
+
+    run: RunDirectory
+    cluster: str
+    job: str | None
+    """The scheduler's id; null where no scheduler was asked."""
+    word: str
+    """queued, running, stopping, finished, stopped, failed, cancelled, lost, or unknown where nobody answers."""
+    reason: str
+    """Why, in the words of whoever knows."""
+    code: int | None
+    """The run's own exit code, once it has left for good."""
+    attempt: int | None
+    step: tuple[int, int] | None
+    """The newest logged step, and the steps of the run."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run may still come to something by itself."""
+        return self.word in ALIVE
+
+
+def look(runs: Sequence[RunDirectory]) -> list[Status]:
+    """Return how each run is doing, asking each scheduler once."""
+    plans = [run.plan() for run in runs]
+    submitted = [_last(run, "submitted") for run in runs]
+    asked: dict[str, dict[str, RunDirectory]] = defaultdict(dict)
+    places = {}
+    for run, plan, event in zip(runs, plans, submitted, strict=True):
+        # What is finished needs nobody's word any more.
+        if event.get("job") and not run.done.exists():
+            key = plan.place.model_dump_json()
+            places[key] = plan.place
+            asked[key][event["job"]] = run
+    told: dict[str, JobState] = {}
+    for key, jobs in asked.items():
+        try:
+            told |= client(places[key]).states(jobs)
+        except BadInput as error:
+            told |= {job: JobState("unknown", reason=error.problems[0]) for job in jobs}
+    return [
+        _status(run, plan, event.get("job"), told.get(event.get("job", ""), JobState("unknown")))
+        for run, plan, event in zip(runs, plans, submitted, strict=True)
+    ]
+
+
+def _last(run: RunDirectory, *names: str) -> dict[str, Any]:
+    return next((event for event in reversed(run.events()) if event.get("event") in names), {})
+
+
+def _status(run: RunDirectory, plan: Plan, job: str | None, said: JobState) -> Status:
+    word, reason, code = _word(run, job, said)
+    attempts = run.all_attempts()
+    return Status(
+        run, plan.cluster, job, word, reason, code, attempts[-1].number if attempts else None, progress(run)
+    )
+
+
+def _word(run: RunDirectory, job: str | None, said: JobState) -> tuple[str, str, int | None]:
+    """Return (word, reason, exit code). The scheduler's word counts while it has the job, the record's afterwards."""
+    if run.done.exists():
+        return "finished", "", 0
+    if said.phase == "queued":
+        return "queued", said.reason, None
+    if said.phase == "running" or run.lease.holder():
+        attempts = run.all_attempts()
+        stop = attempts[-1].stop() if attempts and run.lease.holder() else None
+        return ("stopping", stop.reason, None) if stop else ("running", said.reason, None)
+    last = _last(run, "outcome", "cancelled", "submitted", "attempt begun")
+    if last.get("event") == "outcome":
+        code = Exit(last["code"])
+        return _LEFT[code], "; ".join(last.get("reasons", {}).values()), int(code)
+    if last.get("event") == "cancelled":
+        return "cancelled", f"by {last.get('user', 'somebody')}", int(Exit.STOPPED)
+    return _without_a_word(job, said)
+
+
+def _without_a_word(job: str | None, said: JobState) -> tuple[str, str, int | None]:
+    """Say what is known of a run that left no word itself: what its scheduler says of the job."""
+    if said.phase == "ended":
+        known = {code.value for code in Exit}
+        if said.code == 0:
+            return "finished", said.reason, 0
+        code = said.code if said.code in known else int(Exit.FAULT)
+        reason = said.reason or ("" if said.code is None else f"exit code {said.code}")
+        return _LEFT[Exit(code)], reason, said.code if said.code is not None else int(Exit.FAULT)
+    if job and said.reason:
+        return "unknown", said.reason, None
+    return "lost", "no scheduler knows its job" if job else "it left without a word", int(Exit.FAULT)
