@@ -21,7 +21,7 @@ class LeaseHeld(Exception):
     """A live attempt holds the lease."""
 
 
-def _process_start(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """Return when a process of this machine started (clock ticks since boot), or None when there is none."""
     try:
         # The command name, in parentheses, may itself hold spaces; what follows it never does.
@@ -41,7 +41,7 @@ def _myself() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "started": _process_start(os.getpid()),
+        "started": process_start(os.getpid()),
         "namespace": _namespace(),
     }
 
@@ -63,7 +63,7 @@ class Lease:
             return None
         same_machine = (owner.get("host"), owner.get("namespace")) == (socket.gethostname(), _namespace())
         if same_machine and owner.get("started"):
-            return owner if _process_start(int(owner["pid"])) == owner["started"] else None
+            return owner if process_start(int(owner["pid"])) == owner["started"] else None
         return owner if age < STALE_SECONDS else None
 
     def _now(self) -> float:

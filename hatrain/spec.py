@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -306,6 +307,9 @@ class HardwareSpec(Model):
     """A name with known memory and speed, or cpu."""
     sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"] = "auto"
     """How weights, gradients and optimizer state are spread over the GPUs."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """Keep optimizer state, or weights as well, in the machine's memory in place of the GPU's: slower, with zero1 to
+    zero3."""
 
 
 class CheckpointSpec(Model):
@@ -315,6 +319,9 @@ class CheckpointSpec(Model):
     """Optimizer steps between checkpoints; null saves at the end of each epoch."""
     save_total_limit: PositiveInt = 1
     """Newest checkpoints kept."""
+    state: Literal["full", "sharded"] = "full"
+    """sharded lets each GPU write its own part of the weights: nothing is gathered for a checkpoint, and it cannot be
+    judged as a model."""
     sync_to: str | None = None
     """A folder, or a bucket such as s3://NAME, that checkpoints and the model are copied to."""
 
@@ -375,6 +382,15 @@ class JobSpec(Model):
         """Return the SHA-256 of `identity_parts`, in hexadecimal."""
         text = json.dumps(self.identity_parts(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of all that stands in mappings of mappings; a list is one value."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
 
 
 def json_schema() -> dict[str, Any]:
