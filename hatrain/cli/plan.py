@@ -3,7 +3,7 @@
 import argparse
 
 from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
-from hatrain.plan import Plan
+from hatrain.plan import Plan, Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,14 @@ def table(plan: Plan) -> str:
     each = plan.processes_per_node
     here = _count(each, "process", "processes") if plan.device == "cpu" else f"{each} × {hardware.gpu}"
     lines = {
-        "run": f"{job.name} on {plan.cluster}",
+        "run": f"{job.name} on {plan.cluster}"
+        + (f" ({plan.launcher})" if plan.launcher != plan.cluster else ""),
         "model": f"{job.model.base}, {job.model.dtype}"
         + (f", {job.model.quantization.kind}" if job.model.quantization else ""),
         "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
         f"{method.learning_rate_schedule}",
         "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {here}",
+        **({"each node": _asked(plan.request)} if plan.request else {}),
         "sharding": plan.sharding,
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
@@ -54,6 +56,26 @@ def table(plan: Plan) -> str:
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _asked(request: Request) -> str:
+    """Return what a scheduler is asked for, for each node."""
+    gpus = _count(request.gpus, request.gpu_type or "GPU", request.gpu_type)
+    parts = [
+        gpus if request.gpus else "no GPU",
+        _count(request.cpus, "CPU core"),
+        *(f"{size / 2**30:,g} GiB {what}" for what, size in _sizes(request) if size),
+    ]
+    hours, minutes = request.time // 3600, request.time // 60 % 60
+    return f"{', '.join(parts)}; for {hours}:{minutes:02d} hours"
+
+
+def _sizes(request: Request) -> list[tuple[str, int | None]]:
+    return [
+        ("memory", request.memory),
+        ("of it /dev/shm", request.shared_memory),
+        ("disk", request.ephemeral_storage),
+    ]
 
 
 def _every(save_steps: int | None) -> str:
