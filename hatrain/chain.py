@@ -17,28 +17,39 @@ from hatrain.plan import Plan
 POLL_SECONDS = 0.2
 TERM_SECONDS = 15.0
 """At most this long from asking a child to end (SIGTERM) to ending it (SIGKILL)."""
-MARK = "HATRAIN_RUN"
-"""The variable that every process of an attempt carries: the run directory that it works for."""
+MEETING_SECONDS = 600
+"""How long nodes wait for each other at the rendezvous: they are all here by then, and start Python and torch, which
+takes minutes from a slow file server. Meanwhile torchrun tries again where a name or a port does not answer yet."""
+
+
+def marks(folder: str, attempt: int, node: int) -> dict[str, str]:
+    """Return the variables that every process of an attempt carries: what it works for, and as whose child."""
+    return {"HATRAIN_RUN": folder, "HATRAIN_ATTEMPT": str(attempt), "HATRAIN_NODE_RANK": str(node)}
+
+
+def meeting_place(nodes: int) -> tuple[str, str]:
+    """Return the address and the port where nodes meet: what the launcher says; one node meets itself, on a port that
+    is free now. Raises BadInput when the launcher says nothing."""
+    if nodes == 1:
+        return "127.0.0.1", str(_free_port())
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise BadInput(f"{name}: not set; {nodes} nodes meet there, and the launcher exports it")
+    return os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
 
 
 def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]:
     """Return the command that starts this node's ranks. Every rendezvous setting is on it, and static.
 
-    Several nodes meet at $MASTER_ADDR:$MASTER_PORT; one node meets itself, on a port that is free now.
+    Raises as `meeting_place` does.
     """
-    several = plan.nodes > 1
-    try:
-        address = os.environ["MASTER_ADDR"] if several else "127.0.0.1"
-        port = os.environ["MASTER_PORT"] if several else str(_free_port())
-    except KeyError as error:
-        raise BadInput(
-            f"{error.args[0]}: not set; {plan.nodes} nodes meet there, and node.sh exports it"
-        ) from None
+    address, port = meeting_place(plan.nodes)
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", str(plan.nodes), "--nproc-per-node", str(plan.processes_per_node)),
         *("--node-rank", str(node_rank), "--max-restarts", "0"),
         *("--rdzv-backend", "static", "--rdzv-id", plan.job.name),
+        *("--rdzv-conf", f"timeout={MEETING_SECONDS}"),
         *("--master-addr", address, "--master-port", port),
         *("-m", module, str(folder)),
     ]
@@ -79,7 +90,7 @@ def follow(
         passing = threading.Thread(target=_pass_on, args=(child.stdout.fileno(), kept.fileno()), daemon=True)
         passing.start()
         forced = _wait(child, stopping, grace, abandoned)
-        end_leftovers(environment[MARK])
+        _end_children(environment)
         passing.join(TERM_SECONDS)
     return None if forced else child.returncode
 
@@ -128,19 +139,26 @@ def _write_all(target: int, data: bytes) -> None:
         data = data[os.write(target, data) :]
 
 
-def end_leftovers(folder: str) -> list[int]:
-    """Kill what an ended attempt left running on this machine: ranks whose torchrun died, torchruns whose entry
-    did. Returns their process ids. Only to be called where the lease is held, so that nobody else's are among them.
-    """
-    mark = f"{MARK}={folder}".encode()
+def end_leftovers(folder: str, attempt: int, node: int) -> list[int]:
+    """Kill what a run left running on this machine: ranks whose torchrun died, torchruns whose entry did. Spared are
+    only other nodes of this attempt. Returns the process ids. Only to be called by who takes part in the attempt."""
+    run, number, rank = (f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items())
+
+    def is_left(around: list[bytes]) -> bool:
+        return run in around and (rank in around or number not in around)
+
     ended: list[int] = []
     # A process may start another between our look and its end, so look until none is found.
-    while found := [pid for pid in _processes() if pid not in ended and mark in _environment(pid)]:
+    while found := [pid for pid in _processes() if pid not in ended and is_left(_environment(pid))]:
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         ended += found
     return ended
+
+
+def _end_children(around: Mapping[str, str]) -> None:
+    end_leftovers(around["HATRAIN_RUN"], int(around["HATRAIN_ATTEMPT"]), int(around["HATRAIN_NODE_RANK"]))
 
 
 def _processes() -> list[int]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hatrain import parent
 from hatrain.plan import Plan
 
 
@@ -16,24 +17,28 @@ def is_local(base: str) -> bool:
 
 
 def missing(plan: Plan) -> list[str]:
-    """Return what the plan names and this machine does not have, a line each: key, path, what is wrong."""
+    """Return what the plan names and this machine does not have, a line each: key, path, what is wrong.
+
+    What the run named by `after` is going to make is not missed until that run is DONE.
+    """
     job, workdir = plan.job, Path(plan.paths.workdir)
     if not workdir.is_dir():
         return [f"{workdir}: no such folder; the job's relative paths start from it"]
     files: list[tuple[str, str | None]] = [("data.train", dataset.path) for dataset in job.data.train]
     files += [("data.test", job.data.test), ("model.chat_template", job.model.chat_template)]
+    before = parent.awaited(plan)
+
+    def is_to_come(path: Path) -> bool:
+        return before is not None and parent.makes(before, plan, path)
+
     problems = [
         f"{key}: {path}: {'a folder, not a file' if found.is_dir() else 'no such file'}{_from(path, workdir)}"
         for key, path in files
-        if path and not (found := resolve(path, workdir)).is_file()
+        if path and not (found := resolve(path, workdir)).is_file() and not is_to_come(found)
     ]
-    base = job.model.base
-    if is_local(base) and not resolve(base, workdir).is_dir():
-        problems.append(f"model.base: {base}: no such folder{_from(base, workdir)}")
-    if job.after and not (Path(plan.paths.run).parent / job.after / "DONE").exists():
-        problems.append(
-            f"after: {job.after}: has not finished; no DONE in {Path(plan.paths.run).parent / job.after}"
-        )
+    base = resolve(job.model.base, workdir)
+    if is_local(job.model.base) and not base.is_dir() and not is_to_come(base):
+        problems.append(f"model.base: {job.model.base}: no such folder{_from(job.model.base, workdir)}")
     return problems
 
 

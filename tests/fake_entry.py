@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from hatrain import lease
+from hatrain import before, lease, members, nodes
 from hatrain.entry import main
 
 FAKE = str(Path(__file__).with_name("fake_trainer.py"))
@@ -16,6 +16,9 @@ def _fake(verb):
 
 if __name__ == "__main__":
     lease.BEAT_SECONDS = float(os.environ.get("BEAT", lease.BEAT_SECONDS))
+    nodes.LOOK_SECONDS = before.PARENT_SECONDS = float(os.environ.get("LOOK", nodes.LOOK_SECONDS))
+    nodes.LEASE_SECONDS = float(os.environ.get("LOOK_LEASE", nodes.LOOK_SECONDS))
+    members.PEER_SECONDS = float(os.environ.get("PEER", members.PEER_SECONDS))
     sys.exit(
         main(
             sys.argv[1:],

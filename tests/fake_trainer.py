@@ -1,5 +1,5 @@
-"""Stands in for the trainer and the evaluation, as a process of its own: does what $ACT says for this attempt, the
-first word for the first attempt. What entry makes of it is tested; no model is."""
+"""Stands in for the trainer (one rank a node) and the evaluation, as a process of its own: does what $ACT says for this
+attempt, the first word for the first attempt. What entry makes of it is tested; no model is."""
 
 import json
 import os
@@ -14,7 +14,8 @@ from hatrain.run import Attempt, Exit, RunDirectory
 
 run = RunDirectory(Path(sys.argv[2]))
 attempt = Attempt(run.attempts / os.environ["HATRAIN_ATTEMPT"])
-who = "evaluation" if sys.argv[1] == "evaluate" else 0
+node = int(os.environ["HATRAIN_NODE_RANK"])
+who = "evaluation" if sys.argv[1] == "evaluate" else node
 acts = os.environ.get("ACT_EVALUATE" if who == "evaluation" else "ACT", "finish").split(",")
 act = acts[min(attempt.number, len(acts)) - 1]
 
@@ -33,7 +34,7 @@ def wait_for_stop() -> None:
 
 print(f"{sys.argv[1]} {act} in attempt {attempt.number}, cwd {Path.cwd()}", flush=True)
 with (run.folder / "calls").open("a", encoding="utf-8") as calls:
-    calls.write(f"{sys.argv[1]} {act}\n")
+    calls.write(f"{sys.argv[1]} {act}{f' on node {node}' if node else ''}\n")
 
 if act == "finish":
     if who == 0:

@@ -71,7 +71,7 @@ def follow(folder: Path, stopping, grace: float) -> int | None:
     return chain.follow(
         chain.torchrun(plan, "ranks", folder, 0),
         cwd=str(folder.parent),
-        environment={**os.environ, chain.MARK: str(folder), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"},
+        environment={**os.environ, **chain.marks(str(folder), 1, 0), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"},
         log=folder / "log.txt",
         stopping=lambda: stopping(folder),
         grace=grace,
@@ -89,4 +89,4 @@ def test_ranks_that_are_deaf_under_torchrun_are_all_ended(tmp_path):
         return log.exists() and log.read_text().count("deaf") == 2
 
     assert follow(tmp_path, stopping, 0.2) is None
-    assert chain.end_leftovers(str(tmp_path / "hang")) == []
+    assert chain.end_leftovers(str(tmp_path / "hang"), 1, 0) == []

@@ -3,91 +3,20 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hatrain import seal
-from hatrain.plan import Plan
 from hatrain.run import RunDirectory
 from tests.plans import a_cluster, a_plan
-
-ENTRY = Path(__file__).with_name("fake_entry.py")
-
-
-class Stage:
-    """A run in a folder of its own, and entries that are started on it."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
-
-    def adopt(self, **changes: object) -> RunDirectory:
-        """Make the run directory of a job."""
-        plan = self.plan(**changes)
-        run = RunDirectory(Path(plan.paths.run))
-        run.adopt(plan, {})
-        return run
-
-    def plan(self, **changes: object) -> Plan:
-        """Return the plan of a job with test rows and no evaluation, unless asked for."""
-        return a_plan(self.folder, **{"evaluation__requests": 0, **changes})
-
-    def start(self, target: Path, act: str = "finish", **environment: str) -> subprocess.Popen[str]:
-        """Start entry. `act` is what the pretended trainer does, a word for each attempt."""
-        process = subprocess.Popen(
-            [sys.executable, str(ENTRY), str(target)],
-            env={**os.environ, "ACT": act, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
-
-    def enter(self, target: Path, act: str = "finish", **environment: str) -> tuple[int, str, str]:
-        """Run entry to its end. Returns (exit code, stdout, stderr)."""
-        process = self.start(target, act, **environment)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
+from tests.stage import Stage, alive, begun, calls, outcome, until
 
 
 @pytest.fixture
 def stage(tmp_path):
-    stage = Stage(tmp_path)
-    yield stage
-    for process in stage.started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
-
-
-def calls(run: RunDirectory) -> list[str]:
-    """Return what the pretended children were asked to do, in order."""
-    path = run.folder / "calls"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def begun(run: RunDirectory) -> Callable[[], object]:
-    """Return whether the first child is at work."""
-    return lambda: calls(run)
-
-
-def outcome(run: RunDirectory) -> dict:
-    """Return the record's last outcome."""
-    return [event for event in run.events() if event["event"] == "outcome"][-1]
+    with Stage(tmp_path) as stage:
+        yield stage
 
 
 # --- how a run ends -----------------------------------------------------------------------------------------
@@ -386,13 +315,6 @@ def test_a_trainer_whose_entry_was_killed_ends_before_the_next_attempt(stage):
     assert "left over from an earlier attempt" in err
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 # --- what must be there -------------------------------------------------------------------------------------
 
 
@@ -401,7 +323,6 @@ def test_everything_that_is_missing_is_named_at_once(stage):
         data__test="test.jsonl",
         model__base="models/earlier",
         model__chat_template="chat.jinja",
-        after="earlier",
     )
     (stage.folder / "train.jsonl").unlink()
     code, _, err = stage.enter(run.folder)
@@ -411,7 +332,6 @@ def test_everything_that_is_missing_is_named_at_once(stage):
         "data.test: test.jsonl: no such file",
         "model.chat_template: chat.jinja: no such file",
         "model.base: models/earlier: no such folder",
-        "after: earlier: has not finished",
     ):
         assert problem in err
     assert run.all_attempts() == []
