@@ -79,10 +79,10 @@ def _secrets(plan: Plan) -> Iterator[str]:
     if files:
         yield _READ_SECRET
     for name, secret in files.items():
-        yield f"read_secret {name} {_path(secret.file)}"
+        yield f"read_secret {name} {word(secret.file)}"
 
 
-def _path(path: str) -> str:
+def word(path: str) -> str:
     """Return a path as a word of bash, its `~/` left to the machine that reads it."""
     return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 

@@ -58,9 +58,12 @@ def _directives(values: dict[str, str | None]) -> dict[str, str | None]:
 
 
 def _mount(value: str) -> str:
-    if not re.fullmatch(r"[^:,]+(:[^:,]+)?(:(ro|rw))?", value):
-        raise ValueError("FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro, without commas")
-    return value
+    found = re.fullmatch(r"/[^:,]*(:/[^:,]*(:(ro|rw))?)?", value)
+    if not found:
+        raise ValueError(
+            "FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro, each a path that begins with / and has no comma"
+        )
+    return value if found[1] else f"{value}:{value}"
 
 
 def _event(value: str) -> str:
@@ -77,7 +80,10 @@ class Mail(Model):
 
     user: Line
     """An address."""
-    events: Annotated[tuple[Annotated[str, AfterValidator(_event)], ...], Field(min_length=1)] = ("END", "FAIL")
+    events: Annotated[tuple[Annotated[str, AfterValidator(_event)], ...], Field(min_length=1)] = (
+        "END",
+        "FAIL",
+    )
     """When Slurm writes."""
 
 

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What srun starts on each node: makes the node ready, and starts its share of the run.
+#
+# usage: step.sh FOLDER LOG, where FOLDER has plan.json and launch/, and names of logs begin with LOG
+set -euo pipefail
+
+folder=$1 log=$2
+exec >> "$log-node-$SLURM_NODEID.log" 2>&1
+
+# SIGTERM reaches every process of the step. Entry heeds it, and this shell stays for what entry has to say.
+trap : TERM
+
+# What the cluster needs first. Others' scripts use variables that are not set.
+set +u
+# A shell that nobody logged in to may know no modules yet.
+for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do
+  # shellcheck source=/dev/null
+  if ! command -v module > /dev/null && [[ -r $file ]]; then source "$file"; fi
+done
+module load apptainer
+set -u
+
+# What Triton and Inductor compile stays on the node's own disk: shared ones are slow, and lock badly.
+cache=$(mktemp -d /tmp/hatrain-"$SLURM_JOB_ID".XXXXXX)
+trap 'rm -rf -- "$cache"' EXIT
+export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
+
+# Folders are inside where they are outside.
+export HF_HOME=/shared/huggingface
+mkdir -p -- "$HF_HOME"
+mounts=(
+  /home/ada/house:/home/ada/house
+  "$HF_HOME:$HF_HOME"
+  "$cache:$cache"
+)
+
+passed=(SLURM_JOB_ID SLURM_NODEID MASTER_ADDR MASTER_PORT HATRAIN_START HATRAIN_STOP_GRACE HF_HOME TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR CUDA_VISIBLE_DEVICES)
+# A clean environment keeps what a shell's profile says out of the container; these alone go through. Not by --env,
+# which takes a comma for the end of a value.
+for variable in "${passed[@]}"; do
+  if [[ -v $variable ]]; then export "APPTAINERENV_$variable=${!variable}"; fi
+done
+code=0
+apptainer exec --nv --cleanenv --no-home "${mounts[@]/#/--bind=}" \
+  --pwd /home/ada/house /shared/images/hatrain.sif bash "$folder/launch/node.sh" "$folder/plan.json" || code=$?
+if [[ $SLURM_NODEID == 0 ]]; then echo "$code" > "$log.code"; fi
+exit "$code"
