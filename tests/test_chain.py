@@ -1,6 +1,7 @@
 """The command that starts the ranks, read by torchrun's own parser, and run by torchrun itself."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,7 +40,26 @@ def test_several_nodes_meet_where_the_launcher_says(tmp_path, monkeypatch):
     plan = a_plan(tmp_path).model_copy(update={"nodes": 2})
     _, config, _ = read(chain.torchrun(plan, "hatrain.train", tmp_path, 1))
     assert (config.rdzv_backend, config.rdzv_endpoint) == ("static", "node-0:29511")
-    assert (config.min_nodes, config.max_nodes, config.rdzv_configs["rank"]) == (2, 2, 1)
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 2, 1)
+    assert config.rdzv_configs == {"rank": 1, "timeout": chain.MEETING_SECONDS}
+    assert create_handler(config).timeout.total_seconds() == chain.MEETING_SECONDS
+
+
+def create_handler(config):
+    """Return torchrun's own rendezvous of a configuration."""
+    from torch.distributed.elastic.rendezvous import RendezvousParameters
+    from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import create_rdzv_handler
+
+    return create_rdzv_handler(
+        RendezvousParameters(
+            backend=config.rdzv_backend,
+            endpoint=config.rdzv_endpoint,
+            run_id=config.run_id,
+            min_nodes=config.min_nodes,
+            max_nodes=config.max_nodes,
+            **config.rdzv_configs,
+        )
+    )
 
 
 def test_several_nodes_without_a_meeting_place_are_refused(tmp_path, monkeypatch):
@@ -90,3 +110,21 @@ def test_ranks_that_are_deaf_under_torchrun_are_all_ended(tmp_path):
 
     assert follow(tmp_path, stopping, 0.2) is None
     assert chain.end_leftovers(str(tmp_path / "hang"), 1, 0) == []
+
+
+def test_leftovers_are_every_process_of_the_run_but_other_nodes_of_this_attempt(tmp_path):
+    def started(run: str, attempt: int, node: int) -> subprocess.Popen:
+        around = {**os.environ, **chain.marks(run, attempt, node)}
+        return subprocess.Popen(["sleep", "600"], env=around)
+
+    run = str(tmp_path / "run")
+    mine, earlier, elsewhere = started(run, 2, 0), started(run, 1, 1), started(run, 2, 1)
+    other = started(str(tmp_path / "run-2"), 2, 0)
+    try:
+        assert sorted(chain.end_leftovers(run, 2, 0)) == sorted([mine.pid, earlier.pid])
+        assert [process.wait() for process in (mine, earlier)] == [-9, -9]
+        assert [process.poll() for process in (elsewhere, other)] == [None, None]
+    finally:
+        for process in (mine, earlier, elsewhere, other):
+            process.kill()
+            process.wait()

@@ -13,8 +13,11 @@ source "$here/env.sh"
 HATRAIN_NODE_RANK=0
 if (( HATRAIN_NODES > 1 )); then
   HATRAIN_NODE_RANK=${SLURM_NODEID:-${JOB_COMPLETION_INDEX:-0}}
-  export MASTER_ADDR=${MASTER_ADDR:?the launcher names the first node}
-  export MASTER_PORT=${MASTER_PORT:?the launcher names a port of the first node}
+  if [[ -z ${MASTER_ADDR:-} || -z ${MASTER_PORT:-} ]]; then
+    echo "hatrain: MASTER_ADDR, MASTER_PORT: not set; the launcher names the first node and a port of it" >&2
+    exit 78 # trying again would not help
+  fi
+  export MASTER_ADDR MASTER_PORT
 fi
 export HATRAIN_NODE_RANK
 
