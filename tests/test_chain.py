@@ -41,7 +41,7 @@ def test_several_nodes_meet_where_the_launcher_says(tmp_path, monkeypatch):
     _, config, _ = read(chain.torchrun(plan, "hatrain.train", tmp_path, 1))
     assert (config.rdzv_backend, config.rdzv_endpoint) == ("static", "node-0:29511")
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 2, 1)
-    assert config.rdzv_configs == {"rank": 1, "timeout": chain.MEETING_SECONDS}
+    assert config.rdzv_configs["rank"] == 1
     assert create_handler(config).timeout.total_seconds() == chain.MEETING_SECONDS
 
 
