@@ -104,13 +104,13 @@ def _word(run: RunDirectory, job: str | None, said: JobState) -> tuple[str, str,
 
 def _without_a_word(job: str | None, said: JobState) -> tuple[str, str, int | None]:
     """Say what is known of a run that left no word itself: what its scheduler says of the job."""
-    if said.phase == "ended":
-        known = {code.value for code in Exit}
-        if said.code == 0:
-            return "finished", said.reason, 0
-        code = said.code if said.code in known else int(Exit.FAULT)
-        reason = said.reason or ("" if said.code is None else f"exit code {said.code}")
-        return _LEFT[Exit(code)], reason, said.code if said.code is not None else int(Exit.FAULT)
+    if said.phase == "ended" and said.code == 0:
+        return "finished", said.reason, 0
+    if said.phase == "ended" and (said.code is not None or said.reason):
+        code = int(Exit.FAULT) if said.code is None else said.code
+        known = {one.value for one in Exit}
+        word = _LEFT[Exit(code) if code in known else Exit.FAULT]
+        return word, said.reason or f"exit code {code}", code
     if job and said.reason:
         return "unknown", said.reason, None
-    return "lost", "no scheduler knows its job" if job else "it left without a word", int(Exit.FAULT)
+    return "lost", "it left without a word", int(Exit.FAULT)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hatrain.chain import end_leftovers
 from hatrain.errors import BadInput
 from hatrain.lease import process_start
 from hatrain.place import LocalPlace
@@ -80,16 +81,17 @@ class LocalClient:
         return JobState("running") if process_start(pid) == started else JobState("ended")
 
     def cancel(self, job: str, run: RunDirectory) -> None:
-        """Ask the process to end, and see that it does; what entry started ends with it or is ended by the next."""
+        """Ask what was started to end, and see that it does."""
         pid, started = _process(job)
-        with contextlib.suppress(ProcessLookupError):
-            if process_start(pid) == started:
-                os.killpg(pid, signal.SIGTERM)
-                deadline = time.monotonic() + CANCEL_SECONDS
-                while process_start(pid) == started and time.monotonic() < deadline:
-                    time.sleep(0.1)
-                if process_start(pid) == started:
-                    os.killpg(pid, signal.SIGKILL)
+        if process_start(pid) != started and run.lease.holder() is None:
+            return
+        deadline = time.monotonic() + CANCEL_SECONDS
+        _signal_group(pid, signal.SIGTERM)
+        # The script is gone at once; entry, which holds the lease, when a checkpoint is safe.
+        while run.lease.holder() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        _signal_group(pid, signal.SIGKILL)
+        end_leftovers(str(run.folder), 0, 0)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Write the stop file of the live attempt; before one has begun, interrupt what waits for it."""
@@ -107,6 +109,11 @@ class LocalClient:
             # The runs of a sweep share one process and its output; what is a run's own lies with its attempts.
             return FileReader(lambda: [one.folder / "log.txt" for one in run.all_attempts()], whole=whole)
         return FileReader(lambda: [output(run.folder)], whole=whole)
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
 
 
 def stop_by_file(run: RunDirectory, reason: str) -> str:

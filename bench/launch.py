@@ -1,0 +1,124 @@
+"""How fast a job is planned and rendered: from a cold start, and a thousand in one process; beside submitit's sbatch
+text and torchx's `--dryrun` for Slurm. All are measured in turn, in one run, each time in a fresh process.
+
+python bench/launch.py PYTHON_WITH_SUBMITIT_AND_TORCHX [--rounds N]
+
+The others do less: they plan nothing, check nothing and read no job file. The figures say what that costs.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+JOBS = 1000
+ROOT = Path(__file__).parents[1]
+JOB = ROOT / "jobs" / "stablehome-3b.yaml"
+CLUSTERS = ("slurm-venv", "kubernetes")
+
+OURS = """
+import sys
+from pathlib import Path
+from hatrain.load import read_job
+from launch import cluster, planner, render
+job_file, place_name, count = sys.argv[1:]
+name, place = cluster.load_cluster(place_name)
+for number in range(int(count)):
+    job, _ = read_job(job_file, [f"name=run-{number}"])
+    made = planner.plan(job, place, name, workdir=Path.cwd(), runs_root=Path("runs"))
+    render.stream(made)
+"""
+
+SUBMITIT = """
+import sys
+from submitit.slurm.slurm import _make_sbatch_string
+for number in range(int(sys.argv[1])):
+    _make_sbatch_string(
+        command="srun python train.py", folder="runs", job_name=f"run-{number}", partition="gpu", time=1440, nodes=1,
+        gpus_per_node=2, cpus_per_task=16, ntasks_per_node=1, signal_delay_s=300,
+    )
+"""
+
+TORCHX = """
+import sys
+from torchx.components.dist import ddp
+from torchx.schedulers.slurm_scheduler import create_scheduler
+scheduler = create_scheduler("bench")
+for number in range(int(sys.argv[1])):
+    str(scheduler.submit_dryrun(ddp(script="train.py", name=f"run-{number}", j="1x2", gpu=2), {}))
+"""
+
+
+def seconds(command: list[str], folder: str) -> float:
+    """Return the time of a command from start to end; it must succeed."""
+    began = time.perf_counter()
+    # Without Slurm's own programs on the PATH, which torchx would ask for their version each time.
+    around = {**os.environ, "PATH": "/nonexistent"}
+    subprocess.run(command, cwd=folder, env=around, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def table(title: str, commands: dict[str, list[str]], rounds: int, folder: str) -> None:
+    """Print the median of each command's times, taken in turn, and its ratio to the first."""
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            taken[name].append(seconds(command, folder))
+    first = statistics.median(next(iter(taken.values())))
+    print(f"\n{title}, median of {rounds}   seconds   ratio")
+    for name, times in taken.items():
+        middle = statistics.median(times)
+        print(f"  {name:32} {middle:7.3f} {middle / first:7.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("python", help="an interpreter that has submitit and torchx")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    other = str(Path(args.python).absolute())
+    torchx = str(Path(other).with_name("torchx"))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "train.py").touch()
+        ours = [sys.executable, "-m", "hatrain"]
+        table(
+            "one job from a cold start",
+            {
+                **{
+                    f"hatrain {verb}, {place}": [*ours, verb, str(JOB), "--cluster", place]
+                    for place in CLUSTERS
+                    for verb in ("plan", "render")
+                },
+                "submitit, sbatch text": [other, "-c", SUBMITIT, "1"],
+                "torchx run --dryrun": [
+                    torchx,
+                    *("run", "--dryrun", "--scheduler", "slurm", "dist.ddp", "-j", "1x2", "--gpu", "2"),
+                    *("--script", "train.py"),
+                ],
+            },
+            args.rounds,
+            folder,
+        )
+        table(
+            f"{JOBS:,} jobs in one process",
+            {
+                **{
+                    f"hatrain, {place}": [sys.executable, "-c", OURS, str(JOB), place, str(JOBS)]
+                    for place in CLUSTERS
+                },
+                "submitit, sbatch text": [other, "-c", SUBMITIT, str(JOBS)],
+                "torchx, dryrun": [other, "-c", TORCHX, str(JOBS)],
+            },
+            max(1, args.rounds // 3),
+            folder,
+        )
+
+
+if __name__ == "__main__":
+    main()
