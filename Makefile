@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq demo test test-long lint plan render submit schema bench-data record lock clean
+.PHONY: help setup gptq demo test test-long lint plan render submit schema bench-data bench-launch record lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,14 @@ lint: setup ## ruff, mypy and shellcheck
 bench-data: setup ## rows per second and peak memory of the generator, by size
 	@$(BIN)/python bench/data.py
 
+bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a thousand, beside submitit and torchx
+	@$(BIN)/python bench/launch.py .venv-bench/bin/python
+
+.venv-bench/ready: bench/requirements.lock
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --disable-pip-version-check --quiet -r bench/requirements.lock
+	@touch $@
+
 record: setup ## write the golden files and the schema anew; look at the diff
 	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch
 	$(HATRAIN) schema > jobs/schema.json
@@ -91,4 +99,4 @@ lock: setup ## pin what .venv holds now
 	   $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
 
 clean: ## remove what was made: .venv, data, models and runs
-	rm -rf $(VENV) .venv-gptq data models runs
+	rm -rf $(VENV) .venv-gptq .venv-bench data models runs

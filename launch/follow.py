@@ -15,11 +15,33 @@ from launch.screen import screen
 
 READ_SECONDS = 0.2
 ENDED = ("ended", "unknown")
+PATIENCE = 10
+"""So many times in a row may a scheduler give no answer."""
+
+
+class _Asking:
+    """Asks a scheduler again and again; one that does not answer for a moment has said nothing yet."""
+
+    def __init__(self, jobs: dict[str, RunDirectory], speaker: Client):
+        self.jobs, self.speaker, self.failures = jobs, speaker, 0
+
+    def ended(self) -> bool:
+        """Return whether none of the jobs is queued or at work. Raises BadInput when it is silent for too long."""
+        try:
+            states = self.speaker.states(self.jobs)
+        except BadInput:
+            self.failures += 1
+            if self.failures >= PATIENCE:
+                raise
+            return False
+        self.failures = 0
+        return all(state.phase in ENDED for state in states.values())
 
 
 def wait(runs: dict[str, RunDirectory], speaker: Client) -> int:
     """Wait until no job of these is queued or at work. Returns 0, or the first code that is another."""
-    while any(state.phase not in ENDED for state in speaker.states(runs).values()):
+    asking = _Asking(runs, speaker)
+    while not asking.ended():
         time.sleep(speaker.poll_seconds)
     return next((code for now in status.look(list(runs.values())) if (code := _code(now))), 0)
 
@@ -35,12 +57,13 @@ def follow(run: RunDirectory, job: str, speaker: Client, reader: Reader, *, ours
     following; any other it leaves alone, and returns 130.
     """
     with _interrupts() as interrupted, screen(run) as show, contextlib.closing(reader):
-        asked, stopped, ended = time.monotonic(), False, False
+        asking, next_time = _Asking({job: run}, speaker), time.monotonic()
+        stopped = ended = False
         while True:
-            if time.monotonic() >= asked:
+            if time.monotonic() >= next_time:
                 # Asked before reading, so that the last words are not missed.
-                ended = speaker.states({job: run})[job].phase in ENDED
-                asked = time.monotonic() + speaker.poll_seconds
+                ended = asking.ended()
+                next_time = time.monotonic() + speaker.poll_seconds
             show(reader.read())
             if ended:
                 return _code(status.look([run])[0])

@@ -123,13 +123,13 @@ def _paths(run: str, cluster: AnyPlace, workdir: Path, runs_root: Path) -> Paths
 def notes(made: Plan) -> list[str]:
     """Return what a person should know of a plan and is no reason to stop, a line each."""
     asked = made.job.hardware.sharding
-    lines = []
+    lines = [*requests.notes(made.place)]
     if asked not in ("auto", made.sharding):
         lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
     if not made.place.network and not is_local(made.job.model.base):
         lines.append(
-            f"{made.cluster} does not reach the model hub: bring the model into its cache first, with "
-            f"hatrain fetch {made.job.name}, on a machine that does and shares HF_HOME with it"
+            f"{made.cluster} does not reach the model hub: bring {made.job.model.base} into its cache first, with "
+            "hatrain fetch JOB, on a machine that does and shares HF_HOME with it"
         )
     return lines
 

@@ -121,6 +121,7 @@ def _between_commas(text: str) -> list[str]:
 
 
 def note_missing(plan: Plan) -> None:
-    """Tell on stderr what the plan names and is not here: it may well be where the job will run."""
-    for problem in missing(plan):
+    """Tell on stderr what the plan names and is not here: it may well be where the job will run. What lies on the
+    volumes of a pod cannot be looked at from here."""
+    for problem in [] if plan.launcher == "kubernetes" else missing(plan):
         print(f"note: not here: {problem}", file=sys.stderr)
