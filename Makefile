@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq demo test test-long lint plan render submit schema bench-data bench-launch record lock clean
+.PHONY: help setup gptq demo test test-long lint plan render submit bench-data bench-launch record lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,7 +92,6 @@ bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a
 
 record: setup ## write the golden files and the schema anew; look at the diff
 	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch
-	$(HATRAIN) schema > jobs/schema.json
 
 lock: setup ## pin what .venv holds now
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \

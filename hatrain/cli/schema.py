@@ -1,16 +1,18 @@
-"""`hatrain schema`: the JSON Schema that editors complete and check job files with."""
+"""`hatrain schema`: the JSON Schemas that editors complete and check job files and cluster files with."""
 
 import argparse
 import json
 
-from hatrain.spec import json_schema
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The schema takes no arguments."""
+    """Add the verb's arguments."""
+    parser.add_argument("--cluster", action="store_true", help="of a cluster file, in place of a job's")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the schema."""
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    from hatrain import place, spec
+
+    schema = place.json_schema() if args.cluster else spec.json_schema()
+    print(json.dumps(schema, indent=2, ensure_ascii=False))
     return 0

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from hatrain.cli import main
 from hatrain.cli.plan import table
 from hatrain.plan import Plan
 from launch import local, planner
+from launch.cluster import SHIPPED
 from tests.golden import matches
 from tests.plans import a_cluster, a_job, a_plan
 
@@ -138,6 +141,18 @@ def test_render_does_not_write_over_a_file(desk, capsys):
 def test_the_schema_in_the_repository_is_the_one_that_is_printed(capsys):
     assert main(["schema"]) == 0
     matches(ROOT / "jobs" / "schema.json", capsys.readouterr().out)
+
+
+def test_the_schema_of_clusters_is_the_one_that_is_printed(capsys):
+    assert main(["schema", "--cluster"]) == 0
+    matches(SHIPPED / "schema.json", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_cluster_names_its_schema_and_is_what_the_schema_accepts(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n#\n# ")
+    jsonschema.validate(yaml.safe_load(text), json.loads((SHIPPED / "schema.json").read_text()))
 
 
 def test_every_job_in_the_repository_names_its_schema():
