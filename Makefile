@@ -17,12 +17,14 @@ help: ## list what there is
 setup: $(VENV)/ready ## make .venv from the pinned requirements
 
 # The stamp holds both files' contents in its date: a change of either sets up again, nothing else does.
-$(VENV)/ready: requirements.lock pyproject.toml
+$(VENV)/ready: requirements.lock requirements-deepspeed.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "hatrain needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (about two minutes with a CPU build of torch; the CUDA build is several GB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
+	DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check --no-build-isolation --no-deps \
+		-r requirements-deepspeed.lock
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
@@ -95,7 +97,9 @@ record: setup ## write the golden files and the schema anew; look at the diff
 
 lock: setup ## pin what .venv holds now
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \
-	   $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
+	   $(BIN)/pip freeze --exclude-editable | sed '/^deepspeed==/d; s/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
+	@{ echo "# DeepSpeed is built against the torch that is there: after requirements.lock, and not in isolation."; \
+	   $(BIN)/pip freeze --exclude-editable | grep '^deepspeed=='; } > requirements-deepspeed.lock
 
 clean: ## remove what was made: .venv, data, models and runs
 	rm -rf $(VENV) .venv-gptq .venv-bench data models runs

@@ -31,26 +31,24 @@ def accelerate(plan: Plan) -> dict[str, Any] | None:
     The processes are torchrun's on every node, so nothing here starts any: DeepSpeed's own launcher, which would go to
     other nodes by ssh, is told to be `standard`.
     """
-    dtype = plan.job.model.dtype
-    common = {
-        "compute_environment": "LOCAL_MACHINE",
-        "num_machines": plan.nodes,
-        "num_processes": plan.world_size,
-    }
     if plan.sharding == "fsdp":
         return {
-            **common,
+            "compute_environment": "LOCAL_MACHINE",
             "distributed_type": "FSDP",
-            "mixed_precision": {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}[dtype],
+            "mixed_precision": {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}[plan.job.model.dtype],
+            "num_machines": plan.nodes,
+            "num_processes": plan.world_size,
             "use_cpu": plan.device == "cpu",
             "fsdp_config": fsdp(plan),
         }
     if plan.sharding in ZERO:
         return {
-            **common,
+            "compute_environment": "LOCAL_MACHINE",
             "distributed_type": "DEEPSPEED",
-            # accelerate knows DeepSpeed beside accelerators alone, and takes a processor for one when told nothing.
-            "use_cpu": False,
+            "mixed_precision": "no",  # torch_autocast of deepspeed.json says in what is computed
+            "num_machines": plan.nodes,
+            "num_processes": plan.world_size,
+            "use_cpu": False,  # told of processors, accelerate would leave DeepSpeed out
             "deepspeed_config": {
                 "deepspeed_config_file": "launch/deepspeed.json",
                 "zero3_init_flag": plan.sharding == "zero3",

@@ -1,8 +1,9 @@
 """A base model made ready to be trained: quantised if asked for, with room for new tokens, adapters in place, and of
 one mind with its tokenizer. What comes out is trained in fp32 and frozen in `model.dtype`."""
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,14 +37,15 @@ def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]
 
 
 def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
-    """Grow the embeddings if a token has no row, and start the rows of new tokens at the mean of the old ones."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    """Grow the embeddings if a token has no row, and start the rows of new tokens at the mean of the old ones. Under
+    ZeRO-3 a collective call."""
+    rows = _rows(model.get_input_embeddings())
     ids = tokenizer.convert_tokens_to_ids(list(added))
     if len(tokenizer) > rows:
         model.resize_token_embeddings(
             len(tokenizer), pad_to_multiple_of=EMBEDDING_MULTIPLE, mean_resizing=False
         )
-    fresh = sorted({*ids, *range(rows, model.get_input_embeddings().weight.shape[0])})
+    fresh = sorted({*ids, *range(rows, _rows(model.get_input_embeddings()))})
     if not fresh:
         return
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
@@ -53,11 +55,30 @@ def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
         for name in ("weight", "bias")
         if (tensor := getattr(end, name, None)) is not None
     }
-    with torch.no_grad():
+    with torch.no_grad(), whole(tensors.values()):
         for tensor in tensors.values():
             old = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
             old[fresh] = False
             tensor[fresh] = tensor[old].float().mean(dim=0).to(tensor.dtype)
+
+
+def _rows(embeddings: Any) -> int:
+    """Return the tokens that an embedding has rows for; ZeRO-3 leaves no shape to a weight that is in parts."""
+    weight = embeddings.weight
+    return int(getattr(weight, "ds_shape", weight.shape)[0])
+
+
+@contextlib.contextmanager
+def whole(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Have weights whole, whatever ZeRO-3 made of them; what rank 0 changes in them stays. A collective call."""
+    parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not parts:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parts, modifier_rank=0):
+        yield
 
 
 def agree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -14,7 +14,7 @@ from hatrain.model import lora as adapters
 from hatrain.plan import Plan
 from hatrain.run import Attempt, RunDirectory
 from hatrain.spec import Dpo
-from hatrain.train import sharding
+from hatrain.train import sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.mirror import Mirror
@@ -61,9 +61,7 @@ def training_arguments(plan: Plan, run: RunDirectory, steps: int) -> dict[str, A
         "gradient_accumulation_steps": 1,
         "activation_checkpointing": plan.gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
-        "bf16": job.model.dtype == "bf16",
-        "fp16": job.model.dtype == "fp16",
-        "use_cpu": plan.device == "cpu",
+        **precision_and_device(plan),
         "save_strategy": "no",
         "eval_strategy": "no",
         "logging_steps": job.logging.logging_steps,
@@ -76,6 +74,15 @@ def training_arguments(plan: Plan, run: RunDirectory, steps: int) -> dict[str, A
         "dataloader_pin_memory": False,
         "ddp_find_unused_parameters": False,
     }
+
+
+def precision_and_device(plan: Plan) -> dict[str, Any]:
+    """Return what TrainingArguments are told of both. DeepSpeed has them from its own settings, and accelerate would
+    not run it where it is told of a processor."""
+    dtype = plan.job.model.dtype
+    if plan.sharding in zero.STAGES:
+        return {"bf16": False, "fp16": False, "ddp_backend": "gloo" if plan.device == "cpu" else None}
+    return {"bf16": dtype == "bf16", "fp16": dtype == "fp16", "use_cpu": plan.device == "cpu"}
 
 
 def build(
@@ -142,6 +149,7 @@ def build(
     trainer.test_sample = test_sample(len(rows.test), job.evaluation.sample, job.seed) if rows.test else []
     trainer.test_micro_batch_size = max(TEST_ROWS_PER_PASS, plan.batch.micro_batch_size)
     trainer.save_total_limit = job.checkpoints.save_total_limit
+    trainer.sharded_checkpoints = sharding.writes_shards(plan)
     sync_to = job.checkpoints.sync_to
     trainer.mirror = Mirror(sync_to, run) if sync_to and rank() == 0 else None
     trainer.checkpoint_facts = {

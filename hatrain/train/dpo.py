@@ -88,7 +88,7 @@ class DpoTrainer(StepTrainer, DPOTrainer):
         with self._metrics_stay_here():
             mean: torch.Tensor = self.compute_loss(forward, batch)
         chosen, rejected = said[0].chunk(2)
-        self.noted["train" if model.training else "test"].add(
+        self.noted["train" if self.model.training else "test"].add(
             self.beta * (chosen - batch["ref_chosen_logps"]),
             self.beta * (rejected - batch["ref_rejected_logps"]),
             weight,

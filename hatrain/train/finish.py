@@ -20,8 +20,10 @@ def finish(trainer: StepTrainer, plan: Plan, run: RunDirectory, added: list[str]
     """Seal what a run leaves: `model/` (all weights, or adapters merged into their base), `adapter/` with LoRA."""
     lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
     facts = {"identity": plan.identity, "steps": trainer.state.global_step}
-    state = sharding.once(trainer.model, trainer.accelerator.get_state_dict(trainer.model_wrapped))
+    state = sharding.gathered(trainer)
+    sharding.end(plan)
     if trainer.is_world_process_zero():
+        assert state is not None
         tokenizer = trainer.processing_class
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         if lora is None:

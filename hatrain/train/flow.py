@@ -24,7 +24,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     """
     job = plan.job
     os.chdir(plan.paths.workdir)
-    sharding.begin(plan, run)
+    spread = sharding.begin(plan, run)  # kept: transformers asks it how to read weights
     tokenizer = tokenizer_of(job.model)
     rows = load_rows(plan, tokenizer)
     if rank() == 0:
@@ -32,6 +32,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     set_seed(job.seed)  # of fresh adapters; the trainer seeds again before the first step
     model, added = prepare(job.model, job.method.lora, tokenizer, device(plan))
     trainer = build(plan, run, attempt, model, tokenizer, rows)
+    del spread
     resume = from_rank_zero(newest_checkpoint(run, attempt.number) if rank() == 0 else None)
     if resume:
         check_unchanged(resume, rows.files)

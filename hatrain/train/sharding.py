@@ -1,126 +1,112 @@
-"""Weights, gradients and optimizer state spread over the ranks by FSDP2, as launch/accelerate.yaml says it; and the
-checkpoints of such a run. What is sharded stays accelerate's affair."""
+"""Which strategy spreads a run over its ranks, as the files of its run directory say it: told to accelerate before
+anything is read, held to once the trainer stands, and asked of each checkpoint. fsdp.py and zero.py do the work."""
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed.checkpoint as dcp
 import yaml
 from accelerate import Accelerator, PartialState
-from safetensors.torch import load_file
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from transformers.trainer import SCHEDULER_NAME
 
 from hatrain import seal
 from hatrain.errors import BadInput
 from hatrain.plan import Plan
 from hatrain.run import RunDirectory
+from hatrain.train import fsdp, zero
 
-OPTIMIZER_FOLDER = "optimizer"
-"""Each rank's shard of the optimizer state, in a checkpoint. Any number of ranks can read it."""
+OWN_LAYOUT = ("fsdp", *zero.STAGES)
+"""Strategies whose checkpoints hold optimizer state in a layout that no other reads."""
 
 
-def begin(plan: Plan, run: RunDirectory) -> None:
-    """Tell accelerate and transformers about FSDP, as `accelerate launch` would: by the environment.
+def begin(plan: Plan, run: RunDirectory) -> Any:
+    """Tell accelerate and transformers about the strategy, as `accelerate launch` would: by the environment.
 
-    It comes before the weights are read, which then happens once a node. Raises BadInput when the settings are not
-    there.
+    It comes before the weights are read. What is returned must be kept until the trainer stands. Raises BadInput when
+    the settings are not there.
     """
-    if plan.sharding != "fsdp":
-        return
-    for key, value in {"accelerate_use_fsdp": True, **settings(run)}.items():
-        os.environ[key.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
-    PartialState(cpu=plan.device == "cpu")
+    if plan.sharding == "fsdp":
+        _environment({"accelerate_use_fsdp": True, **_settings(run, "fsdp_config", "FSDP")})
+        PartialState(cpu=plan.device == "cpu")
+    elif plan.sharding in zero.STAGES:
+        return zero.begin(plan, run, _settings(run, "deepspeed_config", "DeepSpeed"))
+    return None
 
 
-def settings(run: RunDirectory) -> dict[str, Any]:
-    """Return the `fsdp_config` of launch/accelerate.yaml. Raises BadInput when it cannot be read."""
+def _settings(run: RunDirectory, section: str, library: str) -> dict[str, Any]:
+    """Return a section of launch/accelerate.yaml. Raises BadInput when it cannot be read."""
     path = run.launch / "accelerate.yaml"
     try:
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["fsdp_config"])
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))[section])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         raise BadInput(
-            f"{path}: no FSDP settings can be read there; submit the job again, which writes them"
+            f"{path}: no {library} settings can be read there; submit the job again, which writes them"
         ) from None
+
+
+def _environment(settings: dict[str, Any]) -> None:
+    for key, value in settings.items():
+        os.environ[key.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def require(plan: Plan, accelerator: Accelerator) -> None:
     """Raise BadInput unless accelerate runs what the plan says; it would fall back to DDP without a word."""
-    if plan.sharding != "fsdp":
+    if plan.sharding == "fsdp":
+        runs = accelerator.is_fsdp2
+    elif plan.sharding in zero.STAGES:
+        runs = zero.stage(accelerator) == zero.STAGES[plan.sharding]
+    else:
         return
-    if not accelerator.is_fsdp2:
+    if not runs:
         raise BadInput(
-            f"hardware.sharding: fsdp, but accelerate would run {accelerator.distributed_type.value} on "
+            f"hardware.sharding: {plan.sharding}, but accelerate would run {accelerator.distributed_type.value} on "
             f"{accelerator.device.type}; write ddp"
         )
-    plugin = accelerator.state.fsdp_plugin
-    if plugin.mixed_precision_policy:
-        # Gradients are summed over the ranks as precisely as DDP sums them.
-        plugin.mixed_precision_policy = dataclasses.replace(
-            plugin.mixed_precision_policy, reduce_dtype=torch.float32
-        )
+    if plan.sharding == "fsdp":
+        fsdp.sum_in_fp32(accelerator)
 
 
 def check_strategy(checkpoint: Path, plan: Plan) -> None:
-    """Raise BadInput when a checkpoint's optimizer state is laid out for a strategy that this plan does not follow."""
-    before = seal.facts(checkpoint).get("sharding", plan.sharding)
-    if before != plan.sharding and "fsdp" in (before, plan.sharding):
+    """Raise BadInput when a checkpoint's optimizer state is laid out for a strategy, or a number of ranks, that this
+    plan does not follow."""
+    facts = seal.facts(checkpoint)
+    before, now = facts.get("sharding", plan.sharding), plan.sharding
+    if before != now and (before in OWN_LAYOUT or now in OWN_LAYOUT):
         raise BadInput(
-            f"hardware.sharding: {plan.sharding}, but {checkpoint.name} was saved under {before}, whose optimizer "
+            f"hardware.sharding: {now}, but {checkpoint.name} was saved under {before}, whose optimizer "
             f"state only {before} reads; go on with {before}, or start anew with --fresh"
+        )
+    ranks = facts.get("ranks", plan.world_size)
+    if now in zero.STAGES and ranks != plan.world_size:
+        raise BadInput(
+            f"hardware.gpus_per_node: {plan.world_size} ranks, but {checkpoint.name} was saved under {now} on {ranks}, "
+            f"and DeepSpeed reads its optimizer state on {ranks} alone; go on with {ranks}, or start anew with --fresh"
         )
 
 
-# --- checkpoints --------------------------------------------------------------------------------------------
+def writes_shards(plan: Plan) -> bool:
+    """Return whether each rank writes its own part of the weights into a checkpoint, and nothing is gathered."""
+    return plan.job.checkpoints.state == "sharded" and plan.sharding in ("fsdp", "zero3")
+
+
+def end(plan: Plan) -> None:
+    """The weights are trained and gathered: a model that is read after this is nobody's part."""
+    if plan.sharding in zero.STAGES:
+        zero.end()
+
+
+def gathered(trainer: Any) -> dict[str, Any] | None:
+    """Return the trained weights whole, in rank 0; the others may get None. A collective call.
+
+    Under ZeRO a frozen base is left out.
+    """
+    if trainer.is_deepspeed_enabled:
+        state = zero.gathered(trainer)
+    else:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return once(trainer.model, state) if state is not None else None
 
 
 def once(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Return a model's state without the second names of tied weights: gathered, they are copies of the first."""
     tied = getattr(model, "all_tied_weights_keys", {})
     return {name: tensor for name, tensor in state.items() if name not in tied}
-
-
-def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Spread a checkpoint's weights over the ranks; rank 0 alone reads them. A collective call."""
-    weights: dict[str, Any] = _read(model, checkpoint) if PartialState().is_main_process else {}
-    # Not strict: a frozen base and the second names of tied weights are in no checkpoint.
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-    set_model_state_dict(model, weights, options=options)
-
-
-def _read(model: torch.nn.Module, checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Return a checkpoint's tensors by their names in the model: PEFT saves adapters without the adapter's name."""
-    names = {
-        name.replace(".modules_to_save.default", "").replace(".default", ""): name
-        for name, _ in model.named_parameters()
-    }
-    return {
-        names.get(saved, saved): tensor
-        for file in sorted(checkpoint.glob("*.safetensors"))
-        for saved, tensor in load_file(file).items()
-    }
-
-
-def save_optimizer(trainer: Any, checkpoint: Path) -> None:
-    """Write the optimizer state, each rank its own shard, and the schedule's. A collective call."""
-    state = get_optimizer_state_dict(trainer.model, trainer.optimizer.optimizer)
-    dcp.save(state, checkpoint_id=checkpoint / OPTIMIZER_FOLDER)
-    if trainer.is_world_process_zero():
-        torch.save(trainer.lr_scheduler.state_dict(), checkpoint / SCHEDULER_NAME)
-
-
-def load_optimizer(trainer: Any, checkpoint: Path) -> None:
-    """Read what `save_optimizer` wrote, each rank its own shard, however many ranks wrote them."""
-    optimizer = trainer.optimizer.optimizer
-    state = get_optimizer_state_dict(trainer.model, optimizer)
-    dcp.load(state, checkpoint_id=checkpoint / OPTIMIZER_FOLDER)
-    set_optimizer_state_dict(trainer.model, optimizer, state)
-    trainer.lr_scheduler.load_state_dict(torch.load(checkpoint / SCHEDULER_NAME, weights_only=True))

@@ -17,7 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from hatrain import seal
 from hatrain.run import RunDirectory
-from hatrain.train import checkpoint, sharding
+from hatrain.train import checkpoint, fsdp, sharding, zero
 from hatrain.train.metrics import Counters
 from hatrain.train.mirror import Mirror
 from hatrain.train.steps import Pass, Step, Steps
@@ -70,6 +70,7 @@ class StepTrainer(Trainer):
     """
 
     processing_class: Any
+    model: Any
     steps: Steps
     train_rows: Any
     test_rows: Any
@@ -79,6 +80,7 @@ class StepTrainer(Trainer):
     watch: StopWatch
     counters: Counters
     save_total_limit: int
+    sharded_checkpoints: bool
     checkpoint_facts: dict[str, Any]
     mirror: Mirror | None
     test_micro_batch_size: int
@@ -115,20 +117,24 @@ class StepTrainer(Trainer):
         self.steps.epoch = kwargs["epoch"]
         super()._run_epoch(*args, **kwargs)
 
-    def training_step(
-        self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Work through a `Step`. Returns its loss, scaled so that the mean over ranks is the step's own."""
         model.train()
         scale = self.args.world_size / max(self.weight(inputs), 1)
         total = torch.zeros((), device=self.args.device)
         for number, part in enumerate(inputs.passes):
-            with self._gradients_stay_here(model, last=number == len(inputs.passes) - 1):
+            last = number == len(inputs.passes) - 1
+            with self._gradients_stay_here(model, last):
                 loss = self._scaled_pass(model, part, scale)
-                self.accelerator.backward(loss)
+                if self.is_deepspeed_enabled:
+                    zero.backward(model, loss, last)
+                else:
+                    self.accelerator.backward(loss)
             total += loss.detach()
         if not math.isfinite(total.item()):
             raise NotFiniteError(f"the loss of step {self.state.global_step + 1} is {total.item()}")
+        if self.is_deepspeed_enabled:
+            model.step()  # its engine clips and steps in one; what the loop calls after this does nothing
         self.counters.tokens += inputs.tokens
         self.counters.supervised += inputs.supervised
         return total
@@ -142,8 +148,8 @@ class StepTrainer(Trainer):
         self, model: torch.nn.Module, last: bool
     ) -> contextlib.AbstractContextManager[Any]:
         """Gradients cross the ranks on a step's last pass alone. Under FSDP they do on each: until they have, every
-        rank holds all of them."""
-        if last or self.args.world_size == 1 or self.is_fsdp_enabled:
+        rank holds all of them. DeepSpeed is told of the last pass by `zero.backward`."""
+        if last or self.args.world_size == 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return contextlib.nullcontext()
         return self.accelerator.no_sync(model)
 
@@ -183,7 +189,7 @@ class StepTrainer(Trainer):
         """Return the mean loss over some rows of the test set, or None if a stop came first. Leaves the random state
         as it was."""
         model = self.model_wrapped
-        was_training = model.training
+        was_training = self.model.training  # DeepSpeed's engine itself always says that it trains
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         try:
@@ -229,7 +235,7 @@ class StepTrainer(Trainer):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         barrier()
-        self.save_model(str(partial), _internal_call=True)
+        self._save_weights(partial)
         self._save_optimizer_and_scheduler(str(partial))
         self._save_scaler(str(partial))
         self._save_rng_state(str(partial))
@@ -246,24 +252,32 @@ class StepTrainer(Trainer):
         barrier()
         self._sealed_step = step
 
+    def _save_weights(self, folder: Path) -> None:
+        """Write the weights, whole and as a model; sharded ones as each rank holds them (ZeRO-3's are part of what
+        DeepSpeed writes beside the optimizer's state)."""
+        if not self.sharded_checkpoints:
+            self.save_model(str(folder), _internal_call=True)
+        elif self.is_fsdp_enabled:
+            fsdp.save_weights(self.model_wrapped, folder)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict and sharding.once(self.model, state_dict))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_fsdp_enabled:
-            sharding.save_optimizer(self, Path(output_dir))
+            fsdp.save_optimizer(self, Path(output_dir))
         else:
             super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled:
-            sharding.load_weights(self.model_wrapped, Path(resume_from_checkpoint))
+            fsdp.load_weights(self.model_wrapped, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.is_fsdp_enabled and checkpoint:
-            sharding.load_optimizer(self, Path(checkpoint))
+            fsdp.load_optimizer(self, Path(checkpoint))
         else:
             super()._load_optimizer_and_scheduler(checkpoint)
 

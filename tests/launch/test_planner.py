@@ -117,71 +117,11 @@ def test_warm_up_is_a_share_of_the_steps(tmp_path):
 # --- what is decided ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("asked", "ranks", "decided"),
-    [
-        ("auto", 1, "none"),
-        ("auto", 2, "ddp"),
-        ("none", 1, "none"),
-        ("ddp", 2, "ddp"),
-        ("fsdp", 1, "none"),
-        ("zero3", 1, "none"),
-    ],
-)
-def test_sharding_fits_the_number_of_ranks(tmp_path, asked, ranks, decided):
-    plan = planned(tmp_path, hardware__sharding=asked, hardware__gpus_per_node=ranks)
-    assert plan.sharding == decided
-
-
 def test_sharding_that_one_rank_makes_pointless_is_noted(tmp_path):
     assert planner.notes(planned(tmp_path, hardware__sharding="fsdp")) == [
         "hardware.sharding: fsdp needs several ranks; one rank shards nothing"
     ]
     assert planner.notes(planned(tmp_path)) == []
-
-
-FSDP = {"hardware__sharding": "fsdp", "hardware__gpus_per_node": 2, "hardware__gpu": "a6000-48gb"}
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [
-        {},
-        {"method__lora": {"rank": 8}},
-        {"method__kind": "dpo"},
-        {"model__dtype": "fp32"},
-    ],
-)
-def test_fsdp_is_planned_with_what_it_is_shown_to_work_with(tmp_path, beside):
-    assert planned(tmp_path, **FSDP, **beside).sharding == "fsdp"
-
-
-@pytest.mark.parametrize(
-    ("beside", "found", "pairs"),
-    [
-        ({"hardware__gpu": "cpu"}, "gpu: cpu", "write ddp or auto"),
-        ({"method__optimizer": "adafactor"}, "optimizer: adafactor", "fsdp goes with adamw"),
-        ({"method__optimizer": "adamw_8bit"}, "optimizer: adamw_8bit", "adamw_8bit with ddp"),
-        ({"model__quantization": "4bit", "method__lora": {"rank": 8}}, "a 4bit base", "4bit with ddp"),
-        ({"model__dtype": "fp16"}, "dtype: fp16", "bf16 and fp32"),
-    ],
-)
-def test_fsdp_is_refused_with_what_it_does_not_do_and_told_which_pairs_work(tmp_path, beside, found, pairs):
-    told = refused(tmp_path, **{**FSDP, **beside})["hardware.sharding"]
-    assert told.startswith(f"found fsdp with {found}")
-    assert pairs in told
-    assert planned(tmp_path, **{**FSDP, **beside, "hardware__gpus_per_node": 1}).sharding == "none"
-
-
-@pytest.mark.parametrize("sharding", ["zero1", "zero2", "zero3"])
-def test_zero_over_several_ranks_is_refused(tmp_path, sharding):
-    told = refused(tmp_path, hardware__sharding=sharding, hardware__gpus_per_node=2)["hardware.sharding"]
-    assert told == f"found {sharding} with 2 ranks, which is not built yet; write ddp, fsdp or auto"
-
-
-def test_several_ranks_that_share_nothing_are_refused(tmp_path):
-    reasons = refused(tmp_path, hardware__sharding="none", hardware__gpus_per_node=2)
-    assert "write ddp" in reasons["hardware.sharding"]
 
 
 @pytest.mark.parametrize(

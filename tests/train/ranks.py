@@ -1,13 +1,16 @@
 """One rank under torchrun that makes several attempts in a row, since starting costs most of their time: `python -m
 tests.train.ranks '[[RUN, ATTEMPT, STOP_AT], …]'`. It notes what ran in attempts/N/ran-RANK.json."""
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
 
 from hatrain.run import Attempt, Exit, Stop
@@ -15,7 +18,7 @@ from hatrain.train.__main__ import main
 from hatrain.train.trainer import StepTrainer
 from tests import cpu_fsdp
 
-STOPPED = (Exit.FINISHED, Exit.REQUEUE)
+LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
 
 
 def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
@@ -35,29 +38,71 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
 
     StepTrainer.begin, StepTrainer.training_step = noted, stopping
     try:
-        return main(folder, str(number))
+        with as_in_a_process_of_its_own():
+            return main(folder, str(number))
     finally:
         StepTrainer.begin, StepTrainer.training_step = begin, training_step
 
 
+@contextlib.contextmanager
+def as_in_a_process_of_its_own() -> Iterator[None]:
+    """Forget what an attempt told accelerate and transformers, so that the next may run another strategy. The process
+    group stays."""
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        os.environ.clear()
+        os.environ.update(environment)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        unset_hf_deepspeed_config()
+
+
 def what_ran(trainer: StepTrainer) -> dict[str, Any]:
     """The strategy as accelerate says it, and as the parameters show it: how many there are, how many are sharded, and
-    the share of all numbers that this rank holds."""
-    parameters = list(trainer.model_wrapped.parameters())
-    local = [p.to_local() if isinstance(p, DTensor) else p for p in parameters]
+    the share of all numbers that this rank holds: of the weights, and of what the optimizer steps on."""
+    wrapped = trainer.model_wrapped
+    parameters = list(wrapped.parameters())
+    sizes = [getattr(p, "ds_numel", p.numel()) for p in parameters]
+    trained = sum(size for p, size in zip(parameters, sizes, strict=True) if p.requires_grad)
+    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+
+    optimizer = trainer.optimizer.optimizer
+    stepped = getattr(optimizer, "fp32_partitioned_groups_flat", None) or [
+        parameter for group in optimizer.param_groups for parameter in group["params"]
+    ]
     return {
         "distributed_type": trainer.accelerator.distributed_type.value,
-        "wrapper": type(trainer.model_wrapped).__name__,
+        "wrapper": type(wrapped).__name__,
+        "stage": wrapped.zero_optimization_stage() if trainer.is_deepspeed_enabled else None,
+        "spreads_gradients": isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3)
+        or getattr(optimizer, "partition_gradients", False),
+        "optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
         "parameters": len(parameters),
-        "sharded": sum(isinstance(p, DTensor) for p in parameters),
-        "held": sum(p.numel() for p in local) / sum(p.numel() for p in parameters),
+        "sharded": sum(isinstance(p, DTensor) or _is_partitioned(p) for p in parameters),
+        "held": sum(map(_held, parameters)) / sum(sizes),
+        "stepped": sum(map(_held, stepped)) / trained,
         "dtypes": sorted({str(p.dtype) for p in parameters}),
     }
+
+
+def _is_partitioned(parameter: torch.nn.Parameter) -> bool:
+    """Whether ZeRO-3 has a parameter in parts."""
+    return hasattr(parameter, "ds_tensor") and parameter.ds_tensor.numel() < parameter.ds_numel
+
+
+def _held(parameter: torch.nn.Parameter) -> int:
+    """Numbers of a parameter in this rank's memory."""
+    if isinstance(parameter, DTensor):
+        return parameter.to_local().numel()
+    return parameter.ds_tensor.numel() if hasattr(parameter, "ds_tensor") else parameter.numel()
 
 
 if __name__ == "__main__":
     cpu_fsdp.switch_on()
     for folder, number, stop_at in json.loads(sys.argv[1]):
         torch.seed()  # what came before in this process must not matter
-        if attempt(folder, number, stop_at) not in STOPPED:
+        if attempt(folder, number, stop_at) not in LEFT:
             sys.exit(1)

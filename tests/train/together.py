@@ -1,0 +1,159 @@
+"""Runs on several ranks for tests: started by torchrun on processors, and held to what one process trains."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hatrain.plan import Plan
+from hatrain.run import Exit, RunDirectory
+from launch import distributed
+from tests.train.conftest import Workplace, metrics, weights
+
+REPOSITORY = Path(__file__).parents[2]
+TWO = {"hardware__gpus_per_node": 2, "method__gradient_checkpointing": True}
+
+Started = tuple[RunDirectory, int, int | None]
+"""An attempt to make: the run, the attempt's number, and the step after which it is asked to stop."""
+
+
+def sharded(plan: Plan, strategy: str) -> Plan:
+    """The plan under a strategy, also where the planner grants it to GPUs alone."""
+    return plan.model_copy(update={"sharding": strategy})
+
+
+def adopted(plan: Plan) -> RunDirectory:
+    """The run directory of a plan, with the files that the trainer reads its strategy from."""
+    run = RunDirectory(Path(plan.paths.run))
+    run.adopt(plan, distributed.files(plan))
+    return run
+
+
+def attempt(run: RunDirectory, stop_at: int | None = None) -> Started:
+    """A new attempt at a run."""
+    return run, run.new_attempt().number, stop_at
+
+
+def start(attempts: Sequence[Started], ranks: int = 2) -> None:
+    """Make attempts one after another, on ranks that torchrun starts."""
+    _torchrun(attempts, "--standalone", "--nproc_per_node", str(ranks)).check_returncode()
+
+
+def _torchrun(attempts: Sequence[Started], *options: str) -> subprocess.CompletedProcess[bytes]:
+    told = json.dumps([(str(run.folder), number, stop_at) for run, number, stop_at in attempts])
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *options, "-m", "tests.train.ranks", told],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def plans(workplace: Workplace) -> Callable[..., Plan]:
+    """Makes plans of a job without dropout, which would fall on other tokens where ranks divide the rows. The last
+    step has three passes for two ranks."""
+    base = shutil.copytree(workplace.shelf / "base", workplace.folder / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.0}))
+
+    def made(name: str, **changes: Any) -> Plan:
+        return workplace.plan(name, **{"model__base": str(base), "method__micro_batch_size": 2, **changes})
+
+    return made
+
+
+def with_its_own_head(base: Path, out: Path) -> Path:
+    """Write a base like another whose head shares no weights with its embeddings. Returns its folder."""
+    shutil.copytree(base, out)
+    config = json.loads((base / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    AutoModelForCausalLM.from_pretrained(out).save_pretrained(out)
+    assert "lm_head.weight" in weights(out)
+    return out
+
+
+# --- what a run says ----------------------------------------------------------------------------------------
+
+
+def ran(run: RunDirectory, attempt: int, ranks: int = 2) -> list[dict[str, Any]]:
+    """What each rank of an attempt says that ran."""
+    folder = run.attempts / str(attempt)
+    return [json.loads((folder / f"ran-{rank}.json").read_text()) for rank in range(ranks)]
+
+
+def left(run: RunDirectory, attempt: int, ranks: int = 2) -> list[tuple[Exit, str]]:
+    """How each rank of an attempt left, and why."""
+    folder = run.attempts / str(attempt)
+    told = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(ranks)]
+    return [(Exit(word["code"]), word["reason"]) for word in told]
+
+
+def logged(run: RunDirectory, name: str) -> list[float]:
+    """A metric at each step that has it; of a step logged twice, the last."""
+    return list({line["step"]: line[name] for line in metrics(run) if name in line}.values())
+
+
+def losses_on_the_test_set(run: RunDirectory) -> dict[str, float]:
+    return {event["when"]: event["loss"] for event in run.events() if event["event"] == "test loss"}
+
+
+# --- what a run is held to ----------------------------------------------------------------------------------
+
+
+def same(one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4) -> None:
+    """Require the same losses within a relative tolerance, and the same weights; sums over ranks round elsewhere."""
+    assert len(logged(one, "loss")) > 4
+    for name in ("loss", "test_loss", "learning_rate"):
+        assert logged(one, name) == pytest.approx(logged(other, name), rel=tolerance)
+    norms = logged(one, "gradient_norm"), logged(other, "gradient_norm")
+    assert norms[0] == pytest.approx(norms[1], rel=10 * tolerance)
+    assert losses_on_the_test_set(one) == pytest.approx(losses_on_the_test_set(other), rel=tolerance)
+    if tolerance < 1e-3:
+        expected = weights(other.model)
+        for name, tensor in weights(one.model).items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def assert_resumed(parts: RunDirectory, whole: RunDirectory) -> None:
+    """A stop after step 4 was heard by every rank, and what came after is as if it had not been."""
+    assert [code for code, _ in left(parts, 1)] == [Exit.REQUEUE, Exit.REQUEUE]
+    steps = [line["step"] for line in metrics(parts) if "loss" in line and line["attempt"] == 2]
+    assert steps == list(range(5, 5 + len(steps)))
+    assert steps
+    one, other = weights(parts.model), weights(whole.model)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert logged(parts, "loss") == logged(whole, "loss")
+
+
+def assert_plain(folder: Path, like: Path) -> None:
+    """Plain transformers loads it, whole, as the kind of model that the base is; with its tokenizer."""
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values())
+    assert type(model) is type(AutoModelForCausalLM.from_pretrained(like))
+    assert model.config.architectures == ["LlamaForCausalLM"]
+    assert weights(folder).keys() == weights(like).keys()
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def assert_ran(strategy: str, told: dict[str, Any], ranks: int = 2) -> None:
+    """The strategy really ran: as accelerate says it, as DeepSpeed's engine does, and by what each rank holds of the
+    weights and steps on."""
+    names = {"ddp": "MULTI_CPU", "fsdp": "FSDP"}
+    assert told["distributed_type"] == names.get(strategy, "DEEPSPEED")
+    if strategy.startswith("zero"):
+        assert (told["wrapper"], told["stage"]) == ("DeepSpeedEngine", int(strategy[-1]))
+        assert told["spreads_gradients"] == (strategy != "zero1")
+    if strategy in ("fsdp", "zero3"):
+        assert told["sharded"] == told["parameters"] > 0
+        assert told["held"] == pytest.approx(1 / ranks, abs=0.1)
+    else:
+        assert (told["sharded"], told["held"]) == (0, 1)
+    assert told["stepped"] == (1 if strategy == "ddp" else pytest.approx(1 / ranks, abs=0.1))
+    assert told["dtypes"] == ["torch.float32"]
