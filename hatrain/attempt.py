@@ -19,7 +19,7 @@ from hatrain.follower import follow
 from hatrain.inputs import missing
 from hatrain.lease import STALE_SECONDS, LeaseHeld
 from hatrain.members import Members
-from hatrain.nodes import Nodes
+from hatrain.nodes import Nodes, look
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory
 
@@ -134,14 +134,13 @@ class _Leading:
         trained = seal.damage(self.result) is None
         self._look_for_reasons_against_it()
         # Its folder comes before all waiting: that is where a stop is looked for.
+        look(run.folder, run.attempts)
         self.made = made = run.new_attempt()
         others = self._wait(made, alone=trained or nodes.count == 1)
         self._record_begun(made)
         say(f"{run.name}: attempt {made.number}, {made.folder}")
         members = Members(nodes, made, others, self.grace)
-        children = Children(
-            run, self.plan, made, self.heard, node=0, grace=self.grace, abandon=lambda: self._abandon(members)
-        )
+        children = Children(run, self.plan, made, self.heard, node=0, grace=self.grace)
         children.end_leftovers()
         if trained:
             say(f"{run.name}: trained before, {self.result} is whole")
@@ -205,7 +204,7 @@ class _Leading:
     # --- while it lasts ---
 
     def _train(self, children: Children, members: Members, command: Command) -> Outcome:
-        code, reasons = members.settle(children.train(command))
+        code, reasons = members.settle(children.train(command, lambda: self._is_lost() or members.abandon()))
         if code is Exit.FINISHED and (damage := seal.damage(self.result, checksums=False)):
             return Exit.FAULT, {"entry": f"every rank finished, but {self.result} is not whole: {damage}"}
         return code, reasons
@@ -218,12 +217,12 @@ class _Leading:
             return (Exit.REQUEUE if stop.requeue else Exit.STOPPED), {
                 "evaluation": f"not begun: {stop.reason}"
             }
-        return children.outcome(command(self.plan, self.run), ["evaluation"])
+        return children.outcome(command(self.plan, self.run), ["evaluation"], self._is_lost)
 
-    def _abandon(self, members: Members) -> str | None:
+    def _is_lost(self) -> str | None:
         if self.lost is not None and self.lost.is_set():
             return "lost the lease: this machine stood still, and another attempt has begun"
-        return members.abandon()
+        return None
 
     # --- what it says ---
 

@@ -14,6 +14,7 @@ from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine
 
 Outcome = tuple[Exit, dict[str, str]]
 Command = Callable[[Plan, RunDirectory], Sequence[str]]
+Abandon = Callable[[], str | None]
 
 
 class Signals(Protocol):
@@ -34,11 +35,10 @@ class Children:
         *,
         node: int,
         grace: float,
-        abandon: Callable[[], str | None],
     ):
-        """`grace` is in seconds, from a stop to the end of patience; `abandon` says why to end them at once."""
+        """`grace` is in seconds, from a stop to the end of patience."""
         self.run, self.plan, self.attempt, self.heard = run, plan, attempt, heard
-        self.node, self.grace, self.abandon = node, grace, abandon
+        self.node, self.grace = node, grace
 
     @property
     def me(self) -> str:
@@ -53,17 +53,21 @@ class Children:
             self.attempt.request_stop(Stop(*self.heard.stop))
         return self.attempt.stop()
 
-    def train(self, command: Command) -> Outcome:
-        """Run this node's ranks to their end."""
+    def train(self, command: Command, abandon: Abandon) -> Outcome:
+        """Run this node's ranks to their end, as `outcome` does."""
         first = self.node * self.plan.processes_per_node
-        return self.outcome(command(self.plan, self.run), range(first, first + self.plan.processes_per_node))
+        ranks = range(first, first + self.plan.processes_per_node)
+        return self.outcome(command(self.plan, self.run), ranks, abandon)
 
-    def outcome(self, command: Sequence[str], ranks: Sequence[int | str]) -> Outcome:
-        """Run a child to its end. Returns what its ranks come to, and the reason of each that is not finished."""
+    def outcome(self, command: Sequence[str], ranks: Sequence[int | str], abandon: Abandon) -> Outcome:
+        """Run a child to its end. Returns what its ranks come to, and the reason of each that is not finished.
+
+        `abandon` says why it must end at once, as soon as it must.
+        """
         why: list[str] = []
 
         def abandoned() -> bool:
-            if not why and (reason := self.abandon()):
+            if not why and (reason := abandon()):
                 why.append(reason)
             return bool(why)
 

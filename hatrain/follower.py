@@ -36,9 +36,9 @@ def follow(run: RunDirectory, plan: Plan, heard: Signals, nodes: Nodes, train: C
             return None
 
         # The leader may have adopted the plan after we read ours.
-        children = Children(run, run.plan(), attempt, heard, node=nodes.rank, grace=grace, abandon=abandon)
+        children = Children(run, run.plan(), attempt, heard, node=nodes.rank, grace=grace)
         children.end_leftovers()
-        code, reasons = children.train(train)
+        code, reasons = children.train(train, abandon)
         nodes.leave(attempt, code, reasons)
         word = leader.outcome(code, reasons)
         _tell(run, word.code, word.reasons)

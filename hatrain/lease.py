@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ class Lease:
 
     def _now(self) -> float:
         """Return the file server's clock, which alone can be compared with its own time stamps."""
-        probe = self.path.with_name(f".clock.{os.getpid()}.{threading.get_ident()}")
+        probe = self.path.with_name(f".clock.{secrets.token_hex(8)}")
         try:
             probe.touch()
             return probe.stat().st_mtime

@@ -103,20 +103,27 @@ class Nodes:
     def present(self, rank: int, spent: Container[str]) -> dict[str, Any] | None:
         """Return the living process of a node, unless its token is spent: it belongs to an earlier attempt."""
         look(self.folder)
-        owner = self.lease(rank).holder() if self.folder.is_dir() else None
+        owner = None
+        with contextlib.suppress(OSError):
+            owner = self.lease(rank).holder()
         return owner if owner and owner.get("token") and owner["token"] not in spent else None
 
     def is_alive(self, rank: int, token: str) -> bool:
         """Return whether a process still takes its node's part; node 0's part is the run's own lease."""
         look(self.folder, self.run.folder)
-        lease = self.lease(rank) if rank else self.run.lease
-        owner = lease.holder() if lease.path.parent.is_dir() else None
+        try:
+            owner = (self.lease(rank) if rank else self.run.lease).holder()
+        except OSError:
+            return True  # a file server that does not answer for a moment says nothing about a node
         return owner is not None and owner.get("token") == token
 
     def is_led(self) -> bool:
         """Return whether anybody alive holds the run."""
         look(self.run.folder)
-        return self.run.folder.is_dir() and self.run.lease.holder() is not None
+        try:
+            return self.run.lease.holder() is not None
+        except OSError:
+            return True
 
     # --- what the leader says to nodes that are in no attempt ---
 

@@ -62,6 +62,9 @@ elif act == "slow-stop":
     wait_for_stop()
     time.sleep(1.5)
     leave(Exit.REQUEUE if attempt.stop().requeue else Exit.STOPPED, "saved")
+elif act == "slow":
+    time.sleep(1.5)
+    leave(Exit.FINISHED, "done at last")
 elif act == "finish-on-stop":
     wait_for_stop()
     seal.write_text(run.folder / ".partial" / "weights", "trained")

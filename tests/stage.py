@@ -1,5 +1,6 @@
 """A run in a folder of its own, and entries that are started on it with a pretended trainer."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -59,7 +60,14 @@ class Stage:
         self, rank: int, run: RunDirectory, act: str = "finish", **environment: str
     ) -> subprocess.Popen[str]:
         """Start entry as one of several nodes, which look at each other often and wait little."""
-        around = {"LOOK": "0.05", "PEER": "0.3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+        # Of no start that a launcher has a name for, even where the tests themselves run under Slurm.
+        around = {
+            "SLURM_JOB_ID": "",
+            "LOOK": "0.05",
+            "PEER": "0.3",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29511",
+        }
         return self.start(run.folder, act, **{**around, "HATRAIN_NODE_RANK": str(rank), **environment})
 
     def enter(self, target: Path, act: str = "finish", **environment: str) -> tuple[int, str, str]:
@@ -80,6 +88,13 @@ def hear(process: subprocess.Popen[str], text: str) -> str:
 def ends(*processes: subprocess.Popen[str]) -> list[int]:
     """Wait for processes, and return their exit codes."""
     return [process.wait(timeout=60) for process in processes]
+
+
+def stays(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Return whether a process is still there after a while."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.poll() is None
 
 
 def until(true: Callable[[], object], what: str) -> None:

@@ -128,6 +128,11 @@ def test_a_model_damaged_since_is_trained_again(stage):
     assert calls(run)[2:] == ["train finish", "evaluate finish"]
 
 
+def test_an_evaluation_may_take_longer_than_a_stop_may(stage):
+    run = with_test_rows(stage)
+    assert stage.enter(run.folder, ACT_EVALUATE="slow", HATRAIN_STOP_GRACE="0.2")[0] == 0
+
+
 def test_an_evaluation_stops_like_training(stage):
     run = with_test_rows(stage)
     process = stage.start(run.folder, ACT_EVALUATE="stop")
