@@ -10,9 +10,8 @@ from hatrain.spec import JobSpec, seconds
 
 Reason = tuple[str, str]
 
-OBJECT_NAME_LENGTH = 50
-"""Longest name of a Kubernetes object of ours. A label takes 63 characters, and pods, headless Services, JobSet and
-Kueue add to the name: `-INDEX-xxxxx` for a pod, `-node-0` and its index for a JobSet's Job."""
+LABEL_LENGTH = 63
+"""Longest label of DNS, and longest value of a label: names of pods, hosts and Jobs are both."""
 
 
 def request(job: JobSpec, place: AnyPlace, run: str) -> Request | None:
@@ -55,7 +54,10 @@ def refusals(job: JobSpec, place: AnyPlace, run: str) -> Iterator[Reason]:
 def _gpu(job: JobSpec, place: SlurmPlace | KubernetesPlace) -> Iterator[Reason]:
     name = job.hardware.gpu
     if place.gpus and name != CPU and name not in place.gpus:
-        yield "hardware.gpu", f"found {name}, which this cluster does not have; accepted: {', '.join(place.gpus)}"
+        yield (
+            "hardware.gpu",
+            f"found {name}, which this cluster does not have; accepted: {', '.join(place.gpus)}",
+        )
 
 
 def _slurm(job: JobSpec, place: SlurmPlace) -> Iterator[Reason]:
@@ -70,16 +72,50 @@ def _slurm(job: JobSpec, place: SlurmPlace) -> Iterator[Reason]:
 
 
 def _kubernetes(job: JobSpec, place: KubernetesPlace, run: str) -> Iterator[Reason]:
-    name = object_name(run)
-    if len(name) > OBJECT_NAME_LENGTH:
-        yield "name", f"found {len(name)} characters; Kubernetes takes up to {OBJECT_NAME_LENGTH} here"
+    yield from _object_name(object_name(run), job.hardware.nodes, place)
     if place.shared_memory_per_gpu >= place.memory_per_gpu:
         yield (
             "cluster.shared_memory_per_gpu",
             "found as much as memory_per_gpu or more; /dev/shm counts against it, so write less",
         )
-    if job.hardware.nodes > 1:
+    if seconds(job.limits.time) <= seconds(place.termination_grace):
+        yield (
+            "limits.time",
+            f"found {job.limits.time}, of which the last {place.termination_grace} are kept for a checkpoint "
+            "(termination_grace of the cluster); write more",
+        )
+    if place.runs.read_only:
+        yield "cluster.runs.read_only", "found true; a run is written, so leave it out"
+    elif place.runs.access == "ReadOnlyMany":
+        yield (
+            "cluster.runs.access",
+            "found ReadOnlyMany; a run is written: accepted: ReadWriteOnce, ReadWriteMany",
+        )
+    elif job.hardware.nodes > 1:
         yield from _several_pods(job.hardware.nodes, place)
+
+
+def _object_name(name: str, nodes: int, place: KubernetesPlace) -> Iterator[Reason]:
+    """What makes a name too long or wrong for the objects of a run; Kueue's own are longer, and hold any of these."""
+    longest = longest_object_name(place, nodes)
+    if len(name) > longest:
+        what = "a JobSet's pods" if place.controller == "jobset" else "a Job's pods"
+        yield (
+            "name",
+            f"comes to {name!r}, {len(name)} characters; the names of {what} leave room for {longest}; "
+            "write a shorter one",
+        )
+    service = (
+        "a JobSet" if place.controller == "jobset" else "the Service of several nodes" if nodes > 1 else None
+    )
+    if service and not name[:1].isalpha():
+        yield "name", f"comes to {name!r}; {service} needs a name that begins with a letter"
+
+
+def longest_object_name(place: KubernetesPlace, nodes: int) -> int:
+    """Return how long the name of a run's objects may be: its pods add `-INDEX-xxxxx`, a JobSet's `-node-0` before."""
+    index = f"-{nodes - 1}-xxxxx"
+    return LABEL_LENGTH - len(index) - (len("-node-0") if place.controller == "jobset" else 0)
 
 
 def _several_pods(nodes: int, place: KubernetesPlace) -> Iterator[Reason]:
@@ -97,3 +133,17 @@ def _several_pods(nodes: int, place: KubernetesPlace) -> Iterator[Reason]:
 
 def _only_read(key: str, volume: Volume) -> bool:
     return key == "data" or volume.read_only
+
+
+def notes(place: AnyPlace) -> Iterator[str]:
+    """Yield what a person should know of a place and is no reason to stop, a line each."""
+    if not isinstance(place, KubernetesPlace):
+        return
+    if "@" not in place.image:
+        yield f"{place.image} is no digest: a later attempt may run another image; NAME@sha256:… pins it"
+    kept = (("data", place.data), ("runs", place.runs), ("cache", place.cache))
+    if on_nodes := [key for key, volume in kept if volume and volume.host_path]:
+        yield (
+            f"{', '.join(on_nodes)}: a host_path, which a namespace that enforces the restricted pod security standard "
+            "refuses; a claim passes"
+        )
