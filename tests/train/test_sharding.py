@@ -12,12 +12,24 @@ from safetensors.torch import load_file, save_file
 
 from hatrain import seal
 from hatrain.errors import BadInput
+from hatrain.evaluate.sources import find_source
 from hatrain.run import Exit, RunDirectory
 from hatrain.train import sharding
 from launch.strategies import STRATEGIES, ZERO
 from tests.train import together
 from tests.train.conftest import Workplace
-from tests.train.together import TWO, adopted, assert_ran, attempt, left, logged, ran, same, sharded
+from tests.train.together import (
+    TWO,
+    adopted,
+    assert_ran,
+    attempt,
+    left,
+    logged,
+    ran,
+    same,
+    sharded,
+    two_ranks,
+)
 
 
 @pytest.fixture
@@ -32,6 +44,8 @@ class Trained:
     alone: RunDirectory
     whole: dict[str, RunDirectory]
     parts: dict[str, RunDirectory]
+    shards: dict[str, RunDirectory]
+    """As `parts`, with checkpoints that each rank writes its own part of."""
     diverged: RunDirectory
 
 
@@ -44,28 +58,23 @@ def trained(shelf, tmp_path_factory) -> Trained:
         plan = together.plans(workplace)
         alone = workplace.attempt(plan("alone")).run
         whole, parts = (
-            {
-                strategy: adopted(sharded(plan(f"{name}-{strategy}", **TWO), strategy))
-                for strategy in STRATEGIES
-            }
+            {strategy: two_ranks(plan, f"{name}-{strategy}", strategy) for strategy in STRATEGIES}
             for name in ("whole", "parts")
         )
         broken = shutil.copytree(folder / "base", folder / "broken")
         state = load_file(broken / "model.safetensors")
         state["model.norm.weight"][0] = torch.nan
         save_file(state, broken / "model.safetensors", {"format": "pt"})
-        diverged = adopted(sharded(plan("diverged", **TWO, model__base=str(broken)), "zero2"))
-        attempts = [
-            started
-            for strategy in STRATEGIES
-            for started in (
-                attempt(whole[strategy]),
-                attempt(parts[strategy], stop_at=4),
-                attempt(parts[strategy]),
-            )
-        ]
-        together.start([*attempts, attempt(diverged)])
-    return Trained(alone, whole, parts, diverged)
+        diverged = two_ranks(plan, "diverged", "zero2", model__base=str(broken))
+        shards = {
+            strategy: two_ranks(plan, f"shards-{strategy}", strategy, checkpoints__state="sharded")
+            for strategy in ("fsdp", "zero3")
+        }
+        attempts = [attempt(run) for run in (*whole.values(), diverged)]
+        for run in (*parts.values(), *shards.values()):
+            attempts += [attempt(run, stop_at=4), attempt(run)]
+        together.start(attempts)
+    return Trained(alone, whole, parts, shards, diverged)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -88,6 +97,18 @@ def test_two_ranks_save_what_plain_transformers_loads(trained, strategy):
 def test_two_ranks_that_were_stopped_go_on_as_if_they_had_not_been(trained, strategy):
     assert seal.damage(trained.whole[strategy].checkpoints / "checkpoint-6") is None
     together.assert_resumed(trained.parts[strategy], trained.whole[strategy])
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
+def test_a_sharded_checkpoint_holds_no_whole_weights_and_is_gone_on_from(trained, strategy):
+    run = trained.shards[strategy]
+    folder = run.checkpoints / "checkpoint-6"
+    assert seal.damage(folder) is None
+    assert not list(folder.glob("*.safetensors"))
+    together.assert_resumed(run, trained.whole[strategy])
+    together.assert_plain(run.model, trained.alone.model)
+    with pytest.raises(BadInput, match=r"holds no config\.json"):
+        find_source(str(folder))
 
 
 def test_a_loss_that_is_no_number_ends_every_rank_before_the_step(trained):

@@ -26,8 +26,17 @@ Started = tuple[RunDirectory, int, int | None]
 
 
 def sharded(plan: Plan, strategy: str) -> Plan:
-    """The plan under a strategy, also where the planner grants it to GPUs alone."""
-    return plan.model_copy(update={"sharding": strategy})
+    """The plan under a strategy, whatever the planner says of it."""
+    hardware = plan.job.hardware.model_copy(update={"sharding": strategy})
+    job = plan.job.model_copy(update={"hardware": hardware})
+    return plan.model_copy(update={"job": job, "sharding": strategy})
+
+
+def two_ranks(make: Callable[..., Plan], name: str, strategy: str, **changes: Any) -> RunDirectory:
+    """A run of two ranks under a strategy, as the planner grants it; FSDP, which it grants to GPUs alone, with what it
+    grants ZeRO-3."""
+    granted = "zero3" if strategy == "fsdp" else strategy
+    return adopted(sharded(make(name, hardware__sharding=granted, **TWO, **changes), strategy))
 
 
 def adopted(plan: Plan) -> RunDirectory:
