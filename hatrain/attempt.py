@@ -117,12 +117,12 @@ class _Leading:
         else holds it longer than `patience` (seconds), or it is another job's; Unbegun on a stop."""
         deadline = time.monotonic() + patience
         while self.lost is None:
-            before.wait_for_lease(self.run, self.heard, deadline)
+            before.wait_for_lease(self.run, self.heard, deadline, self.grace)
             if files is not None:
                 self.run.adopt(self.plan, files)
             with contextlib.suppress(LeaseHeld):
-                self.lost = until_the_end.enter_context(self.run.lease.held(token=self.nodes.token))
-        self.nodes.lead()
+                self.lost = until_the_end.enter_context(self.nodes.leading())
+        self.nodes.forget()
 
     def attempt(self, train: Command, evaluate: Command) -> Exit:
         """Make one attempt and return how it left. Raises BadInput and Unbegun where none begins."""
@@ -171,7 +171,7 @@ class _Leading:
             code, reasons = Exit.FATAL, {"entry": "\n".join(why.problems)}
         if self.lost is not None:
             self._record_outcome(code, reasons)
-        self.nodes.refuse(code, reasons, leading=self.lost is not None)
+        self.nodes.refuse(code, reasons)
         if isinstance(why, BadInput):
             raise why
         say(f"{self.run.name}: {code.name.lower()} ({int(code)})")

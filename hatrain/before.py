@@ -55,12 +55,15 @@ def stopped(reason: str, requeue: bool) -> Unbegun:
 # --- the lease ----------------------------------------------------------------------------------------------
 
 
-def wait_for_lease(run: RunDirectory, heard: Signals, deadline: float) -> None:
-    """Wait until nobody alive holds the run. Raises BadInput when patience ends, Unbegun on a stop."""
+def wait_for_lease(run: RunDirectory, heard: Signals, deadline: float, grace: float) -> None:
+    """Wait until nobody alive holds the run; an attempt that was asked to stop has `grace` seconds more to leave.
+
+    Raises BadInput when patience ends, Unbegun on a stop.
+    """
     told = False
     while run.folder.is_dir() and (owner := run.lease.holder()) and not heard.stop:
         who = f"process {owner['pid']} on {owner['host']}"
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline + (grace if _is_leaving(run) else 0):
             raise BadInput(
                 f"{run.name}: an attempt is running ({who}); stop it first: hatrain stop {run.name}"
             )
@@ -70,6 +73,11 @@ def wait_for_lease(run: RunDirectory, heard: Signals, deadline: float) -> None:
         time.sleep(min(1.0, max(0.05, deadline - time.monotonic())))
     if heard.stop:
         raise stopped(*heard.stop)
+
+
+def _is_leaving(run: RunDirectory) -> bool:
+    attempts = run.all_attempts()
+    return bool(attempts) and attempts[-1].stop() is not None
 
 
 # --- the parent and the other nodes -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ def this_start() -> str | None:
     told = os.environ.get("HATRAIN_START")
     if not told and (job := os.environ.get("SLURM_JOB_ID")):
         told = f"{job}.{os.environ.get('SLURM_RESTART_COUNT') or 0}.{os.environ.get('SLURM_STEP_ID') or 0}"
-    return re.sub(r"[^A-Za-z0-9._-]", "_", told) if told else None
+    return told or None
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class Nodes:
         self.run, self.count, self.rank = run, count, rank
         self.token = secrets.token_hex(8)
         self.start = this_start()
-        self.folder = run.folder / "nodes" / (self.start or "any")
+        # Two jobs that make the same run by mistake meet at two places, and never mix.
+        place = f"{os.environ.get('MASTER_ADDR')}.{os.environ.get('MASTER_PORT')}"
+        self.folder = run.folder / "nodes" / re.sub(r"[^A-Za-z0-9._-]", "_", self.start or place)
         self._old_word = None if self.start else self._word_token()
         self._old_attempt = self._newest_number()
 
@@ -96,7 +99,7 @@ class Nodes:
         """Return the lease that a following node holds from when it is ready until it leaves."""
         return Lease(self.folder / f"{rank}.json")
 
-    def here(self, problems: Sequence[str]) -> contextlib.AbstractContextManager[Any]:
+    def here(self, problems: Sequence[str]) -> contextlib.AbstractContextManager[threading.Event]:
         """Be here, with what this node misses. Raises LeaseHeld while an earlier process of this node still is."""
         return self.lease(self.rank).held(token=self.token, problems=list(problems))
 
@@ -118,26 +121,30 @@ class Nodes:
         return owner is not None and owner.get("token") == token
 
     def is_led(self) -> bool:
-        """Return whether anybody alive holds the run."""
+        """Return whether a node 0 that we may follow holds the run, or one that is still to leave."""
         look(self.run.folder)
         try:
-            return self.run.lease.holder() is not None
+            owner = self.run.lease.holder()
         except OSError:
             return True
+        return owner is not None and owner.get("nodes") == self.folder.name
 
     # --- what the leader says to nodes that are in no attempt ---
 
-    def lead(self) -> None:
+    def leading(self) -> contextlib.AbstractContextManager[threading.Event]:
+        """Hold the run as its node 0. Raises LeaseHeld when somebody else does."""
+        return self.run.lease.held(token=self.token, nodes=self.folder.name)
+
+    def forget(self) -> None:
         """Forget what an earlier leader said. Only where the run's lease is held."""
         (self.folder / "word.json").unlink(missing_ok=True)
         for other in self.folder.parent.glob("*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def refuse(self, code: Exit, reasons: Mapping[str, str], *, leading: bool) -> None:
-        """Tell the nodes that wait for an attempt that there will be none. Somebody who does not lead the run speaks to
-        those that were started with it, and where nothing tells them apart from others, to nobody."""
-        if self.count > 1 and (leading or self.start):
+    def refuse(self, code: Exit, reasons: Mapping[str, str]) -> None:
+        """Tell the nodes that wait for an attempt that there will be none."""
+        if self.count > 1:
             word = {"token": self.token, "code": int(code), "reasons": dict(reasons)}
             seal.write_json(self.folder / "word.json", word)
 

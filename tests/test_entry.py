@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hatrain import seal
-from hatrain.run import RunDirectory
+from hatrain.run import RunDirectory, Stop
 from tests.plans import a_cluster, a_plan
-from tests.stage import Stage, alive, begun, calls, outcome, until
+from tests.stage import Stage, alive, begun, calls, outcome, stays, until
 
 
 @pytest.fixture
@@ -278,6 +278,16 @@ def test_an_attempt_waits_for_an_earlier_one_to_leave(stage):
     with run.lease.held():
         process = stage.start(run.folder)
         assert "waiting" in process.stderr.readline()
+    assert process.wait(timeout=30) == 0
+
+
+def test_an_attempt_that_was_asked_to_stop_is_waited_for_longer(stage):
+    run = stage.adopt()
+    run.new_attempt().request_stop(Stop("a test", requeue=True))
+    with run.lease.held():
+        process = stage.start(run.folder, "fault,finish", PATIENCE="0.1")
+        assert "waiting" in process.stderr.readline()
+        assert stays(process, 1.5)
     assert process.wait(timeout=30) == 0
 
 

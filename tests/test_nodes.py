@@ -301,15 +301,25 @@ def test_what_a_leader_said_before_does_not_concern_a_later_start(stage, start):
     assert ends(stage.node(0, run, HATRAIN_START=start[1]), follower) == [0, 0]
 
 
-def test_two_starts_at_once_do_not_mix(stage):
+@pytest.mark.parametrize("told", ["HATRAIN_START", "MASTER_PORT"])
+def test_two_jobs_that_make_the_same_run_do_not_mix(stage, told):
     run = stage.adopt(nodes=2)
-    mine = {"HATRAIN_START": "7", "PATIENCE": "0.5"}
-    other = {"HATRAIN_START": "8", "PATIENCE": "0.5"}
+    mine, other = ({told: number, "PATIENCE": "0.5"} for number in ("7", "8"))
     leader = stage.node(0, run, **mine)
     hear(leader, "waiting for node 1")
-    strangers = [stage.node(rank, run, **other) for rank in (1, 0)]
-    assert ends(*strangers) == [78, 78]
+    stranger = stage.node(1, run, **other)
+    hear(stranger, "waits for node 0")
+    assert ends(stage.node(0, run, **other), stranger) == [78, 78]
     assert ends(leader, stage.node(1, run, **mine)) == [0, 0]
+
+
+def test_another_jobs_leader_is_nobody_to_wait_for(stage):
+    run = stage.adopt(nodes=2)
+    leader = stage.node(0, run)
+    hear(leader, "waiting for node 1")
+    stranger = stage.node(1, run, MASTER_PORT="8", HATRAIN_NODE_PATIENCE="0.3")
+    assert ends(stranger) == [1]
+    assert leader.poll() is None
 
 
 @pytest.mark.parametrize("rank", ["2", "-1", "x"])
@@ -388,7 +398,7 @@ def test_looking_at_a_folder_that_is_not_there_is_no_error(tmp_path):
 def test_a_node_elsewhere_is_known_by_its_heartbeat(stage):
     """As `test_a_node_that_fell_silent…`, for a process of another machine, whose process number says nothing here."""
     run = stage.adopt(nodes=2)
-    seat = run.folder / "nodes" / "any" / "1.json"
+    seat = run.folder / "nodes" / "127.0.0.1.29511" / "1.json"
     far = {"host": "far", "pid": 1, "started": "1", "namespace": "x", "token": "t", "problems": []}
     seal.write_json(seat, far)
     leader = stage.node(0, run, "deaf")
