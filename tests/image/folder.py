@@ -1,0 +1,34 @@
+"""A folder that is mounted at /work in a container, with a job for processors in it."""
+
+from pathlib import Path
+
+JOB = """\
+name: kitchen
+model: {base: models/base, dtype: fp32}
+data: {train: data/train.jsonl}
+method: {kind: sft, learning_rate: 1e-3, batch_size: 4, micro_batch_size: 2, epochs: 1, ctx_size: 256}
+hardware: {gpu: cpu, gpus_per_node: 1, sharding: none}
+checkpoints: {save_steps: 2}
+evaluation: {requests: 0}
+logging: {logging_steps: 1}
+"""
+
+ROW = (
+    '{"conversations": [{"from": "human", "value": "turn on the lamp number %d"}, '
+    '{"from": "gpt", "value": "the lamp is on"}]}\n'
+)
+
+
+def made(folder: Path, rows: int) -> Path:
+    """Make a folder that whoever runs the container may write to, and return it."""
+    for part in (folder, folder / "data", folder / "models", folder / "runs"):
+        part.mkdir(parents=True, exist_ok=True)
+        part.chmod(0o777)
+    (folder / "job.yaml").write_text(JOB, encoding="utf-8")
+    (folder / "data" / "train.jsonl").write_text("".join(ROW % at for at in range(rows)), encoding="utf-8")
+    return folder
+
+
+def mounted(folder: Path) -> list[str]:
+    """Return the options that mount it."""
+    return ["--volume", f"{folder}:/work"]

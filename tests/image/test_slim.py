@@ -1,0 +1,221 @@
+"""The Dockerfile at its slimmest, the launch wing alone, built for real: stages, user, entrypoint, folders, signals.
+The whole of it, with torch and training, is in test_whole.py."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from hatrain.run import RunDirectory
+from tests.image.engine import ROOT
+from tests.image.folder import made, mounted
+
+IMAGE = "localhost/hatrain:slim"
+USERS = {
+    "its own": [],
+    "arbitrary": ["--user", "1234567"],
+    "and in no group of ours": ["--user", "7654321:7654321"],
+}
+"""The image's own user, OpenShift's, and apptainer's."""
+READ_ONLY = ["--read-only"]
+
+
+@pytest.fixture(scope="module")
+def image(engine):
+    engine.build(
+        IMAGE,
+        LOCK="requirements-launch.lock",
+        SOURCES="",
+        TRITON_COMPILER="",
+        VERSION="0.1.0",
+        REVISION="0123abc",
+        SOURCE="https://example.org/hatrain",
+    )
+    return engine
+
+
+@pytest.fixture(scope="module")
+def configuration(image):
+    return image.inspect(IMAGE)["Config"]
+
+
+@pytest.fixture(params=USERS.values(), ids=USERS)
+def user(request):
+    return request.param
+
+
+def shell(image, script, *options):
+    told = image.run(IMAGE, "-euc", script, options=["--entrypoint", "bash", *options])
+    assert told.code == 0, told.err
+    return told.out.strip()
+
+
+# --- what the image says of itself --------------------------------------------------------------------------
+
+
+def test_the_entrypoint_is_hatrain_with_no_shell_before_it(configuration):
+    assert configuration["Entrypoint"] == ["hatrain"]
+    assert not configuration.get("Cmd")
+    assert configuration["User"] == "10001:0"
+    assert configuration["WorkingDir"] == "/work"
+
+
+def test_the_labels_say_where_it_comes_from(configuration):
+    label = {name.rpartition(".")[2]: value for name, value in configuration["Labels"].items()}
+    assert label["version"] == "0.1.0"
+    assert label["revision"] == "0123abc"
+    assert label["source"] == "https://example.org/hatrain"
+    assert label["licenses"]
+
+
+def test_every_cache_is_a_mounted_or_a_temporary_folder(configuration):
+    told = dict(line.split("=", 1) for line in configuration["Env"])
+    folders = {
+        name: told[name]
+        for name in told
+        if name.endswith(("_HOME", "_DIR")) or name in ("HOME", "MPLCONFIGDIR")
+    }
+    assert len(folders) >= 6
+    assert {name for name, folder in folders.items() if not folder.startswith(("/tmp", "/cache"))} == set()
+
+
+def test_nothing_of_how_it_was_built_is_left(image, configuration):
+    assert not any("PIP_" in line or "proxy" in line.lower() for line in configuration["Env"])
+    script = r"""
+        command -v pip pip3 gcc g++ cc c++ make nvcc || true
+        find / -xdev \( -name '*.whl' -o -path /root/.cache -o -path '/var/lib/apt/lists/*Packages*' -o -path /tmp/source \)
+    """
+    found = shell(image, script, "--user", "0")
+    assert found == ""
+
+
+def test_python_is_the_one_that_hatrain_is_installed_for(image):
+    assert shell(
+        image, "command -v python3; python3 -c 'import hatrain, launch; print(hatrain.__file__)'"
+    ).splitlines() == [
+        "/opt/hatrain/bin/python3",
+        shell(image, "ls /opt/hatrain/lib/python3*/site-packages/hatrain/__init__.py"),
+    ]
+
+
+def test_the_packages_are_those_of_the_lock(image):
+    held = json.loads(
+        shell(
+            image,
+            "python3 -c 'import importlib.metadata as m, json; "
+            'print(json.dumps({d.name.lower().replace("_", "-"): d.version for d in m.distributions()}))\'',
+        )
+    )
+    lines = (ROOT / "docker" / "requirements-launch.lock").read_text().splitlines()
+    wanted = dict(line.removesuffix(" \\").split("==") for line in lines if "==" in line)
+    assert held.pop("hatrain") == "0.1.0"
+    assert held == wanted
+
+
+# --- who may run it, and where it writes --------------------------------------------------------------------
+
+
+def test_nobody_writes_outside_of_what_is_meant_for_it(image, user):
+    found = shell(
+        image,
+        "find / -xdev -type d -writable -not -path '/proc*' 2>/dev/null | sort | tr '\\n' ' '",
+        *user,
+    )
+    assert set(found.split()) <= {
+        "/cache",
+        "/work",
+        "/tmp",
+        "/var/tmp",
+        "/run/lock",
+        "/dev",
+        "/dev/shm",
+        "/dev/mqueue",
+    }
+
+
+def test_it_works_with_a_read_only_root_and_no_home_for_anybody(image, user, tmp_path):
+    folder = made(tmp_path / "work", rows=16)
+    told = image.run(IMAGE, "plan", "job.yaml", options=[*READ_ONLY, *user, *mounted(folder)])
+    assert told.code == 0, told.err
+    assert "4 = 4 per epoch" in told.out
+    told = image.run(
+        IMAGE, "render", "job.yaml", "--out", "runs/kitchen", options=[*READ_ONLY, *user, *mounted(folder)]
+    )
+    assert told.code == 0, told.err
+    assert (folder / "runs" / "kitchen" / "plan.json").is_file()
+
+
+def test_a_user_without_an_entry_has_a_name_all_the_same(image, user):
+    assert shell(image, "python3 -c 'import getpass; print(getpass.getuser())'", *user) == "hatrain"
+
+
+def test_the_doctor_says_what_is_there_and_what_is_not(image, user, tmp_path):
+    folder = made(tmp_path / "work", rows=1)
+    options = [*READ_ONLY, *user]
+    told = image.run(IMAGE, "doctor", "--json", options=[*options, *mounted(folder)])
+    assert told.code == 0, told.out
+    found = {one["check"]: one for one in json.loads(told.out)["findings"]}
+    assert "computes on its processors" in found["GPUs"]["found"]
+    assert found["torch"]["state"] == "note"
+    assert found["TRITON_CACHE_DIR"]["state"] == found["temporary files"]["state"] == "ok"
+    assert found["hub cache"]["state"] == "note"  # nothing is mounted at /cache
+    assert image.run(IMAGE, "doctor", options=options).code == 1  # and nothing at /work: no run could begin
+
+
+def test_the_verbs_leave_with_their_own_codes(image, tmp_path):
+    folder = made(tmp_path / "work", rows=16)
+    assert image.run(IMAGE).code == 0
+    assert image.run(IMAGE, "plam", "job.yaml").code == 2
+    told = image.run(IMAGE, "plan", "job.yaml", "--set", "method.batch_size=3", options=mounted(folder))
+    assert told.code == 2
+    assert "batch_size" in told.err
+
+
+# --- signals and exit codes, with entry as process 1 and a pretended trainer -----------------------------------
+
+
+def entry(image, folder, act, *, name=None):
+    """Return entry at work on a run, or how it ended; `act` is what the trainer does."""
+    image.run(IMAGE, "render", "job.yaml", "--out", "runs/kitchen", options=mounted(folder))
+    (folder / "models" / "base").mkdir(exist_ok=True)
+    options = [*READ_ONLY, *mounted(folder), "--volume", f"{ROOT}/tests:/tests:ro", "--env", f"ACT={act}"]
+    options += ["--entrypoint", "python3"]
+    words = ["/tests/fake_entry.py", "runs/kitchen"]
+    if name:
+        return image.start(IMAGE, *words, name=name, options=options)
+    return image.run(IMAGE, *words, options=options)
+
+
+@pytest.mark.parametrize(("act", "code"), [("finish", 0), ("fault", 1), ("die", 1), ("fatal", 78)])
+def test_a_run_leaves_the_container_with_its_own_code(image, tmp_path, act, code):
+    told = entry(image, made(tmp_path / "work", rows=16), act)
+    assert told.code == code, told.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_to_the_container_reaches_the_trainer(image, tmp_path, number, code):
+    folder = made(tmp_path / "work", rows=16)
+    name = f"hatrain-test-{number}"
+    running = entry(image, folder, "stop", name=name)
+    run = RunDirectory(folder / "runs" / "kitchen")
+    deadline = time.monotonic() + 120
+    while not (run.folder / "calls").exists() and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.1)
+    image.call("podman", "kill", "--signal", str(int(number)), name)
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == code, err
+    assert [event["event"] for event in run.events()] == ["attempt begun", "checkpoint sealed", "outcome"]
+
+
+def test_a_launchers_script_runs_in_place_of_the_entrypoint(image, tmp_path):
+    folder = made(tmp_path / "work", rows=16)
+    image.run(IMAGE, "render", "job.yaml", "--out", "runs/kitchen", options=mounted(folder))
+    told = image.run(
+        IMAGE,
+        "runs/kitchen/launch/node.sh",
+        "runs/kitchen",
+        options=["--entrypoint", "bash", *mounted(folder)],
+    )
+    assert told.code == 78
+    assert "models/base: no such folder" in told.err
