@@ -137,7 +137,7 @@ class _Leading:
         look(run.folder, run.attempts)
         self.made = made = run.new_attempt()
         others = self._wait(made, alone=trained or nodes.count == 1)
-        self._record_begun(made)
+        self._record_begun(made, [owner["host"] for _, owner in sorted(others.items())])
         say(f"{run.name}: attempt {made.number}, {made.folder}")
         members = Members(nodes, made, others, self.grace)
         children = Children(run, self.plan, made, self.heard, node=0, grace=self.grace)
@@ -166,7 +166,7 @@ class _Leading:
         if isinstance(why, Unbegun):
             code, reasons = why.code, why.reasons
             if why.counts and self.made:
-                self._record_begun(self.made)
+                self._record_begun(self.made, [])
         else:
             code, reasons = Exit.FATAL, {"entry": "\n".join(why.problems)}
         if self.lost is not None:
@@ -230,12 +230,13 @@ class _Leading:
         if self.nodes.count > 1:
             self.nodes.conclude(made, code, reasons)
 
-    def _record_begun(self, made: Attempt) -> None:
+    def _record_begun(self, made: Attempt, others: Sequence[str]) -> None:
         plan = self.plan
         self.run.record(
             "attempt begun",
             attempt=made.number,
             host=provenance.host(),
+            **({"hosts": [provenance.host(), *others]} if others else {}),
             pid=os.getpid(),
             scheduler_id=provenance.scheduler_id(),
             cluster=plan.cluster,

@@ -1,6 +1,7 @@
 """The run that must be DONE before another may begin (`after:`), and what it can still come to. It never waits."""
 
 from pathlib import Path
+from typing import Any
 
 from hatrain.plan import Plan
 from hatrain.run import Exit, RunDirectory
@@ -21,16 +22,23 @@ def makes(parent: RunDirectory, plan: Plan, path: Path) -> bool:
     return path.is_relative_to(parent.folder) or path.is_relative_to(link)
 
 
+_FOR_GOOD: dict[Any, str] = {
+    Exit.FATAL: "it can never succeed as it stands (exit code 78)",
+    Exit.STOPPED: "it was stopped (exit code 130)",
+}
+
+
 def given_up(parent: RunDirectory) -> str | None:
     """Return why a parent comes to no DONE any more: it failed for good or a person ended it, and nothing was started
     since. None while it may still finish; one that will be queued again may."""
-    last = None
+    how = None
     for event in parent.events():
-        if event.get("event") == "outcome":
-            last = event
-        elif event.get("event") in ("submitted", "attempt begun"):
-            last = None
-    if last is None or last.get("code") not in (Exit.FATAL, Exit.STOPPED) or parent.lease.holder():
+        if event.get("event") in ("submitted", "attempt begun"):
+            how = None
+        elif event.get("event") == "cancelled":
+            how = "it was cancelled"
+        elif event.get("event") == "outcome" and how != "it was cancelled":
+            how = _FOR_GOOD.get(event.get("code"))
+    if how is None or parent.lease.holder():
         return None
-    how = "it can never succeed as it stands" if last["code"] == Exit.FATAL else "it was stopped"
-    return f"{how} (exit code {last['code']}), and nothing was submitted since; see {parent.record_file}"
+    return f"{how}, and nothing was submitted since; see {parent.record_file}"

@@ -1,6 +1,7 @@
 """entry as it is, with tests/fake_trainer.py in place of the trainer and the evaluation. Takes entry's arguments."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ def _fake(verb):
 
 if __name__ == "__main__":
     lease.BEAT_SECONDS = float(os.environ.get("BEAT", lease.BEAT_SECONDS))
+    lease.STALE_SECONDS = float(os.environ.get("STALE", lease.STALE_SECONDS))
+    if "HOST" in os.environ:  # a machine of another name, whose process numbers say nothing here
+        socket.gethostname = lambda: os.environ["HOST"]
     nodes.LOOK_SECONDS = before.PARENT_SECONDS = float(os.environ.get("LOOK", nodes.LOOK_SECONDS))
     nodes.LEASE_SECONDS = float(os.environ.get("LOOK_LEASE", nodes.LOOK_SECONDS))
     members.PEER_SECONDS = float(os.environ.get("PEER", members.PEER_SECONDS))

@@ -3,7 +3,6 @@ a process of entry on this machine, with a pretended trainer."""
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,8 @@ def test_a_node_that_comes_late_is_waited_for(stage):
     first, second = stage.node(0, run), stage.node(2, run)
     assert "waiting for node" in hear(first, "waiting")
     assert calls(run) == []
-    assert ends(first, second, stage.node(1, run)) == [0, 0, 0]
+    assert ends(first, second, stage.node(1, run, HOST="n1")) == [0, 0, 0]
+    assert run.events()[0]["hosts"][1] == "n1"
 
 
 def test_a_node_waits_for_node_0(stage):
@@ -395,16 +395,14 @@ def test_looking_at_a_folder_that_is_not_there_is_no_error(tmp_path):
     nodes.look(tmp_path, tmp_path / "nowhere")
 
 
-def test_a_node_elsewhere_is_known_by_its_heartbeat(stage):
-    """As `test_a_node_that_fell_silent…`, for a process of another machine, whose process number says nothing here."""
+@pytest.mark.parametrize("lost", [0, 1])
+def test_nodes_on_other_machines_are_known_by_their_heartbeats(stage, lost):
     run = stage.adopt(nodes=2)
-    seat = run.folder / "nodes" / "127.0.0.1.29511" / "1.json"
-    far = {"host": "far", "pid": 1, "started": "1", "namespace": "x", "token": "t", "problems": []}
-    seal.write_json(seat, far)
-    leader = stage.node(0, run, "deaf")
-    at_work(run, 1)
-    time.sleep(0.3)
-    assert leader.poll() is None
-    seat.unlink()  # what follows of an age is in tests/contract/test_lease.py
-    assert ends(leader) == [1]
-    assert outcome(run)["reasons"]["node 1"] == "fell silent (process 1 on far)"
+    around = {"BEAT": "0.1", "STALE": "4"}
+    started = [stage.node(rank, run, "deaf", HOST=f"n{rank}", **around) for rank in (0, 1)]
+    at_work(run)
+    started[lost].kill()
+    said = started[1 - lost].communicate(timeout=60)[1]
+    assert started[1 - lost].returncode == 1
+    assert f"node {lost}" in said
+    assert "fell silent" in said

@@ -78,6 +78,17 @@ def test_a_parent_that_ended_for_good_fails_its_child(stage, code, why):
     assert run.fruitless_attempts() == 0
 
 
+@pytest.mark.parametrize("code", [None, 75])
+def test_a_cancelled_parent_fails_its_child_however_it_left(stage, code):
+    first, run = parent(stage), stage.adopt(**AFTER)
+    first.record("cancelled", job="7", user="ada")
+    if code:
+        first.record("outcome", attempt=1, code=code, reasons={})
+    child = start(stage, run)
+    assert "after: earlier: it was cancelled, and nothing was" in child.communicate(timeout=60)[1]
+    assert child.returncode == 78
+
+
 def test_a_parent_submitted_again_is_waited_for(stage):
     first, run = parent(stage, 78), stage.adopt(**AFTER)
     first.record("submitted")
