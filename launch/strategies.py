@@ -172,8 +172,8 @@ def ranks(job: JobSpec) -> int:
 def decided(job: JobSpec) -> Sharding:
     """Return the strategy of a job; one rank shards nothing.
 
-    auto is ddp: where a model fits, nothing is faster, and it alone goes with every base and optimizer. What does not
-    fit is refused with what to change, for which strategy costs least depends on the links between GPUs.
+    auto is ddp: where a model fits, nothing is faster, and it alone goes with every base and optimizer. Whether it fits
+    is not looked at here, and which of the others costs least depends on the links between GPUs.
     """
     asked = job.hardware.sharding
     if ranks(job) == 1:

@@ -2,23 +2,43 @@
 
 import argparse
 
+from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
+from hatrain.errors import BadInput
 from hatrain.plan import Plan, Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    add_job(parser)
+    add_job(parser, needed=False)
     add_cluster(parser)
     parser.add_argument("--json", action="store_true", help="print plan.json as it would be written")
+    parser.add_argument(
+        "--matrix", action="store_true", help="print which sharding strategy goes with what, of any job"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan."""
+    """Print the plan, or the matrix of strategies. Raises BadInput when neither is asked for."""
+    if args.matrix:
+        print(matrix())
+        return 0
+    if args.job is None:
+        raise BadInput("hatrain plan: found no JOB; accepted: a job file, the name of one in ./jobs, or --matrix")
     plan = planned(args)
     note_missing(plan)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
+
+
+def matrix() -> str:
+    """Return which strategy goes with what, a line for each thing that a job may ask for."""
+    from launch.strategies import STRATEGIES, matrix
+
+    rows = {(pair.key, pair.what): [pair.key, pair.what] for pair in matrix()}
+    for pair in matrix():
+        rows[pair.key, pair.what].append("yes" if pair.works else "-")
+    return aligned([["KEY", "VALUE", *STRATEGIES], *rows.values()])
 
 
 def table(plan: Plan) -> str:

@@ -16,9 +16,11 @@ from hatrain.plan import Plan
 from hatrain.run import SWEEP, runs_root
 
 
-def add_job(parser: argparse.ArgumentParser) -> None:
-    """Add JOB and --set."""
-    parser.add_argument("job", metavar="JOB", help="a job file, or the name of one in ./jobs")
+def add_job(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    """Add JOB, which may be left out where it is not `needed`, and --set."""
+    parser.add_argument(
+        "job", metavar="JOB", nargs=None if needed else "?", help="a job file, or the name of one in ./jobs"
+    )
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",

@@ -71,6 +71,16 @@ def test_plan_json_is_the_plan_that_would_be_written(desk, capsys):
     assert plan.paths.run == str(desk / "runs" / "kitchen")
 
 
+def test_the_matrix_of_strategies_is_printed_as_recorded(desk, capsys):
+    assert main(["plan", "--matrix"]) == 0
+    matches(GOLDEN / "matrix.txt", capsys.readouterr().out)
+
+
+def test_a_plan_of_nothing_says_what_it_could_be_of(desk, capsys):
+    assert main(["plan"]) == 2
+    assert "found no JOB; accepted: a job file" in capsys.readouterr().err
+
+
 def test_runs_go_where_the_environment_says(desk, capsys, monkeypatch):
     monkeypatch.setenv("HATRAIN_RUNS", "elsewhere")
     main(["plan", "kitchen", "--json"])
