@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hatrain import nodes, seal
+from hatrain import chain, nodes, seal
 from hatrain.run import RunDirectory
 from tests.stage import Stage, calls, ends, hear, outcome, until
 
@@ -146,9 +146,10 @@ def test_the_next_attempt_ends_what_each_lost_node_left_running(stage):
     ends(*first)
     leader, follower = (stage.node(rank, run, "deaf,finish") for rank in (0, 1))
     said = leader.communicate(timeout=60)[1] + follower.communicate(timeout=60)[1]
-    # On one machine either of them may be the first to look.
-    assert said.count("left over from an earlier attempt") == 2
     assert ends(leader, follower) == [0, 0]
+    # On one machine either of them may be the first to look, or both.
+    assert said.count("left over from an earlier attempt") >= 2
+    assert chain.end_leftovers(str(run.folder), 3, 0) == []
 
 
 def test_a_replaced_node_waits_for_the_next_attempt(stage):
