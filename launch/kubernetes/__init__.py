@@ -22,6 +22,8 @@ RUN = "hatrain/run"
 """The annotation that holds a run's own name: two names may come to one object's."""
 CONFIG_BYTES = 2**20
 """What a ConfigMap holds at most."""
+AT_THE_TOP = ("plan.json", "job.yaml")
+"""Files of a run directory that do not lie in launch/."""
 HERE = Path(__file__).parent
 
 
@@ -30,7 +32,8 @@ def files(plan: Plan) -> dict[str, str]:
 
     Raises BadInput when they are more than a ConfigMap holds.
     """
-    return {**_shared(plan), MANIFESTS: stream(plan)}
+    shared = _shared(plan)
+    return {**shared, MANIFESTS: _stream(plan, shared)}
 
 
 def stream(plan: Plan) -> str:
@@ -38,28 +41,44 @@ def stream(plan: Plan) -> str:
 
     Raises BadInput when the files are more than a ConfigMap holds.
     """
+    return _stream(plan, _shared(plan))
+
+
+def _stream(plan: Plan, shared: Mapping[str, str]) -> str:
     place, asked = _of(plan)
     gang = place.controller == "jobset"
-    held = _held(plan)
-    config = f"{asked.name}-{_digest(held)}"
-    # A JobSet makes the Service by itself, and says so to its pods.
-    served = plan.nodes > 1 and not gang
-    parts = [document(_WHY_FILES, _config_map(plan, config, held))]
-    if served:
-        parts.append(document(_WHY_SERVICE, _service(plan)))
+    files, *service = _parts(plan, shared)
     spec = pod.spec(
         plan,
         place,
         asked,
-        files=_volume(config, held),
-        subdomain=asked.name if served else None,
+        files=_volume(files),
+        subdomain=asked.name if service else None,
         leader=_leader(asked.name, gang=gang),
         uid_label=controllers.JOBSET_UID if gang else controllers.CONTROLLER_UID,
     )
     keeper = controllers.jobset if gang else controllers.job
     template = {"metadata": {"labels": labels(plan), "annotations": _annotations(plan)}, "spec": spec}
-    parts.append(document(_why(place), keeper(plan, place, _metadata(plan, asked.name), template)))
-    return "".join(parts)
+    documents = [
+        document(_WHY_FILES, files),
+        *(document(_WHY_SERVICE, one) for one in service),
+        document(_why(place), keeper(plan, place, _metadata(plan, asked.name), template)),
+    ]
+    return "".join(documents)
+
+
+def parts(plan: Plan) -> list[Json]:
+    """Return the objects that a run has beside its Job: its files, and for several nodes the name that they meet under.
+
+    A JobSet makes that by itself, and says so to its pods. Raises BadInput as `stream` does.
+    """
+    return _parts(plan, _shared(plan))
+
+
+def _parts(plan: Plan, shared: Mapping[str, str]) -> list[Json]:
+    place, asked = _of(plan)
+    made = [_config_map(plan, asked.name, {"plan.json": contents.plan_json(plan), **shared})]
+    return [*made, _service(plan)] if plan.nodes > 1 and place.controller == "job" else made
 
 
 def streams(plans: Iterable[Plan]) -> str:
@@ -143,15 +162,20 @@ def _shared(plan: Plan) -> dict[str, str]:
     return {**contents.shared(plan), "launch/stop.sh": (HERE / "stop.sh").read_text(encoding="utf-8")}
 
 
-def _held(plan: Plan) -> dict[str, str]:
-    held = {"plan.json": contents.plan_json(plan), **_shared(plan)}
+def _config_map(plan: Plan, name: str, held: Mapping[str, str]) -> Json:
     size = sum(len(path.encode()) + len(text.encode()) for path, text in held.items())
     if size > CONFIG_BYTES:
         raise BadInput(
             f"{plan.job.name}: its files come to {size:,} bytes, and a ConfigMap holds {CONFIG_BYTES:,}; "
             f"shorten the environment, affinity or pod_overlay of the cluster {plan.cluster}"
         )
-    return held
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(plan, f"{name}-{_digest(held)}"),
+        "immutable": True,
+        "data": {path.rpartition("/")[2]: text for path, text in held.items()},
+    }
 
 
 def _digest(held: Mapping[str, str]) -> str:
@@ -159,21 +183,7 @@ def _digest(held: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _config_map(plan: Plan, name: str, held: Mapping[str, str]) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _metadata(plan, name),
-        "immutable": True,
-        "data": {_key(path): text for path, text in held.items()},
-    }
-
-
-def _volume(name: str, held: Mapping[str, str]) -> Json:
-    items = [{"key": _key(path), "path": path} for path in held]
-    return {"name": "files", "configMap": {"name": name, "items": items}}
-
-
-def _key(path: str) -> str:
-    """Return a file's key, which holds no slash; names are not given twice."""
-    return path.rpartition("/")[2]
+def _volume(files: Json) -> Json:
+    """Return the volume of a ConfigMap, whose keys hold no slash: each file at its path in a run directory."""
+    items = [{"key": key, "path": key if key in AT_THE_TOP else f"launch/{key}"} for key in files["data"]]
+    return {"name": "files", "configMap": {"name": files["metadata"]["name"], "items": items}}

@@ -6,16 +6,17 @@
 set -euo pipefail
 
 run=$1 word=$2
+entry=1 # the first process of the pod
 is_users() { [[ $word == *'"requeue": false'* ]]; }
 
-# Process 1 is deaf to a signal until it listens, and SIGTERM follows this script at once.
+# The first process is deaf to a signal until it listens, and SIGTERM follows this script at once.
 listens() {
   local name value
   while read -r name value; do
     if [[ $name == SigCgt: ]]; then
       return "$(( (16#$value >> 14 & 1) == 0 ))"
     fi
-  done < /proc/1/status
+  done < "/proc/$entry/status"
 }
 for (( look = 0; look < 100; look++ )); do
   if listens; then break; fi
@@ -30,7 +31,7 @@ done
 
 if (( newest == 0 )) || [[ ! -e $run/lease.json ]]; then
   if is_users; then
-    kill -INT 1
+    kill -INT "$entry"
     echo "leaves before an attempt has begun"
   fi
   exit 0
