@@ -293,8 +293,9 @@ def _srun(plan: Plan) -> Iterator[str]:
     yield "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
     yield 'rm -f -- "$log.code"'
     yield 'echo "hatrain: what each node says goes to $log-node-N.log" >&2'
+    # --wait=0: nodes that have trained leave, and the first one judges the model as long as it takes.
     words = [
-        f"srun --nodes={plan.nodes} --ntasks={plan.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=60",
+        f"srun --nodes={plan.nodes} --ntasks={plan.nodes} --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=0",
         *options,
         f'bash "$folder/{STEP}" "$folder" "$log" &',
     ]
