@@ -192,7 +192,7 @@ class _Leading:
 
     def _wait(self, made: Attempt, *, alone: bool) -> Mapping[int, Mapping[str, Any]]:
         """Wait for the parent and the other nodes. Returns who stands for each of those, none when `alone`."""
-        patience = before.Patience(made, self.heard)
+        patience = before.Patience(made, self.heard, self._is_lost)
         if before.await_parent(self.run, self.plan, patience) and (problems := missing(self.plan)):
             raise BadInput(problems)
         if alone:

@@ -86,8 +86,9 @@ def _is_leaving(run: RunDirectory) -> bool:
 class Patience:
     """Waiting within an attempt's folder, which a stop can be written to before the attempt begins."""
 
-    def __init__(self, attempt: Attempt, heard: Signals):
-        self.attempt, self.heard = attempt, heard
+    def __init__(self, attempt: Attempt, heard: Signals, is_lost: Callable[[], str | None]):
+        """`is_lost` says why there is nothing to wait for any more: the run has another leader."""
+        self.attempt, self.heard, self.is_lost = attempt, heard, is_lost
 
     def until(self, ready: Callable[[], Any], every: float) -> None:
         """Wait until `ready`, asked so often (seconds). Raises what `ready` raises, and Unbegun on a stop."""
@@ -99,6 +100,8 @@ class Patience:
             self._hear()
 
     def _hear(self) -> None:
+        if why := self.is_lost():
+            raise Unbegun(Exit.FAULT, {"entry": why})
         every_node.look(self.attempt.folder)
         if self.heard.stop:
             self.attempt.request_stop(Stop(*self.heard.stop))

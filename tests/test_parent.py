@@ -154,6 +154,16 @@ def test_a_waiting_child_hears_the_stop_file(stage):
     assert ends(child) == [Exit.STOPPED]
 
 
+def test_a_waiting_child_that_lost_its_lease_leaves_the_run_to_its_new_holder(stage):
+    parent(stage)
+    run = stage.adopt(**AFTER)
+    child = start(stage, run, BEAT="0.1")
+    hear(child, "waiting for earlier")
+    seal.write_json(run.lease.path, {"host": "far", "pid": 1, "started": "1", "namespace": "x"})
+    assert ends(child) == [1]
+    assert "lost the lease" in child.stderr.read()
+
+
 def test_what_the_parent_does_not_make_is_missed_before_the_wait(stage):
     parent(stage)
     run = stage.adopt(**AFTER, data__test="nowhere.jsonl")
