@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq demo test test-long lint plan render submit bench-data bench-launch record lock clean
+.PHONY: help setup gptq demo test test-long lint plan render submit bench-data bench-launch record lock clean image sbom sqsh sif image-test
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,22 @@ render: setup ## print the files of JOB for CLUSTER
 submit: setup ## start JOB on CLUSTER: make submit JOB=demo [CLUSTER=local]
 	@$(HATRAIN) submit "$(JOB)" --cluster "$(CLUSTER)"
 
+# --- the image; docs/image.md says what LOCK=, SOURCES=, TORCH_CUDA_ARCH_LIST= and the rest change ---
+
+export IMAGE ?= hatrain:latest
+
+image: ## build the CUDA image with docker, podman or buildah, and say what takes its room
+	@docker/image.sh build
+
+sbom: ## write the image's bill of materials (CycloneDX) to hatrain.cdx.json
+	@docker/image.sh sbom > hatrain.cdx.json.partial && mv hatrain.cdx.json.partial hatrain.cdx.json
+
+sqsh: ## make a squashfs of the image, for pyxis
+	@docker/image.sh sqsh
+
+sif: ## make a SIF of the image, for apptainer
+	@docker/image.sh sif
+
 # --- proof ---
 
 # One process a core, one thread a process; a file's tests stay together, for they share what is slow to make.
@@ -75,11 +91,15 @@ test: setup ## the whole suite
 test-long: setup gptq ## what takes too long for every change
 	$(PYTEST) -m long $(ONLY)
 
-lint: setup ## ruff, mypy and shellcheck
+image-test: setup ## build the whole image for processors, and train in it (buildah, podman, debootstrap; as root)
+	$(PYTEST) tests/image
+
+lint: setup ## ruff, mypy, shellcheck and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
+	$(BIN)/hadolint docker/Dockerfile
 
 bench-data: setup ## rows per second and peak memory of the generator, by size
 	@$(BIN)/python bench/data.py
@@ -95,11 +115,13 @@ bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a
 record: setup ## write the golden files and the schema anew; look at the diff
 	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch
 
-lock: setup ## pin what .venv holds now
+lock: setup ## pin what .venv holds now, and what goes into the image
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \
 	   $(BIN)/pip freeze --exclude-editable | sed '/^deepspeed==/d; s/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
 	@{ echo "# DeepSpeed is built against the torch that is there: after requirements.lock, and not in isolation."; \
 	   $(BIN)/pip freeze --exclude-editable | grep '^deepspeed=='; } > requirements-deepspeed.lock
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9; }
+	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove what was made: .venv, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-bench data models runs
+	rm -rf $(VENV) .venv-gptq .venv-bench .venv-lock data models runs

@@ -1,10 +1,12 @@
-"""`python docker/lock.py [NAME …]`: writes the image's lock files, every package with its version and hashes, from what
-uv resolves. Versions follow the environments that the tests ran in: requirements.lock and requirements-gptq.lock."""
+"""`python docker/lock.py`: writes the image's lock files, every package with its version and hashes, from what uv
+resolves, and the digests of the base images. Versions follow the environments that the tests ran in."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ class Lock:
     """Of pyproject.toml; its own dependencies as well, unless there are `packages`."""
     packages: tuple[str, ...] = ()
     """Exactly these, and none that they need."""
-    follows: str = "requirements.lock"
+    follows: tuple[str, ...] = ("requirements.lock", "requirements-deepspeed.lock")
     """The versions that were tested."""
     python: str = "3.12"
     """Of the base image: Ubuntu 24.04's, or Debian 12's 3.11."""
@@ -36,7 +38,7 @@ LOCKS = {
     "gptq": Lock(
         "The CUDA image for GPTQ bases: every wheel; gptqmodel wants an older numpy",
         extras=("train", "quant", "gptq"),
-        follows="requirements-gptq.lock",
+        follows=("requirements-gptq.lock",),
     ),
     "cpu": Lock(
         "The image for processors, on Debian 12: every wheel; torch is the CPU build for Python 3.11",
@@ -51,28 +53,31 @@ LOCKS = {
     "gptqmodel": Lock(
         "gptqmodel and what it needs that is only source",
         packages=SOURCES[2:],
-        follows="requirements-gptq.lock",
+        follows=("requirements-gptq.lock",),
     ),
 }
 
 
-def main(names: list[str]) -> int:
-    """Write the locks of these names, or all. Returns 1 when one could not be resolved."""
+def main() -> int:
+    """Write all that is locked. Returns 1 when something could not be resolved."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if uv is None:
         print("docker/lock.py: no uv here; `make lock` brings one", file=sys.stderr)
         return 1
-    for name in names or LOCKS:
+    for name, lock in LOCKS.items():
         file = DOCKER / f"requirements{'-' if name else ''}{name}.lock"
-        told = subprocess.run(
-            command(uv, LOCKS[name]), cwd=ROOT, input=wanted(LOCKS[name]), capture_output=True, text=True
-        )
+        told = subprocess.run(command(uv, lock), cwd=ROOT, input=wanted(lock), capture_output=True, text=True)
         if told.returncode:
             print(f"{file.name}: {told.stderr}", file=sys.stderr)
             return 1
-        file.write_text(f"# {LOCKS[name].says}. 'make lock' writes it.\n{told.stdout}", encoding="utf-8")
+        file.write_text(f"# {lock.says}. 'make lock' writes it.\n{told.stdout}", encoding="utf-8")
         print(f"{file.relative_to(ROOT)}: {told.stdout.count('==')} packages", file=sys.stderr)
+    dockerfile = DOCKER / "Dockerfile"
+    dockerfile.write_text(with_digests(dockerfile.read_text(encoding="utf-8"), digest), encoding="utf-8")
     return 0
+
+
+# --- packages -----------------------------------------------------------------------------------------------
 
 
 def wanted(lock: Lock) -> str:
@@ -83,20 +88,12 @@ def wanted(lock: Lock) -> str:
 
 
 def command(uv: str, lock: Lock) -> list[str]:
-    """Return the command that resolves a lock. Of this machine's settings it takes none but the find-links, where asked."""
-    words = [
-        uv,
-        "pip",
-        "compile",
-        "-",
-        "--quiet",
-        "--no-config",
-        "--no-header",
-        "--no-annotate",
-        "--generate-hashes",
-    ]
-    words += ["--no-python-downloads", "--python-version", lock.python]
-    words += ["--python-platform", "x86_64-manylinux_2_28", "--constraints", lock.follows]
+    """Return the command that resolves a lock. Of this machine's settings it takes the find-links, where asked."""
+    words = [uv, "pip", "compile", "-", "--quiet", "--no-config", "--no-header", "--no-annotate"]
+    words += ["--generate-hashes", "--no-python-downloads", "--python-version", lock.python]
+    words += ["--python-platform", "x86_64-manylinux_2_28"]
+    for file in lock.follows:
+        words += ["--constraints", file]
     if lock.packages:
         words += ["--no-deps"]
     else:
@@ -116,5 +113,36 @@ def find_links() -> list[str]:
     return told.stdout.split()
 
 
+# --- base images --------------------------------------------------------------------------------------------
+
+
+def with_digests(dockerfile: str, ask: Callable[[str], str | None]) -> str:
+    """Return a Dockerfile whose base images are pinned to what `ask` says of NAME:TAG; of None, one stays as it is."""
+
+    def pin(found: re.Match[str]) -> str:
+        told = ask(found["image"])
+        return f"{found['argument']}{found['image']}@{told}" if told else found[0]
+
+    image = r"^(?P<argument>ARG (?:BUILD|BASE)_IMAGE=)(?P<image>[^@\s]+)(?:@sha256:[0-9a-f]{64})?$"
+    return re.sub(image, pin, dockerfile, flags=re.MULTILINE)
+
+
+def digest(image: str) -> str | None:
+    """Return what a registry says is the digest of an image now; None, and why on stderr, when none answers."""
+    command = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{image}"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except FileNotFoundError:
+        why = "no skopeo here to ask its registry with"
+    except subprocess.TimeoutExpired:
+        why = "its registry gave no answer in 60 s"
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.strip().rpartition("\n")[2]
+    else:
+        return told.stdout.strip()
+    print(f"docker/Dockerfile: {image} stays as it is: {why}", file=sys.stderr)
+    return None
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

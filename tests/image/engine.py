@@ -15,7 +15,6 @@ from pathlib import Path
 from tests.require import cannot, need
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILE = ROOT / "docker" / "Dockerfile"
 BASE = "localhost/base"
 HOST = "/mnt/host"
 """Where a build finds what it needs of this machine: certificates, and wheels that lie on its disk."""
@@ -101,17 +100,22 @@ class Engine:
         self.call("buildah", "commit", "--quiet", "--rm", container, BASE)
 
     def build(self, tag: str, **arguments: str) -> str:
-        """Build the project's Dockerfile on the base; returns all that was said. Fails with its end."""
+        """Build the project's Dockerfile on the base, as `make image` does. Returns what that prints of its size."""
         mounts, settings = self._of_this_machine()
         secret = self.folder / "pip.conf"
         secret.write_text(settings)
+        flags = ["--isolation", "chroot", "--network", "host", "--secret", f"id=pip,src={secret}", *mounts]
         given = {"BUILD_IMAGE": BASE, "BASE_IMAGE": BASE, **arguments}
-        words = ["bud", "--isolation", "chroot", "--network", "host", "--format", "docker", "--no-cache"]
-        words += [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
-        words += ["--secret", f"id=pip,src={secret}", *mounts]
-        built = self.call("buildah", *words, "--file", str(DOCKERFILE), "--tag", tag, str(ROOT), check=False)
-        assert built.code == 0, f"{built.out[-6000:]}\n{built.err[-3000:]}"
-        return built.out + built.err
+        told = subprocess.run(
+            ["bash", str(ROOT / "docker" / "image.sh"), "build"],
+            env=self.environment
+            | {"ENGINE": "buildah", "IMAGE": tag, "BUILD_FLAGS": " ".join(flags)}
+            | given,
+            capture_output=True,
+            text=True,
+        )
+        assert told.returncode == 0, told.stderr[-6000:]
+        return told.stdout
 
     def _of_this_machine(self) -> tuple[list[str], str]:
         """Return volumes and a pip.conf that let pip in a build find what pip finds here."""

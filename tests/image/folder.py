@@ -2,6 +2,15 @@
 
 from pathlib import Path
 
+USERS = {
+    "its own": [],
+    "arbitrary": ["--user", "1234567"],
+    "in no group of ours": ["--user", "7654321:7654321"],
+}
+"""The image's own user, OpenShift's, and apptainer's."""
+READ_ONLY = ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp"]
+"""As docker and Kubernetes have it: /tmp is what is asked for, and nothing else comes by itself."""
+
 JOB = """\
 name: kitchen
 model: {base: models/base, dtype: fp32}

@@ -9,16 +9,9 @@ import pytest
 
 from hatrain.run import RunDirectory
 from tests.image.engine import ROOT
-from tests.image.folder import made, mounted
+from tests.image.folder import READ_ONLY, USERS, made, mounted
 
 IMAGE = "localhost/hatrain:slim"
-USERS = {
-    "its own": [],
-    "arbitrary": ["--user", "1234567"],
-    "and in no group of ours": ["--user", "7654321:7654321"],
-}
-"""The image's own user, OpenShift's, and apptainer's."""
-READ_ONLY = ["--read-only"]
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +64,7 @@ def test_the_labels_say_where_it_comes_from(configuration):
 
 def test_every_cache_is_a_mounted_or_a_temporary_folder(configuration):
     told = dict(line.split("=", 1) for line in configuration["Env"])
-    folders = {
-        name: told[name]
-        for name in told
-        if name.endswith(("_HOME", "_DIR")) or name in ("HOME", "MPLCONFIGDIR")
-    }
+    folders = {name: told[name] for name in told if name.endswith(("HOME", "DIR"))}
     assert len(folders) >= 6
     assert {name for name, folder in folders.items() if not folder.startswith(("/tmp", "/cache"))} == set()
 
@@ -84,19 +73,17 @@ def test_nothing_of_how_it_was_built_is_left(image, configuration):
     assert not any("PIP_" in line or "proxy" in line.lower() for line in configuration["Env"])
     script = r"""
         command -v pip pip3 gcc g++ cc c++ make nvcc || true
-        find / -xdev \( -name '*.whl' -o -path /root/.cache -o -path '/var/lib/apt/lists/*Packages*' -o -path /tmp/source \)
+        find / -xdev \( -name '*.whl' -o -path /root/.cache -o -path '/var/lib/apt/lists/*Packages*' \)
     """
     found = shell(image, script, "--user", "0")
     assert found == ""
 
 
 def test_python_is_the_one_that_hatrain_is_installed_for(image):
-    assert shell(
-        image, "command -v python3; python3 -c 'import hatrain, launch; print(hatrain.__file__)'"
-    ).splitlines() == [
-        "/opt/hatrain/bin/python3",
-        shell(image, "ls /opt/hatrain/lib/python3*/site-packages/hatrain/__init__.py"),
-    ]
+    told = shell(image, "command -v python3; python3 -c 'import hatrain, launch; print(hatrain.__file__)'")
+    interpreter, package = told.splitlines()
+    assert interpreter == "/opt/hatrain/bin/python3"
+    assert package.startswith("/opt/hatrain/lib/")
 
 
 def test_the_packages_are_those_of_the_lock(image):

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Builds the image and turns it into what other runtimes want, with docker, podman or buildah, whichever is there.
+# `make image`, `make sbom`, `make sqsh` and `make sif` call it.
+#
+# usage: image.sh build | size | sbom | sqsh | sif
+#
+# From the environment: IMAGE, its name (hatrain:latest); ENGINE, to choose one; BUILD_FLAGS, further words for the
+# build; and any argument of the Dockerfile by its name, such as LOCK or TORCH_CUDA_ARCH_LIST.
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname -- "$here")
+image=${IMAGE:-hatrain:latest}
+
+engine() {
+  # A docker client whose engine does not answer is no engine.
+  if command -v docker > /dev/null && timeout 20 docker info > /dev/null 2>&1; then
+    echo docker
+  elif command -v podman > /dev/null; then
+    echo podman
+  elif command -v buildah > /dev/null; then
+    echo buildah
+  else
+    echo "image.sh: found no docker with a running engine, no podman and no buildah; install one of them" >&2
+    exit 2
+  fi
+}
+
+engine=${ENGINE:-$(engine)}
+
+# Where the sources are, without anybody's password; nothing for a folder of this machine.
+origin() {
+  git -C "$root" config --get remote.origin.url 2> /dev/null | sed -nE 's#^(https?|ssh)://([^@/]*@)?#\1://#p; /^git@/p' || true
+}
+
+build() {
+  local -x VERSION REVISION SOURCE LICENSES
+  VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
+  LICENSES=${LICENSES:-$(sed -n 's/^license = "\(.*\)"$/\1/p' "$root/pyproject.toml")}
+  REVISION=${REVISION:-$(git -C "$root" describe --always --dirty --abbrev=40 --exclude='*' 2> /dev/null || true)}
+  SOURCE=${SOURCE:-$(origin)}
+  local name arguments=() flags=()
+  while read -r name; do
+    if [[ -v $name && ( -n ${!name} || $name == @(SOURCES|DEEPSPEED_OPS|TRITON_COMPILER) ) ]]; then
+      arguments+=(--build-arg "$name=${!name}")
+    fi
+  done < <(sed -nE 's/^ARG ([A-Z_]+)=.*/\1/p' "$here/Dockerfile" | sort --unique)
+  read -ra flags <<< "${BUILD_FLAGS:-}"
+  "$engine" build "${arguments[@]}" "${flags[@]}" --file "$here/Dockerfile" --tag "$image" "$root" >&2
+}
+
+# Runs a script of this folder in the image, with the image's own Python.
+inside() {
+  local script=$1
+  shift
+  if [[ $engine == buildah ]]; then
+    local container
+    container=$(buildah from --pull-never "$image")
+    # shellcheck disable=SC2064 # the name as it is now
+    trap "buildah rm '$container' > /dev/null" RETURN
+    buildah run --isolation chroot "$container" -- python3 - "$@" < "$here/$script"
+  else
+    "$engine" run --rm --interactive --network none --entrypoint python3 "$image" - "$@" < "$here/$script"
+  fi
+}
+
+size() {
+  if [[ $engine != buildah ]]; then
+    echo "Layers of $image:"
+    "$engine" history --human --format '{{.Size}}	{{.CreatedBy}}' "$image" | cut -c -110 | grep -v '^0 \?B' || true
+    echo
+  fi
+  inside contents.py sizes
+}
+
+sqsh() {
+  local from
+  case $engine in
+    docker) from=dockerd://$image ;;
+    podman) from=podman://$image ;;
+    *)
+      echo "image.sh: enroot imports from docker or podman, not from $engine; or from a registry: docs/image.md" >&2
+      exit 2
+      ;;
+  esac
+  enroot import --output "${image//[:\/]/-}.sqsh" "$from"
+}
+
+sif() {
+  local file=${image//[:\/]/-}
+  if [[ $engine == docker ]]; then
+    apptainer build "$file.sif" "docker-daemon:$image"
+    return
+  fi
+  # apptainer does not look into the storage of podman and buildah: an archive lies in between.
+  local archive
+  archive=$(mktemp --tmpdir --suffix .tar hatrain.XXXXXX)
+  trap 'rm -f "$archive"' RETURN
+  rm "$archive"
+  "$engine" push "$image" "docker-archive:$archive:$image"
+  apptainer build "$file.sif" "docker-archive:$archive"
+}
+
+case ${1-} in
+  build)
+    build
+    size
+    ;;
+  size) size ;;
+  sbom) inside contents.py sbom "$image" ;;
+  sqsh) sqsh ;;
+  sif) sif ;;
+  *)
+    echo "usage: image.sh build | size | sbom | sqsh | sif" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,126 @@
+"""What the lock files of the image promise: versions that the suite tested, a hash for every package, nothing of this
+machine. No image is built."""
+
+import importlib.metadata
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from tests.image.engine import ROOT
+
+DOCKER = ROOT / "docker"
+WHEELS = ("requirements.lock", "requirements-cpu.lock", "requirements-launch.lock", "requirements-gptq.lock")
+CUDA = re.compile(r"nvidia-|cuda-|triton$")
+"""What torch needs on GPUs alone."""
+ALL = sorted(path.name for path in DOCKER.glob("*.lock"))
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def versions(file: Path) -> dict[str, str]:
+    """Return {package: version} of a lock file, of this tree's own or the image's form."""
+    found = re.findall(r"^([\w.-]+)==([\w.+!-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {normal(name): version for name, version in found}
+
+
+def pinned(name: str) -> dict[str, str]:
+    """Return {package: version} of one of the image's lock files."""
+    return versions(DOCKER / name)
+
+
+def public(version: str) -> str:
+    """Return a version without what says how it was built: 2.13.0+cpu is 2.13.0."""
+    return version.partition("+")[0]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_package_has_hashes_and_no_place(name):
+    text = (DOCKER / name).read_text(encoding="utf-8")
+    blocks = re.split(r"\n(?=\S)", text.rstrip())
+    assert blocks[0].startswith("#")
+    for block in blocks[1:]:
+        assert re.fullmatch(r"[\w.-]+==[\w.+]+( \\\n +--hash=sha256:[0-9a-f]{64})+", block), block[:200]
+    assert "://" not in text
+
+
+@pytest.mark.parametrize(
+    ("image", "tested"),
+    [
+        ("requirements.lock", "requirements.lock"),
+        ("requirements-cpu.lock", "requirements.lock"),
+        ("requirements-launch.lock", "requirements.lock"),
+        ("requirements-deepspeed.lock", "requirements-deepspeed.lock"),
+        ("requirements-gptq.lock", "requirements-gptq.lock"),
+        ("requirements-gptqmodel.lock", "requirements-gptq.lock"),
+    ],
+)
+def test_the_image_holds_the_versions_of_the_tested_environment(image, tested):
+    here, there = pinned(image), versions(ROOT / tested)
+    assert {
+        name for name in here if name not in there and not CUDA.match(name) and name != "setuptools"
+    } == set()
+    both = set(here) & set(there)
+    assert {name: (here[name], there[name]) for name in both if public(here[name]) != there[name]} == {}
+
+
+def test_the_images_for_gpus_and_for_processors_hold_the_same_versions():
+    cuda, cpu = pinned("requirements.lock"), pinned("requirements-cpu.lock")
+    assert {name for name in cpu if name not in cuda} == set()
+    assert {name: (cuda[name], public(cpu[name])) for name in cpu if cuda[name] != public(cpu[name])} == {}
+    assert {name for name in cuda if name not in cpu} == {name for name in cuda if CUDA.match(name)}
+
+
+def test_the_suite_runs_on_the_versions_of_the_image():
+    """What is in both is the same: a green suite speaks of the image."""
+    held = {normal(found.name): found.version for found in importlib.metadata.distributions()}
+    wrong = {
+        name: (version, held[name])
+        for name, version in (pinned("requirements-cpu.lock") | pinned("requirements-deepspeed.lock")).items()
+        if name in held and name != "setuptools" and public(held[name]) != public(version)
+    }
+    assert wrong == {}
+    assert len(set(held) & set(pinned("requirements-cpu.lock"))) > 40
+
+
+def test_torch_in_the_cuda_image_brings_its_own_cuda():
+    cuda = pinned("requirements.lock")
+    assert "+" not in cuda["torch"]
+    assert {"triton", "nvidia-nccl-cu13", "nvidia-cublas"} <= set(cuda)
+
+
+@pytest.mark.parametrize("name", WHEELS)
+def test_what_is_built_from_source_is_locked_apart(name):
+    assert not {"deepspeed", "flash-attn", "gptqmodel"} & set(pinned(name))
+
+
+def test_the_base_of_the_build_has_the_cuda_of_torch():
+    """DeepSpeed refuses to compile with another major version than torch was built with."""
+    text = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    tags = re.findall(
+        r"^ARG (?:BUILD|BASE)_IMAGE=docker\.io/nvidia/cuda:(\d+)\.\d+\.\d+-\w+-ubuntu24\.04",
+        text,
+        re.MULTILINE,
+    )
+    assert len(tags) == 2
+    runtime = pinned("requirements.lock")["nvidia-cuda-runtime"].split(".")[0]
+    assert set(tags) == {runtime}
+
+
+def test_base_images_are_pinned_to_what_a_registry_answers_and_stay_where_none_does():
+    lock = runpy.run_path(str(DOCKER / "lock.py"))
+    text = (
+        "ARG BUILD_IMAGE=docker.io/a/b:1\nARG BASE_IMAGE=docker.io/a/c:2@sha256:"
+        + "1" * 64
+        + "\nARG LOCK=x:y\n"
+    )
+    pinned = lock["with_digests"](text, lambda image: f"sha256:{image[-1] * 64}")
+    assert pinned.splitlines() == [
+        "ARG BUILD_IMAGE=docker.io/a/b:1@sha256:" + "1" * 64,
+        "ARG BASE_IMAGE=docker.io/a/c:2@sha256:" + "2" * 64,
+        "ARG LOCK=x:y",
+    ]
+    assert lock["with_digests"](text, lambda image: None) == text
