@@ -74,3 +74,11 @@ def test_links_between_the_documents_lead_somewhere():
             path, _, anchor = target.partition("#")
             assert not path or (DOCS / path).is_file()
             assert path or anchor in headings
+
+
+def test_the_matrix_of_strategies_in_the_documents_is_the_one_that_is_printed():
+    from hatrain.cli.plan import matrix
+
+    assert f"```\n$ hatrain plan --matrix\n{matrix()}\n```" in (DOCS / "clusters.md").read_text(
+        encoding="utf-8"
+    )
