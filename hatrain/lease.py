@@ -33,9 +33,16 @@ def process_start(pid: int) -> str | None:
 
 
 def _namespace() -> str:
+    """Return where a process number means something: this boot of this machine, and the numbers of this container.
+
+    A pod replaced on another machine has the name of the old one, and often the number of its namespace.
+    """
+    boot = numbers = ""
     with contextlib.suppress(OSError):
-        return str(Path("/proc/self/ns/pid").readlink())
-    return ""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):
+        numbers = str(Path("/proc/self/ns/pid").readlink())
+    return f"{boot} {numbers}"
 
 
 def _myself() -> dict[str, Any]:

@@ -90,6 +90,13 @@ def test_a_holder_elsewhere_lives_as_long_as_it_is_heard(lease):
     assert lease.holder() is None
 
 
+def test_a_pod_of_the_same_name_on_another_machine_lives_as_long_as_it_is_heard(lease):
+    mine = leases._myself()
+    numbers = mine["namespace"].partition(" ")[2]
+    elsewhere(lease, 0, **{**mine, "started": "1", "namespace": f"another-boot {numbers}"})
+    assert lease.holder()["started"] == "1"
+
+
 def test_a_process_number_that_another_process_has_now_is_not_the_holder(lease):
     lease.path.parent.mkdir()
     mine = leases._myself()
