@@ -122,7 +122,11 @@ def _train(arguments: Sequence[str], launch: Launch, command: str) -> Translatio
         gpu = ASSUMED_GPU
         notes.append(f"hardware.gpu: the command names none; {gpu} is assumed, write yours")
     hardware = HardwareSpec(
-        nodes=launch.nodes, gpus_per_node=launch.gpus_per_node, gpu=gpu, sharding=launch.sharding
+        nodes=launch.nodes,
+        gpus_per_node=launch.gpus_per_node,
+        gpu=gpu,
+        sharding=launch.sharding,
+        offload=launch.offload,
     )
     job, job_notes = job_from_flags(arguments, hardware)
     if launch.precision in ("fp16", "no") and job.model.dtype != {"no": "fp32"}.get(launch.precision, "fp16"):

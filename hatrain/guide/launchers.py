@@ -3,7 +3,7 @@ reads their options and accelerate's configuration file, and starts nothing."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,9 @@ from hatrain.errors import BadInput, nearest
 from hatrain.load import Document, read_file
 
 Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"]
+Offload = Literal["none", "optimizer", "all"]
+Setting = Callable[..., tuple[str | None, str]]
+"""Returns what a launcher's command line, else its file says, and where."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Launch:
     nodes: int = 1
     gpus_per_node: int = 1
     sharding: Sharding = "auto"
+    offload: Offload = "none"
     cpu: bool = False
     precision: str | None = None
     """accelerate's mixed_precision, if it was given."""
@@ -203,14 +207,9 @@ def _launch(
             f"{where}: found {count} processes on {nodes} machines; accepted: a multiple of {nodes}"
         )
 
-    offload = [setting("fsdp_offload_params", "fsdp_config")[0]] if kind == "FSDP" else []
-    if kind == "DEEPSPEED":
-        offload = [
-            setting(f"offload_{part}_device", "deepspeed_config")[0] for part in ("optimizer", "param")
-        ]
-    if any((value or "none").lower() not in ("none", "false") for value in offload):
-        notes.append("offload to the CPU has no key in a job: it is not taken over")
-
+    offload: Offload = "none"
+    if kind == "FSDP" and (setting("fsdp_offload_params", "fsdp_config")[0] or "false").lower() != "false":
+        notes.append("fsdp_offload_params: offload to the CPU goes with ZeRO alone: it is not taken over")
     cpu = (config.data.get("use_cpu") or "false").lower() == "true" or "cpu" in options
     match kind:
         case "MULTI_GPU" | "MULTI_CPU":
@@ -219,11 +218,11 @@ def _launch(
             strategy, where = setting("fsdp_sharding_strategy", "fsdp_config")
             sharding = _fsdp(strategy or "FULL_SHARD", where, notes)
         case "DEEPSPEED":
-            sharding = _zero(setting)
+            sharding, offload = _zero(setting), _offload(setting, notes)
         case _:
             sharding = "auto"
     precision, _ = setting("mixed_precision")
-    return Launch(nodes, count // nodes, sharding, cpu or kind == "MULTI_CPU", precision, notes)
+    return Launch(nodes, count // nodes, sharding, offload, cpu or kind == "MULTI_CPU", precision, notes)
 
 
 def _fsdp(strategy: str, where: str, notes: list[str]) -> Sharding:
@@ -241,18 +240,43 @@ def _fsdp(strategy: str, where: str, notes: list[str]) -> Sharding:
     return "fsdp"
 
 
-def _zero(setting: Callable[..., tuple[str | None, str]]) -> Sharding:
+def _zero(setting: Setting) -> Sharding:
     """Return the ZeRO stage: accelerate's own, else the one in DeepSpeed's file, else accelerate's default of 2."""
     stage, where = setting("zero_stage", "deepspeed_config")
-    file, named = setting("deepspeed_config_file", "deepspeed_config")
-    if stage is None and file is not None:
-        if not Path(file).is_file():
-            raise BadInput(f"{named}: {file}: no such file; the ZeRO stage stands in it")
-        document = read_file(Path(file))
-        zero = document.data.get("zero_optimization") if isinstance(document.data, dict) else None
-        stage = str(zero.get("stage", 0)) if isinstance(zero, dict) else "0"
+    if stage is None and (document := _deepspeeds_file(setting)) is not None:
+        stage = str(document.data.get("stage", 0))
         where = document.where(("zero_optimization", "stage"))
     known: dict[str, Sharding] = {"0": "ddp", "1": "zero1", "2": "zero2", "3": "zero3"}
     if (stage or "2") not in known:
         raise BadInput(f"{where}: found {stage!r}; accepted: {' | '.join(known)}")
     return known[stage or "2"]
+
+
+def _offload(setting: Setting, notes: list[str]) -> Offload:
+    """Return what is kept in the machine's memory: as accelerate says it, else DeepSpeed's file."""
+    document = _deepspeeds_file(setting)
+    kept = []
+    for part in ("optimizer", "param"):
+        device, _ = setting(f"offload_{part}_device", "deepspeed_config")
+        section = document.data.get(f"offload_{part}") if document else None
+        if device is None and isinstance(section, dict):
+            device = str(section.get("device", "none"))
+        if (device or "none").lower() not in ("none", "false"):
+            kept.append(part)
+        if device == "nvme":
+            notes.append(f"offload_{part}_device: nvme becomes the machine's memory")
+    if kept == ["param"]:
+        notes.append("offload_param_device: hardware.offload: all takes optimizer state along")
+    return "all" if "param" in kept else "optimizer" if kept else "none"
+
+
+def _deepspeeds_file(setting: Setting) -> Document | None:
+    """Return `zero_optimization` of the DeepSpeed file that is named, or None. Raises BadInput when it is not here."""
+    file, named = setting("deepspeed_config_file", "deepspeed_config")
+    if file is None:
+        return None
+    if not Path(file).is_file():
+        raise BadInput(f"{named}: {file}: no such file; the ZeRO stage stands in it")
+    document = read_file(Path(file))
+    zero = document.data.get("zero_optimization") if isinstance(document.data, dict) else None
+    return replace(document, data=zero if isinstance(zero, dict) else {})

@@ -267,6 +267,32 @@ def test_each_kind_of_configuration_has_its_sharding(config, place):
 
 
 @pytest.mark.parametrize(
+    ("config", "of_deepspeed", "offload", "note"),
+    [
+        ("{zero_stage: 2, offload_optimizer_device: cpu}", {}, "optimizer", ""),
+        ("{zero_stage: 3, offload_optimizer_device: cpu, offload_param_device: cpu}", {}, "all", ""),
+        ("{zero_stage: 3, offload_param_device: nvme}", {}, "all", "nvme becomes the machine's memory"),
+        ("{zero_stage: 2, offload_optimizer_device: none}", {}, "none", ""),
+        (
+            "{deepspeed_config_file: ds.json}",
+            {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+            "optimizer",
+            "",
+        ),
+        ("{deepspeed_config_file: ds.json}", {"stage": 2}, "none", ""),
+    ],
+)
+def test_offload_of_accelerate_or_deepspeed_becomes_the_jobs(config, of_deepspeed, offload, note):
+    Path("ds.json").write_text(json.dumps({"zero_optimization": of_deepspeed}))
+    Path("config.yaml").write_text(
+        f"distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {config}"
+    )
+    translation = translate(pasted(f"accelerate launch --config_file config.yaml train.py {TRAIN_FLAGS}"))
+    assert job_of(translation).hardware.offload == offload
+    assert note in "\n".join(translation.notes)
+
+
+@pytest.mark.parametrize(
     ("front", "place"),
     [
         ("accelerate launch --multi_gpu --num_processes 4", "1x4 ddp"),
