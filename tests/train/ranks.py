@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from hatrain.run import Attempt, Exit, Stop
 from hatrain.train.__main__ import main
-from hatrain.train.trainer import StepTrainer
+from hatrain.train.trainer import PaceCallback, StepTrainer
 from tests import cpu_fsdp
 
 LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
@@ -24,11 +24,12 @@ LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
 def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
     """Make one attempt, asked to stop once step `stop_at` is done."""
     here = Attempt(Path(folder) / "attempts" / str(number))
-    begin, training_step = StepTrainer.begin, StepTrainer.training_step
+    begin, training_step = PaceCallback.on_train_begin, StepTrainer.training_step
 
-    def noted(self: StepTrainer) -> None:
-        (here.folder / f"ran-{os.environ['RANK']}.json").write_text(json.dumps(what_ran(self)))
-        begin(self)
+    def noted(self: PaceCallback, *args: Any, **kwargs: Any) -> None:
+        # Before any forward: FSDP lets what it gathers last go again at the next one.
+        (here.folder / f"ran-{os.environ['RANK']}.json").write_text(json.dumps(what_ran(self.trainer)))
+        begin(self, *args, **kwargs)
 
     def stopping(self: StepTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = training_step(self, *args, **kwargs)
@@ -36,12 +37,12 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
             here.request_stop(Stop("the test", requeue=True))
         return loss
 
-    StepTrainer.begin, StepTrainer.training_step = noted, stopping
+    PaceCallback.on_train_begin, StepTrainer.training_step = noted, stopping
     try:
         with as_in_a_process_of_its_own():
             return main(folder, str(number))
     finally:
-        StepTrainer.begin, StepTrainer.training_step = begin, training_step
+        PaceCallback.on_train_begin, StepTrainer.training_step = begin, training_step
 
 
 @contextlib.contextmanager
@@ -82,6 +83,11 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
         "optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
         "parameters": len(parameters),
         "sharded": sum(isinstance(p, DTensor) or _is_partitioned(p) for p in parameters),
+        "whole": [
+            name
+            for name, p in wrapped.named_parameters()
+            if not (isinstance(p, DTensor) or _is_partitioned(p))
+        ],
         "held": sum(map(_held, parameters)) / sum(sizes),
         "stepped": sum(map(_held, stepped)) / trained,
         "dtypes": sorted({str(p.dtype) for p in parameters}),
