@@ -34,7 +34,8 @@ origin() {
 }
 
 build() {
-  local -x VERSION REVISION SOURCE LICENSES
+  # The loop below reads these by the names that the Dockerfile has for them.
+  export VERSION REVISION SOURCE LICENSES
   VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
   LICENSES=${LICENSES:-$(sed -n 's/^license = "\(.*\)"$/\1/p' "$root/pyproject.toml")}
   REVISION=${REVISION:-$(git -C "$root" describe --always --dirty --abbrev=40 --exclude='*' 2> /dev/null || true)}

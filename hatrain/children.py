@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hatrain import chain
+from hatrain import chain, doctor
 from hatrain.nodes import look
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine
@@ -54,7 +54,14 @@ class Children:
         return self.attempt.stop()
 
     def train(self, command: Command, abandon: Abandon) -> Outcome:
-        """Run this node's ranks to their end, as `outcome` does."""
+        """Run this node's ranks to their end, as `outcome` does; none of them where this machine cannot train."""
+        unfit, reasons = doctor.quick(self.plan)
+        if unfit is not None:
+            # The others would wait for long after a node that left in order; after a fault they do not.
+            fault = unfit is Exit.REQUEUE and self.plan.nodes > 1
+            return Exit.FAULT if fault else unfit, {
+                f"{self.me}, {what}": why for what, why in reasons.items()
+            }
         first = self.node * self.plan.processes_per_node
         ranks = range(first, first + self.plan.processes_per_node)
         return self.outcome(command(self.plan, self.run), ranks, abandon)

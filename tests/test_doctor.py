@@ -13,9 +13,11 @@ import pytest
 from hatrain import doctor
 from hatrain.cli import main
 from hatrain.doctor import gpus, surroundings
-from hatrain.run import Exit
+from hatrain.place import SlurmPlace
+from hatrain.run import Exit, RunDirectory
 from tests.plans import a_plan
 from tests.require import need
+from tests.stage import Stage
 
 DRIVER = r"""
 #include <signal.h>
@@ -235,6 +237,39 @@ def test_what_no_retry_mends_outweighs_what_one_does(tmp_path, driver, compiled)
 def test_the_quick_form_imports_nothing_heavy(tmp_path):
     code = "import sys, hatrain.doctor; sys.exit(bool({'torch', 'rich', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- entry, which asks before the first step ----------------------------------------------------------------
+
+
+@pytest.fixture
+def stage(tmp_path):
+    with Stage(tmp_path) as stage:
+        yield stage
+
+
+def gpu_run(stage, place=None, **changes):
+    """Return the run of a job for one GPU, which is not here."""
+    plan = stage.plan(hardware__gpu="a6000-48gb", **changes)
+    run = RunDirectory(Path(plan.paths.run))
+    run.adopt(plan.model_copy(update={"place": place or plan.place}), {})
+    return run
+
+
+def test_entry_starts_no_rank_where_there_is_no_gpu_and_says_why(stage):
+    run = gpu_run(stage)
+    code, _, err = stage.enter(run.folder)
+    assert code == 78
+    assert "entry, GPUs: no NVIDIA driver" in err
+    assert not (run.folder / "calls").exists()
+    assert run.events()[-1]["code"] == 78
+
+
+def test_entry_leaves_a_broken_node_to_the_queue_as_often_as_retries_allow(stage, compiled):
+    run = gpu_run(stage, SlurmPlace(kind="slurm"), limits__retries=1)
+    broken = {"LD_LIBRARY_PATH": str(compiled), "FAKE_ERROR": "802"}
+    assert [stage.enter(run.folder, **broken)[0] for _ in range(3)] == [75, 75, 78]
+    assert "CUDA_ERROR_SYSTEM_NOT_READY" in run.events()[1]["reasons"]["entry, GPUs"]
 
 
 # --- what torch says ----------------------------------------------------------------------------------------
