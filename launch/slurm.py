@@ -75,7 +75,7 @@ def array(plans: Sequence[Plan], folder: Path) -> str:
                 f"{', '.join(different)}: submit them one by one"
             )
     head = [
-        "# Each task is the run of its number.",
+        "# Each task is the run of its number. $SLURM_JOB_ID of the last is the number of the whole array.",
         "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
         f"run={shlex.quote(str(folder))}/sweep/$SLURM_ARRAY_TASK_ID",
         "folder=$run",
@@ -239,10 +239,10 @@ if (( code != 75 && $(newest_attempt) == before )); then
   exit "$code"
 fi
 # Somebody may have cancelled the job, or Slurm has queued it again already: then it does not run any more.
-state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) || state=unknown
+state=$(squeue --noheader --jobs="$job" --format=%T) || state=unknown
 if [[ $state == RUNNING ]]; then
   echo "hatrain: left with exit code $code; queued again" >&2
-  scontrol requeue "$SLURM_JOB_ID" || echo "hatrain: Slurm would not have it" >&2
+  scontrol requeue "$job" || echo "hatrain: Slurm would not have it" >&2
 else
   echo "hatrain: left with exit code $code; not queued again, for the job's state is $state" >&2
 fi

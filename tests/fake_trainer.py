@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hatrain import seal
 from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.train.stop import listen
 
 run = RunDirectory(Path(sys.argv[2]))
 attempt = Attempt(run.attempts / os.environ["HATRAIN_ATTEMPT"])
@@ -27,7 +28,8 @@ def leave(code: Exit, reason: str) -> None:
 
 
 def wait_for_stop() -> None:
-    """Return when the stop file is there."""
+    """Return when the stop file is there. As a rank does, make one of a signal."""
+    listen(attempt)
     while attempt.stop() is None:
         time.sleep(0.05)
 
