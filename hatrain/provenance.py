@@ -22,13 +22,15 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the commit of hatrain's own checkout, with `-dirty` when it was changed; None outside of one."""
+    """Return the commit of hatrain's own checkout, with `-dirty` when it was changed, or the one that its image was
+    built from; None outside of either."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     command += ["--exclude=*"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None
+        built_from = os.environ.get("HATRAIN_REVISION")
+        return built_from if built_from != "unknown" else None
     return told.stdout.strip() or None
 
 
