@@ -68,8 +68,6 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
     parameters = list(wrapped.parameters())
     sizes = [getattr(p, "ds_numel", p.numel()) for p in parameters]
     trained = sum(size for p, size in zip(parameters, sizes, strict=True) if p.requires_grad)
-    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
-
     optimizer = trainer.optimizer.optimizer
     stepped = getattr(optimizer, "fp32_partitioned_groups_flat", None) or [
         parameter for group in optimizer.param_groups for parameter in group["params"]
@@ -78,7 +76,7 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
         "distributed_type": trainer.accelerator.distributed_type.value,
         "wrapper": type(wrapped).__name__,
         "stage": wrapped.zero_optimization_stage() if trainer.is_deepspeed_enabled else None,
-        "spreads_gradients": isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3)
+        "spreads_gradients": type(optimizer).__name__ == "DeepSpeedZeroOptimizer_Stage3"
         or getattr(optimizer, "partition_gradients", False),
         "optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
         "parameters": len(parameters),

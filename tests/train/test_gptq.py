@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hatrain.evaluate.sources import find_source, load
+from tests.train import together
 from tests.train.guide import (
     REPOSITORY,
     adapter_parameters,
@@ -19,6 +20,7 @@ from tests.train.guide import (
     tensors,
     trained,
 )
+from tests.train.pairs import LORA
 
 HERE = importlib.util.find_spec("gptqmodel") is not None
 PYTHON = REPOSITORY / ".venv-gptq/bin/python"
@@ -40,7 +42,7 @@ def test_the_run_on_a_gptq_base_trains_in_its_own_environment():
         text=True,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,25 @@ def test_adapters_on_a_gptq_base_train_and_nothing_else_does(workplace, quantise
     assert said == meant
     asked, own = load(find_source(str(seen.run.folder)))
     assert answer(asked, own)[1] == meant
+
+
+@there
+def test_two_ranks_on_a_gptq_base_train_what_one_does(workplace, quantised):
+    settings = {
+        "model__base": str(quantised),
+        "model__quantization": "gptq",
+        "model__dtype": "bf16",
+        "method__lora": {**LORA, "merge": False},
+        "method__learning_rate": 1e-2,
+        "method__micro_batch_size": 2,
+    }
+    alone = workplace.attempt(workplace.plan("alone", **settings)).run
+    run = together.adopted(workplace.plan("two", **settings, hardware__gpus_per_node=2))
+    together.start([together.attempt(run)])
+    for told in together.ran(run, 1):
+        assert (told["distributed_type"], told["held"]) == ("MULTI_CPU", 1)
+        assert "torch.int32" in told["dtypes"]
+    together.same(run, alone, tolerance=2e-3)
 
 
 @there

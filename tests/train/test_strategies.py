@@ -167,14 +167,13 @@ def test_two_nodes_train_what_one_process_does(workplace, made, strategy):
     same(run, expected)
 
 
-@pytest.mark.parametrize("state", ["full", "sharded"])
-def test_fsdp_goes_on_on_another_number_of_ranks(workplace, made, state):
+@pytest.mark.parametrize(("strategy", "state"), [("ddp", "full"), ("fsdp", "full"), ("fsdp", "sharded")])
+def test_another_number_of_ranks_goes_on(workplace, made, strategy, state):
     expected = alone(workplace, made, "sft", {})
-    run = two_ranks(made, "grown", "fsdp", checkpoints__state=state)
+    run = two_ranks(made, "grown", strategy, checkpoints__state=state)
     together.start([attempt(run, stop_at=4)])
-    four = {"hardware__gpus_per_node": 4, "hardware__sharding": "zero3", "checkpoints__state": state}
-    together.adopted(together.sharded(made("grown", **four, method__gradient_checkpointing=True), "fsdp"))
+    run = two_ranks(made, "grown", strategy, checkpoints__state=state, hardware__gpus_per_node=4)
     together.start([attempt(run)], ranks=4)
     for told in ran(run, 2, ranks=4):
-        together.assert_ran("fsdp", told, ranks=4)
+        together.assert_ran(strategy, told, ranks=4)
     same(run, expected)

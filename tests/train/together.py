@@ -37,7 +37,7 @@ def two_ranks(make: Callable[..., Plan], name: str, strategy: str, **changes: An
     """A run of two ranks under a strategy, as the planner grants it; FSDP, which it grants to GPUs alone, with what it
     grants ZeRO-3."""
     granted = "zero3" if strategy == "fsdp" else strategy
-    return adopted(sharded(make(name, hardware__sharding=granted, **TWO, **changes), strategy))
+    return adopted(sharded(make(name, **{"hardware__sharding": granted, **TWO, **changes}), strategy))
 
 
 def adopted(plan: Plan) -> RunDirectory:
