@@ -123,6 +123,15 @@ class _Leading:
             with contextlib.suppress(LeaseHeld):
                 self.lost = until_the_end.enter_context(self.nodes.leading())
         self.nodes.forget()
+        if files is not None:
+            self._record_submission()
+
+    def _record_submission(self) -> None:
+        """Record, once, a submission that the launcher names and that was recorded elsewhere: attempts that came to
+        nothing are counted from there."""
+        told = os.environ.get("HATRAIN_SUBMISSION")
+        if told and told not in (event.get("submission") for event in self.run.events()):
+            self.run.record("submitted", cluster=self.plan.cluster, submission=told)
 
     def attempt(self, train: Command, evaluate: Command) -> Exit:
         """Make one attempt and return how it left. Raises BadInput and Unbegun where none begins."""

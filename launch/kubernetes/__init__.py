@@ -129,7 +129,7 @@ def _annotations(plan: Plan) -> dict[str, str]:
     return {
         RUN: RunDirectory(Path(plan.paths.run)).name,
         "hatrain/cluster": plan.cluster,
-        "hatrain/identity": plan.identity,
+        "hatrain/identity": plan.identity[:16],
     }
 
 
