@@ -178,14 +178,29 @@ def _table(text: str, client: str, columns: int) -> Iterator[list[str]]:
         cells = line.split("|")
         if len(cells) != columns or not re.fullmatch(r"[A-Z_]+( by .*)?", cells[1]):
             raise BadInput(f"{client}: answered {_short(line)}, which is not what was asked for")
-        yield cells
+        for job in _tasks(cells[0]):
+            yield [job, *cells[1:]]
+
+
+def _tasks(job: str) -> Iterator[str]:
+    """Yield the ids of the tasks that an array's 12_[0-2,5%1] stands for; a job's own id."""
+    found = re.fullmatch(r"(\d+)_\[([\d,-]+)(%\d+)?\]", job)
+    if not found:
+        yield job
+        return
+    for part in found[2].split(","):
+        first, _, last = part.partition("-")
+        for number in range(int(first), int(last or first) + 1):
+            yield f"{found[1]}_{number}"
 
 
 def _state(said: str, reason: str | None, code: int | None) -> JobState:
     """Return a state in our words, with Slurm's own as the reason."""
     word = said.partition(" ")[0]
     if word in _QUEUED:
-        return JobState("queued", said.lower() if reason in (None, "", "None") else str(reason))
+        # None: the scheduler has not looked at it yet.
+        why = "" if reason in (None, "None") else str(reason)
+        return JobState("queued", why if why or word == "PENDING" else said)
     if word in _ENDED:
         return JobState("ended", said, 0 if word == "COMPLETED" else code or None)
     return JobState("running", "" if word == "RUNNING" else said)

@@ -121,9 +121,9 @@ class House:
         """Wait until the pretended trainer is at work in an attempt."""
         self.until(lambda: len(calls(run)) >= attempt and act in calls(run)[-1], run)
 
-    def until(self, true: Callable[[], object], run: RunDirectory | None = None) -> None:
-        """Wait for something that Slurm or a job does; after a minute say what the run has to tell."""
-        deadline = time.monotonic() + 60
+    def until(self, true: Callable[[], object], run: RunDirectory | None = None, seconds: float = 90) -> None:
+        """Wait for something that Slurm or a job does; after too long say what the run has to tell."""
+        deadline = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < deadline, self.tale(run)
             time.sleep(0.1)

@@ -1,0 +1,93 @@
+"""Training for real through sbatch: two nodes that teach one model, and the run that comes after it."""
+
+import json
+import random
+import sys
+from typing import Any
+
+import pytest
+
+from hatrain import seal
+from tests.slurm.house import House, codes
+
+METHOD = {
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "ctx_size": 128,
+    "gradient_checkpointing": False,
+    "learning_rate": 5e-3,
+}
+
+
+@pytest.fixture(scope="module")
+def chain(slurm, tmp_path_factory):
+    """A house in which SFT on two nodes was submitted, and DPO on what that makes, before either had begun."""
+    from hatrain.model.tiny import make
+
+    house = House(tmp_path_factory.mktemp("house"), slurm)
+    draw = random.Random(7)
+    rooms = ["kitchen", "hall", "attic", "garden"]
+    requests = [(draw.choice(rooms), draw.choice(["light", "fan"])) for _ in range(20)]
+    turns = [
+        [
+            {"from": "human", "value": f"turn on the {device} in the {room}"},
+            {"from": "gpt", "value": f"{room} {device}"},
+        ]
+        for room, device in requests
+    ]
+    pairs = [
+        {
+            "system": "a house",
+            "question": f"turn on the {device} in the {room}",
+            "chosen": f"{room} {device}",
+            "rejected": "no",
+        }
+        for room, device in requests
+    ]
+    (house.folder / "rows.jsonl").write_text(
+        "".join(json.dumps({"conversations": row}) + "\n" for row in turns)
+    )
+    (house.folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    base = house.folder / "base"
+    make(
+        house.folder / "rows.jsonl", base, vocabulary=300, hidden=32, layers=1, heads=2, ctx_size=128, seed=1
+    )
+    settings: dict[str, Any] = {
+        "place": {"python": sys.executable},
+        "model__dtype": "fp32",
+        "evaluation": {"requests": 0},
+        "logging__logging_steps": 1,
+    }
+    first = {"model__base": str(base), "data__train": "rows.jsonl", "hardware__nodes": 2}
+    house.submit("sft", **settings, **first, method=METHOD)
+    second = {"model__base": "models/sft", "data__train": "pairs.jsonl", "after": "sft"}
+    house.submit("dpo", **settings, **second, method={**METHOD, "kind": "dpo"})
+    return house
+
+
+def test_two_nodes_train_one_model_through_sbatch(chain):
+    run = chain.run("sft")
+    # Its scheduler holds the second one back, with no node of its own to wait on.
+    assert chain.slurm(chain.run("dpo"), "%T %r") == "PENDING Dependency"
+    chain.until(lambda: run.done.exists() or codes(run), run, seconds=180)
+    assert chain.ended(run) == "COMPLETED", chain.tale(run)
+    assert seal.damage(run.model) is None
+    begun = next(event for event in run.events() if event["event"] == "attempt begun")
+    assert (begun["nodes"], begun["ranks"], begun["sharding"]) == (2, 2, "ddp")
+    words = [json.loads((run.attempts / f"1/rank-{rank}.json").read_text())["code"] for rank in (0, 1)]
+    assert words == [0, 0]
+    losses = [line["loss"] for line in seal.read_lines(run.metrics) if "loss" in line]
+    assert len(losses) == 5 and losses[-1] < losses[0]
+    assert chain.hatrain("status", "sft").splitlines()[1].split()[2] == "finished"
+    assert chain.hatrain("wait", "sft")
+    assert "5/5" in chain.hatrain("runs")
+
+
+def test_what_comes_after_begins_when_the_first_is_done_and_trains_on_its_model(chain):
+    run, first = chain.run("dpo"), chain.run("sft")
+    chain.until(lambda: run.done.exists() or codes(run), run, seconds=180)
+    assert chain.ended(run) == "COMPLETED", chain.tale(run)
+    assert seal.damage(run.model) is None
+    begun = next(event for event in run.events() if event["event"] == "attempt begun")
+    done = next(event for event in first.events() if event["event"] == "done")
+    assert begun["time"] >= done["time"]
