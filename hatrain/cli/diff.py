@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hatrain.cli.planning import add_cluster, add_job, planned
+from hatrain.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
     plan = planned(args)
     there = render.directory(plan)
-    submission, _ = submit.of([plan])
+    submission, speaker = submit.of([plan])
     if not there.plan_file.exists():
         print(f"{there.name}: was not submitted before; everything is new", file=sys.stderr)
     elif lines := there.difference(plan.job):
@@ -29,4 +30,11 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(f"  {line}" for line in lines), file=sys.stderr)
     changed = submit.difference(submission)
     print(changed, end="")
-    return 1 if changed else 0
+    try:
+        kept = speaker.diff(submission) or ""
+    except BadInput as error:
+        # What was sent from here is shown all the same.
+        print(f"note: {error.problems[0]}", file=sys.stderr)
+        kept = ""
+    print(kept, end="")
+    return 1 if changed or kept else 0

@@ -69,6 +69,9 @@ class Client(Protocol):
     def check(self, submission: Submission) -> None:
         """Ask the scheduler whether it would take this. Raises BadInput with its own reason."""
 
+    def diff(self, submission: Submission) -> str | None:
+        """Return what sending this would change of what the scheduler itself keeps; None where that cannot be said."""
+
     def start(self, submission: Submission) -> list[str]:
         """Send it, once its files are written. Returns the scheduler's id of each member."""
 

@@ -56,6 +56,10 @@ class LocalClient:
     def check(self, submission: Submission) -> None:
         """This machine takes everything."""
 
+    def diff(self, submission: Submission) -> str | None:
+        """Nothing is kept but the run directory."""
+        return None
+
     def start(self, submission: Submission) -> list[str]:
         """Start the process."""
         with output(submission.folder).open("ab") as log:
