@@ -98,9 +98,9 @@ def deepspeed(plan: Plan) -> dict[str, Any]:
     else:
         zero |= {
             "stage3_prefetch_bucket_size": BUCKET,
-            # Small weights stay whole on every rank, but not with adapters: they are fp32 beside a base of another
-            # dtype, and DeepSpeed gathers what it keeps as if it were all of one.
-            "stage3_param_persistence_threshold": 0 if job.method.lora else 100_000,
+            # Small weights stay whole on every rank (auto: up to ten times the hidden size), but not with adapters:
+            # they are fp32 beside a base of another dtype, and DeepSpeed gathers what it keeps as if all were of one.
+            "stage3_param_persistence_threshold": 0 if job.method.lora else "auto",
             "stage3_gather_16bit_weights_on_model_save": True,
         }
     pinned = {"device": "cpu", "pin_memory": plan.device == "cuda"}

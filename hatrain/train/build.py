@@ -156,6 +156,7 @@ def build(
         "identity": plan.identity,
         "ranks": plan.world_size,
         "sharding": plan.sharding,
+        "offload": job.hardware.offload,
         "data": rows.files,
     }
     return trainer

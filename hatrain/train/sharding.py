@@ -66,8 +66,8 @@ def require(plan: Plan, accelerator: Accelerator) -> None:
 
 
 def check_strategy(checkpoint: Path, plan: Plan) -> None:
-    """Raise BadInput when a checkpoint's optimizer state is laid out for a strategy, or a number of ranks, that this
-    plan does not follow."""
+    """Raise BadInput when a checkpoint's optimizer state is laid out for a strategy that this plan does not follow; under
+    ZeRO also for another number of ranks, or another offload."""
     facts = seal.facts(checkpoint)
     before, now = facts.get("sharding", plan.sharding), plan.sharding
     if before != now and (before in OWN_LAYOUT or now in OWN_LAYOUT):
@@ -75,8 +75,16 @@ def check_strategy(checkpoint: Path, plan: Plan) -> None:
             f"hardware.sharding: {now}, but {checkpoint.name} was saved under {before}, whose optimizer "
             f"state only {before} reads; go on with {before}, or start anew with --fresh"
         )
+    if now not in zero.STAGES:
+        return
+    offloaded, offload = facts.get("offload", plan.job.hardware.offload), plan.job.hardware.offload
+    if offloaded != offload:
+        raise BadInput(
+            f"hardware.offload: {offload}, but {checkpoint.name} was saved with {offloaded}, by another AdamW; go on "
+            f"with {offloaded}, or start anew with --fresh"
+        )
     ranks = facts.get("ranks", plan.world_size)
-    if now in zero.STAGES and ranks != plan.world_size:
+    if ranks != plan.world_size:
         raise BadInput(
             f"hardware.gpus_per_node: {plan.world_size} ranks, but {checkpoint.name} was saved under {now} on {ranks}, "
             f"and DeepSpeed reads its optimizer state on {ranks} alone; go on with {ranks}, or start anew with --fresh"

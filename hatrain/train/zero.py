@@ -3,7 +3,6 @@ Its engine works through our step; accumulation, the finite check and the schedu
 
 import importlib.util
 import json
-import logging
 import os
 from typing import Any
 
@@ -37,7 +36,6 @@ def begin(plan: Plan, run: RunDirectory, settings: dict[str, Any]) -> HfDeepSpee
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = str(file)
     os.environ["ACCELERATE_DEEPSPEED_ZERO3_INIT"] = str(settings["zero3_init_flag"]).lower()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if plan.device == "cpu":
         _on_processors()
     # Without a name accelerate takes a machine without GPUs for a world of one.

@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
 
 from hatrain.run import Attempt, Exit, Stop
+from hatrain.train import flow
 from hatrain.train.__main__ import main
 from hatrain.train.trainer import PaceCallback, StepTrainer
 from tests import cpu_fsdp
@@ -24,11 +25,14 @@ LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
 def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
     """Make one attempt, asked to stop once step `stop_at` is done."""
     here = Attempt(Path(folder) / "attempts" / str(number))
-    begin, training_step = PaceCallback.on_train_begin, StepTrainer.training_step
+    begin, training_step, prepare = PaceCallback.on_train_begin, StepTrainer.training_step, flow.prepare
+    read: list[float] = []
 
     def noted(self: PaceCallback, *args: Any, **kwargs: Any) -> None:
         # Before any forward: FSDP lets what it gathers last go again at the next one.
-        (here.folder / f"ran-{os.environ['RANK']}.json").write_text(json.dumps(what_ran(self.trainer)))
+        (here.folder / f"ran-{os.environ['RANK']}.json").write_text(
+            json.dumps({**what_ran(self.trainer), "read": read[0]})
+        )
         begin(self, *args, **kwargs)
 
     def stopping(self: StepTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -37,12 +41,17 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
             here.request_stop(Stop("the test", requeue=True))
         return loss
 
-    PaceCallback.on_train_begin, StepTrainer.training_step = noted, stopping
+    def prepared(*args: Any, **kwargs: Any) -> Any:
+        model, added = prepare(*args, **kwargs)
+        read.append(_share_held(model))
+        return model, added
+
+    PaceCallback.on_train_begin, StepTrainer.training_step, flow.prepare = noted, stopping, prepared
     try:
         with as_in_a_process_of_its_own():
             return main(folder, str(number))
     finally:
-        PaceCallback.on_train_begin, StepTrainer.training_step = begin, training_step
+        PaceCallback.on_train_begin, StepTrainer.training_step, flow.prepare = begin, training_step, prepare
 
 
 @contextlib.contextmanager
@@ -66,8 +75,7 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
     the share of all numbers that this rank holds: of the weights, and of what the optimizer steps on."""
     wrapped = trainer.model_wrapped
     parameters = list(wrapped.parameters())
-    sizes = [getattr(p, "ds_numel", p.numel()) for p in parameters]
-    trained = sum(size for p, size in zip(parameters, sizes, strict=True) if p.requires_grad)
+    trained = sum(_size(parameter) for parameter in parameters if parameter.requires_grad)
     optimizer = trainer.optimizer.optimizer
     stepped = getattr(optimizer, "fp32_partitioned_groups_flat", None) or [
         parameter for group in optimizer.param_groups for parameter in group["params"]
@@ -86,22 +94,33 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
             for name, p in wrapped.named_parameters()
             if not (isinstance(p, DTensor) or _is_partitioned(p))
         ],
-        "held": sum(map(_held, parameters)) / sum(sizes),
+        "held": _share_held(wrapped),
         "stepped": sum(map(_held, stepped)) / trained,
         "dtypes": sorted({str(p.dtype) for p in parameters}),
     }
 
 
 def _is_partitioned(parameter: torch.nn.Parameter) -> bool:
-    """Whether ZeRO-3 has a parameter in parts."""
-    return hasattr(parameter, "ds_tensor") and parameter.ds_tensor.numel() < parameter.ds_numel
+    """Whether ZeRO-3 has a parameter in parts, and this rank nothing but its own."""
+    return hasattr(parameter, "ds_status") and parameter.ds_status.name == "NOT_AVAILABLE"
 
 
 def _held(parameter: torch.nn.Parameter) -> int:
     """Numbers of a parameter in this rank's memory."""
     if isinstance(parameter, DTensor):
         return parameter.to_local().numel()
-    return parameter.ds_tensor.numel() if hasattr(parameter, "ds_tensor") else parameter.numel()
+    return parameter.ds_tensor.numel() if _is_partitioned(parameter) else parameter.numel()
+
+
+def _share_held(model: torch.nn.Module) -> float:
+    """The share of a model's numbers in this rank's memory."""
+    parameters = list(model.parameters())
+    return sum(map(_held, parameters)) / sum(map(_size, parameters))
+
+
+def _size(parameter: torch.nn.Parameter) -> int:
+    """Numbers of a parameter, over all ranks."""
+    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 if __name__ == "__main__":

@@ -194,6 +194,19 @@ def test_a_checkpoint_of_another_layout_is_refused_by_name(tmp_path, plan, befor
         sharding.check_strategy(tmp_path / "checkpoint-3", sharded(plan("run"), now))
 
 
+@pytest.mark.parametrize("strategy", ZERO)
+def test_a_checkpoint_of_another_offload_is_refused(tmp_path, plan, strategy):
+    (tmp_path / "partial").mkdir()
+    facts = {"sharding": strategy, "ranks": 2, "offload": "none"}
+    seal.seal(tmp_path / "partial", tmp_path / "checkpoint-3", **facts)
+    make = {"hardware__sharding": strategy, **TWO}
+    sharding.check_strategy(tmp_path / "checkpoint-3", plan("run", **make))
+    with pytest.raises(
+        BadInput, match=r"offload: optimizer, but checkpoint-3 was saved with none, .* --fresh"
+    ):
+        sharding.check_strategy(tmp_path / "checkpoint-3", plan("run", **make, hardware__offload="optimizer"))
+
+
 @pytest.mark.parametrize(
     ("strategy", "fits"), [("ddp", True), ("fsdp", True), *((strategy, False) for strategy in ZERO)]
 )

@@ -1,6 +1,8 @@
 """Every pair that the matrix of strategies grants, trained for real on two processors and held to what one process
 trains; what quick tests train already is in test_sharding.py, a GPTQ base in test_gptq.py."""
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,8 @@ from tests.train import together
 from tests.train.conftest import Workplace, weights
 from tests.train.pairs import JOBS, LORA, LORA_CHANGES, OWN_HEAD
 from tests.train.test_dpo import dpo_plan, store  # noqa: F401 - fixtures
+from tests.train.test_workstation import job_file
+from tests.train.test_workstation import run as command
 from tests.train.together import attempt, ran, same, two_ranks
 
 pytestmark = pytest.mark.long
@@ -152,6 +156,19 @@ def test_what_is_offloaded_trains_what_is_not(workplace, made, offload, strategy
             assert told["optimizer"] == "DeepSpeedCPUAdam"
         same(run, expected[name], tolerance(jobs[name]))
     together.assert_resumed(parts, runs["all-weights"])
+
+
+def test_a_job_under_zero_is_planned_trained_and_judged_from_one_command(tmp_path, shelf):
+    job = job_file(tmp_path, shelf, gpus_per_node=2, sharding="zero3")
+    told = command(tmp_path, sys.executable, "-m", "hatrain", "train", str(job))
+    assert told.returncode == 0, told.stderr
+    run = RunDirectory(tmp_path / "runs/both")
+    assert run.done.exists()
+    assert next(event for event in run.events() if event["event"] == "attempt begun")["sharding"] == "zero3"
+    judged = json.loads(run.evaluation.read_text())
+    assert judged["after"]["loss"] < judged["before"]["loss"]
+    assert judged["after"]["requests"] >= 4
+    together.assert_plain(tmp_path / "models/both", shelf / "base")
 
 
 # --- several nodes, and other numbers of ranks ---------------------------------------------------------------
