@@ -66,8 +66,8 @@ def require(plan: Plan, accelerator: Accelerator) -> None:
 
 
 def check_strategy(checkpoint: Path, plan: Plan) -> None:
-    """Raise BadInput when a checkpoint's optimizer state is laid out for a strategy that this plan does not follow; under
-    ZeRO also for another number of ranks, or another offload."""
+    """Raise BadInput when a checkpoint's optimizer state is laid out for a strategy that this plan does not follow;
+    under ZeRO also for another number of ranks, or another offload."""
     facts = seal.facts(checkpoint)
     before, now = facts.get("sharding", plan.sharding), plan.sharding
     if before != now and (before in OWN_LAYOUT or now in OWN_LAYOUT):

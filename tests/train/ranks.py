@@ -97,6 +97,7 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
         "held": _share_held(wrapped),
         "stepped": sum(map(_held, stepped)) / trained,
         "dtypes": sorted({str(p.dtype) for p in parameters}),
+        "buffers": sorted({str(buffer.dtype) for buffer in wrapped.buffers()}),
     }
 
 

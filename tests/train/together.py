@@ -179,7 +179,8 @@ def assert_ran(strategy: str, told: dict[str, Any], ranks: int = 2) -> None:
     if strategy.startswith("zero"):
         assert (told["wrapper"], told["stage"]) == ("DeepSpeedEngine", int(strategy[-1]))
         assert told["spreads_gradients"] == (strategy != "zero1")
-    assert told["read"] == (pytest.approx(1 / ranks, abs=0.1) if strategy == "zero3" else told["read"])
+    if strategy == "zero3":
+        assert told["read"] == pytest.approx(1 / ranks, abs=0.1)  # spread while they were read
     if strategy in ("fsdp", "zero3"):
         assert told["sharded"] > 0
         # ZeRO-3 keeps norms, which are small, whole on every rank.
