@@ -193,4 +193,4 @@ def test_another_number_of_ranks_goes_on(workplace, made, strategy, state):
     together.start([attempt(run)], ranks=4)
     for told in ran(run, 2, ranks=4):
         together.assert_ran(strategy, told, ranks=4)
-    same(run, expected)
+    same(run, expected, looks=False)
