@@ -14,10 +14,19 @@ from tests.kubernetes import checks
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/hatrain-bare:1"
-MACHINE = ("/usr", sys.base_prefix, str(ROOT))
-"""What the image borrows of this machine, read only: programs, the interpreter, the repository with its environment."""
+
 
 Json = dict[str, Any]
+
+
+def machine() -> list[str]:
+    """Return what the image borrows of this machine, read only: programs, the interpreter, its environment, hatrain."""
+    folders = dict.fromkeys(("/usr", sys.base_prefix, sys.prefix, str(ROOT)))
+    return [
+        one
+        for one in folders
+        if not any(Path(one).is_relative_to(other) for other in folders if other != one)
+    ]
 
 
 class Podman:
@@ -58,10 +67,10 @@ class Podman:
         packed = subprocess.run(["tar", "-C", root, "-c", "."], capture_output=True, check=True).stdout
         self.run("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", "-", IMAGE, given=packed)
 
-    def play(self, name: str, stream: str, room: Path, *, index: int = 0) -> "Pod":
+    def play(self, name: str, stream: str, room: Path, *, index: int = 0, network: str = "none") -> "Pod":
         """Start the pod of a stream's Job. `room` takes the folders that the kubelet would make."""
         manifest = as_a_node_has_it(name, stream, room, index)
-        self.run("kube", "play", "--network", "none", "-", given=yaml.safe_dump(manifest).encode())
+        self.run("kube", "play", "--network", network, "-", given=yaml.safe_dump(manifest).encode())
         return Pod(self, name)
 
     def close(self) -> None:
@@ -114,7 +123,7 @@ def as_a_node_has_it(name: str, stream: str, room: Path, index: int) -> Json:
     held = checks.of_kind(stream, "ConfigMap")["data"]
     volumes = [_made(volume, room / name / volume["name"], held) for volume in spec["volumes"]]
     container: Json = dict(checks.container_of(stream))
-    for number, path in enumerate(MACHINE):
+    for number, path in enumerate(machine()):
         volumes.append({"name": f"machine-{number}", "hostPath": {"path": path, "type": "Directory"}})
         mount = {"name": f"machine-{number}", "mountPath": path, "readOnly": True}
         container["volumeMounts"] = [*container["volumeMounts"], mount]

@@ -3,6 +3,7 @@ to, and leaves with each exit code that its Job tells apart."""
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,11 @@ import pytest
 from hatrain.place import KubernetesPlace
 from hatrain.run import Exit, RunDirectory
 from launch import kubernetes, planner
-from tests.kubernetes.podman import IMAGE, ROOT, Podman
+from tests.kubernetes.podman import IMAGE, Podman
 from tests.plans import a_job
 from tests.require import cannot, need
 from tests.train.conftest import house_rows, write_rows
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / ".venv").is_dir(), reason="podman borrows the environment in .venv"
-)
 USER = 10001
 
 
@@ -52,7 +50,7 @@ class House:
             kind="kubernetes",
             image=IMAGE,
             image_pull_policy="Never",
-            python=str(ROOT / ".venv/bin/python"),
+            python=sys.executable,
             workdir="/house",
             data={"host_path": str(self.folder / "data")},
             runs={"host_path": str(self.folder)},
@@ -82,12 +80,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(podman, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    # pytest's folders are their owner's alone; on a node, volumes are mounted where nothing is in the way.
-    for above in (folder, *folder.parents):
-        if above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o055)
-    return House(folder)
+    return House(tmp_path_factory.mktemp("house"))
 
 
 def steps(run: RunDirectory) -> int:
@@ -181,3 +174,21 @@ def test_the_user_stops_a_pod_that_waits_for_its_parent(podman, house, tmp_path)
     word = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
     pod.exec("bash", "/etc/hatrain/launch/stop.sh", "/house/runs/waits", word)
     assert pod.wait() == Exit.STOPPED, pod.logs()
+
+
+@pytest.mark.long
+def test_two_pods_of_a_job_meet_train_as_one_and_leave_together(podman, house, tmp_path):
+    plan = house.plan("pair", hardware__nodes=2, method__micro_batch_size=2, method__epochs=1)
+    stream = kubernetes.stream(plan)
+    # The Service's part is played by a line of /etc/hosts, and the machine's own network.
+    stream = stream.replace(
+        "      restartPolicy: Never", "      hostNetwork: true\n      restartPolicy: Never"
+    )
+    aliases = "      hostAliases: [{ip: 127.0.0.1, hostnames: [pair-0.pair]}]\n      containers:"
+    stream = stream.replace("      containers:", aliases)
+    pods = [podman.play(f"pair-{node}", stream, tmp_path, index=node, network="host") for node in (1, 0)]
+    assert [pod.wait() for pod in pods] == [0, 0], "".join(pod.logs() for pod in pods)
+    run = house.run("pair")
+    assert run.done.exists()
+    assert steps(run) == 4
+    assert "node 1 in attempt 1" in pods[0].logs()

@@ -23,6 +23,7 @@ from launch.planner import Refusal
 from tests.golden import matches
 from tests.kubernetes import checks
 from tests.plans import a_job
+from tests.require import need
 
 GOLDEN = Path(__file__).parent / "golden" / "kubernetes"
 ROOT = Path(__file__).parents[2]
@@ -562,6 +563,22 @@ def test_any_text_comes_back_as_it_was(text):
 @pytest.mark.parametrize("text", ["1e5", "08", "y", ".5", "1e-5", "010"])
 def test_what_kubectl_would_take_for_something_else_stands_in_quotes(text):
     assert spelling.document("why", {"a": text}).endswith(f"a: '{text}'\n")
+
+
+def test_kubectls_own_reader_of_yaml_finds_what_was_written(tmp_path):
+    need("kubectl")
+    text = stream(
+        a_place(environment={"ODD": NASTY, "NUMBER": "1e5", "YES": "y", "OCTAL": "010"}), hardware__nodes=2
+    )
+    (tmp_path / "manifests.yaml").write_text(text)
+    (tmp_path / "kustomization.yaml").write_text("resources: [manifests.yaml]\n")
+    told = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert told.returncode == 0, told.stderr
+    by_name = {(one["kind"], one["metadata"]["name"]): one for one in checks.documents(told.stdout)}
+    for one in checks.documents(text):
+        assert by_name[one["kind"], one["metadata"]["name"]] == one
 
 
 def test_files_stand_in_the_configmap_as_they_are():
