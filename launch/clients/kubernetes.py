@@ -24,6 +24,8 @@ NAMED = 50
 """More runs than these are asked for by the label that all have in common, and not each by its name."""
 LOOK_SECONDS = 1.0
 """From one look for a pod to the next."""
+PATIENCE_SECONDS = 300.0
+"""How long a server that answered before may be away while somebody reads."""
 
 
 def make(place: KubernetesPlace) -> "KubernetesClient":
@@ -241,6 +243,7 @@ class PodReader:
         self._following: tuple[str, subprocess.Popen[bytes]] | None = None
         self._skip = 0
         self._next_look = 0.0
+        self._answered: float | None = None
         if not whole:
             for pod in self._pods():
                 if pods.is_over(pod):
@@ -252,8 +255,13 @@ class PodReader:
         """Return what came since the last call."""
         said = self._heard()
         if self._following is None and time.monotonic() >= self._next_look:
+            try:
+                said += self._look()
+                self._answered = time.monotonic()
+            except BadInput:
+                if self._answered is None or time.monotonic() - self._answered > PATIENCE_SECONDS:
+                    raise
             self._next_look = time.monotonic() + LOOK_SECONDS
-            said += self._look()
         return said
 
     def close(self) -> None:

@@ -547,6 +547,20 @@ def test_a_pod_that_comes_later_is_read_from_its_beginning(tmp_path, stub):
     reader.close()
 
 
+def test_a_server_that_is_away_for_a_moment_ends_no_reading_but_one_that_never_answered_does(tmp_path, stub):
+    stub.answer("get", objects=[], times=1)
+    stub.answer("get", code=1, stderr="Unable to connect to the server: EOF", times=2)
+    stub.answer("get", objects=[pod("kitchen", "Succeeded", code=0)], times=1)
+    stub.answer("get", code=1, stderr="Unable to connect to the server: EOF")
+    stub.answer("logs", stdout="at last\n")
+    run = a_run(tmp_path, planned())
+    reader = client(a_place()).reader("kitchen", run, node=0, whole=True)
+    assert read_for(reader, b"\n") == b"at last\n"
+    reader.close()
+    with pytest.raises(BadInput, match="kubectl get: Unable to connect to the server: EOF"):
+        client(a_place()).reader("kitchen", run, node=0, whole=True).read()
+
+
 def test_closing_ends_kubectl(tmp_path, stub):
     stub.answer("get", objects=[pod("kitchen", "Running")])
     stub.answer("logs", "--follow", stdout="x\n", sleep=600)
