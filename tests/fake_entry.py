@@ -5,8 +5,8 @@ import socket
 import sys
 from pathlib import Path
 
-from hatrain import before, lease, members, nodes
-from hatrain.entry import main
+from hatrain import lease
+from hatrain.entry import before, main, members, nodes
 
 FAKE = str(Path(__file__).with_name("fake_trainer.py"))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hatrain import chain
+from hatrain import leftovers
+from hatrain.entry import chain
 from hatrain.errors import BadInput
 from tests.plans import a_plan
 
@@ -91,7 +92,11 @@ def follow(folder: Path, stopping, grace: float) -> int | None:
     return chain.follow(
         chain.torchrun(plan, "ranks", folder, 0),
         cwd=str(folder.parent),
-        environment={**os.environ, **chain.marks(str(folder), 1, 0), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"},
+        environment={
+            **os.environ,
+            **leftovers.marks(str(folder), 1, 0),
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
+        },
         log=folder / "log.txt",
         stopping=lambda: stopping(folder),
         grace=grace,
@@ -109,19 +114,19 @@ def test_ranks_that_are_deaf_under_torchrun_are_all_ended(tmp_path):
         return log.exists() and log.read_text().count("deaf") == 2
 
     assert follow(tmp_path, stopping, 0.2) is None
-    assert chain.end_leftovers(str(tmp_path / "hang"), 1, 0) == []
+    assert leftovers.end_leftovers(str(tmp_path / "hang"), 1, 0) == []
 
 
 def test_leftovers_are_every_process_of_the_run_but_other_nodes_of_this_attempt(tmp_path):
     def started(run: str, attempt: int, node: int) -> subprocess.Popen:
-        around = {**os.environ, **chain.marks(run, attempt, node)}
+        around = {**os.environ, **leftovers.marks(run, attempt, node)}
         return subprocess.Popen(["sleep", "600"], env=around)
 
     run = str(tmp_path / "run")
     mine, earlier, elsewhere = started(run, 2, 0), started(run, 1, 1), started(run, 2, 1)
     other = started(str(tmp_path / "run-2"), 2, 0)
     try:
-        assert sorted(chain.end_leftovers(run, 2, 0)) == sorted([mine.pid, earlier.pid])
+        assert sorted(leftovers.end_leftovers(run, 2, 0)) == sorted([mine.pid, earlier.pid])
         assert [process.wait() for process in (mine, earlier)] == [-9, -9]
         assert [process.poll() for process in (elsewhere, other)] == [None, None]
     finally:

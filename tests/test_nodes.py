@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hatrain import chain, nodes, seal
+from hatrain import leftovers, seal
+from hatrain.entry import nodes
 from hatrain.run import RunDirectory
 from tests.stage import Stage, calls, ends, hear, outcome, until
 
@@ -149,7 +150,7 @@ def test_the_next_attempt_ends_what_each_lost_node_left_running(stage):
     assert ends(leader, follower) == [0, 0]
     # On one machine either of them may be the first to look, or both.
     assert said.count("left over from an earlier attempt") >= 2
-    assert chain.end_leftovers(str(run.folder), 3, 0) == []
+    assert leftovers.end_leftovers(str(run.folder), 3, 0) == []
 
 
 def test_a_replaced_node_waits_for_the_next_attempt(stage):

@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hatrain.chain import end_leftovers
 from hatrain.errors import BadInput
 from hatrain.lease import process_start
+from hatrain.leftovers import end_leftovers
 from hatrain.place import LocalPlace
 from hatrain.run import RunDirectory, Stop
 from launch import local

@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hatrain import nodes as every_node
-from hatrain.children import Outcome
-from hatrain.nodes import Nodes, Word, left, look
+from hatrain.entry import nodes as every_node
+from hatrain.entry.children import Outcome
+from hatrain.entry.nodes import Nodes, Word, left, look
 from hatrain.run import Attempt, Exit, combine
 
 PEER_SECONDS = 60.0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hatrain.errors import BadInput
+from hatrain.leftovers import end_leftovers
 from hatrain.plan import Plan
 
 POLL_SECONDS = 0.2
@@ -20,11 +21,6 @@ TERM_SECONDS = 15.0
 MEETING_SECONDS = 600
 """How long nodes wait for each other at the rendezvous: they are all here by then, and start Python and torch, which
 takes minutes from a slow file server. Meanwhile torchrun tries again where a name or a port does not answer yet."""
-
-
-def marks(folder: str, attempt: int, node: int) -> dict[str, str]:
-    """Return the variables that every process of an attempt carries: what it works for, and as whose child."""
-    return {"HATRAIN_RUN": folder, "HATRAIN_ATTEMPT": str(attempt), "HATRAIN_NODE_RANK": str(node)}
 
 
 def meeting_place(nodes: int) -> tuple[str, str]:
@@ -139,34 +135,5 @@ def _write_all(target: int, data: bytes) -> None:
         data = data[os.write(target, data) :]
 
 
-def end_leftovers(folder: str, attempt: int, node: int) -> list[int]:
-    """Kill what a run left running on this machine: ranks whose torchrun died, torchruns whose entry did. Spared are
-    only other nodes of this attempt. Returns the process ids. Only to be called by who takes part in the attempt."""
-    run, number, rank = (f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items())
-
-    def is_left(around: list[bytes]) -> bool:
-        return run in around and (rank in around or number not in around)
-
-    ended: list[int] = []
-    # A process may start another between our look and its end, so look until none is found.
-    while found := [pid for pid in _processes() if pid not in ended and is_left(_environment(pid))]:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        ended += found
-    return ended
-
-
 def _end_children(around: Mapping[str, str]) -> None:
     end_leftovers(around["HATRAIN_RUN"], int(around["HATRAIN_ATTEMPT"]), int(around["HATRAIN_NODE_RANK"]))
-
-
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str], **children: Any) -> int:
     heard = Heard()
     heard.listen()
     # Only now the imports that take a while: a signal must never find us deaf.
-    from hatrain.attempt import enter
+    from hatrain.entry.attempt import enter
 
     if len(arguments) != 1:
         print("usage: python -m hatrain.entry RUN_DIRECTORY|PLAN_JSON", file=sys.stderr)
@@ -49,7 +49,3 @@ def _let_go_of_output() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hatrain import nodes as every_node
 from hatrain import parent as parents
-from hatrain.children import Signals, say
+from hatrain.entry import nodes as every_node
+from hatrain.entry.children import Signals, say
+from hatrain.entry.nodes import Nodes
 from hatrain.errors import BadInput
-from hatrain.nodes import Nodes
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory, Stop
 

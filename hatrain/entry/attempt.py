@@ -11,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hatrain import before, chain, provenance, seal
-from hatrain.before import Unbegun, seconds
-from hatrain.children import Children, Command, Outcome, Signals, say
+from hatrain import provenance, seal
+from hatrain.entry import before, chain
+from hatrain.entry.before import Unbegun, seconds
+from hatrain.entry.children import Children, Command, Outcome, Signals, say
+from hatrain.entry.follower import follow
+from hatrain.entry.members import Members
+from hatrain.entry.nodes import Nodes, look
 from hatrain.errors import BadInput
-from hatrain.follower import follow
 from hatrain.inputs import missing
 from hatrain.lease import STALE_SECONDS, LeaseHeld
-from hatrain.members import Members
-from hatrain.nodes import Nodes, look
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory
 

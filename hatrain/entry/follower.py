@@ -5,13 +5,14 @@ import contextlib
 import threading
 import time
 
-from hatrain import before, parent
-from hatrain import nodes as every_node
-from hatrain.before import Unbegun
-from hatrain.children import Children, Command, Signals, say
+from hatrain import parent
+from hatrain.entry import before
+from hatrain.entry import nodes as every_node
+from hatrain.entry.before import Unbegun
+from hatrain.entry.children import Children, Command, Signals, say
+from hatrain.entry.nodes import Nodes, Word, concluded, roster
 from hatrain.inputs import missing
 from hatrain.lease import LeaseHeld
-from hatrain.nodes import Nodes, Word, concluded, roster
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory, combine
 

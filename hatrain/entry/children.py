@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hatrain import chain, doctor
-from hatrain.nodes import look
+from hatrain import doctor, leftovers
+from hatrain.entry import chain
+from hatrain.entry.nodes import look
 from hatrain.plan import Plan
 from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine
 
@@ -104,7 +105,7 @@ class Children:
 
     def end_leftovers(self) -> None:
         """End what an earlier attempt left running on this machine."""
-        for pid in chain.end_leftovers(str(self.run.folder), self.attempt.number, self.node):
+        for pid in leftovers.end_leftovers(str(self.run.folder), self.attempt.number, self.node):
             say(f"{self.run.name}: ended process {pid}, left over from an earlier attempt")
 
     def _environment(self) -> dict[str, str]:
@@ -112,7 +113,7 @@ class Children:
         share = max(1, _cores() // self.plan.processes_per_node)
         return around | {
             "OMP_NUM_THREADS": around.get("OMP_NUM_THREADS") or str(share),
-            **chain.marks(str(self.run.folder), self.attempt.number, self.node),
+            **leftovers.marks(str(self.run.folder), self.attempt.number, self.node),
             "PYTHONUNBUFFERED": "1",
             # torchrun kills its ranks 30 s after SIGTERM otherwise, in the middle of a checkpoint.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(self.grace)),
