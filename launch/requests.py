@@ -13,6 +13,9 @@ Reason = tuple[str, str]
 LABEL_LENGTH = 63
 """Longest label of DNS, and longest value of a label: names of pods, hosts and Jobs are both."""
 
+LONGEST_LEAD = 65535
+"""Seconds before the end of a job that sbatch's --signal takes at most."""
+
 
 def request(job: JobSpec, place: AnyPlace, run: str) -> Request | None:
     """Return what the scheduler is asked for, for each node; None where there is none. `run` is the run's name."""
@@ -69,6 +72,8 @@ def _slurm(job: JobSpec, place: SlurmPlace) -> Iterator[Reason]:
             f"found {job.limits.time}, of which the last {place.signal_lead} are kept for a checkpoint "
             "(signal_lead of the cluster); write more",
         )
+    if seconds(place.signal_lead) > LONGEST_LEAD:
+        yield "cluster.signal_lead", f"found {place.signal_lead}; Slurm takes up to 18:12:15"
 
 
 def _kubernetes(job: JobSpec, place: KubernetesPlace, run: str) -> Iterator[Reason]:

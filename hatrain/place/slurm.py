@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from hatrain.errors import nearest
 from hatrain.place.common import FileSecrets, GpuNames, Line, Place, Size
@@ -44,6 +44,15 @@ OWNED = {
     "test-only": "hatrain submit, which asks first",
     "parsable": "nothing: hatrain reads what sbatch answers",
     "wait": "hatrain wait",
+    "tasks-per-node": "hardware in the job",
+    "ntasks-per-gpu": "hardware in the job",
+    "cpus-per-gpu": "cpus_per_gpu",
+    "workdir": "nothing: a job starts where it was submitted",
+    "container": "container",
+    "clusters": "SLURM_CLUSTERS around hatrain, which squeue and scancel heed too",
+    "help": "nobody: it asks for no job",
+    "usage": "nobody: it asks for no job",
+    "version": "nobody: it asks for no job",
 }
 """Options of sbatch that extra directives may not give, with the key that says it."""
 
@@ -52,8 +61,14 @@ def _directives(values: dict[str, str | None]) -> dict[str, str | None]:
     for name in values:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise ValueError(f"long options of sbatch without dashes, such as switches, not {name!r}")
-        if name in OWNED:
-            raise ValueError(f"not {name}, which is said by {OWNED[name]}")
+        # sbatch takes the beginning of a name for the name, where no other begins so.
+        if (
+            meant := name
+            if name in OWNED
+            else next((owned for owned in OWNED if owned.startswith(name)), None)
+        ):
+            short = "" if name == meant else f" (which sbatch takes for {meant})"
+            raise ValueError(f"not {name}{short}, which is said by {OWNED[meant]}")
     return values
 
 
@@ -127,7 +142,8 @@ class SlurmPlace(Place):
     modules: tuple[Line, ...] = ()
     """Environment modules to load."""
     setup: tuple[Line, ...] = ()
-    """Lines of bash that come before everything on each node, such as `source ~/venv/bin/activate`."""
+    """Lines of bash that come before everything on each node, such as `source ~/venv/bin/activate`; with pyxis
+    inside the container."""
     python: Line | None = None
     """The interpreter that hatrain is installed for there; when null the one that plans, or python3 after set-up
     lines and in a container."""
@@ -137,3 +153,9 @@ class SlurmPlace(Place):
     """A folder on each node's own disk, for what Triton and Inductor compile."""
     secrets: FileSecrets = Field(default_factory=dict)
     """Variables that are read from files, such as HF_TOKEN: {file: ~/.config/hatrain/hf-token}."""
+
+    @model_validator(mode="after")
+    def _modules_of_the_node(self) -> "SlurmPlace":
+        if self.modules and self.container and self.container.runtime == "pyxis":
+            raise ValueError("no modules with pyxis, which starts inside the container, where there are none")
+        return self

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from hatrain.errors import BadInput
 from hatrain.load import read_job
@@ -248,6 +249,46 @@ def test_runs_of_a_sweep_that_ask_for_different_things_are_no_array():
 def test_an_array_has_the_numbers_of_its_runs():
     plans = [a_plan(run=f"x/sweep/{number}") for number in (1, 4)]
     assert "--array=1,4" in directives(slurm.array(plans, HOUSE / "runs/x"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"directives": {"nodes": "3"}}, "not nodes, which is said by hardware.nodes"),
+        (
+            {"directives": {"parti": "x"}},
+            r"not parti \(which sbatch takes for partition\), which is said by partition",
+        ),
+        ({"directives": {"comment": "two\nlines"}}, "one line of text"),
+        ({"directives": {"comment=x --nodes": "3"}}, "long options of sbatch without dashes"),
+        ({"modules": ["x"], "container": {"runtime": "pyxis", "image": "x"}}, "no modules with pyxis"),
+        ({"container": {"runtime": "docker", "image": "x", "mounts": ["data"]}}, "begins with /"),
+        ({"container": {"runtime": "docker", "image": "x", "mounts": ["/data:ro"]}}, "begins with /"),
+        ({"container": {"runtime": "podman", "image": "x"}}, "'pyxis', 'apptainer' or 'docker'"),
+        ({"mail": {"user": "ada@example.org", "events": ["FIAL"]}}, "did you mean FAIL"),
+    ],
+)
+def test_what_sbatch_or_a_runtime_would_misunderstand_is_refused(changes, told):
+    with pytest.raises(ValidationError, match=told):
+        a_place(**changes)
+
+
+def test_an_option_that_is_nobodys_own_goes_through():
+    for name in ("switches", "comment", "nodelist", "exclude", "begin", "nice", "mem-per-gpu", "spread-job"):
+        assert f"--{name}=1" in directives(job(a_plan(a_place(directives={name: "1"}))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "told"),
+    [
+        ({"time_limit": "01:00:00"}, "02:00:00", "grants at most 01:00:00"),
+        ({"signal_lead": "00:30:00"}, "00:30:00", "kept for a checkpoint"),
+        ({"signal_lead": "19:00:00"}, "24:00:00", "Slurm takes up to 18:12:15"),
+    ],
+)
+def test_a_time_that_cannot_be_is_refused_in_the_plan(changes, limits, told):
+    with pytest.raises(planner.Refusal, match=told):
+        a_plan(a_place(**changes), limits__time=limits)
 
 
 # --- containers ---------------------------------------------------------------------------------------------

@@ -281,6 +281,8 @@ def test_gpus_of_a_type_land_on_the_node(house, style):
     house.until(lambda: list(run.folder.glob("environ-0")), run)
     assert "gpu:a100:4" in house.cluster.tell("scontrol", "show", "job", "-d", house.id(run))
     assert around(run)["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+    # What a daemon beside the job, such as docker's, has to be told.
+    assert around(run)["SLURM_STEP_GPUS"] == "0,1,2,3"
 
 
 def test_a_node_has_what_a_careful_person_would_have_set(house):
