@@ -11,8 +11,9 @@ from hatrain.doctor.finding import Finding
 from hatrain.plan import Plan
 from hatrain.run import Exit, combine, runs_root
 
-RESOLVE_SECONDS = 30.0
-"""How long a name of the rendezvous host may take to be known: a pod's is, some seconds after the pod is."""
+RESOLVE_SECONDS = 90.0
+"""How long a name of the rendezvous host may take to be known: a pod's is, some seconds after the pod is, and where it
+was asked for too early, a cluster's DNS says so for 30 s more, and a node's own cache for as long again."""
 
 _COMPILED = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
 

@@ -67,9 +67,15 @@ class Podman:
         packed = subprocess.run(["tar", "-C", root, "-c", "."], capture_output=True, check=True).stdout
         self.run("import", "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", "-", IMAGE, given=packed)
 
-    def play(self, name: str, stream: str, room: Path, *, index: int = 0, network: str = "none") -> "Pod":
-        """Start the pod of a stream's Job. `room` takes the folders that the kubelet would make."""
+    def play(
+        self, name: str, stream: str, room: Path, *, index: int = 0, network: str = "none", hosts: str = ""
+    ) -> "Pod":
+        """Start the pod of a stream's Job. `room` takes the folders that the kubelet would make; `hosts` are the names
+        that it would find by DNS."""
         manifest = as_a_node_has_it(name, stream, room, index)
+        if hosts:
+            (room / name / "hosts").write_text(hosts, encoding="utf-8")
+            mount(manifest["spec"], "hosts", room / name / "hosts", "/etc/hosts")
         self.run("kube", "play", "--network", network, "-", given=yaml.safe_dump(manifest).encode())
         return Pod(self, name)
 
@@ -123,19 +129,27 @@ def as_a_node_has_it(name: str, stream: str, room: Path, index: int) -> Json:
     held = checks.of_kind(stream, "ConfigMap")["data"]
     volumes = [_made(volume, room / name / volume["name"], held) for volume in spec["volumes"]]
     container: Json = dict(checks.container_of(stream))
-    for number, path in enumerate(machine()):
-        volumes.append({"name": f"machine-{number}", "hostPath": {"path": path, "type": "Directory"}})
-        mount = {"name": f"machine-{number}", "mountPath": path, "readOnly": True}
-        container["volumeMounts"] = [*container["volumeMounts"], mount]
     container["env"] = [*container["env"], {"name": "JOB_COMPLETION_INDEX", "value": str(index)}]
     meta = job["spec"]["template"]["metadata"]
     labels = {**meta["labels"], "batch.kubernetes.io/controller-uid": f"uid-{job['metadata']['name']}"}
+    made: Json = {**spec, "containers": [container], "volumes": volumes}
+    for number, path in enumerate(machine()):
+        mount(made, f"machine-{number}", Path(path), path)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "labels": labels, "annotations": meta["annotations"]},
-        "spec": {**spec, "containers": [container], "volumes": volumes},
+        "spec": made,
     }
+
+
+def mount(spec: Json, name: str, source: Path, target: str) -> None:
+    """Mount something of this machine into a pod, read only."""
+    kind = "Directory" if source.is_dir() else "File"
+    spec["volumes"].append({"name": name, "hostPath": {"path": str(source), "type": kind}})
+    (container,) = spec["containers"]
+    read_only = {"name": name, "mountPath": target, "readOnly": True}
+    container["volumeMounts"] = [*container["volumeMounts"], read_only]
 
 
 def _made(volume: Json, folder: Path, held: dict[str, str]) -> Json:

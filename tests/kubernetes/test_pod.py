@@ -180,13 +180,18 @@ def test_the_user_stops_a_pod_that_waits_for_its_parent(podman, house, tmp_path)
 def test_two_pods_of_a_job_meet_train_as_one_and_leave_together(podman, house, tmp_path):
     plan = house.plan("pair", hardware__nodes=2, method__micro_batch_size=2, method__epochs=1)
     stream = kubernetes.stream(plan)
-    # The Service's part is played by a line of /etc/hosts, and the machine's own network.
-    stream = stream.replace(
-        "      restartPolicy: Never", "      hostNetwork: true\n      restartPolicy: Never"
-    )
-    aliases = "      hostAliases: [{ip: 127.0.0.1, hostnames: [pair-0.pair]}]\n      containers:"
-    stream = stream.replace("      containers:", aliases)
-    pods = [podman.play(f"pair-{node}", stream, tmp_path, index=node, network="host") for node in (1, 0)]
+    # This machine's own network, on which node 0 has the name that the Service would give it.
+    pods = [
+        podman.play(
+            f"pair-{node}",
+            stream,
+            tmp_path,
+            index=node,
+            network="host",
+            hosts="127.0.0.1 localhost pair-0.pair\n",
+        )
+        for node in (1, 0)
+    ]
     assert [pod.wait() for pod in pods] == [0, 0], "".join(pod.logs() for pod in pods)
     run = house.run("pair")
     assert run.done.exists()
