@@ -11,7 +11,9 @@ from hatrain.gpus import GPUS
 from hatrain.spec import Model
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I)
+_SECRET_NAME = re.compile(
+    r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I
+)
 _SECRET_VALUE = re.compile(r"(hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,})")
 """Tokens of the model hub, AWS access keys and GitHub tokens, by how they begin."""
 
@@ -48,7 +50,9 @@ def _nccl(values: dict[str, str]) -> dict[str, str]:
 def _gpus(values: dict[str, str]) -> dict[str, str]:
     for name in values:
         if name not in GPUS:
-            raise ValueError(f"GPU names such as {', '.join(list(GPUS)[-5:])}, not {name!r}{nearest(name, GPUS)}")
+            raise ValueError(
+                f"GPU names such as {', '.join(list(GPUS)[-5:])}, not {name!r}{nearest(name, GPUS)}"
+            )
     return values
 
 
