@@ -55,11 +55,11 @@ inside() {
   local script=$1
   shift
   if [[ $engine == buildah ]]; then
-    local container
+    local container code=0
     container=$(buildah from --pull-never "$image")
-    # shellcheck disable=SC2064 # the name as it is now
-    trap "buildah rm '$container' > /dev/null" RETURN
-    buildah run --isolation chroot "$container" -- python3 - "$@" < "$here/$script"
+    buildah run --isolation chroot "$container" -- python3 - "$@" < "$here/$script" || code=$?
+    buildah rm "$container" > /dev/null
+    return "$code"
   else
     "$engine" run --rm --interactive --network none --entrypoint python3 "$image" - "$@" < "$here/$script"
   fi
@@ -94,12 +94,12 @@ sif() {
     return
   fi
   # apptainer does not look into the storage of podman and buildah: an archive lies in between.
-  local archive
-  archive=$(mktemp --tmpdir --suffix .tar hatrain.XXXXXX)
-  trap 'rm -f "$archive"' RETURN
-  rm "$archive"
-  "$engine" push "$image" "docker-archive:$archive:$image"
-  apptainer build "$file.sif" "docker-archive:$archive"
+  local folder code=0
+  folder=$(mktemp --directory --tmpdir hatrain.XXXXXX)
+  "$engine" push "$image" "docker-archive:$folder/image.tar:$image" &&
+    apptainer build "$file.sif" "docker-archive:$folder/image.tar" || code=$?
+  rm -r "$folder"
+  return "$code"
 }
 
 case ${1-} in

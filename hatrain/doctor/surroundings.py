@@ -13,8 +13,9 @@ from hatrain.doctor.finding import GIB, MIB, Finding, State, size
 from hatrain.run import Exit, RunDirectory
 
 SHARED_MEMORY = Path("/dev/shm")
-SHARED_PER_RANK = 32 * MIB
-"""What NCCL's segments in /dev/shm come to for a rank, with room to spare: they are 9.6 MB each, a few a rank."""
+SHARED_PER_RANK = 20 * MIB
+"""Below it NCCL cannot even begin where GPUs do not reach each other directly: its segments in /dev/shm are 9.6 MB
+each, and a rank has two or more."""
 SHARED_ADVICE = GIB
 LEAST_DISK = 64 * MIB
 CLOCK_SECONDS = 5.0

@@ -106,11 +106,13 @@ class Engine:
         secret.write_text(settings)
         flags = ["--isolation", "chroot", "--network", "host", "--secret", f"id=pip,src={secret}", *mounts]
         given = {"BUILD_IMAGE": BASE, "BASE_IMAGE": BASE, **arguments}
+        return self.script("build", tag, BUILD_FLAGS=" ".join(flags), **given)
+
+    def script(self, verb: str, tag: str, **around: str) -> str:
+        """Run docker/image.sh on an image of this storage, with buildah. Returns its stdout."""
         told = subprocess.run(
-            ["bash", str(ROOT / "docker" / "image.sh"), "build"],
-            env=self.environment
-            | {"ENGINE": "buildah", "IMAGE": tag, "BUILD_FLAGS": " ".join(flags)}
-            | given,
+            ["bash", str(ROOT / "docker" / "image.sh"), verb],
+            env=self.environment | {"ENGINE": "buildah", "IMAGE": tag, **around},
             capture_output=True,
             text=True,
         )

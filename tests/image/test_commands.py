@@ -154,7 +154,7 @@ def test_a_sif_is_built_from_an_archive_of_the_others_which_does_not_stay(desk, 
     archive = push.split()[3].removeprefix("docker-archive:").removesuffix(":hatrain:latest")
     assert push == f"{engine} push hatrain:latest docker-archive:{archive}:hatrain:latest"
     assert build == f"apptainer build hatrain-latest.sif docker-archive:{archive}"
-    assert list(desk.folder.glob("*.tar")) == []
+    assert list(desk.folder.glob("hatrain.*")) == []
 
 
 def test_another_word_is_refused(desk):

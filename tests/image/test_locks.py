@@ -4,37 +4,15 @@ machine. No image is built."""
 import importlib.metadata
 import re
 import runpy
-from pathlib import Path
 
 import pytest
 
-from tests.image.engine import ROOT
+from tests.image.locks import DOCKER, ROOT, normal, pinned, public, versions
 
-DOCKER = ROOT / "docker"
 WHEELS = ("requirements.lock", "requirements-cpu.lock", "requirements-launch.lock", "requirements-gptq.lock")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
 """What torch needs on GPUs alone."""
 ALL = sorted(path.name for path in DOCKER.glob("*.lock"))
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def versions(file: Path) -> dict[str, str]:
-    """Return {package: version} of a lock file, of this tree's own or the image's form."""
-    found = re.findall(r"^([\w.-]+)==([\w.+!-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return {normal(name): version for name, version in found}
-
-
-def pinned(name: str) -> dict[str, str]:
-    """Return {package: version} of one of the image's lock files."""
-    return versions(DOCKER / name)
-
-
-def public(version: str) -> str:
-    """Return a version without what says how it was built: 2.13.0+cpu is 2.13.0."""
-    return version.partition("+")[0]
 
 
 @pytest.mark.parametrize("name", ALL)

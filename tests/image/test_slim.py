@@ -2,6 +2,7 @@
 The whole of it, with torch and training, is in test_whole.py."""
 
 import json
+import re
 import signal
 import time
 
@@ -10,21 +11,26 @@ import pytest
 from hatrain.run import RunDirectory
 from tests.image.engine import ROOT
 from tests.image.folder import READ_ONLY, USERS, made, mounted
+from tests.image.locks import pinned
 
 IMAGE = "localhost/hatrain:slim"
 
 
 @pytest.fixture(scope="module")
-def image(engine):
-    engine.build(
+def built(engine):
+    """What building it printed."""
+    return engine.build(
         IMAGE,
         LOCK="requirements-launch.lock",
         SOURCES="",
         TRITON_COMPILER="",
-        VERSION="0.1.0",
         REVISION="0123abc",
         SOURCE="https://example.org/hatrain",
     )
+
+
+@pytest.fixture(scope="module")
+def image(engine, built):
     return engine
 
 
@@ -69,6 +75,13 @@ def test_every_cache_is_a_mounted_or_a_temporary_folder(configuration):
     assert {name for name, folder in folders.items() if not folder.startswith(("/tmp", "/cache"))} == set()
 
 
+def test_building_it_tells_what_takes_the_room(built):
+    groups = re.findall(r"^(Python|Debian) packages: (\d+), ([\d,]+) MB$", built, re.MULTILINE)
+    assert [group[0] for group in groups] == ["Python", "Debian"]
+    assert int(groups[0][1]) == len(pinned("requirements-launch.lock")) + 1
+    assert re.search(r"^ +\d+ MB  pydantic_core 2\.", built, re.MULTILINE)
+
+
 def test_nothing_of_how_it_was_built_is_left(image, configuration):
     assert not any("PIP_" in line or "proxy" in line.lower() for line in configuration["Env"])
     script = r"""
@@ -94,10 +107,27 @@ def test_the_packages_are_those_of_the_lock(image):
             'print(json.dumps({d.name.lower().replace("_", "-"): d.version for d in m.distributions()}))\'',
         )
     )
-    lines = (ROOT / "docker" / "requirements-launch.lock").read_text().splitlines()
-    wanted = dict(line.removesuffix(" \\").split("==") for line in lines if "==" in line)
     assert held.pop("hatrain") == "0.1.0"
-    assert held == wanted
+    assert held == pinned("requirements-launch.lock")
+
+
+def test_the_bill_of_materials_has_every_package_of_both_kinds(image):
+    told = json.loads(image.script("sbom", IMAGE))
+    assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.6")
+    assert told["metadata"]["component"]["version"] == "0.1.0"
+    assert told["metadata"]["component"]["properties"] == [{"name": "revision", "value": "0123abc"}]
+    names = [component["purl"] for component in told["components"] if component["type"] == "library"]
+    assert len(names) == len(set(names))
+    python = {
+        name.partition("?")[0].removeprefix("pkg:pypi/") for name in names if name.startswith("pkg:pypi/")
+    }
+    assert python == {f"{name}@{version}" for name, version in pinned("requirements-launch.lock").items()} | {
+        "hatrain@0.1.0"
+    }
+    assert any(name.startswith("pkg:deb/debian/libc6@") for name in names)
+    licences = {component["name"]: component.get("licenses") for component in told["components"]}
+    assert licences["pydantic"] == [{"expression": "MIT"}]
+    assert licences["rich"] == [{"license": {"name": "MIT License"}}]
 
 
 # --- who may run it, and where it writes --------------------------------------------------------------------

@@ -2,6 +2,7 @@
 on a read-only root, without a network. Several minutes and gigabytes; `make image-test` runs it."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from hatrain.run import RunDirectory
 from tests.image.folder import READ_ONLY, USERS, made, mounted
-from tests.image.test_locks import pinned
+from tests.image.locks import pinned
 
 pytestmark = pytest.mark.long
 IMAGE = "localhost/hatrain:cpu"
@@ -21,13 +22,23 @@ def image(engine):
     return engine
 
 
-@pytest.fixture
-def folder(image, tmp_path):
-    """A folder with rows and a base model that the image itself made."""
-    folder = made(tmp_path / "work", rows=64)
+@pytest.fixture(scope="module")
+def base(image, tmp_path_factory):
+    """A base model that the image itself made."""
+    folder = made(tmp_path_factory.mktemp("base") / "work", rows=64)
     words = "tiny --data data/train.jsonl --out models/base --vocabulary 300 --hidden 32 --layers 1 --heads 2"
     told = image.run(IMAGE, *words.split(), options=[*READ_ONLY, *mounted(folder)])
     assert told.code == 0, told.err
+    # What a run seals may be read as the umask says; a library writes this one for its owner alone.
+    (folder / "models" / "base" / "model.safetensors").chmod(0o644)
+    return folder / "models" / "base"
+
+
+@pytest.fixture
+def folder(base, tmp_path):
+    """A folder with rows and that base model, for whoever comes."""
+    folder = made(tmp_path / "work", rows=64)
+    shutil.copytree(base, folder / "models" / "base")
     return folder
 
 
