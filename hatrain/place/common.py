@@ -4,7 +4,7 @@ network. Only the schema."""
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hatrain.errors import nearest
 from hatrain.gpus import GPUS
@@ -87,6 +87,17 @@ class ClusterSecret(Model):
     """Name of the Secret."""
     key: Line
     """Which of its keys."""
+
+    @model_validator(mode="after")
+    def _named(self) -> "ClusterSecret":
+        # Looked at as a whole: what was found is not shown then, for it may be the secret itself.
+        if len(self.secret) > 253 or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.secret):
+            raise ValueError(
+                "secret is the name of a Secret (lower-case letters, digits, '-', '.'), not its value"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", self.key):
+            raise ValueError("key is a key of the Secret: letters, digits, '-', '_' and '.'")
+        return self
 
 
 class Place(Model):

@@ -1,5 +1,6 @@
 """A cluster under Kubernetes: where a job's pods go, what they hold, and which volumes they see. Only the schema."""
 
+import posixpath
 import re
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ _QUALIFIED = re.compile(
     r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 )
 
+OLDEST = "1.26"
 OWNED = {
     "restartPolicy": "whether a pod is made again goes by its exit code",
     "activeDeadlineSeconds": "limits.time of the job says it",
@@ -47,12 +49,29 @@ def _queue(value: str) -> str:
 def _version(value: str) -> str:
     if not re.fullmatch(r"1\.\d{2}", value):
         raise ValueError("a version such as 1.29")
+    if value < OLDEST:
+        raise ValueError(f"{OLDEST} or newer, for older ones do not tell exit codes apart")
     return value
 
 
 def _folder(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("a path that begins with /")
+    if not value.startswith("/") or value != posixpath.normpath(value):
+        raise ValueError("a path that begins with /, without . or .. or a / at its end")
+    return value
+
+
+def _below_the_root(value: str) -> str:
+    if value == "/":
+        raise ValueError("a folder, and not the root, which cannot be written")
+    return value
+
+
+def _image(value: str) -> str:
+    name, at, digest = value.partition("@")
+    if not name or re.search(r"\s", value) or (at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest)):
+        raise ValueError(
+            "an image such as registry/name:tag, or registry/name@sha256: and 64 hexadecimal digits"
+        )
     return value
 
 
@@ -149,12 +168,12 @@ class KubernetesPlace(Place):
     """Kueue's LocalQueue; pods start at once when null."""
     priority: DnsName | None = None
     """A PriorityClass; with a queue a WorkloadPriorityClass of Kueue."""
-    image: Line
+    image: Annotated[Line, AfterValidator(_image)]
     """The image with hatrain in it, best by digest: NAME@sha256:…"""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     python: Line = "python3"
     """The interpreter that hatrain is installed for in the image."""
-    workdir: AbsolutePath = "/work"
+    workdir: Annotated[AbsolutePath, AfterValidator(_below_the_root)] = "/work"
     """Where a job's relative paths start from inside the pod; data/, runs/ and models/ lie in it."""
     data: Volume | None = None
     """Mounted at WORKDIR/data, to be read."""

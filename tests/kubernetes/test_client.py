@@ -64,7 +64,12 @@ def stub(tmp_path, monkeypatch):
 
 
 def a_place(**changes) -> KubernetesPlace:
-    written = {"kind": "kubernetes", "context": "house", "namespace": "team", "image": "hatrain@sha256:0"}
+    written = {
+        "kind": "kubernetes",
+        "context": "house",
+        "namespace": "team",
+        "image": "hatrain@sha256:" + "0" * 64,
+    }
     written |= {"runs": {"claim": "runs", "access": "ReadWriteMany"}, **changes}
     return KubernetesPlace.model_validate(written)
 

@@ -10,6 +10,19 @@ from launch.cluster import load_cluster
     ("text", "told"),
     [
         ("kind: kubernetes\nimage: x\nruns: {host_path: a}\n", "runs.host_path: .*a path that begins with /"),
+        ("kind: kubernetes\nworkdir: /\n", "workdir: .*and not the root"),
+        ("kind: kubernetes\nworkdir: /work/\n", "workdir: .*without . or .. or a / at its end"),
+        ("kind: kubernetes\nimage: a b\n", "image: .*an image such as"),
+        ("kind: kubernetes\nimage: a@sha256:12\n", "image: .*64 hexadecimal digits"),
+        ("kind: kubernetes\nkubernetes_version: 1.25\n", "kubernetes_version: .*1.26 or newer"),
+        (
+            "kind: kubernetes\nsecrets: {T: {secret: hf_abc, key: k}}\n",
+            "secrets.T: found a mapping; .*not its value",
+        ),
+        (
+            "kind: kubernetes\nsecrets: {T: {secret: hub, key: a b}}\n",
+            "secrets.T: .*key is a key of the Secret",
+        ),
         (
             "kind: kubernetes\nimage: x\nruns: {claim: a, sub_path: ../b}\n",
             "runs.sub_path: .*a folder inside",
