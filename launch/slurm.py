@@ -67,9 +67,8 @@ def array(plans: Sequence[Plan], folder: Path) -> str:
     """
     first = plans[0]
     for plan in plans[1:]:
-        if different := [
-            key for key in Request.model_fields if key != "name" and _asked(plan, key) != _asked(first, key)
-        ]:
+        asked, before = _asked(plan), _asked(first)
+        if different := [key for key in asked if asked[key] != before[key]]:
             raise BadInput(
                 f"the runs of a sweep are tasks of one array, which ask Slurm for the same; these differ in "
                 f"{', '.join(different)}: submit them one by one"
@@ -81,13 +80,13 @@ def array(plans: Sequence[Plan], folder: Path) -> str:
         "folder=$run",
         'mkdir -p "$run/launch"',
     ]
-    numbers = [int(RunDirectory(Path(plan.paths.run)).folder.name) for plan in plans]
+    numbers = [int(Path(plan.paths.run).name) for plan in plans]
     log = _pattern(f"{folder}/launch/slurm-") + "%A_%a.log"
     return _job(first, [*_directives(first, log), f"--array={_ranges(numbers)}"], head)
 
 
-def _asked(plan: Plan, key: str) -> object:
-    return (plan.nodes, getattr(_request(plan), key))
+def _asked(plan: Plan) -> dict[str, object]:
+    return {"nodes": plan.nodes, **_request(plan).model_dump(exclude={"name"})}
 
 
 def _ranges(numbers: Sequence[int]) -> str:

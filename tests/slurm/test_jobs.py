@@ -40,10 +40,11 @@ def going_on(slurm, tmp_path_factory):
     """Jobs that are queued again, all at once: between two starts Slurm lets some seconds pass."""
     house = House(tmp_path_factory.mktemp("going on"), slurm)
     house.submit("fault", act="fault,finish", hardware__nodes=2)
-    early = house.submit("early", act="stop,finish", place={"setup": ["sleep 3"]})
+    early = house.submit("early", act="stop,finish", place={"setup": ["sleep 5"]})
     # Slurm counts in minutes, and the warning may come up to one early.
     house.submit("warned", act="stop,finish", limits__time="00:01:00", place={"signal_lead": "00:00:57"})
     house.until(lambda: list(early.launch.glob("*-node-0.log")), early)
+    house.submit("after", after="early")
     slurm.tell("scancel", "--batch", "--signal=USR1", house.id(early))
     assert not early.all_attempts()
     words = [str(house.job("rates")), "--cluster", str(house.place(act="fault,finish"))]
@@ -217,6 +218,12 @@ def test_a_chain_is_cancelled_when_its_first_link_fails(house):
     house.until(lambda: house.slurm(second) in ("", "CANCELLED"), second)
     assert calls(second) == []
     assert state(house, second) in ("cancelled", "failed", "lost")
+
+
+def test_a_chain_waits_on_where_its_first_link_is_queued_again(going_on):
+    house, first, second = going_on, going_on.run("early"), going_on.run("after")
+    assert house.ended(second) == "COMPLETED", house.tale(second)
+    assert len(codes(first)) > 1 and codes(second) == [0]
 
 
 def test_a_parent_that_is_done_needs_no_dependency_and_one_that_nobody_knows_is_refused(house):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hatrain import seal
+from hatrain.run import RunDirectory
 from tests.slurm.house import House, codes
 
 METHOD = {
@@ -59,28 +60,42 @@ def chain(slurm, tmp_path_factory):
         "logging__logging_steps": 1,
     }
     first = {"model__base": str(base), "data__train": "rows.jsonl", "hardware__nodes": 2}
-    house.submit("sft", **settings, **first, method=METHOD)
+    settings["place"]["partition"] = "spot"
+    house.submit("sft", **settings, **first, method={**METHOD, "epochs": 24})
     second = {"model__base": "models/sft", "data__train": "pairs.jsonl", "after": "sft"}
     house.submit("dpo", **settings, **second, method={**METHOD, "kind": "dpo"})
     return house
 
 
-def test_two_nodes_train_one_model_through_sbatch(chain):
+def test_two_nodes_train_one_model_and_go_on_where_they_were_preempted(chain):
     run = chain.run("sft")
     # Its scheduler holds the second one back, with no node of its own to wait on.
     assert chain.slurm(chain.run("dpo"), "%T %r") == "PENDING Dependency"
-    chain.until(lambda: run.done.exists() or codes(run), run, seconds=180)
+    chain.until(lambda: steps(run, 1) or codes(run), run, seconds=180)
+    # SIGTERM reaches torchrun and the ranks as well as entry.
+    everything = ["--exclusive", "--nodes=3", "--partition=gpu", "--output=/dev/null", "--parsable"]
+    chain.cluster.tell("sbatch", *everything, "--wrap", "sleep 1")
+    chain.until(lambda: codes(run), run)
+    assert codes(run) == [75], chain.tale(run)
+    chain.until(lambda: len(codes(run)) > 1, run, seconds=180)
     assert chain.ended(run) == "COMPLETED", chain.tale(run)
+    assert codes(run) == [75, 0]
+    assert steps(run, 1) + steps(run, 2) == list(range(1, 121))
+    assert steps(run, 2)[0] > 1
+
     assert seal.damage(run.model) is None
     begun = next(event for event in run.events() if event["event"] == "attempt begun")
     assert (begun["nodes"], begun["ranks"], begun["sharding"]) == (2, 2, "ddp")
-    words = [json.loads((run.attempts / f"1/rank-{rank}.json").read_text())["code"] for rank in (0, 1)]
-    assert words == [0, 0]
     losses = [line["loss"] for line in seal.read_lines(run.metrics) if "loss" in line]
-    assert len(losses) == 5 and losses[-1] < losses[0]
-    assert chain.hatrain("status", "sft").splitlines()[1].split()[2] == "finished"
-    assert chain.hatrain("wait", "sft")
-    assert "5/5" in chain.hatrain("runs")
+    assert losses[-1] < losses[0]
+    assert chain.hatrain("status", "sft").splitlines()[1].split()[2:4] == ["finished", "120/120"]
+    assert "finished (0)" in chain.hatrain("wait", "sft")
+
+
+def steps(run: RunDirectory, attempt: int) -> list[int]:
+    """The logged steps of an attempt."""
+    lines = seal.read_lines(run.metrics)
+    return [line["step"] for line in lines if line.get("attempt") == attempt and "loss" in line]
 
 
 def test_what_comes_after_begins_when_the_first_is_done_and_trains_on_its_model(chain):
