@@ -1,5 +1,5 @@
-"""How runs are doing: what their directories say, and what their schedulers say of their jobs, as one word. It asks;
-it changes nothing."""
+"""How runs are doing: what their directories say, and what their schedulers say of their jobs, as one word. It changes
+no run; what Kubernetes, which has the run's own directory, says of an end, it writes down, for that forgets."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -77,6 +77,9 @@ def _last(run: RunDirectory, *names: str) -> dict[str, Any]:
 
 def _status(run: RunDirectory, plan: Plan, job: str | None, said: JobState) -> Status:
     word, reason, code = _word(run, job, said)
+    unsaid = _last(run, "outcome", "cancelled", "submitted").get("event") == "submitted"
+    if plan.launcher == "kubernetes" and said.phase == "ended" and unsaid:
+        run.record("outcome", code=code, outcome=word, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
     return Status(
         run, plan.cluster, job, word, reason, code, attempts[-1].number if attempts else None, progress(run)
@@ -95,8 +98,7 @@ def _word(run: RunDirectory, job: str | None, said: JobState) -> tuple[str, str,
         return ("stopping", stop.reason, None) if stop else ("running", said.reason, None)
     last = _last(run, "outcome", "cancelled", "submitted", "attempt begun")
     if last.get("event") == "outcome":
-        code = Exit(last["code"])
-        return _LEFT[code], "; ".join(last.get("reasons", {}).values()), int(code)
+        return _left(last["code"]), "; ".join(last.get("reasons", {}).values()), last["code"]
     if last.get("event") == "cancelled":
         return "cancelled", f"by {last.get('user', 'somebody')}", int(Exit.STOPPED)
     return _without_a_word(job, said)
@@ -108,9 +110,12 @@ def _without_a_word(job: str | None, said: JobState) -> tuple[str, str, int | No
         return "finished", said.reason, 0
     if said.phase == "ended" and (said.code is not None or said.reason):
         code = int(Exit.FAULT) if said.code is None else said.code
-        known = {one.value for one in Exit}
-        word = _LEFT[Exit(code) if code in known else Exit.FAULT]
-        return word, said.reason or f"exit code {code}", code
+        return _left(code), said.reason or f"exit code {code}", code
     if job and said.reason:
         return "unknown", said.reason, None
     return "lost", "it left without a word", int(Exit.FAULT)
+
+
+def _left(code: int) -> str:
+    """Return the word for how a run left; a code of no meaning is a fault."""
+    return _LEFT[Exit(code) if code in set(Exit) else Exit.FAULT]

@@ -37,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
         )
     plans = swept(args) if args.sweep else [planned(args)]
     plan, there = plans[0], render.directory(plans[0])
+    if args.fresh and plan.launcher == "kubernetes":
+        raise BadInput(
+            f"--fresh: {plan.job.name} lies on the cluster's volume, where it cannot be set aside from here; "
+            "give the job another name, with --set name=NAME"
+        )
     if args.dry_run:
         note_missing(plan)
         print(submit.preview(submit.of(plans)[0]), end="")

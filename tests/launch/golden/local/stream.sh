@@ -69,11 +69,13 @@ cat > "$folder/plan.json" <<'END'
       "nodes": 1,
       "gpus_per_node": 2,
       "gpu": "a6000-48gb",
-      "sharding": "fsdp"
+      "sharding": "fsdp",
+      "offload": "none"
     },
     "checkpoints": {
       "save_steps": null,
       "save_total_limit": 1,
+      "state": "full",
       "sync_to": null
     },
     "evaluation": {
@@ -180,9 +182,11 @@ hardware:
   gpus_per_node: 2
   gpu: a6000-48gb
   sharding: fsdp
+  offload: none
 checkpoints:
   save_steps: null
   save_total_limit: 1
+  state: full
   sync_to: null
 evaluation:
   eval_steps: 200
