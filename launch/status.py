@@ -98,7 +98,7 @@ def _word(run: RunDirectory, job: str | None, said: JobState) -> tuple[str, str,
         return ("stopping", stop.reason, None) if stop else ("running", said.reason, None)
     last = _last(run, "outcome", "cancelled", "submitted", "attempt begun")
     if last.get("event") == "outcome":
-        return _left(last["code"]), "; ".join(last.get("reasons", {}).values()), last["code"]
+        return _left(last["code"]), "; ".join(dict.fromkeys(last.get("reasons", {}).values())), last["code"]
     if last.get("event") == "cancelled":
         return "cancelled", f"by {last.get('user', 'somebody')}", int(Exit.STOPPED)
     return _without_a_word(job, said)
