@@ -84,6 +84,14 @@ def test_ranks_of_one_container_meet(image, folder):
     assert told.code == 0, told.err
 
 
+def test_zero_offloads_to_the_processor_with_an_op_that_nobody_has_to_compile(image, folder):
+    settings = ("hardware.gpus_per_node=2", "hardware.sharding=zero2", "hardware.offload=optimizer")
+    words = [word for setting in settings for word in ("--set", setting)]
+    told = image.run(IMAGE, "train", "job.yaml", *words, options=[*READ_ONLY, *mounted(folder)], timeout=1200)
+    assert told.code == 0, told.out[-3000:] + told.err
+    assert RunDirectory(folder / "runs" / "kitchen").done.is_file()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_stopped_container_leaves_a_checkpoint_that_the_next_goes_on_from(image, folder, number, code):
     words = ["train", "job.yaml", "--set", "method.epochs=400", "--set", "checkpoints.save_steps=100000"]

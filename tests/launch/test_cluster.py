@@ -57,7 +57,10 @@ def test_an_unknown_cluster_is_refused_with_the_nearest():
         ("kind: lokal\n", r"1: kind: found 'lokal'; accepted: local \| .*; did you mean local\?"),
         ("kind: local\npyhton: x\n", r"2: pyhton: unknown key; accepted: .*did you mean python\?"),
         ("kind: local\nenvironment:\n  A-B: x\n", "environment: .*not 'A-B'"),
-        ("kind: local\nenvironment:\n  HF_TOKEN: x\n", "environment: .*no secrets: HF_TOKEN is one; .* secrets"),
+        (
+            "kind: local\nenvironment:\n  HF_TOKEN: x\n",
+            "environment: .*no secrets: HF_TOKEN is one; .* secrets",
+        ),
         (f"kind: local\nenvironment:\n  HUB: hf_{'x' * 30}\n", "environment: .*no secrets: HUB is one"),
         ("kind: local\nnccl: {OMP_NUM_THREADS: 1}\n", "nccl: .*begin with NCCL_, not 'OMP_NUM_THREADS'"),
         ("kind: slurm\ngpus: {a100-80: a100}\n", r"gpus: .*not 'a100-80'; did you mean a100-80gb\?"),

@@ -87,18 +87,27 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
         "spreads_gradients": type(optimizer).__name__ == "DeepSpeedZeroOptimizer_Stage3"
         or getattr(optimizer, "partition_gradients", False),
         "optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
+        "offload": _offload(wrapped) if trainer.is_deepspeed_enabled else "none",
         "parameters": len(parameters),
         "sharded": sum(isinstance(p, DTensor) or _is_partitioned(p) for p in parameters),
-        "whole": [
-            name
-            for name, p in wrapped.named_parameters()
-            if not (isinstance(p, DTensor) or _is_partitioned(p))
-        ],
+        "largest_whole": max(
+            (_size(p) for p in parameters if not (isinstance(p, DTensor) or _is_partitioned(p))), default=0
+        ),
+        "hidden": trainer.model.config.hidden_size,
         "held": _share_held(wrapped),
         "stepped": sum(map(_held, stepped)) / trained,
         "dtypes": sorted({str(p.dtype) for p in parameters}),
         "buffers": sorted({str(buffer.dtype) for buffer in wrapped.buffers()}),
     }
+
+
+def _offload(engine: Any) -> str:
+    """What DeepSpeed's engine keeps in the machine's memory, as a job says it."""
+    kept = [
+        part is not None and part.device == "cpu"
+        for part in (engine.zero_offload_optimizer(), engine.zero_offload_param())
+    ]
+    return {(True, True): "all", (True, False): "optimizer", (False, False): "none"}[tuple(kept)]
 
 
 def _is_partitioned(parameter: torch.nn.Parameter) -> bool:
