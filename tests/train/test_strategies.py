@@ -40,7 +40,9 @@ TOGETHER: dict[str, dict[str, Any]] = {
 }
 """Several things at once, that might get in each other's way."""
 RESUMED = ("lora", "modules_to_save", "dpo")
+"""Jobs that are stopped and gone on with as well."""
 ELSEWHERE = ("gptq", "several-nodes", "optimizer", "all")
+"""What tests of their own show."""
 
 
 @pytest.fixture
