@@ -17,7 +17,7 @@ from hatrain.place import SlurmPlace
 from hatrain.run import Exit, RunDirectory
 from tests.plans import a_plan
 from tests.require import need
-from tests.stage import Stage
+from tests.stage import Stage, calls, ends, outcome
 
 DRIVER = r"""
 #include <signal.h>
@@ -248,11 +248,11 @@ def stage(tmp_path):
         yield stage
 
 
-def gpu_run(stage, place=None, **changes):
-    """Return the run of a job for one GPU, which is not here."""
+def gpu_run(stage, place=None, nodes=1, **changes):
+    """Return the run of a job for one GPU a node."""
     plan = stage.plan(hardware__gpu="a6000-48gb", **changes)
     run = RunDirectory(Path(plan.paths.run))
-    run.adopt(plan.model_copy(update={"place": place or plan.place}), {})
+    run.adopt(plan.model_copy(update={"place": place or plan.place, "nodes": nodes}), {})
     return run
 
 
@@ -270,6 +270,17 @@ def test_entry_leaves_a_broken_node_to_the_queue_as_often_as_retries_allow(stage
     broken = {"LD_LIBRARY_PATH": str(compiled), "FAKE_ERROR": "802"}
     assert [stage.enter(run.folder, **broken)[0] for _ in range(3)] == [75, 75, 78]
     assert "CUDA_ERROR_SYSTEM_NOT_READY" in run.events()[1]["reasons"]["entry, GPUs"]
+
+
+def test_a_sick_node_ends_the_attempt_of_all_for_the_queue(stage, compiled, monkeypatch):
+    run = gpu_run(stage, SlurmPlace(kind="slurm"), nodes=2)
+    built_for("13.0", compiled, monkeypatch)
+    around = {"LD_LIBRARY_PATH": str(compiled), "PYTHONPATH": str(compiled / "torch-13.0")}
+    well = stage.node(0, run, "stop", **around)
+    sick = stage.node(1, run, FAKE_ERROR="802", **around)
+    assert ends(well, sick) == [1, 1]
+    assert calls(run) == ["train stop"]
+    assert "CUDA_ERROR_SYSTEM_NOT_READY" in outcome(run)["reasons"]["node 1, GPUs"]
 
 
 # --- what torch says ----------------------------------------------------------------------------------------
