@@ -181,7 +181,8 @@ def assert_ran(strategy: str, told: dict[str, Any], ranks: int = 2) -> None:
         assert (told["wrapper"], told["stage"]) == ("DeepSpeedEngine", int(strategy[-1]))
         assert told["spreads_gradients"] == (strategy != "zero1")
     if strategy == "zero3":
-        assert told["read"] == pytest.approx(1 / ranks, abs=0.15)  # spread while they were read
+        # Spread while they were read; adapters, and copies for modules_to_save, come to it once the engine stands.
+        assert told["read"] == pytest.approx(1 / ranks, abs=0.2)
     if strategy in ("fsdp", "zero3"):
         assert told["sharded"] > 0
         # ZeRO-3 keeps what is small whole on every rank.
