@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from hatrain.plan import Plan
+from launch.strategies import ZERO
 
-ZERO = ("zero1", "zero2", "zero3")
 BUCKET = 50_000_000
 """Numbers that DeepSpeed moves between the ranks at once: 200 MB of fp32, once for each kind of buffer."""
 

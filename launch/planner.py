@@ -126,6 +126,8 @@ def notes(made: Plan) -> list[str]:
     lines = [*requests.notes(made.place)]
     if asked not in ("auto", made.sharding):
         lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
+    if made.world_size == 1 and made.job.checkpoints.state == "sharded":
+        lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
     if not made.place.network and not is_local(made.job.model.base):
         lines.append(
             f"{made.cluster} does not reach the model hub: bring {made.job.model.base} into its cache first, with "

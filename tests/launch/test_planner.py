@@ -121,6 +121,9 @@ def test_sharding_that_one_rank_makes_pointless_is_noted(tmp_path):
     assert planner.notes(planned(tmp_path, hardware__sharding="fsdp")) == [
         "hardware.sharding: fsdp needs several ranks; one rank shards nothing"
     ]
+    assert planner.notes(planned(tmp_path, checkpoints__state="sharded")) == [
+        "checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint"
+    ]
     assert planner.notes(planned(tmp_path)) == []
 
 
