@@ -365,9 +365,7 @@ def find(name: str, folders: Sequence[Path], what: str) -> Path:
     raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
 
 
-def read_job(
-    name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()
-) -> tuple[JobSpec, Document]:
+def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple[JobSpec, Document]:
     """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput.
 
     `settings` came by --set, and `swept`, which go on top, by --sweep.

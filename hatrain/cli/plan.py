@@ -24,7 +24,9 @@ def run(args: argparse.Namespace) -> int:
         print(matrix())
         return 0
     if args.job is None:
-        raise BadInput("hatrain plan: found no JOB; accepted: a job file, the name of one in ./jobs, or --matrix")
+        raise BadInput(
+            "hatrain plan: found no JOB; accepted: a job file, the name of one in ./jobs, or --matrix"
+        )
     plan = planned(args)
     note_missing(plan)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
