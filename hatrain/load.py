@@ -280,7 +280,13 @@ def _found(data: Any, key: Key) -> Any:
     return data
 
 
-def _shown(value: Any) -> str:
+SECRETS = "secrets"
+"""What stands below this key may be a secret that somebody wrote where its name belongs: it is never shown."""
+
+
+def _shown(value: Any, key: Key = ()) -> str:
+    if SECRETS in key and isinstance(value, str):
+        return "text, which is not shown"
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
@@ -304,7 +310,7 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
             told[key] = ("missing, and has no default", [])
         else:
             found = _found(document.data, key)
-            _, options = told.setdefault(key, (f"found {_shown(found)}; accepted: ", []))
+            _, options = told.setdefault(key, (f"found {_shown(found, key)}; accepted: ", []))
             if (accepted := _accepted(error)) not in options:
                 options.append(accepted)
     lines = []

@@ -2,6 +2,7 @@
 nothing of runs."""
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -82,9 +83,19 @@ class Kubectl:
         return f"try: {' '.join(self.command('get', 'pods'))}"
 
 
-def _problems(verb: str, told: "subprocess.CompletedProcess[str]") -> list[str]:
+_LOGGED = re.compile(r"[EWIF]\d{4} \d\d:\d\d:\d\d")
+"""How a line of klog begins: severity, month and day, time."""
+
+
+def complaint(told: "subprocess.CompletedProcess[str]") -> list[str]:
+    """Return the lines of what kubectl complained of, without what its libraries log before the sentence that is for
+    people: that says the same several times."""
     lines = [line.strip() for line in told.stderr.splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("Warning:")]
-    return [f"kubectl {verb}: {line}" for line in said] or [
+    lines = [line for line in lines if not line.startswith("Warning:")]
+    return [line for line in lines if not _LOGGED.match(line)] or lines[-1:]
+
+
+def _problems(verb: str, told: "subprocess.CompletedProcess[str]") -> list[str]:
+    return [f"kubectl {verb}: {line}" for line in complaint(told)] or [
         f"kubectl {verb}: left with exit code {told.returncode} and no word"
     ]

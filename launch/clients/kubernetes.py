@@ -15,7 +15,7 @@ from hatrain.plan import Plan
 from hatrain.run import RunDirectory
 from launch import kubernetes
 from launch.clients import JobState, Member, Reader, Submission, pods
-from launch.clients.kubectl import SECONDS, Json, Kubectl
+from launch.clients.kubectl import SECONDS, Json, Kubectl, complaint
 from launch.kubernetes.pod import CONTAINER, FILES
 
 APPLY = ("apply", "--server-side", "--field-manager=hatrain")
@@ -108,7 +108,7 @@ class KubernetesClient:
             return told.stdout
         if "immutable" in told.stderr:
             return None
-        raise BadInput(f"kubectl diff: {' '.join(told.stderr.split())}")
+        raise BadInput(f"kubectl diff: {' '.join(complaint(told))}")
 
     def _refuse(self, submission: Submission) -> set[str]:
         """Return the names whose object is there and finished. Raises BadInput for one at work, or somebody else's."""

@@ -276,6 +276,17 @@ def test_no_kubectl_is_one_line(tmp_path, monkeypatch):
         speaker.check(made)
 
 
+def test_what_kubectls_libraries_log_is_left_out_where_a_sentence_for_people_follows(tmp_path, stub):
+    logged = 'E1125 14:55:04.942032    3908 memcache.go:265] "Unhandled Error" err="connection refused"\n'
+    sentence = "The connection to the server localhost:8080 was refused"
+    stub.answer("get", code=1, stderr=f"{logged}{logged}{sentence}\n")
+    with pytest.raises(BadInput, match=f"^kubectl get: {sentence}$"):
+        client(a_place()).states({"kitchen": a_run(tmp_path, planned())})
+    stub.answer("get", code=1, stderr=logged * 2)
+    with pytest.raises(BadInput, match=r"^kubectl get: E1125 .*connection refused\"$"):
+        client(a_place()).states({"kitchen": a_run(tmp_path, planned())})
+
+
 def test_a_server_that_does_not_answer_is_one_line(tmp_path, stub, monkeypatch):
     monkeypatch.setattr(
         kubectl.Kubectl.run, "__kwdefaults__", {"given": None, "accepted": (0,), "seconds": 0.5}

@@ -78,3 +78,12 @@ def test_a_mistake_is_told_with_its_place(tmp_path, text, told):
     with pytest.raises(BadInput, match=told) as raised:
         load_cluster(str(path))
     assert all(problem.startswith(str(path)) for problem in raised.value.problems)
+
+
+@pytest.mark.parametrize("kind", ["local", "slurm", "kubernetes"])
+@pytest.mark.parametrize("written", ["hf_abcdefghijklmnopqrstuvwxyz", "{file: {hf_abc: hf_abc}}", "[hf_abc]"])
+def test_a_secret_that_is_written_where_its_name_belongs_is_refused_and_not_shown(tmp_path, kind, written):
+    path = write(tmp_path / "mine.yaml", f"kind: {kind}\nsecrets: {{HF_TOKEN: {written}}}\n")
+    with pytest.raises(BadInput, match=r"secrets\.HF_TOKEN") as raised:
+        load_cluster(str(path))
+    assert "hf_abc" not in str(raised.value)
