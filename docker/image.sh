@@ -47,6 +47,8 @@ build() {
     fi
   done < <(sed -nE 's/^ARG ([A-Z_]+)=.*/\1/p' "$here/Dockerfile" | sort --unique)
   read -ra flags <<< "${BUILD_FLAGS:-}"
+  # The others do so by themselves; without, buildah makes one layer of everything.
+  if [[ $engine == buildah ]]; then flags=(--layers "${flags[@]}"); fi
   "$engine" build "${arguments[@]}" "${flags[@]}" --file "$here/Dockerfile" --tag "$image" "$root" >&2
 }
 

@@ -99,12 +99,24 @@ class Engine:
         self.call("buildah", "add", "--quiet", container, str(archive), "/")
         self.call("buildah", "commit", "--quiet", "--rm", container, BASE)
 
-    def build(self, tag: str, **arguments: str) -> str:
-        """Build the project's Dockerfile on the base, as `make image` does. Returns what that prints of its size."""
+    def build(self, tag: str, *words: str, **arguments: str) -> str:
+        """Build the project's Dockerfile on the base, as `make image` does, with further words for the engine.
+
+        Returns what that prints of the image's size.
+        """
         mounts, settings = self._of_this_machine()
         secret = self.folder / "pip.conf"
         secret.write_text(settings)
-        flags = ["--isolation", "chroot", "--network", "host", "--secret", f"id=pip,src={secret}", *mounts]
+        flags = [
+            "--isolation",
+            "chroot",
+            "--network",
+            "host",
+            "--secret",
+            f"id=pip,src={secret}",
+            *mounts,
+            *words,
+        ]
         given = {"BUILD_IMAGE": BASE, "BASE_IMAGE": BASE, **arguments}
         return self.script("build", tag, BUILD_FLAGS=" ".join(flags), **given)
 

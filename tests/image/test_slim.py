@@ -82,6 +82,15 @@ def test_building_it_tells_what_takes_the_room(built):
     assert re.search(r"^ +\d+ MB  pydantic_core 2\.", built, re.MULTILINE)
 
 
+def test_a_new_version_of_hatrain_is_a_small_layer_of_its_own(image):
+    layers = json.loads(image.call("podman", "history", "--format", "json", IMAGE).out)
+    copied = [layer["size"] for layer in layers if " COPY " in layer["CreatedBy"]]
+    assert len(copied) == 2
+    hatrain, packages = copied
+    assert 0 < hatrain < 20e6
+    assert packages > hatrain
+
+
 def test_nothing_of_how_it_was_built_is_left(image, configuration):
     assert not any("PIP_" in line or "proxy" in line.lower() for line in configuration["Env"])
     script = r"""
