@@ -173,7 +173,7 @@ class KubernetesPlace(Place):
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     python: Line = "python3"
     """The interpreter that hatrain is installed for in the image."""
-    workdir: Annotated[AbsolutePath, AfterValidator(_below_the_root)] = "/work"
+    workdir: Annotated[AbsolutePath, AfterValidator(_below_the_root)] = "/workspace"
     """Where a job's relative paths start from inside the pod; data/, runs/ and models/ lie in it."""
     data: Volume | None = None
     """Mounted at WORKDIR/data, to be read."""

@@ -1,4 +1,4 @@
-"""A folder that is mounted at /work in a container, with a job for processors in it."""
+"""A folder that is mounted at /workspace in a container, with a job for processors in it."""
 
 from pathlib import Path
 
@@ -40,4 +40,4 @@ def made(folder: Path, rows: int) -> Path:
 
 def mounted(folder: Path) -> list[str]:
     """Return the options that mount it."""
-    return ["--volume", f"{folder}:/work"]
+    return ["--volume", f"{folder}:/workspace"]

@@ -57,7 +57,7 @@ def test_the_entrypoint_is_hatrain_with_no_shell_before_it(configuration):
     assert configuration["Entrypoint"] == ["hatrain"]
     assert not configuration.get("Cmd")
     assert configuration["User"] == "10001:0"
-    assert configuration["WorkingDir"] == "/work"
+    assert configuration["WorkingDir"] == "/workspace"
 
 
 def test_the_labels_say_where_it_comes_from(configuration):
@@ -150,7 +150,7 @@ def test_nobody_writes_outside_of_what_is_meant_for_it(image, user):
     )
     assert set(found.split()) <= {
         "/cache",
-        "/work",
+        "/workspace",
         "/tmp",
         "/var/tmp",
         "/run/lock",
@@ -186,7 +186,9 @@ def test_the_doctor_says_what_is_there_and_what_is_not(image, user, tmp_path):
     assert found["torch"]["state"] == "note"
     assert found["TRITON_CACHE_DIR"]["state"] == found["temporary files"]["state"] == "ok"
     assert found["hub cache"]["state"] == "note"  # nothing is mounted at /cache
-    assert image.run(IMAGE, "doctor", options=options).code == 1  # and nothing at /work: no run could begin
+    assert (
+        image.run(IMAGE, "doctor", options=options).code == 1
+    )  # and nothing at /workspace: no run could begin
 
 
 def test_the_verbs_leave_with_their_own_codes(image, tmp_path):

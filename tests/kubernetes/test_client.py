@@ -83,7 +83,7 @@ def planned(place=None, run=None, **changes) -> Plan:
 
 def a_run(tmp_path, plan: Plan) -> RunDirectory:
     """Return the directory that a submission leaves here."""
-    inside = Path(plan.paths.run).relative_to("/work/runs")
+    inside = Path(plan.paths.run).relative_to("/workspace/runs")
     run = RunDirectory(tmp_path / "runs" / inside)
     run.adopt(plan, kubernetes.files(plan))
     return run
@@ -485,7 +485,7 @@ def test_a_stop_is_asked_for_inside_of_the_first_node_by_the_run_that_is_meant(t
     assert told == "attempt 2 saves a checkpoint at its next step and leaves"
     ((words, _),) = stub.calls("exec")
     assert words[:5] == ["exec", "kitchen-0-m06", "--container", "hatrain", "--"]
-    assert words[5:8] == ["bash", "/etc/hatrain/launch/stop.sh", "/work/runs/kitchen"]
+    assert words[5:8] == ["bash", "/etc/hatrain/launch/stop.sh", "/workspace/runs/kitchen"]
     assert json.loads(words[-1]) == {"reason": 'stop; said "ada" $HOME', "requeue": False}
 
 

@@ -11,7 +11,7 @@ from launch.cluster import load_cluster
     [
         ("kind: kubernetes\nimage: x\nruns: {host_path: a}\n", "runs.host_path: .*a path that begins with /"),
         ("kind: kubernetes\nworkdir: /\n", "workdir: .*and not the root"),
-        ("kind: kubernetes\nworkdir: /work/\n", "workdir: .*without . or .. or a / at its end"),
+        ("kind: kubernetes\nworkdir: /workspace/\n", "workdir: .*without . or .. or a / at its end"),
         ("kind: kubernetes\nimage: a b\n", "image: .*an image such as"),
         ("kind: kubernetes\nimage: a@sha256:12\n", "image: .*64 hexadecimal digits"),
         ("kind: kubernetes\nkubernetes_version: 1.25\n", "kubernetes_version: .*1.26 or newer"),

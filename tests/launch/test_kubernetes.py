@@ -409,7 +409,7 @@ def test_everything_that_is_written_is_on_a_volume():
     container = checks.container_of(stream())
     writable = {one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")}
     told = {one["name"]: one.get("value") for one in container["env"]}
-    assert writable == {"/tmp", "/dev/shm", "/cache", "/work/runs", "/work/models"}
+    assert writable == {"/tmp", "/dev/shm", "/cache", "/workspace/runs", "/workspace/models"}
     assert told["HOME"] == "/tmp"
     assert told["HF_HOME"].startswith("/cache/")
 
@@ -430,9 +430,9 @@ def test_a_claim_that_is_used_for_several_things_is_one_volume():
         if one["name"] == claims[0]["name"]
     }
     assert mounted == {
-        "/work/data": "sets",
-        "/work/runs": "mine/runs",
-        "/work/models": "mine/models",
+        "/workspace/data": "sets",
+        "/workspace/runs": "mine/runs",
+        "/workspace/models": "mine/models",
         "/cache": "hub",
     }
 
@@ -630,5 +630,5 @@ def test_the_stop_script_is_clean_under_shellcheck(tmp_path):
 def test_the_stop_word_is_json():
     (command,) = [checks.container_of(stream())["lifecycle"]["preStop"]["exec"]["command"]]
     assert json.loads(command[3])["requeue"] is True
-    assert command[2] == "/work/runs/kitchen"
+    assert command[2] == "/workspace/runs/kitchen"
     assert not re.search(r"requeue\":false", command[3])
