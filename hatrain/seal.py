@@ -88,15 +88,21 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
 
 
+def share(folder: Path) -> None:
+    """Let others read a folder's files as far as the umask does; some libraries write files for their owner alone."""
+    os.umask(umask := os.umask(0))
+    for path in _files(folder):
+        path.chmod(0o666 & ~umask)
+
+
 def seal(partial: Path, final: Path, **facts: Any) -> None:
     """Flush a folder, write its manifest (sizes in bytes, SHA-256) with `facts` in it, and move it into place.
 
     What stood at `final` is removed just before the move.
     """
     entries = {}
-    os.umask(umask := os.umask(0))
+    share(partial)
     for path in _files(partial):
-        path.chmod(0o666 & ~umask)  # some libraries write files that nobody else may read
         with path.open("rb") as file:
             os.fsync(file.fileno())
         entries[path.relative_to(partial).as_posix()] = {"size": path.stat().st_size, "sha256": digest(path)}

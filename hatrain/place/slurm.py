@@ -150,7 +150,7 @@ class SlurmPlace(Place):
     container: Container | None = None
     """What a job runs in; the node itself when null."""
     scratch: Line = "/tmp"
-    """A folder on each node's own disk, for what Triton and Inductor compile."""
+    """A folder on each node's own disk, for what Triton, Inductor and DeepSpeed compile."""
     secrets: FileSecrets = Field(default_factory=dict)
     """Variables that are read from files, such as HF_TOKEN: {file: ~/.config/hatrain/hf-token}."""
 

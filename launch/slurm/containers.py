@@ -37,7 +37,8 @@ def ours(plan: Plan) -> list[str]:
 
 def passed(plan: Plan) -> list[str]:
     """Return all variables that a container which step.sh starts has to see."""
-    return ["SLURM_JOB_ID", "SLURM_NODEID", *ours(plan), "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"]
+    caches = ["TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR"]
+    return ["SLURM_JOB_ID", "SLURM_NODEID", *ours(plan), *caches]
 
 
 def mounts(plan: Plan, container: Container) -> Iterator[str]:

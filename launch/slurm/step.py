@@ -29,10 +29,10 @@ for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do
 done"""
 
 _CACHE = """
-# What Triton and Inductor compile stays on the node's own disk: shared ones are slow, and lock badly.
+# What Triton, Inductor and DeepSpeed compile stays on the node's own disk: shared ones are slow, and lock badly.
 cache=$(mktemp -d {scratch}/hatrain-"$SLURM_JOB_ID".XXXXXX)
 trap '{end}rm -rf -- "$cache"' EXIT
-export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
+export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor TORCH_EXTENSIONS_DIR=$cache/extensions
 """
 
 _STEP_END = """

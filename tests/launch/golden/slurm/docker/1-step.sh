@@ -16,10 +16,10 @@ docker rm --force "$name" > /dev/null 2>&1 || true
 devices=()
 if [[ -d /dev/infiniband ]]; then devices+=(--device=/dev/infiniband); fi
 
-# What Triton and Inductor compile stays on the node's own disk: shared ones are slow, and lock badly.
+# What Triton, Inductor and DeepSpeed compile stays on the node's own disk: shared ones are slow, and lock badly.
 cache=$(mktemp -d /tmp/hatrain-"$SLURM_JOB_ID".XXXXXX)
 trap 'docker rm --force "$name" > /dev/null 2>&1 || true; rm -rf -- "$cache"' EXIT
-export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
+export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor TORCH_EXTENSIONS_DIR=$cache/extensions
 
 # Folders are inside where they are outside.
 export HF_HOME=${HF_HOME:-$HOME/.cache/huggingface}
@@ -30,7 +30,7 @@ mounts=(
   "$cache:$cache"
 )
 
-passed=(HOME SLURM_JOB_ID SLURM_NODEID HATRAIN_START HATRAIN_STOP_GRACE HF_HOME TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR)
+passed=(HOME SLURM_JOB_ID SLURM_NODEID HATRAIN_START HATRAIN_STOP_GRACE HF_HOME TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR)
 code=0
 docker run --rm --init --name "$name" --user "$(id -u):$(id -g)" --gpus="\"device=$SLURM_STEP_GPUS\"" \
   --network=host --ipc=host --ulimit=memlock=-1 "${devices[@]}" \

@@ -20,10 +20,10 @@ done
 module load apptainer
 set -u
 
-# What Triton and Inductor compile stays on the node's own disk: shared ones are slow, and lock badly.
+# What Triton, Inductor and DeepSpeed compile stays on the node's own disk: shared ones are slow, and lock badly.
 cache=$(mktemp -d /tmp/hatrain-"$SLURM_JOB_ID".XXXXXX)
 trap 'rm -rf -- "$cache"' EXIT
-export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
+export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor TORCH_EXTENSIONS_DIR=$cache/extensions
 
 # Folders are inside where they are outside.
 export HF_HOME=/shared/huggingface
@@ -34,7 +34,7 @@ mounts=(
   "$cache:$cache"
 )
 
-passed=(SLURM_JOB_ID SLURM_NODEID HATRAIN_START HATRAIN_STOP_GRACE HF_HOME TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR CUDA_VISIBLE_DEVICES)
+passed=(SLURM_JOB_ID SLURM_NODEID HATRAIN_START HATRAIN_STOP_GRACE HF_HOME TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR TORCH_EXTENSIONS_DIR CUDA_VISIBLE_DEVICES)
 # A clean environment keeps what a shell's profile says out of the container; these alone go through. Not by --env,
 # which takes a comma for the end of a value.
 for variable in "${passed[@]}"; do

@@ -10,10 +10,10 @@ exec >> "$log-node-$SLURM_NODEID.log" 2>&1
 # SIGTERM reaches every process of the step. Entry heeds it, and this shell stays for what entry has to say.
 trap : TERM
 
-# What Triton and Inductor compile stays on the node's own disk: shared ones are slow, and lock badly.
+# What Triton, Inductor and DeepSpeed compile stays on the node's own disk: shared ones are slow, and lock badly.
 cache=$(mktemp -d /tmp/hatrain-"$SLURM_JOB_ID".XXXXXX)
 trap 'rm -rf -- "$cache"' EXIT
-export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
+export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor TORCH_EXTENSIONS_DIR=$cache/extensions
 
 code=0
 bash "$folder/launch/node.sh" "$folder/plan.json" || code=$?

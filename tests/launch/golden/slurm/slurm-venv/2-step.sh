@@ -22,10 +22,10 @@ module load cuda/12.8
 source .venv/bin/activate
 set -u
 
-# What Triton and Inductor compile stays on the node's own disk: shared ones are slow, and lock badly.
+# What Triton, Inductor and DeepSpeed compile stays on the node's own disk: shared ones are slow, and lock badly.
 cache=$(mktemp -d /tmp/hatrain-"$SLURM_JOB_ID".XXXXXX)
 trap 'rm -rf -- "$cache"' EXIT
-export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor
+export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor TORCH_EXTENSIONS_DIR=$cache/extensions
 
 code=0
 bash "$folder/launch/node.sh" "$folder/plan.json" || code=$?
