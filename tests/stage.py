@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hatrain.leftovers import end_leftovers
 from hatrain.plan import Plan
 from hatrain.run import RunDirectory
 from tests.plans import a_plan
@@ -31,6 +32,8 @@ class Stage:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for path in (self.folder / "runs").glob("*/plan.json"):
+            end_leftovers(str(path.parent), 0, 0)
 
     def adopt(self, nodes: int = 1, **changes: object) -> RunDirectory:
         """Make the run directory of a job, on so many nodes."""

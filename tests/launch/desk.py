@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hatrain.leftovers import end_leftovers
 from hatrain.run import RunDirectory
 
 HATRAIN = [sys.executable, "-m", "hatrain"]
@@ -90,3 +91,4 @@ def a_desk(folder: Path) -> Iterator[Desk]:
             if owner := run.lease.holder():
                 os.kill(owner["pid"], signal.SIGINT)
                 desk.until(lambda run=run: run.lease.holder() is None, "the run leaves")
+            end_leftovers(str(run.folder), 0, 0)
