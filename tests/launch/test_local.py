@@ -20,7 +20,11 @@ NASTY = 'it\'s $HOME; "`id`" \\ é\nEND\nline # x'
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
+def plan():
+    return recorded("fsdp")
+
+
+def recorded(sharding: str) -> Plan:
     """A plan whose paths are the same on every machine."""
     job = a_job(
         name="home-1b",
@@ -29,7 +33,7 @@ def plan(tmp_path_factory):
             "test": "data/test.jsonl",
         },
         method={"learning_rate": 1e-5, "lora": {"rank": 32, "modules": "mlp,attention"}},
-        hardware={"gpu": "a6000-48gb", "gpus_per_node": 2, "sharding": "fsdp"},
+        hardware={"gpu": "a6000-48gb", "gpus_per_node": 2, "sharding": sharding},
     )
     place = a_cluster(python="/opt/hatrain/bin/python", environment={"HF_HOME": "/scratch/my cache"})
     return planner.plan(
@@ -51,8 +55,12 @@ def test_files_are_as_recorded(plan, name):
     matches(GOLDEN / name, local.files(plan)[name])
 
 
-def test_the_stream_is_as_recorded(plan):
-    matches(GOLDEN / "stream.sh", local.stream(plan))
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp", "zero3"])
+def test_the_stream_is_as_recorded_and_clean_under_shellcheck(tmp_path, sharding):
+    text = local.stream(recorded(sharding))
+    matches(GOLDEN / f"stream-{sharding}.sh", text)
+    (tmp_path / "stream.sh").write_text(text)
+    shellcheck(tmp_path / "stream.sh")
 
 
 def test_a_dry_run_is_as_recorded(plan):
@@ -67,12 +75,6 @@ def test_no_file_is_left_unrecorded(plan):
 def test_scripts_are_clean_under_shellcheck(plan, tmp_path, name):
     script = tmp_path / "script.sh"
     script.write_text(local.files(plan)[name])
-    shellcheck(script)
-
-
-def test_the_stream_is_clean_under_shellcheck(plan, tmp_path):
-    script = tmp_path / "stream.sh"
-    script.write_text(local.stream(plan))
     shellcheck(script)
 
 

@@ -1,0 +1,285 @@
+#!/usr/bin/env bash
+# One attempt at home-1b on this machine; the exit code is the run's own. Pipe it to bash.
+set -euo pipefail
+
+# Small files, which stay: entry takes them over into the run directory.
+folder=$(mktemp -d "${TMPDIR:-/tmp}/hatrain.XXXXXX")
+mkdir "$folder/launch"
+
+cat > "$folder/plan.json" <<'END'
+{
+  "version": 1,
+  "job": {
+    "name": "home-1b",
+    "seed": 42,
+    "model": {
+      "base": "some/base",
+      "revision": null,
+      "trust_remote_code": false,
+      "dtype": "bf16",
+      "quantization": null,
+      "add_pad_token": false,
+      "add_chatml_tokens": false,
+      "chat_template": null
+    },
+    "data": {
+      "train": [
+        {
+          "path": "data/a.jsonl",
+          "weight": 1.0
+        },
+        {
+          "path": "data/b.jsonl",
+          "weight": 2.0
+        }
+      ],
+      "test": "data/test.jsonl",
+      "order": "shuffled",
+      "prefix_ids": null,
+      "suffix_ids": null,
+      "on_overlong": "drop"
+    },
+    "method": {
+      "learning_rate": 0.00001,
+      "learning_rate_warmup": 0.0,
+      "learning_rate_schedule": "cosine",
+      "optimizer": "adamw",
+      "weight_decay": 0.1,
+      "gradient_clip": 1.0,
+      "epochs": 1.0,
+      "batch_size": 8,
+      "micro_batch_size": 2,
+      "ctx_size": 2048,
+      "gradient_checkpointing": true,
+      "packing": "auto",
+      "lora": {
+        "rank": 32,
+        "alpha": 32.0,
+        "dropout": 0.05,
+        "modules": [
+          "mlp",
+          "attention"
+        ],
+        "modules_to_save": null,
+        "merge": false
+      },
+      "kind": "sft"
+    },
+    "hardware": {
+      "nodes": 1,
+      "gpus_per_node": 2,
+      "gpu": "a6000-48gb",
+      "sharding": "zero3",
+      "offload": "none"
+    },
+    "checkpoints": {
+      "save_steps": null,
+      "save_total_limit": 1,
+      "state": "full",
+      "sync_to": null
+    },
+    "evaluation": {
+      "eval_steps": 200,
+      "sample": 256,
+      "requests": 200
+    },
+    "logging": {
+      "logging_steps": 5
+    },
+    "limits": {
+      "time": "24:00:00",
+      "retries": 3
+    },
+    "after": null
+  },
+  "identity": "bf47f05e0d4ff9463a7f999c5888ed5910fa8128d817db2cb5d307e04b75805a",
+  "cluster": "desk",
+  "place": {
+    "environment": {
+      "HF_HOME": "/scratch/my cache"
+    },
+    "nccl": {},
+    "network": true,
+    "kind": "local",
+    "python": "/opt/hatrain/bin/python",
+    "secrets": {}
+  },
+  "request": null,
+  "python": "/opt/hatrain/bin/python",
+  "environment": {
+    "HF_HOME": "/scratch/my cache"
+  },
+  "nodes": 1,
+  "processes_per_node": 2,
+  "device": "cuda",
+  "sharding": "zero3",
+  "gradient_checkpointing": true,
+  "batch": {
+    "rows_per_step": 8,
+    "micro_batch_size": 2,
+    "accumulation": 2,
+    "ranks": 2
+  },
+  "steps": null,
+  "paths": {
+    "workdir": "/home/ada/house",
+    "run": "/home/ada/house/runs/home-1b",
+    "models": "/home/ada/house/models"
+  },
+  "retries": 3
+}
+END
+
+cat > "$folder/job.yaml" <<'END'
+# home-1b as resolved: every key, the defaults too.
+name: home-1b
+seed: 42
+model:
+  base: some/base
+  revision: null
+  trust_remote_code: false
+  dtype: bf16
+  quantization: null
+  add_pad_token: false
+  add_chatml_tokens: false
+  chat_template: null
+data:
+  train:
+  - path: data/a.jsonl
+    weight: 1.0
+  - path: data/b.jsonl
+    weight: 2.0
+  test: data/test.jsonl
+  order: shuffled
+  prefix_ids: null
+  suffix_ids: null
+  on_overlong: drop
+method:
+  learning_rate: 1.0e-05
+  learning_rate_warmup: 0.0
+  learning_rate_schedule: cosine
+  optimizer: adamw
+  weight_decay: 0.1
+  gradient_clip: 1.0
+  epochs: 1.0
+  batch_size: 8
+  micro_batch_size: 2
+  ctx_size: 2048
+  gradient_checkpointing: true
+  packing: auto
+  lora:
+    rank: 32
+    alpha: 32.0
+    dropout: 0.05
+    modules:
+    - mlp
+    - attention
+    modules_to_save: null
+    merge: false
+  kind: sft
+hardware:
+  nodes: 1
+  gpus_per_node: 2
+  gpu: a6000-48gb
+  sharding: zero3
+  offload: none
+checkpoints:
+  save_steps: null
+  save_total_limit: 1
+  state: full
+  sync_to: null
+evaluation:
+  eval_steps: 200
+  sample: 256
+  requests: 200
+logging:
+  logging_steps: 5
+limits:
+  time: '24:00:00'
+  retries: 3
+after: null
+END
+
+cat > "$folder/launch/env.sh" <<'END'
+# shellcheck shell=bash
+# What home-1b is started with on the cluster "desk".
+export HATRAIN_PYTHON=/opt/hatrain/bin/python
+export HATRAIN_NODES=1
+export HF_HOME='/scratch/my cache'
+END
+
+cat > "$folder/launch/node.sh" <<'END'
+#!/usr/bin/env bash
+# Starts this machine's share of a run: finds out which node this is and where the nodes meet, then becomes entry.
+# The same script under every launcher.
+#
+# usage: node.sh RUN_DIRECTORY | PLAN_JSON
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=/dev/null
+source "$here/env.sh"
+
+# A run on one node is node 0, whatever allocation it was started inside of, and picks its own port.
+HATRAIN_NODE_RANK=0
+if (( HATRAIN_NODES > 1 )); then
+  HATRAIN_NODE_RANK=${SLURM_NODEID:-${JOB_COMPLETION_INDEX:-0}}
+  if [[ -z ${MASTER_ADDR:-} || -z ${MASTER_PORT:-} ]]; then
+    echo "hatrain: MASTER_ADDR, MASTER_PORT: not set; the launcher names the first node and a port of it" >&2
+    exit 78 # trying again would not help
+  fi
+  export MASTER_ADDR MASTER_PORT
+fi
+export HATRAIN_NODE_RANK
+
+# exec: signals of the launcher reach entry itself.
+exec "$HATRAIN_PYTHON" -m hatrain.entry "$1"
+END
+
+cat > "$folder/launch/accelerate.yaml" <<'END'
+# How the ranks of home-1b share its weights.
+compute_environment: LOCAL_MACHINE
+distributed_type: DEEPSPEED
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+use_cpu: false
+deepspeed_config:
+  deepspeed_config_file: launch/deepspeed.json
+  zero3_init_flag: true
+  deepspeed_multinode_launcher: standard
+END
+
+cat > "$folder/launch/deepspeed.json" <<'END'
+{
+  "train_micro_batch_size_per_gpu": 2,
+  "gradient_accumulation_steps": 1,
+  "gradient_clipping": 1.0,
+  "zero_optimization": {
+    "stage": 3,
+    "reduce_bucket_size": 50000000,
+    "contiguous_gradients": true,
+    "overlap_comm": true,
+    "stage3_prefetch_bucket_size": 50000000,
+    "stage3_param_persistence_threshold": 0,
+    "stage3_gather_16bit_weights_on_model_save": true
+  },
+  "communication_data_type": "fp32",
+  "data_types": {
+    "grad_accum_dtype": "fp32"
+  },
+  "fp16": {
+    "enabled": false
+  },
+  "bf16": {
+    "enabled": false
+  },
+  "torch_autocast": {
+    "enabled": true,
+    "dtype": "bfloat16",
+    "lower_precision_safe_modules": []
+  }
+}
+END
+
+exec bash "$folder/launch/node.sh" "$folder/plan.json" < /dev/null
