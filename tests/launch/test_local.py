@@ -130,6 +130,55 @@ def test_node_sh_becomes_entry_with_the_run_and_the_environment_whatever_is_in_t
     assert environ(tmp_path)["EMPTY"] == ""
 
 
+# --- secrets ------------------------------------------------------------------------------------------------
+
+VALUE = "hf_it's $HOME; `id` \\ é"
+
+
+def with_a_secret(tmp_path: Path, mode: int, file: str = "~/the token"):
+    """Start a run whose cluster names a secret in a file of some mode; None has no such file."""
+    if mode:
+        (tmp_path / "the token").write_text(VALUE + "\n")
+        (tmp_path / "the token").chmod(mode)
+    place = a_cluster(python=str(recorder(tmp_path)), secrets={"HF_TOKEN": {"file": file}})
+    run = written(tmp_path / "run", a_plan(tmp_path, place))
+    return run, start(tmp_path, "bash", str(run / "launch/node.sh"), str(run))
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_secret_is_read_when_a_node_starts_and_written_nowhere(tmp_path, mode):
+    run, told = with_a_secret(tmp_path, mode)
+    assert told.returncode == 0, told.stderr
+    assert environ(tmp_path)["HF_TOKEN"] == VALUE
+    assert VALUE not in told.stdout + told.stderr
+    assert not [path for path in run.rglob("*") if path.is_file() and "hf_" in path.read_text()]
+    assert (run / "launch/env.sh").read_text().count("read_secret HF_TOKEN \"$HOME\"/'the token'") == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        (0o644, "has mode 644, so that others may read it; run: chmod 600"),
+        (0o660, "has mode 660"),
+        (0, "cannot be read"),
+    ],
+)
+def test_a_secret_that_others_may_read_or_that_is_not_there_is_fatal(tmp_path, mode, told):
+    _, left = with_a_secret(tmp_path, mode)
+    assert left.returncode == 78
+    assert "secrets.HF_TOKEN" in left.stderr
+    assert told in left.stderr
+    assert not (tmp_path / "record").exists()
+
+
+def test_the_reading_of_secrets_is_clean_under_shellcheck(tmp_path):
+    run, _ = with_a_secret(tmp_path, 0o600)
+    shellcheck(run / "launch/env.sh")
+
+
+# --- several nodes ------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("nodes", "around", "rank"),
     [
