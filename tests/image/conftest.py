@@ -3,14 +3,16 @@
 import pytest
 
 from tests.image.engine import Engine, base_archive
+from tests.storage import storage
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory):
+def engine():
     base_archive()
-    engine = Engine(tmp_path_factory.mktemp("storage"))
-    try:
-        engine.make_base()
-        yield engine
-    finally:
-        engine.clear()
+    with storage() as folder:
+        engine = Engine(folder)
+        try:
+            engine.make_base()
+            yield engine
+        finally:
+            engine.clear()

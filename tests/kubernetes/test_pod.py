@@ -14,20 +14,22 @@ from launch import kubernetes, planner
 from tests.kubernetes.podman import IMAGE, Podman
 from tests.plans import a_job
 from tests.require import cannot, need
+from tests.storage import storage
 from tests.train.conftest import house_rows, write_rows
 
 USER = 10001
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory):
+def podman():
     need("podman", "podman", "runc", "conmon", "catatonit")
     if os.geteuid():
         cannot("podman", "its storage and its pods are root's here")
-    made = Podman(tmp_path_factory.mktemp("podman"))
-    made.build()
-    yield made
-    made.close()
+    with storage() as folder:
+        made = Podman(folder)
+        made.build()
+        yield made
+        made.close()
 
 
 class House:
