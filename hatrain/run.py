@@ -108,7 +108,7 @@ class RunDirectory:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        self.in_sweep = self.folder.parent.name == SWEEP
+        self.in_sweep = self.folder.parent.name == SWEEP and self.folder.name.isdigit()
         self.name = str(self.folder.relative_to(self.folder.parents[2 if self.in_sweep else 0]))
         self.job_file = self.folder / "job.yaml"
         self.plan_file = self.folder / "plan.json"

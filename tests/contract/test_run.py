@@ -7,7 +7,7 @@ import pytest
 
 from hatrain import run as runs
 from hatrain.errors import BadInput
-from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine, find_run
+from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine, find_run, find_runs
 from tests.plans import a_plan
 
 
@@ -205,3 +205,26 @@ def test_runs_are_in_the_folder_that_the_environment_names(tmp_path, monkeypatch
 
 def test_an_attempt_knows_its_number(tmp_path):
     assert Attempt(tmp_path / "7").number == 7
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "in_sweep"),
+    [
+        ("runs/kitchen", "kitchen", False),
+        ("runs/kitchen/sweep/3", "kitchen/sweep/3", True),
+        ("runs/kitchen/sweep/3.20261125-120000", "3.20261125-120000", False),
+        ("sweep/kitchen", "kitchen", False),
+    ],
+)
+def test_a_run_of_a_sweep_is_called_by_its_sweep_and_number(tmp_path, folder, name, in_sweep):
+    run = RunDirectory(tmp_path / folder)
+    assert (run.name, run.in_sweep) == (name, in_sweep)
+
+
+def test_the_runs_of_a_sweep_are_found_by_its_name_in_the_order_of_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("HATRAIN_RUNS", str(tmp_path))
+    for number in ("10", "9", "9.20261125-120000"):
+        (tmp_path / "kitchen/sweep" / number).mkdir(parents=True)
+        (tmp_path / "kitchen/sweep" / number / "plan.json").touch()
+    assert [run.name for run in find_runs("kitchen")] == ["kitchen/sweep/9", "kitchen/sweep/10"]
+    assert [run.name for run in find_runs("kitchen/sweep/9")] == ["kitchen/sweep/9"]
