@@ -1,6 +1,7 @@
 """The guide's run on a GPTQ base, for real: in the environment that `make gptq` makes, where a tiny Llama is quantised
 on the spot. In the ordinary environment one test runs this file there."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -60,7 +61,8 @@ def quantised(tmp_path_factory) -> Path:
     text = tokenizer("Turn on the light in the kitchen, please. " * 8)
     rows = [{name: text[name] for name in ("input_ids", "attention_mask")}] * 16
     model = GPTQModel.load(str(base), QuantizeConfig(bits=4, group_size=32), device="cpu")
-    model.quantize(rows, batch_size=4)
+    with contextlib.chdir(folder):  # it leaves a folder of logs where it stands
+        model.quantize(rows, batch_size=4)
     model.save(str(folder / "quantised"))
     tokenizer.save_pretrained(folder / "quantised")
     return folder / "quantised"
