@@ -68,7 +68,8 @@ class Request(Model):
 class Plan(Model):
     """One job on one cluster, with nothing left to decide."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
+    """Of this schema. 1 had neither a place nor a request."""
     job: JobSpec
     identity: str
     """SHA-256 of what makes two runs the same; see JobSpec.identity."""

@@ -134,6 +134,14 @@ class RunDirectory:
             first = str(error).splitlines()[0]
             raise BadInput(f"{self.plan_file}: not a plan that this version reads: {first}") from None
 
+    def job(self) -> JobSpec:
+        """Return the job, also of a plan that another version wrote. Raises BadInput when it cannot be read."""
+        try:
+            return JobSpec.model_validate(json.loads(self.plan_file.read_bytes())["job"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"{self.plan_file}: no job that this version reads: {first}") from None
+
     # --- the record ---
 
     def record(self, event: str, **facts: Any) -> None:
@@ -173,7 +181,7 @@ class RunDirectory:
 
     def difference(self, job: JobSpec) -> list[str]:
         """Return what sets a job apart from the one that this directory belongs to, a line for each key."""
-        old, new = (dict(leaves(one.identity_parts())) for one in (self.plan().job, job))
+        old, new = (dict(leaves(one.identity_parts())) for one in (self.job(), job))
         return [
             f"{key}: {_say(old.get(key))} → {_say(new.get(key))}"
             for key in dict.fromkeys([*old, *new])
@@ -242,8 +250,9 @@ class RunDirectory:
 def all_runs() -> list[RunDirectory]:
     """Return every run, by name; those of sweeps among them."""
     root = runs_root()
-    plans = [*root.glob("*/plan.json"), *root.glob(f"*/{SWEEP}/*/plan.json")]
-    return sorted((RunDirectory(path.parent) for path in plans), key=lambda run: _natural(run.name))
+    swept = (path for path in root.glob(f"*/{SWEEP}/*/plan.json") if path.parent.name.isdigit())
+    runs = (RunDirectory(path.parent) for path in (*root.glob("*/plan.json"), *swept))
+    return sorted(runs, key=lambda run: _natural(run.name))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -38,16 +38,11 @@ class _Asking:
         return all(state.phase in ENDED for state in states.values())
 
 
-def wait(runs: dict[str, RunDirectory], speaker: Client) -> int:
-    """Wait until no job of these is queued or at work. Returns 0, or the first code that is another."""
+def wait(runs: dict[str, RunDirectory], speaker: Client) -> None:
+    """Wait until no job of these is queued or at work. Raises BadInput when the scheduler is silent for too long."""
     asking = _Asking(runs, speaker)
     while not asking.ended():
         time.sleep(speaker.poll_seconds)
-    return next((code for now in status.look(list(runs.values())) if (code := _code(now))), 0)
-
-
-def _code(now: status.Status) -> int:
-    return int(Exit.FAULT) if now.code is None else now.code
 
 
 def follow(run: RunDirectory, job: str, speaker: Client, reader: Reader, *, ours: bool) -> int:
@@ -66,7 +61,8 @@ def follow(run: RunDirectory, job: str, speaker: Client, reader: Reader, *, ours
                 next_time = time.monotonic() + speaker.poll_seconds
             show(reader.read())
             if ended:
-                return _code(status.look([run])[0])
+                code = status.look([run])[0].code
+                return int(Exit.FAULT) if code is None else code
             if interrupted and not ours:
                 print(f"{run.name} goes on; hatrain logs {run.name} --follow looks again", file=sys.stderr)
                 return int(Exit.STOPPED)

@@ -11,7 +11,7 @@ from launch.clients import Member
 
 
 class Renderer(Protocol):
-    """What launch/local.py, slurm.py and kubernetes.py each give."""
+    """What launch/local.py, launch/slurm and launch/kubernetes each give."""
 
     def files(self, plan: Plan) -> dict[str, str]:
         """Return the files of a run directory that start it, by their path in it. plan.json is not among them."""

@@ -49,41 +49,67 @@ class Status:
 
 def look(runs: Sequence[RunDirectory]) -> list[Status]:
     """Return how each run is doing, asking each scheduler once."""
-    plans = [run.plan() for run in runs]
-    submitted = [_last(run, "submitted") for run in runs]
-    asked: dict[str, dict[str, RunDirectory]] = defaultdict(dict)
-    places = {}
-    for run, plan, event in zip(runs, plans, submitted, strict=True):
+    looked = [_Submitted.of(run) for run in runs]
+    asked: dict[str, list[_Submitted]] = defaultdict(list)
+    for one in looked:
         # What is finished needs nobody's word any more.
-        if event.get("job") and not run.done.exists():
-            key = plan.place.model_dump_json()
-            places[key] = plan.place
-            asked[key][event["job"]] = run
+        if one.job and one.plan and not one.run.done.exists():
+            asked[one.plan.place.model_dump_json()].append(one)
     told: dict[str, JobState] = {}
-    for key, jobs in asked.items():
+    for together in asked.values():
+        told |= _ask(together)
+    return [_status(one, told.get(one.run.name, JobState("unknown"))) for one in looked]
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """A run, its plan (null where this version cannot read it), and the scheduler's id of its newest job."""
+
+    run: RunDirectory
+    plan: Plan | None
+    problem: str
+    job: str | None
+
+    @staticmethod
+    def of(run: RunDirectory) -> "_Submitted":
+        job = _last(run, "submitted").get("job")
         try:
-            told |= client(places[key]).states(jobs)
+            return _Submitted(run, run.plan(), "", job)
         except BadInput as error:
-            told |= {job: JobState("unknown", reason=error.problems[0]) for job in jobs}
-    return [
-        _status(run, plan, event.get("job"), told.get(event.get("job", ""), JobState("unknown")))
-        for run, plan, event in zip(runs, plans, submitted, strict=True)
-    ]
+            return _Submitted(run, None, error.problems[0], job)
+
+
+def _ask(together: Sequence[_Submitted]) -> dict[str, JobState]:
+    """Return what one scheduler says of the jobs of runs, by the runs' names: two schedulers give the same ids."""
+    jobs = {str(one.job): one.run for one in together}
+    plan = together[0].plan
+    assert plan is not None
+    try:
+        said = client(plan.place).states(jobs)
+    except BadInput as error:
+        said = dict.fromkeys(jobs, JobState("unknown", reason=error.problems[0]))
+    return {one.run.name: said[str(one.job)] for one in together}
 
 
 def _last(run: RunDirectory, *names: str) -> dict[str, Any]:
     return next((event for event in reversed(run.events()) if event.get("event") in names), {})
 
 
-def _status(run: RunDirectory, plan: Plan, job: str | None, said: JobState) -> Status:
+def _status(one: _Submitted, said: JobState) -> Status:
+    run, plan, job = one.run, one.plan, one.job
+    if plan is None:
+        return Status(run, "-", job, "unknown", one.problem, None, None, None)
     word, reason, code = _word(run, job, said)
-    unsaid = _last(run, "outcome", "cancelled", "submitted").get("event") == "submitted"
-    if plan.launcher == "kubernetes" and said.phase == "ended" and unsaid:
+    if plan.launcher == "kubernetes" and said.phase == "ended" and not _has_ended(run):
         run.record("outcome", code=code, outcome=word, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
     return Status(
         run, plan.cluster, job, word, reason, code, attempts[-1].number if attempts else None, progress(run)
     )
+
+
+def _has_ended(run: RunDirectory) -> bool:
+    return _last(run, "outcome", "cancelled", "submitted").get("event") != "submitted"
 
 
 def _word(run: RunDirectory, job: str | None, said: JobState) -> tuple[str, str, int | None]:

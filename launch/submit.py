@@ -88,7 +88,9 @@ def send(submission: Submission, speaker: Client, said: Sequence[str], *, fresh:
 
     Raises BadInput when the scheduler would refuse it, when a run is queued or live, or another job has its name.
     """
-    refuse_twice([member.run for member in submission.members])
+    runs = [member.run for member in submission.members]
+    refuse_twice(runs)
+    _refuse_others(submission, fresh=fresh)
     speaker.check(submission)
     for member in submission.members:
         adopt(member, fresh=fresh)
@@ -124,6 +126,15 @@ def refuse_twice(runs: Sequence[RunDirectory]) -> None:
         if now.alive and now.job
     ]:
         raise BadInput(problems)
+
+
+def _refuse_others(submission: Submission, *, fresh: bool) -> None:
+    """Raise BadInput, before anything is written, when a directory belongs to another job, or a sweep's to a run."""
+    if submission.files and (submission.folder / "plan.json").exists():
+        raise BadInput(f"{submission.folder}: holds a run; give the sweep another name, with --set name=NAME")
+    for member in submission.members:
+        if member.run.plan_file.exists() and not fresh:
+            member.run.refuse_another(member.plan.job)
 
 
 def of(plans: Sequence[Plan]) -> tuple[Submission, Client]:

@@ -15,12 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Cancel the run, or each run of a sweep. Returns 1 when there is nothing to cancel."""
-    code = 0
+    """Cancel the run, or each run of a sweep that still comes to something. Returns 1 when none does."""
+    code = 1
     for there in known(args.run):
         if not there.now.alive:
             print(f"{there.run.name}: is {there.now.word}; there is nothing to cancel", file=sys.stderr)
-            code = 1
             continue
         job, user = there.job, provenance.user()
         if there.now.word != "queued":
@@ -30,4 +29,5 @@ def run(args: argparse.Namespace) -> int:
         there.speaker.cancel(job, there.run)
         there.run.record("cancelled", job=job, user=user)
         print(f"{there.run.name}: cancelled")
+        code = 0
     return code

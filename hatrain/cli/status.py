@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from hatrain.cli.columns import aligned, states
+from hatrain.cli.jobs import add_run
 from hatrain.run import find_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="a run's name, or its folder; or a sweep's")
+    add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hatrain import provenance
-from hatrain.cli.jobs import add_run, known
+from hatrain.cli.jobs import Known, add_run, known
 from hatrain.errors import BadInput
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _stop(there):
+def _stop(there: Known) -> str:
     now = there.now
     if not now.alive:
         raise BadInput(f"{there.run.name}: {_is(now.word)}; there is nothing to stop")
@@ -37,7 +37,7 @@ def _stop(there):
     return there.speaker.stop(now.job, there.run, reason)
 
 
-def _is(word):
+def _is(word: str) -> str:
     return {"finished": "has finished", "stopped": "has stopped", "failed": "has failed"}.get(
         word, f"is {word}"
     )

@@ -12,7 +12,7 @@ from hatrain.errors import BadInput
 from hatrain.lease import process_start
 from hatrain.leftovers import end_leftovers
 from hatrain.place import LocalPlace
-from hatrain.run import RunDirectory, Stop
+from hatrain.run import Exit, RunDirectory, Stop
 from launch import local
 from launch.clients import FileReader, JobState, Member, Reader, Submission
 
@@ -72,23 +72,31 @@ class LocalClient:
             )
         job = f"{child.pid}.{process_start(child.pid) or 0}"
         _children[job] = child
-        return [job] * len(submission.members)
+        if submission.members[0].run.folder == submission.folder:
+            return [job]
+        return [f"{job}_{member.run.folder.name}" for member in submission.members]
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
-        """Look whether each process lives. How a run of a sweep is doing, its own directory says."""
-        return {job: self._state(job) for job in jobs}
+        """Look whether each process lives, and whose turn it is in a sweep."""
+        return {job: self._state(job, run) for job, run in jobs.items()}
 
-    def _state(self, job: str) -> JobState:
-        if (child := _children.get(job)) and (code := child.poll()) is not None:
-            return JobState("ended", code=code if code >= 0 else 128 - code)
-        pid, started = _process(job)
-        return JobState("running") if process_start(pid) == started else JobState("ended")
+    def _state(self, job: str, run: RunDirectory) -> JobState:
+        if run.in_sweep:
+            return _turn(run, _lives(job))
+        if _lives(job):
+            return JobState("running")
+        child = _children.get(job)
+        code = child.poll() if child else None
+        return JobState("ended", code=code if code is None or code >= 0 else 128 - code)
 
     def cancel(self, job: str, run: RunDirectory) -> None:
-        """Ask what was started to end, and see that it does."""
-        pid, started = _process(job)
-        if process_start(pid) != started and run.lease.holder() is None:
+        """Ask what was started to end, and see that it does. Raises BadInput for a run of a sweep that waits for its
+        turn, for it has no process of its own."""
+        if not _lives(job) and run.lease.holder() is None:
             return
+        if run.in_sweep and run.lease.holder() is None:
+            raise BadInput(f"{run.name}: waits for its turn; {_end_of_sweep(run, 'cancel')}")
+        pid, _ = _process(job)
         deadline = time.monotonic() + CANCEL_SECONDS
         _signal_group(pid, signal.SIGTERM)
         # The script is gone at once; entry, which holds the lease, when a checkpoint is safe.
@@ -98,11 +106,15 @@ class LocalClient:
         end_leftovers(str(run.folder), 0, 0)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
-        """Write the stop file of the live attempt; before one has begun, interrupt what waits for it."""
-        pid, started = _process(job)
-        if run.lease.holder() is None and process_start(pid) == started:
-            os.killpg(pid, signal.SIGINT)
-            return "leaves before an attempt has begun"
+        """Write the stop file of the live attempt; before one has begun, interrupt what waits for it. Raises BadInput
+        for a run of a sweep that waits for its turn."""
+        if run.lease.holder() is None and _lives(job):
+            if not run.in_sweep:
+                _signal_group(_process(job)[0], signal.SIGINT)
+                return "leaves before an attempt has begun"
+            if any(_is_stopping(other) for other in _sweep(run)):
+                return "does not begin: the sweep ends with the run that is at work"
+            raise BadInput(f"{run.name}: waits for its turn; {_end_of_sweep(run, 'stop')}")
         return stop_by_file(run, reason)
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
@@ -129,6 +141,43 @@ def stop_by_file(run: RunDirectory, reason: str) -> str:
     return f"attempt {attempts[-1].number} saves a checkpoint at its next step and leaves"
 
 
+def _lives(job: str) -> bool:
+    pid, started = _process(job)
+    return process_start(pid) == started
+
+
 def _process(job: str) -> tuple[int, str]:
-    pid, _, started = job.partition(".")
+    """Return a job's process: its id, and when it started. A run of a sweep has its number behind that."""
+    pid, _, started = job.partition("_")[0].partition(".")
     return int(pid), started
+
+
+def _turn(run: RunDirectory, sweep_lives: bool) -> JobState:
+    """Return how a run of a sweep is doing: before, in or behind its turn."""
+    told = [
+        event for event in run.events() if event.get("event") in ("submitted", "attempt begun", "outcome")
+    ]
+    newest = told[-1] if told else {}
+    if run.lease.holder():
+        return JobState("running")
+    if newest.get("event") == "submitted":
+        if sweep_lives:
+            return JobState("queued", "waits for its turn in the sweep")
+        return JobState("ended", "its sweep ended before its turn", int(Exit.STOPPED))
+    # After a fault it is started again; with anything else its turn is over.
+    at_fault = newest.get("event") != "outcome" or newest["code"] == Exit.FAULT
+    return JobState("running" if sweep_lives and at_fault else "ended")
+
+
+def _sweep(run: RunDirectory) -> list[RunDirectory]:
+    return [RunDirectory(path) for path in run.folder.parent.iterdir() if path.name.isdigit()]
+
+
+def _is_stopping(run: RunDirectory) -> bool:
+    attempts = run.all_attempts()
+    stop = attempts[-1].stop() if attempts and run.lease.holder() else None
+    return stop is not None and not stop.requeue
+
+
+def _end_of_sweep(run: RunDirectory, verb: str) -> str:
+    return f"on this machine a sweep is one process, which ends with: hatrain {verb} {run.folder.parents[1].name}"

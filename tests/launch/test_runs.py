@@ -1,5 +1,6 @@
 """Runs on this machine from their submission to their end: what every verb says of them, and what it returns."""
 
+import json
 import os
 import signal
 import subprocess
@@ -285,3 +286,82 @@ def test_looking_at_runs_loads_nothing_heavy(desk):
             [sys.executable, "-c", script], cwd=desk.folder, capture_output=True, text=True, timeout=60
         )
         assert told.stdout.splitlines()[-1] == "False", told.stderr
+
+
+def test_a_sweep_on_this_machine_is_told_run_by_run_and_ends_as_one(desk):
+    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2,3", act="stop")
+    first = RunDirectory(desk.folder / "runs/kitchen/sweep/0")
+    desk.until(lambda: (first.folder / "calls").exists(), "the first run is at work")
+    listed = desk.hatrain("status", "kitchen")[1]
+    assert [line(listed, f"kitchen/sweep/{number}")[2] for number in "012"] == ["running", "queued", "queued"]
+    code, _, err = desk.hatrain("cancel", "kitchen/sweep/1")
+    assert code == 2
+    assert (
+        "waits for its turn; on this machine a sweep is one process, which ends with: hatrain cancel kitchen"
+        in err
+    )
+    assert desk.hatrain("stop", "kitchen/sweep/2")[0] == 1
+    assert first.lease.holder()
+    code, out, _ = desk.hatrain("stop", "kitchen")
+    assert code == 0
+    assert "kitchen/sweep/1: does not begin" in out
+    assert desk.hatrain("wait", "kitchen")[0] == 130
+    listed = desk.hatrain("status", "kitchen")[1]
+    assert [line(listed, f"kitchen/sweep/{number}")[2] for number in "012"] == ["stopped"] * 3
+    assert "its sweep ended before its turn" in listed
+
+
+def test_a_run_of_a_sweep_that_failed_is_told_so_while_the_others_go_on(desk):
+    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2", act="fatal")
+    first = RunDirectory(desk.folder / "runs/kitchen/sweep/0")
+    desk.until(lambda: any(event["event"] == "outcome" for event in first.events()), "the first run fails")
+    assert line(desk.hatrain("status", "kitchen/sweep/0")[1], "kitchen/sweep/0")[2] == "failed"
+    assert desk.hatrain("wait", "kitchen")[0] == 78
+
+
+def test_a_whole_sweep_is_cancelled_with_one_word(desk):
+    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2", act="stop")
+    first = RunDirectory(desk.folder / "runs/kitchen/sweep/0")
+    desk.until(lambda: (first.folder / "calls").exists(), "the first run is at work")
+    code, out, _ = desk.hatrain("cancel", "kitchen")
+    assert (code, out.count("cancelled")) == (0, 2)
+    desk.until(lambda: first.lease.holder() is None, "the run leaves")
+    assert not (desk.folder / "runs/kitchen/sweep/1/attempts").exists()
+
+
+def test_a_sweep_that_cannot_be_written_whole_is_not_written_in_part(desk):
+    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2")
+    desk.hatrain("wait", "kitchen")
+    plan = (desk.folder / "runs/kitchen/sweep/0/plan.json").read_bytes()
+    words = ["submit", "kitchen", "--sweep", "seed=1,3", "--set", "logging.logging_steps=9"]
+    code, _, err = desk.hatrain(*words)
+    assert code == 2
+    assert "seed: 2 → 3" in err
+    assert (desk.folder / "runs/kitchen/sweep/0/plan.json").read_bytes() == plan
+
+
+def test_a_sweep_is_not_put_into_a_run_nor_a_run_into_a_sweep(desk):
+    desk.hatrain("submit", "kitchen", "--follow")
+    code, _, err = desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2")
+    assert code == 2
+    assert "holds a run; give the sweep another name" in err
+    assert not (desk.run.folder / "sweep").exists()
+    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2", "--set", "name=hall")
+    desk.hatrain("wait", "hall")
+    code, _, err = desk.hatrain("submit", "kitchen", "--set", "name=hall")
+    assert code == 2
+    assert "holds a sweep" in err
+
+
+def test_a_run_of_an_earlier_version_is_listed_and_goes_on_when_it_is_submitted_again(desk):
+    desk.hatrain("submit", "kitchen", "--follow", act="fatal")
+    plan = json.loads(desk.run.plan_file.read_text())
+    del plan["place"], plan["request"]
+    desk.run.plan_file.write_text(json.dumps({**plan, "version": 1, "launcher": "local"}))
+    code, out, _ = desk.hatrain("runs")
+    assert code == 0
+    assert line(out, "kitchen")[2] == "unknown"
+    assert "not a plan that this version reads" in out
+    assert desk.hatrain("submit", "kitchen", "--set", "method.epochs=2")[0] == 2
+    assert desk.hatrain("submit", "kitchen", "--follow")[0] == 0
+    assert len(desk.run.all_attempts()) == 2

@@ -21,6 +21,8 @@ class Scheduler:
         self.says = JobState("unknown")
 
     def states(self, jobs):
+        if callable(self.says):
+            return {job: self.says(run) for job, run in jobs.items()}
         if isinstance(self.says, BadInput):
             raise self.says
         return dict.fromkeys(jobs, self.says)
@@ -122,3 +124,14 @@ def test_what_kubernetes_said_of_an_end_is_known_when_it_has_forgotten(scheduler
     scheduler.says = JobState("unknown")
     assert seen(run) == ("failed", "BackoffLimitExceeded", 1)
     assert [event["event"] for event in run.events()] == ["submitted", "outcome"]
+
+
+def test_jobs_of_one_number_on_two_clusters_are_told_apart(tmp_path, scheduler, submitted):
+    runs = []
+    for name, place in (("kitchen", SLURM), ("hall", SlurmPlace(kind="slurm", partition="other"))):
+        plan = a_plan(tmp_path, place, name=name)
+        runs.append(render.directory(plan))
+        runs[-1].adopt(plan, {})
+        runs[-1].record("submitted", job="7")
+    scheduler.says = lambda run: JobState("queued" if run.name == "hall" else "running")
+    assert [now.word for now in status.look(runs)] == ["running", "queued"]

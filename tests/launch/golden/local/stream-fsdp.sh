@@ -8,7 +8,7 @@ mkdir "$folder/launch"
 
 cat > "$folder/plan.json" <<'END'
 {
-  "version": 1,
+  "version": 2,
   "job": {
     "name": "home-1b",
     "seed": 42,
