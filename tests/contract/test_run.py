@@ -156,11 +156,20 @@ def test_a_run_without_a_plan_says_so(tmp_path):
         RunDirectory(tmp_path).plan()
 
 
-def test_a_plan_of_another_version_is_refused(run):
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_plan_of_another_version_is_refused_but_its_job_is_known(run, version):
     plan = json.loads(run.plan_file.read_text())
-    run.plan_file.write_text(json.dumps({**plan, "version": 2}))
+    job = run.plan().job
+    run.plan_file.write_text(json.dumps({**plan, "version": version}))
     with pytest.raises(BadInput, match="not a plan that this version reads"):
         run.plan()
+    assert run.job() == job
+
+
+def test_a_job_that_cannot_be_read_is_refused_with_its_file(run):
+    run.plan_file.write_text("{}")
+    with pytest.raises(BadInput, match=r"plan\.json: no job that this version reads"):
+        run.job()
 
 
 # --- the link and the name ----------------------------------------------------------------------------------
