@@ -183,8 +183,11 @@ def _number(value: Any) -> float | None:
     """Return a number, also one in quotes, which Home Assistant takes as well."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", value):
-        return float(value)
+    if isinstance(value, str) and (
+        found := re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", value)
+    ):
+        # Not the whole text: a pattern's white space is more than what float leaves out.
+        return float(found[1])
     try:
         return float(value) if isinstance(value, int | float) else None
     except OverflowError:

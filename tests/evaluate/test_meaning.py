@@ -3,7 +3,7 @@
 import colorsys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hatrain.home.colors import CSS_COLORS, color_value
@@ -174,6 +174,7 @@ ARGUMENTS = st.dictionaries(KEYS, JSON, max_size=4)
 
 
 @given(ARGUMENTS)
+@example({"duration": "0\x1f"})
 def test_anything_is_the_same_as_itself(arguments):
     assert same_arguments(arguments, dict(reversed(arguments.items())))
 
