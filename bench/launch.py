@@ -23,7 +23,7 @@ CLUSTERS = ("slurm-venv", "kubernetes")
 OURS = """
 import sys
 from pathlib import Path
-from hatrain.load import read_job
+from hatrain.contract.load import read_job
 from launch import cluster, planner, render
 job_file, place_name, count = sys.argv[1:]
 name, place = cluster.load_cluster(place_name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from hatrain.plan import Plan
+from hatrain.contract.plan import Plan
 from launch.strategies import ZERO
 
 BUCKET = 50_000_000

@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 
-from hatrain import provenance
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
-from hatrain.run import Exit, RunDirectory
+from hatrain.runtime import provenance
 from launch import status
-from launch.clients import Client, Reader
+from launch.backends import Client, Reader
 from launch.screen import screen
 
 READ_SECONDS = 0.2

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hatrain.contract.cluster import ClusterSpec, KubernetesCluster, SlurmCluster
+from hatrain.contract.gpus import CPU, GPUS
+from hatrain.contract.inputs import is_local
+from hatrain.contract.load import Document, Key
+from hatrain.contract.plan import Batch, Paths, Plan, Steps
+from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
-from hatrain.gpus import CPU, GPUS
-from hatrain.inputs import is_local
-from hatrain.load import Document, Key
-from hatrain.place import AnyPlace, KubernetesPlace, SlurmPlace
-from hatrain.plan import Batch, Paths, Plan, Steps
-from hatrain.spec import JobSpec
-from launch import requests, strategies
+from launch import resources, strategies
 from launch.rows import count_rows
 
 NOT_YET = (
@@ -46,7 +46,7 @@ def _where(name: str, job: Document, cluster: Document | None) -> str:
 
 def plan(
     job: JobSpec,
-    cluster: AnyPlace,
+    cluster: ClusterSpec,
     cluster_name: str,
     *,
     workdir: Path,
@@ -61,7 +61,7 @@ def plan(
     run = run or job.name
     reasons = [
         *_not_yet(job),
-        *requests.refusals(job, cluster, run),
+        *resources.refusals(job, cluster, run),
         *strategies.refusals(job),
         *_numbers(job),
     ]
@@ -80,8 +80,8 @@ def plan(
         job=job,
         identity=job.identity(),
         cluster=cluster_name,
-        place=cluster,
-        request=requests.request(job, cluster, run),
+        cluster_spec=cluster,
+        resources=resources.request(job, cluster, run),
         python=_python(cluster),
         environment=_environment(cluster),
         nodes=job.hardware.nodes,
@@ -96,22 +96,22 @@ def plan(
     )
 
 
-def _python(cluster: AnyPlace) -> str:
+def _python(cluster: ClusterSpec) -> str:
     """Return the interpreter: an environment that set-up lines or an image bring has its own on the PATH."""
     if cluster.python:
         return cluster.python
-    brought = isinstance(cluster, SlurmPlace) and (cluster.container or cluster.setup or cluster.modules)
+    brought = isinstance(cluster, SlurmCluster) and (cluster.container or cluster.setup or cluster.modules)
     return "python3" if brought else sys.executable
 
 
-def _environment(cluster: AnyPlace) -> dict[str, str]:
+def _environment(cluster: ClusterSpec) -> dict[str, str]:
     offline = {} if cluster.network else {"HF_HUB_OFFLINE": "1"}
     return {**offline, **cluster.nccl, **cluster.environment}
 
 
-def _paths(run: str, cluster: AnyPlace, workdir: Path, runs_root: Path) -> Paths:
+def _paths(run: str, cluster: ClusterSpec, workdir: Path, runs_root: Path) -> Paths:
     """Return where things are on the machines that run the job: a pod has folders of its own."""
-    if isinstance(cluster, KubernetesPlace):
+    if isinstance(cluster, KubernetesCluster):
         workdir, runs_root = Path(cluster.workdir), Path(cluster.workdir) / "runs"
     return Paths(
         workdir=str(workdir.absolute()),
@@ -123,12 +123,12 @@ def _paths(run: str, cluster: AnyPlace, workdir: Path, runs_root: Path) -> Paths
 def notes(made: Plan) -> list[str]:
     """Return what a person should know of a plan and is no reason to stop, a line each."""
     asked = made.job.hardware.sharding
-    lines = [*requests.notes(made.place)]
+    lines = [*resources.notes(made.cluster_spec)]
     if asked not in ("auto", made.sharding):
         lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
-    if not made.place.network and not is_local(made.job.model.base):
+    if not made.cluster_spec.network and not is_local(made.job.model.base):
         lines.append(
             f"{made.cluster} does not reach the model hub: bring {made.job.model.base} into its cache first, with "
             "hatrain fetch JOB, on a machine that does and shares HF_HOME with it"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory, runs_root
-from launch.clients import Member
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory, runs_root
+from launch.backends import Member
 
 
 class Renderer(Protocol):
@@ -25,7 +25,7 @@ class Renderer(Protocol):
 
 def renderer(kind: str) -> Renderer:
     """Return the renderer of a kind of place."""
-    module: Renderer = importlib.import_module(f"launch.{kind}")
+    module: Renderer = importlib.import_module(f"launch.backends.{kind}.render")
     return module
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from hatrain.spec import DatasetSpec
+from hatrain.contract.spec import DatasetSpec
 
 
 def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 
 _TAIL_BYTES = 4096
 """More than the last line of metrics.jsonl ever takes."""

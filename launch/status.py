@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
-from hatrain.plan import Plan
-from hatrain.run import Exit, RunDirectory
-from launch.clients import JobState, client
+from launch.backends import JobState, client
 from launch.screen import progress
 
 ALIVE = ("queued", "running", "stopping")
@@ -54,7 +54,7 @@ def look(runs: Sequence[RunDirectory]) -> list[Status]:
     for one in looked:
         # What is finished needs nobody's word any more.
         if one.job and one.plan and not one.run.done.exists():
-            asked[one.plan.place.model_dump_json()].append(one)
+            asked[one.plan.cluster_spec.model_dump_json()].append(one)
     told: dict[str, JobState] = {}
     for together in asked.values():
         told |= _ask(together)
@@ -85,7 +85,7 @@ def _ask(together: Sequence[_Submitted]) -> dict[str, JobState]:
     plan = together[0].plan
     assert plan is not None
     try:
-        said = client(plan.place).states(jobs)
+        said = client(plan.cluster_spec).states(jobs)
     except BadInput as error:
         said = dict.fromkeys(jobs, JobState("unknown", reason=error.problems[0]))
     return {one.run.name: said[str(one.job)] for one in together}

@@ -4,9 +4,9 @@ from it, and what is refused, with the pairs that work. tests/train/test_strateg
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from hatrain.gpus import CPU
-from hatrain.plan import Sharding
-from hatrain.spec import JobSpec
+from hatrain.contract.gpus import CPU
+from hatrain.contract.plan import Sharding
+from hatrain.contract.spec import JobSpec
 
 STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 """The ways to spread a run over several ranks. One rank spreads nothing and goes with everything but offload."""

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hatrain import provenance, seal
+from hatrain.contract.cluster import SlurmCluster
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory, all_runs, runs_root
 from hatrain.errors import BadInput, nearest
-from hatrain.place import SlurmPlace
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory, all_runs, runs_root
+from hatrain.runtime import provenance, seal
 from launch import render, status
-from launch.clients import Client, Member, Submission, client
-from launch.contents import plan_json
+from launch.backends import Client, Member, Submission, client
+from launch.run_files import plan_json
 
 
 def prepare(plans: Sequence[Plan], speaker: Client) -> Submission:
@@ -43,7 +43,9 @@ def _parent(plan: Plan) -> str | None:
         raise BadInput(
             f"after: {parent.name}: is {now.word} and will not finish by itself; submit it again first"
         )
-    return now.job if isinstance(plan.place, SlurmPlace) and parent.plan().launcher == "slurm" else None
+    return (
+        now.job if isinstance(plan.cluster_spec, SlurmCluster) and parent.plan().launcher == "slurm" else None
+    )
 
 
 def texts(submission: Submission) -> Iterator[tuple[Path, str]]:
@@ -139,5 +141,5 @@ def _refuse_others(submission: Submission, *, fresh: bool) -> None:
 
 def of(plans: Sequence[Plan]) -> tuple[Submission, Client]:
     """Return what submitting these plans would send, and who takes it."""
-    speaker = client(plans[0].place)
+    speaker = client(plans[0].cluster_spec)
     return prepare(plans, speaker), speaker

@@ -5,8 +5,9 @@ import socket
 import sys
 from pathlib import Path
 
-from hatrain import lease
-from hatrain.entry import before, main, members, nodes
+from hatrain.entry import main, nodes, preconditions
+from hatrain.entry import peers as members
+from hatrain.runtime import lease
 
 FAKE = str(Path(__file__).with_name("fake_trainer.py"))
 
@@ -20,7 +21,7 @@ if __name__ == "__main__":
     lease.STALE_SECONDS = float(os.environ.get("STALE", lease.STALE_SECONDS))
     if "HOST" in os.environ:  # a machine of another name, whose process numbers say nothing here
         socket.gethostname = lambda: os.environ["HOST"]
-    nodes.LOOK_SECONDS = before.PARENT_SECONDS = float(os.environ.get("LOOK", nodes.LOOK_SECONDS))
+    nodes.LOOK_SECONDS = preconditions.PARENT_SECONDS = float(os.environ.get("LOOK", nodes.LOOK_SECONDS))
     nodes.LEASE_SECONDS = float(os.environ.get("LOOK_LEASE", nodes.LOOK_SECONDS))
     members.PEER_SECONDS = float(os.environ.get("PEER", members.PEER_SECONDS))
     sys.exit(

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from hatrain import seal
-from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.runtime import seal
 from hatrain.train.stop import listen
 
 run = RunDirectory(Path(sys.argv[2]))

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from hatrain.place import AnyPlace, LocalPlace
-from hatrain.plan import Plan
-from hatrain.spec import JobSpec
+from hatrain.contract.cluster import ClusterSpec, LocalCluster
+from hatrain.contract.plan import Plan
+from hatrain.contract.spec import JobSpec
 from launch.planner import plan
 
 
@@ -26,12 +26,12 @@ def a_job(**changes: Any) -> JobSpec:
     return JobSpec.model_validate(written)
 
 
-def a_cluster(**changes: Any) -> LocalPlace:
+def a_cluster(**changes: Any) -> LocalCluster:
     """Return a cluster on this machine."""
-    return LocalPlace.model_validate({"kind": "local", **changes})
+    return LocalCluster.model_validate({"kind": "local", **changes})
 
 
-def a_plan(folder: Path, cluster: AnyPlace | None = None, rows: int = 8, **changes: Any) -> Plan:
+def a_plan(folder: Path, cluster: ClusterSpec | None = None, rows: int = 8, **changes: Any) -> Plan:
     """Return the plan of a job whose rows are made in `folder`, and whose runs go to `folder/runs`."""
     (folder / "train.jsonl").write_text('{"text": "hello"}\n' * rows, encoding="utf-8")
     job = a_job(**changes)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hatrain.leftovers import end_leftovers
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime.orphans import end_leftovers
 from tests.plans import a_plan
 
 ENTRY = Path(__file__).with_name("fake_entry.py")

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and print the answer in words."""
-    from hatrain.quiet import quiet
+    from hatrain.model.quiet import quiet
 
     quiet()
     from hatrain.evaluate.asking import ask, put_question

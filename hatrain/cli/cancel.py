@@ -4,9 +4,9 @@ import argparse
 import sys
 from contextlib import suppress
 
-from hatrain import provenance
 from hatrain.cli.jobs import add_run, known
 from hatrain.errors import BadInput
+from hatrain.runtime import provenance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

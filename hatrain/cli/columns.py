@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 
 HEADER = ("RUN", "CLUSTER", "STATE", "STEP", "ATTEMPT", "JOB", "WHY")
 

@@ -4,7 +4,7 @@ import argparse
 
 from hatrain.cli.columns import aligned
 from hatrain.cli.jobs import one
-from hatrain.spec import leaves
+from hatrain.contract.spec import leaves
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what differs in the jobs, then what the runs came to."""
-    from hatrain import summary
+    from hatrain.cli import summary
 
     sides = [one(args.a), one(args.b)]
     names = [side.run.name for side in sides]

@@ -5,8 +5,8 @@ import dataclasses
 import json
 import re
 
+from hatrain.contract.run import find_run
 from hatrain.errors import BadInput
-from hatrain.run import find_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatrain import seal
 from hatrain.errors import BadInput
+from hatrain.runtime import seal
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print a table, write the files."""
     from hatrain.data.rows import read_rows
-    from hatrain.quiet import quiet
+    from hatrain.model.quiet import quiet
 
     quiet()
     from hatrain.evaluate.requests import sample

@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hatrain.fetch import Unreachable, fetch, local_folder
-    from hatrain.load import read_job
+    from hatrain.contract.load import read_job
+    from hatrain.model.fetch import Unreachable, fetch, local_folder
 
     job, document = read_job(args.job, args.settings)
     base = job.model.base

@@ -3,9 +3,9 @@
 import argparse
 from dataclasses import dataclass
 
+from hatrain.contract.run import RunDirectory, find_runs
 from hatrain.errors import BadInput
-from hatrain.run import RunDirectory, find_runs
-from launch.clients import Client, client
+from launch.backends import Client, client
 from launch.status import Status, look
 
 
@@ -33,7 +33,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def known(name: str) -> list[Known]:
     """Return the runs that a name means, with what is known of each. Raises BadInput with the nearest name."""
     runs = find_runs(name)
-    return [Known(run, now, client(run.plan().place)) for run, now in zip(runs, look(runs), strict=True)]
+    return [
+        Known(run, now, client(run.plan().cluster_spec)) for run, now in zip(runs, look(runs), strict=True)
+    ]
 
 
 def one(name: str) -> Known:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from hatrain.run import Exit, RunDirectory
+from hatrain.contract.run import Exit, RunDirectory
 
 
 def show(there: RunDirectory, code: int) -> None:
     """Print how a run left, what it came to, and where its things are."""
     from rich.console import Console
 
-    from hatrain import summary
+    from hatrain.cli import summary
 
     words: dict[int, str] = {
         Exit.FINISHED: "finished",

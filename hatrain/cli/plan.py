@@ -4,8 +4,8 @@ import argparse
 
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
+from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.errors import BadInput
-from hatrain.plan import Plan, Request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def table(plan: Plan) -> str:
         "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
         f"{method.learning_rate_schedule}",
         "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {here}",
-        **({"each node": _asked(plan.request)} if plan.request else {}),
+        **({"each node": _asked(plan.resources)} if plan.resources else {}),
         "sharding": plan.sharding,
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
@@ -80,7 +80,7 @@ def table(plan: Plan) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def _asked(request: Request) -> str:
+def _asked(request: ResourceRequest) -> str:
     """Return what a scheduler is asked for, for each node."""
     gpus = _count(request.gpus, request.gpu_type or "GPU", request.gpu_type)
     parts = [
@@ -92,7 +92,7 @@ def _asked(request: Request) -> str:
     return f"{', '.join(parts)}; for {hours}:{minutes:02d} hours"
 
 
-def _sizes(request: Request) -> list[tuple[str, int | None]]:
+def _sizes(request: ResourceRequest) -> list[tuple[str, int | None]]:
     return [
         ("memory", request.memory),
         ("of it /dev/shm", request.shared_memory),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
+from hatrain.contract.inputs import missing
+from hatrain.contract.load import Loader, read_job
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import SWEEP, runs_root
 from hatrain.errors import BadInput
-from hatrain.inputs import missing
-from hatrain.load import Loader, read_job
-from hatrain.plan import Plan
-from hatrain.run import SWEEP, runs_root
 
 
 def add_job(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
@@ -66,9 +66,9 @@ def swept(args: argparse.Namespace) -> list[Plan]:
 
 
 def _planned(args: argparse.Namespace, choices: Mapping[int | None, Sequence[str]]) -> list[Plan]:
-    from launch import cluster, planner
+    from launch import cluster_files, planner
 
-    name, place, place_document = cluster.read_cluster(args.cluster)
+    name, place, cluster_document = cluster_files.read_cluster(args.cluster)
     plans: list[Plan] = []
     notes: dict[str, None] = {}
     for number, chosen in choices.items():
@@ -77,7 +77,7 @@ def _planned(args: argparse.Namespace, choices: Mapping[int | None, Sequence[str
         try:
             plan = planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root(), run=run)
         except planner.Refusal as refusal:
-            raise refusal.located(document, place_document) from None
+            raise refusal.located(document, cluster_document) from None
         notes |= dict.fromkeys(planner.notes(plan))
         plans.append(plan)
     for note in notes:

@@ -16,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one stream, or write the files."""
-    from hatrain import seal
     from hatrain.errors import BadInput
-    from launch import contents, render
+    from hatrain.runtime import seal
+    from launch import render, run_files
 
     plan = planned(args)
     note_missing(plan)
@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
         )
     for name, text in render.files(plan).items():
         seal.write_text(args.out / name, text, 0o755 if name.endswith(".sh") else 0o644)
-    seal.write_text(args.out / "plan.json", contents.plan_json(plan))
+    seal.write_text(args.out / "plan.json", run_files.plan_json(plan))
     print(f"to start it: {render.renderer(plan.launcher).how(str(args.out))}", file=sys.stderr)
     return 0

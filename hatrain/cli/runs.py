@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hatrain.cli.columns import states
-from hatrain.run import all_runs, runs_root
+from hatrain.contract.run import all_runs, runs_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the schema."""
-    from hatrain import place, spec
+    from hatrain.contract import cluster as place
+    from hatrain.contract import spec
 
     schema = place.json_schema() if args.cluster else spec.json_schema()
     print(json.dumps(schema, indent=2, ensure_ascii=False))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hatrain.cli.columns import aligned, states
 from hatrain.cli.jobs import add_run
-from hatrain.run import find_runs
+from hatrain.contract.run import find_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the state of a run, or of the runs of a sweep."""
-    from hatrain import summary
+    from hatrain.cli import summary
 
     runs = find_runs(args.run)
     print(states(runs))

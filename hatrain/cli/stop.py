@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from hatrain import provenance
 from hatrain.cli.jobs import Known, add_run, known
 from hatrain.errors import BadInput
+from hatrain.runtime import provenance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def _stop(there: Known) -> str:
         raise BadInput(f"{there.run.name}: {_is(now.word)}; there is nothing to stop")
     reason = f"hatrain stop by {provenance.user()}"
     if now.job is None:
-        from launch.clients.local import stop_by_file
+        from launch.backends.local.client import stop_by_file
 
         return stop_by_file(there.run, reason)
     return there.speaker.stop(now.job, there.run, reason)

@@ -5,10 +5,10 @@ import sys
 
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import add_cluster, add_job, add_sweep, note_missing, planned, swept
+from hatrain.contract.inputs import missing
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import SWEEP, Exit
 from hatrain.errors import BadInput
-from hatrain.inputs import missing
-from hatrain.plan import Plan
-from hatrain.run import SWEEP, Exit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

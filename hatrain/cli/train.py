@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import add_job, planned
+from hatrain.contract.inputs import missing
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.errors import BadInput
-from hatrain.inputs import missing
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory, runs_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +33,12 @@ def run_as_written(words: Sequence[str]) -> int | None:
         return 0
     if not is_guide_command(words):
         return None
-    from launch import cluster, planner
+    from launch import cluster_files, planner
 
     job, notes = job_from_flags(words)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    name, place = cluster.load_cluster("local")
+    name, place = cluster_files.load_cluster("local")
     return _train(planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root()), fresh=False)
 
 
@@ -58,7 +58,7 @@ def _train(plan: Plan, *, fresh: bool) -> int:
     if problems := missing(plan):
         raise BadInput(problems)
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        from hatrain import torchrun
+        from hatrain.entry import torchrun
 
         return torchrun.enter(plan, lambda: _adopt(plan, fresh))
     there = _adopt(plan, fresh)

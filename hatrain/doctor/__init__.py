@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Exit, combine, runs_root
 from hatrain.doctor import gpus, surroundings
 from hatrain.doctor.finding import Finding
-from hatrain.plan import Plan
-from hatrain.run import Exit, combine, runs_root
 
 RESOLVE_SECONDS = 90.0
 """How long a name of the rendezvous host may take to be known: a pod's is, some seconds after the pod is, and where it

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hatrain.run import Exit
+from hatrain.contract.run import Exit
 
 State = Literal["ok", "note", "bad"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatrain.contract.run import Exit
 from hatrain.doctor.finding import GIB, Finding, State
-from hatrain.run import Exit
 
 PROBE_SECONDS = 60.0
 """How long the driver is waited for; the first call on a node with eight GPUs takes several seconds."""

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.doctor.finding import GIB, MIB, Finding, State, size
-from hatrain.run import Exit, RunDirectory
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_PER_RANK = 20 * MIB

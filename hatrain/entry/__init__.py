@@ -27,7 +27,7 @@ class Heard:
 
 
 def main(arguments: Sequence[str], **children: Any) -> int:
-    """Run one attempt and return its exit code, one of `hatrain.run.Exit`. `children` goes to `attempt.enter`."""
+    """Run one attempt and return its exit code, one of `contract.run.Exit`. `children` goes to `attempt.enter`."""
     heard = Heard()
     heard.listen()
     # Only now the imports that take a while: a signal must never find us deaf.

@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hatrain import provenance, seal
-from hatrain.entry import before, chain
-from hatrain.entry.before import Unbegun, seconds
+from hatrain.contract.inputs import missing
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.entry import preconditions, process
 from hatrain.entry.children import Children, Command, Outcome, Signals, say
 from hatrain.entry.follower import follow
-from hatrain.entry.members import Members
 from hatrain.entry.nodes import Nodes, look
+from hatrain.entry.peers import Members
+from hatrain.entry.preconditions import NotStarted, seconds
 from hatrain.errors import BadInput
-from hatrain.inputs import missing
-from hatrain.lease import STALE_SECONDS, LeaseHeld
-from hatrain.plan import Plan
-from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.runtime import provenance, seal
+from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
 
 GRACE_SECONDS = 600.0
 """From a stop to the end of patience: long enough for a step and a checkpoint. $HATRAIN_STOP_GRACE overrides it."""
@@ -32,7 +32,7 @@ LEASE_PATIENCE_SECONDS = STALE_SECONDS + 15.0
 
 def trainer(plan: Plan, run: RunDirectory) -> Sequence[str]:
     """Return the command that trains: torchrun over this node's ranks."""
-    return chain.torchrun(plan, "hatrain.train", run.folder, Nodes.of(run, plan).rank)
+    return process.torchrun(plan, "hatrain.train", run.folder, Nodes.of(run, plan).rank)
 
 
 def evaluator(plan: Plan, run: RunDirectory) -> Sequence[str]:
@@ -56,7 +56,7 @@ def enter(
             say(f"{run.name}: finished before, {run.done} is there")
             return Exit.FINISHED
         if plan.nodes > 1:
-            chain.meeting_place(plan.nodes)
+            process.meeting_place(plan.nodes)
         nodes, grace = Nodes.of(run, plan), seconds("HATRAIN_STOP_GRACE", GRACE_SECONDS)
         if nodes.rank:
             return follow(run, plan, heard, nodes, train, grace)
@@ -65,7 +65,7 @@ def enter(
             try:
                 leading.take_the_lease(files, until_the_end, lease_patience)
                 return leading.attempt(train, evaluate)
-            except (BadInput, Unbegun) as why:
+            except (BadInput, NotStarted) as why:
                 return leading.refuse(why)
     except BadInput as error:
         for problem in error.problems:
@@ -115,10 +115,10 @@ class _Leading:
         self, files: Mapping[str, str] | None, until_the_end: contextlib.ExitStack, patience: float
     ) -> None:
         """Hold the run from now on, and take over the files of a plan from elsewhere. Raises BadInput when somebody
-        else holds it longer than `patience` (seconds), or it is another job's; Unbegun on a stop."""
+        else holds it longer than `patience` (seconds), or it is another job's; NotStarted on a stop."""
         deadline = time.monotonic() + patience
         while self.lost is None:
-            before.wait_for_lease(self.run, self.heard, deadline, self.grace)
+            preconditions.wait_for_lease(self.run, self.heard, deadline, self.grace)
             if files is not None:
                 self.run.adopt(self.plan, files)
             with contextlib.suppress(LeaseHeld):
@@ -135,7 +135,7 @@ class _Leading:
             self.run.record("submitted", cluster=self.plan.cluster, submission=told)
 
     def attempt(self, train: Command, evaluate: Command) -> Exit:
-        """Make one attempt and return how it left. Raises BadInput and Unbegun where none begins."""
+        """Make one attempt and return how it left. Raises BadInput and NotStarted where none begins."""
         run, nodes = self.run, self.nodes
         if run.done.exists():
             say(f"{run.name}: finished meanwhile, {run.done} is there")
@@ -171,9 +171,9 @@ class _Leading:
             say(f"  {who}: {reason}")
         return code
 
-    def refuse(self, why: BadInput | Unbegun) -> Exit:
+    def refuse(self, why: BadInput | NotStarted) -> Exit:
         """Leave without an attempt, and tell the other nodes. Raises BadInput again, for it has more to say."""
-        if isinstance(why, Unbegun):
+        if isinstance(why, NotStarted):
             code, reasons = why.code, why.reasons
             if why.counts and self.made:
                 self._record_begun(self.made, [])
@@ -192,7 +192,7 @@ class _Leading:
     # --- before it begins ---
 
     def _look_for_reasons_against_it(self) -> None:
-        if (tried := self.run.fruitless_attempts()) > self.plan.retries:
+        if (tried := self.run.attempts_without_progress()) > self.plan.retries:
             raise BadInput(
                 f"{self.run.name}: retries used up: {tried} attempts in a row sealed no checkpoint "
                 f"(limits.retries: {self.plan.retries}); see {self.run.all_attempts()[-1].folder / 'log.txt'}"
@@ -202,12 +202,12 @@ class _Leading:
 
     def _wait(self, made: Attempt, *, alone: bool) -> Mapping[int, Mapping[str, Any]]:
         """Wait for the parent and the other nodes. Returns who stands for each of those, none when `alone`."""
-        patience = before.Patience(made, self.heard, self._is_lost)
-        if before.await_parent(self.run, self.plan, patience) and (problems := missing(self.plan)):
+        patience = preconditions.Patience(made, self.heard, self._is_lost)
+        if preconditions.await_parent(self.run, self.plan, patience) and (problems := missing(self.plan)):
             raise BadInput(problems)
         if alone:
             return {}
-        others = before.gather(self.run, self.nodes, patience)
+        others = preconditions.gather(self.run, self.nodes, patience)
         self.nodes.enlist(made, others)
         return others
 

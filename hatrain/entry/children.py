@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hatrain import doctor, leftovers
-from hatrain.entry import chain
+from hatrain import doctor
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop, combine
+from hatrain.entry import process
 from hatrain.entry.nodes import look
-from hatrain.plan import Plan
-from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine
+from hatrain.runtime import orphans
 
 Outcome = tuple[Exit, dict[str, str]]
 Command = Callable[[Plan, RunDirectory], Sequence[str]]
@@ -79,7 +80,7 @@ class Children:
                 why.append(reason)
             return bool(why)
 
-        end = chain.follow(
+        end = process.follow(
             command,
             cwd=self.plan.paths.workdir,
             environment=self._environment(),
@@ -105,7 +106,7 @@ class Children:
 
     def end_leftovers(self) -> None:
         """End what an earlier attempt left running on this machine."""
-        for pid in leftovers.end_leftovers(str(self.run.folder), self.attempt.number, self.node):
+        for pid in orphans.end_leftovers(str(self.run.folder), self.attempt.number, self.node):
             say(f"{self.run.name}: ended process {pid}, left over from an earlier attempt")
 
     def _environment(self) -> dict[str, str]:
@@ -113,7 +114,7 @@ class Children:
         share = max(1, _cores() // self.plan.processes_per_node)
         return around | {
             "OMP_NUM_THREADS": around.get("OMP_NUM_THREADS") or str(share),
-            **leftovers.marks(str(self.run.folder), self.attempt.number, self.node),
+            **orphans.marks(str(self.run.folder), self.attempt.number, self.node),
             "PYTHONUNBUFFERED": "1",
             # torchrun kills its ranks 30 s after SIGTERM otherwise, in the middle of a checkpoint.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(self.grace)),

@@ -5,16 +5,16 @@ import contextlib
 import threading
 import time
 
-from hatrain import parent
-from hatrain.entry import before
+from hatrain.contract import dependency
+from hatrain.contract.inputs import missing
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
 from hatrain.entry import nodes as every_node
-from hatrain.entry.before import Unbegun
+from hatrain.entry import preconditions
 from hatrain.entry.children import Children, Command, Signals, say
 from hatrain.entry.nodes import Nodes, Word, concluded, roster
-from hatrain.inputs import missing
-from hatrain.lease import LeaseHeld
-from hatrain.plan import Plan
-from hatrain.run import Attempt, Exit, RunDirectory, combine
+from hatrain.entry.preconditions import NotStarted
+from hatrain.runtime.lease import LeaseHeld
 
 
 def follow(run: RunDirectory, plan: Plan, heard: Signals, nodes: Nodes, train: Command, grace: float) -> Exit:
@@ -23,7 +23,7 @@ def follow(run: RunDirectory, plan: Plan, heard: Signals, nodes: Nodes, train: C
         try:
             waiting = _Waiting(run, plan, heard, nodes, until_the_end)
             attempt, token = waiting.for_an_attempt()
-        except Unbegun as why:
+        except NotStarted as why:
             _tell(run, why.code, why.reasons)
             return why.code
         say(f"{run.name}: node {nodes.rank} in attempt {attempt.number}")
@@ -61,7 +61,7 @@ class _Waiting:
         self.until_the_end = until_the_end
         self.problems: list[str] | None = None
         self.lost = threading.Event()
-        self.patience = before.node_patience()
+        self.patience = preconditions.node_patience()
         self.led = time.monotonic()
         self.next_lease = 0.0
         self.told: set[str] = set()
@@ -69,19 +69,19 @@ class _Waiting:
     def for_an_attempt(self) -> tuple[Attempt, str]:
         """Wait until a leader has made us part of an attempt; return that, and the leader's token.
 
-        Raises Unbegun when there will be none.
+        Raises NotStarted when there will be none.
         """
         while True:
             heard = self.heard.stop  # before we look, so that we leave no attempt that we are part of by now
             every_node.look(self.run.folder)
             if self.run.done.exists():
-                raise Unbegun(Exit.FINISHED, {})
+                raise NotStarted(Exit.FINISHED, {})
             if word := self.nodes.refused():
-                raise Unbegun(word.code, word.reasons)
+                raise NotStarted(word.code, word.reasons)
             if found := self._attempt():
                 return found
             if heard:
-                raise before.stopped(*heard)
+                raise preconditions.stopped(*heard)
             self._be_here()
             self._lose_patience()
             time.sleep(every_node.LOOK_SECONDS)
@@ -92,7 +92,7 @@ class _Waiting:
             return None
         word = concluded(newest)
         if word and word.code is Exit.FINISHED and self.nodes.is_of_this_start(newest, word):
-            raise Unbegun(Exit.FINISHED, {})
+            raise NotStarted(Exit.FINISHED, {})
         enlisted = roster(newest)
         if enlisted and enlisted.members.get(self.nodes.rank, {}).get("token") == self.nodes.token:
             return newest, enlisted.leader
@@ -100,7 +100,7 @@ class _Waiting:
 
     def _be_here(self) -> None:
         """Say that we are here and what we miss, once that can be said: what a parent makes comes with its DONE."""
-        if self.problems is not None or parent.awaited(self.plan):
+        if self.problems is not None or dependency.awaited(self.plan):
             return
         problems = missing(self.plan)
         try:
@@ -119,9 +119,9 @@ class _Waiting:
                 self.led = now
         if now - self.led > self.patience:
             if self.problems:
-                raise Unbegun(Exit.FATAL, {f"node {self.nodes.rank}": "\n".join(self.problems)})
+                raise NotStarted(Exit.FATAL, {f"node {self.nodes.rank}": "\n".join(self.problems)})
             why = f"did not come within {self.patience:g} s; does it see {self.run.folder}?"
-            raise Unbegun(Exit.FAULT, {"node 0": why})
+            raise NotStarted(Exit.FAULT, {"node 0": why})
 
     def _say(self, text: str) -> None:
         if text not in self.told:

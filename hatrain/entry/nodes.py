@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatrain import seal
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
 from hatrain.errors import BadInput
-from hatrain.lease import Lease
-from hatrain.plan import Plan
-from hatrain.run import Attempt, Exit, RunDirectory, combine
+from hatrain.runtime import seal
+from hatrain.runtime.lease import Lease
 
 LOOK_SECONDS = 1.0
 """From one look at the files of other nodes to the next."""

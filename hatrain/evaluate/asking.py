@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hatrain.contract.inputs import resolve
 from hatrain.data.replies import NotFound, ReplyFinder
 from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
@@ -19,7 +20,6 @@ from hatrain.home.known_home import KnownHome, read_home
 from hatrain.home.language import Language, find_language, load_language
 from hatrain.home.reading import read_answer, read_prompt
 from hatrain.home.split import split_names
-from hatrain.inputs import resolve
 
 _ROOM = 512
 """Tokens of an answer, at most."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hatrain import seal
+from hatrain.contract.inputs import resolve
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.errors import BadInput
-from hatrain.inputs import resolve
-from hatrain.plan import Plan
-from hatrain.quiet import quiet
-from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.model.quiet import quiet
+from hatrain.runtime import seal
 from hatrain.train import stop
 
 

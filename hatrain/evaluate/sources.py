@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from hatrain import seal
+from hatrain.contract.inputs import resolve
+from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.errors import BadInput, nearest
-from hatrain.inputs import resolve
 from hatrain.model.base import load_model
 from hatrain.model.tokenizer import load_tokenizer
-from hatrain.run import RunDirectory, runs_root
+from hatrain.runtime import seal
 from hatrain.train import checkpoint
 
 _CONFIG, _ADAPTER_CONFIG, _TOKENIZER_CONFIG = "config.json", "adapter_config.json", "tokenizer_config.json"

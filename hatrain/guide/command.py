@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from hatrain.contract.spec import HardwareSpec
 from hatrain.errors import BadInput, nearest
 from hatrain.guide.flags import job_from_flags
 from hatrain.guide.job_yaml import job_yaml
 from hatrain.guide.launchers import Launch, accelerate, torchrun
 from hatrain.guide.machine import first_gpu
-from hatrain.spec import HardwareSpec
 
 ASSUMED_GPU = "a100-80gb"
 """For a command that names no GPU, read where there is none: the guide's runs fit on it."""

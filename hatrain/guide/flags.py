@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatrain.contract.load import Document, Key, validate
+from hatrain.contract.run import RunDirectory, runs_root
+from hatrain.contract.spec import HardwareSpec, JobSpec
 from hatrain.errors import BadInput, nearest
 from hatrain.guide.machine import this_machine
-from hatrain.load import Document, Key, validate
-from hatrain.run import RunDirectory, runs_root
-from hatrain.spec import HardwareSpec, JobSpec
 
 
 @dataclass(frozen=True)

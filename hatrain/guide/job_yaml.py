@@ -4,13 +4,13 @@ from typing import Any
 
 import yaml
 
-from hatrain.spec import JobSpec
+from hatrain.contract.spec import JobSpec
 
 SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
 
 
 def job_yaml(job: JobSpec, comment: str) -> str:
-    """Return a job file that `hatrain.load` reads back to the same job. `comment` says where it comes from."""
+    """Return a job file that `hatrain.contract.load` reads back to the same job. `comment` says where it comes from."""
     data = job.model_dump(mode="json", exclude_defaults=True)
     data["data"]["train"] = _short_list(data["data"]["train"])
     if isinstance(quantization := data["model"].get("quantization"), dict):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hatrain.contract.load import Document, read_file
 from hatrain.errors import BadInput, nearest
-from hatrain.load import Document, read_file
 
 Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"]
 Offload = Literal["none", "optimizer", "all"]

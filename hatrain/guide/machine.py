@@ -5,8 +5,8 @@ import os
 import re
 import subprocess
 
-from hatrain.gpus import CPU, GIB, GPUS
-from hatrain.spec import HardwareSpec
+from hatrain.contract.gpus import CPU, GIB, GPUS
+from hatrain.contract.spec import HardwareSpec
 
 
 def this_machine() -> HardwareSpec:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from hatrain.contract.inputs import is_local
+from hatrain.contract.run import runs_root
 from hatrain.errors import BadInput
-from hatrain.inputs import is_local
-from hatrain.run import runs_root
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

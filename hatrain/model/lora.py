@@ -8,8 +8,8 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from transformers import PreTrainedModel
 
+from hatrain.contract.spec import LoraSpec
 from hatrain.errors import BadInput, nearest
-from hatrain.spec import LoraSpec
 
 GROUPS = ("mlp", "attention", "embeddings")
 _ATTENTION = ("self_attn", "attn", "attention")

@@ -15,10 +15,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hatrain.contract.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
 from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
 from hatrain.model.base import DTYPES, hub_errors, load_config, load_model, resolve
-from hatrain.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
 
 EMBEDDING_MULTIPLE = 64
 """Embeddings grow to a multiple of this, which matrix units like."""

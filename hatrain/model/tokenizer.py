@@ -6,9 +6,9 @@ from pathlib import Path
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from hatrain.contract.spec import ModelSpec
 from hatrain.errors import BadInput
 from hatrain.model.base import hub_errors, resolve
-from hatrain.spec import ModelSpec
 
 PAD_TOKEN = "<|pad|>"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")

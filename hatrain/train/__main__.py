@@ -5,9 +5,9 @@ import sys
 import traceback
 from pathlib import Path
 
+from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.errors import BadInput
-from hatrain.quiet import quiet
-from hatrain.run import Attempt, Exit, RunDirectory
+from hatrain.model.quiet import quiet
 from hatrain.train import stop
 
 

@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, SFTConfig
 
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, RunDirectory
+from hatrain.contract.spec import Dpo
 from hatrain.model import lora as adapters
-from hatrain.plan import Plan
-from hatrain.run import Attempt, RunDirectory
-from hatrain.spec import Dpo
 from hatrain.train import sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.metrics import Counters, MetricsCallback

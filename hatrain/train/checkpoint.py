@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hatrain import seal
+from hatrain.runtime import seal
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 

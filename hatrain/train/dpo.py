@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from trl import DPOTrainer
 
-from hatrain import seal
 from hatrain.data.pairs import TokenizedPairs
 from hatrain.errors import BadInput
+from hatrain.runtime import seal
 from hatrain.train.sft import pad
 from hatrain.train.steps import Pass, Step
 from hatrain.train.trainer import Batch, StepTrainer, StopRequested, barrier

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hatrain import seal
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.model.base import DTYPES
 from hatrain.model.prepare import merged
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory
+from hatrain.runtime import seal
 from hatrain.train import sharding
 from hatrain.train.trainer import StepTrainer, barrier
 

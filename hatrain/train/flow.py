@@ -6,10 +6,10 @@ from typing import Any
 import torch.distributed as dist
 from transformers import set_seed
 
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.plan import Plan
-from hatrain.run import Attempt, Exit, RunDirectory
 from hatrain.train import sharding
 from hatrain.train.build import build, rank
 from hatrain.train.finish import finish

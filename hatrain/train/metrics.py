@@ -9,8 +9,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hatrain import seal
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime import seal
 
 # transformers' name → ours
 _NAMES = {

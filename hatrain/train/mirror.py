@@ -6,9 +6,9 @@ from pathlib import Path
 import fsspec
 from fsspec.core import url_to_fs
 
-from hatrain import seal
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from hatrain.run import RunDirectory
+from hatrain.runtime import seal
 
 
 class Mirror:

@@ -6,12 +6,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from hatrain import seal
+from hatrain.contract.inputs import resolve
+from hatrain.contract.plan import Plan
 from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
-from hatrain.inputs import resolve
-from hatrain.plan import Plan
+from hatrain.runtime import seal
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from accelerate import Accelerator, PartialState
 
-from hatrain import seal
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory
+from hatrain.runtime import seal
 from hatrain.train import fsdp, zero
 
 OWN_LAYOUT = ("fsdp", *zero.STAGES)

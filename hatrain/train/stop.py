@@ -4,7 +4,7 @@ import os
 import signal
 from types import FrameType
 
-from hatrain.run import Attempt, Stop
+from hatrain.contract.run import Attempt, Stop
 
 
 def listen(attempt: Attempt) -> None:

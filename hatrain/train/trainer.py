@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from hatrain import seal
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime import seal
 from hatrain.train import checkpoint, fsdp, sharding, zero
 from hatrain.train.metrics import Counters
 from hatrain.train.mirror import Mirror

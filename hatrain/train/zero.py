@@ -11,9 +11,9 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 """A strategy's name → DeepSpeed's stage: optimizer state is spread from 1 on, gradients from 2, weights from 3."""

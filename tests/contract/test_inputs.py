@@ -2,7 +2,7 @@
 
 import pytest
 
-from hatrain.inputs import is_local, missing, resolve
+from hatrain.contract.inputs import is_local, missing, resolve
 from tests.plans import a_plan
 
 

@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain import load
+from hatrain.contract import load
+from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
-from hatrain.spec import JobSpec
 
 JOB = """\
 name: kitchen

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
-from hatrain import run as runs
+from hatrain.contract import run as runs
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop, combine, find_run, find_runs
 from hatrain.errors import BadInput
-from hatrain.run import Attempt, Exit, RunDirectory, Stop, combine, find_run, find_runs
 from tests.plans import a_plan
 
 
@@ -88,7 +90,7 @@ def test_attempts_are_fruitless_until_something_is_sealed_or_somebody_submits(ru
         *("attempt begun", "model sealed", "attempt begun", "submitted", "attempt begun"),
     ):
         run.record(event)
-        counts.append(run.fruitless_attempts())
+        counts.append(run.attempts_without_progress())
     assert counts == [1, 1, 2, 0, 1, 2, 0, 1, 0, 1]
 
 
@@ -156,7 +158,7 @@ def test_a_run_without_a_plan_says_so(tmp_path):
         RunDirectory(tmp_path).plan()
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 4])
 def test_a_plan_of_another_version_is_refused_but_its_job_is_known(run, version):
     plan = json.loads(run.plan_file.read_text())
     job = run.plan().job
@@ -164,6 +166,14 @@ def test_a_plan_of_another_version_is_refused_but_its_job_is_known(run, version)
     with pytest.raises(BadInput, match="not a plan that this version reads"):
         run.plan()
     assert run.job() == job
+
+
+def test_a_plan_of_version_2_is_read_as_it_was_written():
+    recorded = json.loads((Path(__file__).parent / "recorded" / "plan-version-2.json").read_text())
+    read = json.loads(Plan.model_validate(recorded).model_dump_json())
+    assert read.pop("cluster_spec") == recorded.pop("place")
+    assert read.pop("resources") == recorded.pop("request")
+    assert read == {**recorded, "version": 3}
 
 
 def test_a_job_that_cannot_be_read_is_refused_with_its_file(run):

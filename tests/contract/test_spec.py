@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from hatrain.spec import JobSpec, json_schema, seconds
+from hatrain.contract.spec import JobSpec, json_schema, seconds
 from tests.plans import a_job
 
 

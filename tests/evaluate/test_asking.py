@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from hatrain.cli.ask import told
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from hatrain.evaluate.asking import Question, ask, put_question
 from hatrain.evaluate.sources import Source
 from hatrain.home.judge import Known
 from hatrain.home.reading import read_answer
-from hatrain.run import RunDirectory
 from tests.evaluate.models import Scripted
 from tests.families import CHAT_FAMILIES, build_tokenizer
 from tests.plans import a_plan

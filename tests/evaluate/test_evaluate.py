@@ -8,8 +8,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from hatrain import seal
 from hatrain.cli import main
+from hatrain.contract.run import RunDirectory
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import read_rows
 from hatrain.errors import BadInput
@@ -17,7 +17,7 @@ from hatrain.evaluate import evaluate_model
 from hatrain.evaluate.requests import read_requests
 from hatrain.evaluate.sources import find_checkpoints, find_source, load
 from hatrain.model.base import load_model
-from hatrain.run import RunDirectory
+from hatrain.runtime import seal
 from tests.evaluate.models import Scripted, random_llama
 from tests.families import build_tokenizer
 from tests.plans import a_plan

@@ -11,9 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from hatrain.cli import VERBS, _module
+from hatrain.contract.load import read_text
+from hatrain.contract.spec import DataSpec, TokenIds
 from hatrain.data.rows import read_rows
-from hatrain.load import read_text
-from hatrain.spec import DataSpec, TokenIds
 from tests.guide.commands import IDS
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hatrain.cli import main
-from hatrain.fetch import needed
+from hatrain.model.fetch import needed
 from tests.guide import fake_hub
 
 REPOSITORY = Path(__file__).parents[2]

@@ -5,12 +5,12 @@ import shlex
 
 import pytest
 
+from hatrain.contract.gpus import GIB
+from hatrain.contract.spec import Dpo, HardwareSpec, JobSpec, LoraSpec
 from hatrain.errors import BadInput
-from hatrain.gpus import GIB
 from hatrain.guide import flags_help, is_guide_command, job_from_flags
 from hatrain.guide.flags import FLAGS, WITHOUT_A_PLACE
 from hatrain.guide.machine import first_gpu, known_as, this_machine
-from hatrain.spec import Dpo, HardwareSpec, JobSpec, LoraSpec
 from tests.guide.commands import IDS
 
 REQUIRED = "--run_name r --base_model b/m --train_dataset t.jsonl"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hatrain.cli import main
+from hatrain.contract.load import load_job, read_text, validate
+from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
 from hatrain.guide.command import ASSUMED_GPU, Translation, translate
-from hatrain.load import load_job, read_text, validate
-from hatrain.spec import JobSpec
 from tests.guide.commands import EARLIER, FSDP_CONFIG, IDS, OTHER, TRAIN
 
 REPOSITORY = Path(__file__).parents[2]

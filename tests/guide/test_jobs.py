@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.gpus import GPUS
-from hatrain.load import load_job
-from hatrain.spec import Dpo, FourBit, Gptq, JobSpec, LoraSpec
+from hatrain.contract.gpus import GPUS
+from hatrain.contract.load import load_job
+from hatrain.contract.spec import Dpo, FourBit, Gptq, JobSpec, LoraSpec
 
 REPOSITORY = Path(__file__).parents[2]
 SFT_ROWS, TEST_ROWS, DPO_ROWS = (f"data/home_assistant_{kind}.jsonl" for kind in ("train", "test", "dpo"))
@@ -306,7 +306,7 @@ def test_the_base_without_a_chat_format_is_given_llama_2s():
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_job_plans(name, tmp_path):
-    from launch.cluster import load_cluster
+    from launch.cluster_files import load_cluster
     from launch.planner import plan
 
     job = load_job(name)

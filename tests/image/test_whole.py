@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 from tests.image.folder import READ_ONLY, USERS, made, mounted
 from tests.image.locks import pinned
 

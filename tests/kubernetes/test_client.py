@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hatrain.contract.cluster import KubernetesCluster
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from hatrain.place import KubernetesPlace
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory
-from launch import kubernetes, planner
-from launch.clients import JobState, Member, client, kubectl
-from launch.clients import kubernetes as by_kubectl
+from launch import planner
+from launch.backends import JobState, Member, client
+from launch.backends.kubernetes import client as by_kubectl
+from launch.backends.kubernetes import kubectl
+from launch.backends.kubernetes import render as kubernetes
 from tests.kubernetes.objects import condition, job, jobset, listed, pod
 from tests.plans import a_job
 
@@ -63,7 +65,7 @@ def stub(tmp_path, monkeypatch):
     return Stub(folder)
 
 
-def a_place(**changes) -> KubernetesPlace:
+def a_place(**changes) -> KubernetesCluster:
     written = {
         "kind": "kubernetes",
         "context": "house",
@@ -71,7 +73,7 @@ def a_place(**changes) -> KubernetesPlace:
         "image": "hatrain@sha256:" + "0" * 64,
     }
     written |= {"runs": {"claim": "runs", "access": "ReadWriteMany"}, **changes}
-    return KubernetesPlace.model_validate(written)
+    return KubernetesCluster.model_validate(written)
 
 
 def planned(place=None, run=None, **changes) -> Plan:

@@ -3,7 +3,7 @@
 import pytest
 
 from hatrain.errors import BadInput
-from launch.cluster import load_cluster
+from launch.cluster_files import load_cluster
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.place import KubernetesPlace
-from hatrain.run import Exit, RunDirectory
-from launch import kubernetes, planner
+from hatrain.contract.cluster import KubernetesCluster
+from hatrain.contract.run import Exit, RunDirectory
+from launch import planner
+from launch.backends.kubernetes import render as kubernetes
 from tests.kubernetes.podman import IMAGE, Podman
 from tests.plans import a_job
 from tests.require import cannot, need
@@ -48,7 +49,7 @@ class House:
             os.chown(path, USER, USER)
 
     def plan(self, name, **changes):
-        place = KubernetesPlace(
+        place = KubernetesCluster(
             kind="kubernetes",
             image=IMAGE,
             image_pull_policy="Never",

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hatrain import seal
-from hatrain.run import RunDirectory, Stop
-from launch.kubernetes.pod import STOP
+from hatrain.contract.run import RunDirectory, Stop
+from hatrain.runtime import seal
+from launch.backends.kubernetes.pod import STOP
 
-SCRIPT = Path(__file__).parents[2] / "launch/kubernetes/stop.sh"
+SCRIPT = Path(__file__).parents[2] / "launch/backends/kubernetes/stop.sh"
 USERS = json.dumps({"reason": 'hatrain stop by ada; said "now"', "requeue": False})
 ENTRY = """
 import signal, sys, time

@@ -1,15 +1,15 @@
 """A submission that is recorded on another machine than the run: entry hears of it from Kubernetes."""
 
-from hatrain.plan import Plan
-from hatrain.run import RunDirectory
-from launch import contents
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
+from launch import run_files
 from tests.stage import Stage
 
 
 def from_elsewhere(stage: Stage, folder, **changes):
     """Return (run, plan.json) of a plan that lies with its files outside of the run directory."""
     plan: Plan = stage.plan(**changes)
-    for path, text in {**contents.shared(plan), "plan.json": contents.plan_json(plan)}.items():
+    for path, text in {**run_files.shared(plan), "plan.json": run_files.plan_json(plan)}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     return RunDirectory(stage.folder / "runs" / plan.job.name), folder / "plan.json"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hatrain.leftovers import end_leftovers
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime.orphans import end_leftovers
 
 HATRAIN = [sys.executable, "-m", "hatrain"]
 ENTRY = Path(__file__).parents[1] / "fake_entry.py"

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from hatrain.errors import BadInput
-from launch.cluster import SHIPPED, load_cluster, own_clusters
+from launch.cluster_files import SHIPPED, load_cluster, own_clusters
 from tests.plans import a_cluster, a_plan
 
 

@@ -13,12 +13,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatrain.contract.cluster import KubernetesCluster
+from hatrain.contract.load import load_job
+from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
-from hatrain.load import load_job
-from hatrain.place import KubernetesPlace
-from hatrain.plan import Plan
-from launch import cluster, kubernetes, planner
-from launch.kubernetes import controllers, spelling
+from launch import cluster_files, planner
+from launch.backends.kubernetes import controllers, yaml_output
+from launch.backends.kubernetes import render as kubernetes
 from launch.planner import Refusal
 from tests.golden import matches
 from tests.kubernetes import checks
@@ -32,7 +33,7 @@ VERSIONS = ("1.27", "1.29", ".".join(kubernetes_validate.latest_version().split(
 NASTY = 'it\'s $HOME; "`id`" \\ é\nEND\n---\nkind: Secret\n  # x'
 
 
-def a_place(**changes) -> KubernetesPlace:
+def a_place(**changes) -> KubernetesCluster:
     written = {
         "kind": "kubernetes",
         "image": "registry.example/hatrain@sha256:" + "0" * 64,
@@ -41,21 +42,21 @@ def a_place(**changes) -> KubernetesPlace:
         "cache": {"claim": "cache", "access": "ReadWriteMany"},
         **changes,
     }
-    return KubernetesPlace.model_validate(written)
+    return KubernetesCluster.model_validate(written)
 
 
-def planned(place: KubernetesPlace | None = None, /, at="somewhere", run=None, **changes) -> Plan:
+def planned(place: KubernetesCluster | None = None, /, at="somewhere", run=None, **changes) -> Plan:
     job = a_job(**{"hardware__gpu": "a100-80gb", **changes})
     return planner.plan(
         job, place or a_place(), at, workdir=Path("/nowhere"), runs_root=Path("/nowhere/runs"), run=run
     )
 
 
-def stream(place: KubernetesPlace | None = None, /, **changes) -> str:
+def stream(place: KubernetesCluster | None = None, /, **changes) -> str:
     return kubernetes.stream(planned(place, **changes))
 
 
-def refused(place: KubernetesPlace | None = None, /, **changes) -> dict[str, str]:
+def refused(place: KubernetesCluster | None = None, /, **changes) -> dict[str, str]:
     with pytest.raises(Refusal) as raised:
         planned(place, **changes)
     return dict(raised.value.reasons)
@@ -68,7 +69,7 @@ def refused(place: KubernetesPlace | None = None, /, **changes) -> dict[str, str
 @pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_manifests_are_as_recorded(name, nodes, sharding):
-    _, place = cluster.load_cluster(str(cluster.SHIPPED / f"{name}.yaml"))
+    _, place = cluster_files.load_cluster(str(cluster_files.SHIPPED / f"{name}.yaml"))
     plan = planned(
         place,
         at=name,
@@ -125,7 +126,7 @@ def test_every_version_takes_what_is_rendered_for_it(version, nodes, controller,
 @pytest.mark.parametrize("name", CLUSTERS)
 @pytest.mark.parametrize("job", sorted(path.stem for path in (ROOT / "jobs").glob("*.yaml")))
 def test_every_job_renders_for_every_example_cluster(job, name):
-    _, place = cluster.load_cluster(str(cluster.SHIPPED / f"{name}.yaml"))
+    _, place = cluster_files.load_cluster(str(cluster_files.SHIPPED / f"{name}.yaml"))
     spec = load_job(str(ROOT / "jobs" / f"{job}.yaml"))
     plan = planner.plan(spec, place, name, workdir=ROOT, runs_root=ROOT / "runs")
     text = kubernetes.stream(plan)
@@ -533,8 +534,8 @@ def test_an_overlay_has_the_last_word_key_by_key_and_name_by_name():
 
 def core(text: str):
     """Read YAML as version 1.2's core schema has it, which is not what PyYAML does by itself."""
-    from hatrain.load import read_text
-    from hatrain.place.scalars import as_yaml
+    from hatrain.contract.cluster.yaml_values import as_yaml
+    from hatrain.contract.load import read_text
 
     document = read_text(text, "stream")
     assert document.problems == []
@@ -549,20 +550,20 @@ AMBIGUOUS = ["1e5", "1e-5", "010", "08", "0o17", "0x1F", "y", "n", "Y", "no", "o
 
 @pytest.mark.parametrize("text", AMBIGUOUS)
 def test_text_stays_text_for_every_reader_of_yaml(text):
-    written = spelling.document("why", {"a": text, "b": [text], text or "c": 1})
+    written = yaml_output.document("why", {"a": text, "b": [text], text or "c": 1})
     assert yaml.safe_load(written) == {"a": text, "b": [text], text or "c": 1}
     assert core(written)["a"] == text
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"], whitelist_characters="\n\t"), max_size=60))
 def test_any_text_comes_back_as_it_was(text):
-    written = spelling.document("why", {"a": {"b": text}})
+    written = yaml_output.document("why", {"a": {"b": text}})
     assert yaml.safe_load(written) == {"a": {"b": text}} == core(written)
 
 
 @pytest.mark.parametrize("text", ["1e5", "08", "y", ".5", "1e-5", "010"])
 def test_what_kubectl_would_take_for_something_else_stands_in_quotes(text):
-    assert spelling.document("why", {"a": text}).endswith(f"a: '{text}'\n")
+    assert yaml_output.document("why", {"a": text}).endswith(f"a: '{text}'\n")
 
 
 def test_kubectls_own_reader_of_yaml_finds_what_was_written(tmp_path):
@@ -592,7 +593,7 @@ def test_files_stand_in_the_configmap_as_they_are():
     [(1, "1"), (1024, "1Ki"), (1536 * 2**20, "1536Mi"), (64 * 2**30, "64Gi"), (2**40, "1Ti")],
 )
 def test_sizes_are_said_in_the_largest_unit_that_is_exact(size, text):
-    assert spelling.quantity(size) == text
+    assert yaml_output.quantity(size) == text
     assert checks.amount(text) == size
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hatrain.load import load
-from hatrain.plan import Plan
-from hatrain.spec import JobSpec
-from launch import contents, local, planner, submit
+from hatrain.contract.load import load
+from hatrain.contract.plan import Plan
+from hatrain.contract.spec import JobSpec
+from launch import planner, run_files, submit
+from launch.backends.local import render as local
 from tests.golden import matches
 from tests.plans import a_cluster, a_job, a_plan
 
@@ -79,12 +80,12 @@ def test_scripts_are_clean_under_shellcheck(plan, tmp_path, name):
 
 
 def test_the_resolved_job_reads_back_as_the_same_job(plan, tmp_path):
-    (tmp_path / "job.yaml").write_text(contents.job_yaml(plan))
+    (tmp_path / "job.yaml").write_text(run_files.job_yaml(plan))
     assert load(JobSpec, tmp_path / "job.yaml") == plan.job
 
 
 def test_the_resolved_job_says_numbers_as_numbers_to_any_reader(plan):
-    assert yaml.safe_load(contents.job_yaml(plan))["method"]["learning_rate"] == 1e-5
+    assert yaml.safe_load(run_files.job_yaml(plan))["method"]["learning_rate"] == 1e-5
 
 
 # --- the scripts at work ------------------------------------------------------------------------------------

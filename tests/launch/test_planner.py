@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.load import read_text
-from hatrain.spec import DatasetSpec
+from hatrain.contract.load import read_text
+from hatrain.contract.spec import DatasetSpec
 from launch import planner
 from launch.planner import NOT_YET, Refusal, batch_of, count_rows
 from tests.plans import a_cluster, a_job, a_plan

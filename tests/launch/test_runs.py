@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from hatrain.lease import process_start
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime.lease import process_start
 from tests.launch.desk import HATRAIN, a_desk
 
 
@@ -356,7 +356,7 @@ def test_a_sweep_is_not_put_into_a_run_nor_a_run_into_a_sweep(desk):
 def test_a_run_of_an_earlier_version_is_listed_and_goes_on_when_it_is_submitted_again(desk):
     desk.hatrain("submit", "kitchen", "--follow", act="fatal")
     plan = json.loads(desk.run.plan_file.read_text())
-    del plan["place"], plan["request"]
+    del plan["cluster_spec"], plan["resources"]
     desk.run.plan_file.write_text(json.dumps({**plan, "version": 1, "launcher": "local"}))
     code, out, _ = desk.hatrain("runs")
     assert code == 0

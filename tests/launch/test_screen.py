@@ -5,14 +5,14 @@ import pty
 import subprocess
 import sys
 
-from hatrain import seal
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime import seal
 from launch.screen import progress
 
 SHOW = """
 import sys
 from pathlib import Path
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 from launch.screen import screen
 with screen(RunDirectory(Path(sys.argv[1]))) as show:
     show("step 3/8  loss [1.0]\\n".encode())

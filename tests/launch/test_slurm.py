@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from hatrain.contract.cluster import SlurmCluster
+from hatrain.contract.load import read_job
+from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
-from hatrain.load import read_job
-from hatrain.place import SlurmPlace
-from hatrain.plan import Plan
-from launch import planner, slurm
-from launch.cluster import SHIPPED, load_cluster
+from launch import planner
+from launch.backends.slurm import render as slurm
+from launch.cluster_files import SHIPPED, load_cluster
 from tests.golden import matches
 from tests.plans import a_job
 
@@ -29,8 +30,8 @@ DOCKER = {
 }
 
 
-def a_place(**changes) -> SlurmPlace:
-    return SlurmPlace.model_validate({"kind": "slurm", **changes})
+def a_place(**changes) -> SlurmCluster:
+    return SlurmCluster.model_validate({"kind": "slurm", **changes})
 
 
 def a_plan(place=None, *, house=HOUSE, cluster="my-slurm", run=None, **changes) -> Plan:
@@ -66,7 +67,7 @@ def shellcheck(folder: Path, text: str) -> None:
 # --- recorded -----------------------------------------------------------------------------------------------
 
 
-def place_of(cluster: str) -> SlurmPlace:
+def place_of(cluster: str) -> SlurmCluster:
     return a_place(**DOCKER) if cluster == "docker" else load_cluster(cluster)[1]
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from hatrain.contract.cluster import SlurmCluster
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from hatrain.place import SlurmPlace
-from hatrain.run import RunDirectory
 from launch import render
-from launch.clients import JobState
-from launch.clients import slurm as module
-from launch.clients.slurm import SlurmClient
+from launch.backends import JobState
+from launch.backends.slurm import client as module
+from launch.backends.slurm.client import SlurmClient
 from tests.plans import a_plan
 
-PLACE = SlurmPlace.model_validate({"kind": "slurm", "partition": "gpu"})
+PLACE = SlurmCluster.model_validate({"kind": "slurm", "partition": "gpu"})
 
 
 @pytest.fixture

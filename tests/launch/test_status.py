@@ -2,16 +2,16 @@
 
 import pytest
 
-from hatrain import seal
+from hatrain.contract.cluster import KubernetesCluster, SlurmCluster
+from hatrain.contract.run import Exit, Stop
 from hatrain.errors import BadInput
-from hatrain.place import KubernetesPlace, SlurmPlace
-from hatrain.run import Exit, Stop
+from hatrain.runtime import seal
 from launch import render, status
-from launch.clients import JobState
+from launch.backends import JobState
 from tests.plans import a_plan
 
-SLURM = SlurmPlace(kind="slurm")
-KUBERNETES = KubernetesPlace(kind="kubernetes", image="x", runs={"claim": "runs"})
+SLURM = SlurmCluster(kind="slurm")
+KUBERNETES = KubernetesCluster(kind="kubernetes", image="x", runs={"claim": "runs"})
 
 
 class Scheduler:
@@ -128,7 +128,7 @@ def test_what_kubernetes_said_of_an_end_is_known_when_it_has_forgotten(scheduler
 
 def test_jobs_of_one_number_on_two_clusters_are_told_apart(tmp_path, scheduler, submitted):
     runs = []
-    for name, place in (("kitchen", SLURM), ("hall", SlurmPlace(kind="slurm", partition="other"))):
+    for name, place in (("kitchen", SLURM), ("hall", SlurmCluster(kind="slurm", partition="other"))):
         plan = a_plan(tmp_path, place, name=name)
         runs.append(render.directory(plan))
         runs[-1].adopt(plan, {})

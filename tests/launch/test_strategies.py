@@ -3,7 +3,7 @@ has a job that shows which it is. tests/train/test_strategies.py trains the gran
 
 import pytest
 
-from hatrain.spec import JobSpec
+from hatrain.contract.spec import JobSpec
 from launch import planner, strategies
 from launch.planner import Refusal
 from launch.strategies import STRATEGIES, ZERO, matrix

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 from tests.launch.desk import a_desk
 
 

@@ -11,9 +11,10 @@ import yaml
 
 from hatrain.cli import main
 from hatrain.cli.plan import table
-from hatrain.plan import Plan
-from launch import local, planner
-from launch.cluster import SHIPPED
+from hatrain.contract.plan import Plan
+from launch import planner
+from launch.backends.local import render as local
+from launch.cluster_files import SHIPPED
 from tests.golden import matches
 from tests.plans import a_cluster, a_job, a_plan
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 from tests.slurm.cluster import Cluster
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from launch.clients import JobState
-from launch.clients.slurm import SlurmClient
-from launch.cluster import load_cluster
+from launch.backends import JobState
+from launch.backends.slurm.client import SlurmClient
+from launch.cluster_files import load_cluster
 from tests.slurm.house import House, codes
 
 

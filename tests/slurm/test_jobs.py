@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
 from tests.slurm.house import House, around, calls, codes
 
 

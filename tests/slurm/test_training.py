@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hatrain import seal
-from hatrain.run import RunDirectory
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime import seal
 from tests.slurm.house import House, codes
 
 METHOD = {

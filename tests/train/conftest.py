@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hatrain.plan import Plan
-from hatrain.quiet import quiet
-from hatrain.run import Attempt, Exit, RunDirectory, Stop
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop
+from hatrain.model.quiet import quiet
 
 quiet()
 
@@ -97,8 +97,8 @@ class Workplace:
 
     def plan(self, name: str = "run", **changes: Any) -> Plan:
         """A plan of a small job; `changes` are `method__epochs=2` and the like."""
-        from hatrain.spec import JobSpec
-        from launch.cluster import load_cluster
+        from hatrain.contract.spec import JobSpec
+        from launch.cluster_files import load_cluster
         from launch.planner import plan
 
         job: dict[str, Any] = {
@@ -178,6 +178,6 @@ def weights(folder: Path) -> dict[str, Any]:
 
 def metrics(run: RunDirectory) -> list[dict[str, Any]]:
     """The logged steps."""
-    from hatrain import seal
+    from hatrain.runtime import seal
 
     return seal.read_lines(run.metrics)

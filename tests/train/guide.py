@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from hatrain.load import load_job
-from hatrain.plan import Plan
-from hatrain.run import Exit, RunDirectory
-from hatrain.spec import Dpo, LoraSpec
+from hatrain.contract.load import load_job
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Exit, RunDirectory
+from hatrain.contract.spec import Dpo, LoraSpec
 from hatrain.train import flow
 from hatrain.train.trainer import StepTrainer
-from launch.cluster import load_cluster
+from launch.cluster_files import load_cluster
 from launch.planner import plan as planned
 from tests.train.conftest import Workplace, house_rows, metrics, write_rows
 

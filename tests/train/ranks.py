@@ -13,7 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
 
-from hatrain.run import Attempt, Exit, Stop
+from hatrain.contract.run import Attempt, Exit, Stop
 from hatrain.train import flow
 from hatrain.train.__main__ import main
 from hatrain.train.trainer import PaceCallback, StepTrainer

@@ -23,8 +23,8 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from hatrain.run import Exit, RunDirectory, Stop
-from hatrain.spec import Dpo
+from hatrain.contract.run import Exit, RunDirectory, Stop
+from hatrain.contract.spec import Dpo
 from hatrain.train.dpo import DpoTrainer
 from hatrain.train.steps import epoch_rows
 from tests.train.conftest import ROOMS, metrics, weights, write_rows

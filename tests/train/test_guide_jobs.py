@@ -10,9 +10,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from hatrain.load import load_job
+from hatrain.contract.load import load_job
+from hatrain.contract.run import Exit
 from hatrain.model.prepare import keep_layout
-from hatrain.run import Exit
 from tests.train.conftest import metrics, weights
 from tests.train.guide import (
     Seen,

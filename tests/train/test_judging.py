@@ -2,9 +2,9 @@
 
 import json
 
+from hatrain.cli.summary import places, rows
+from hatrain.contract.run import Exit, Stop
 from hatrain.evaluate import run as judging
-from hatrain.run import Exit, Stop
-from hatrain.summary import places, rows
 
 
 def judged(workplace, tried, plan):

@@ -7,11 +7,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hatrain.contract.run import Exit
+from hatrain.contract.spec import LoraSpec
 from hatrain.evaluate.sources import find_source, load
 from hatrain.model.base import load_model
 from hatrain.model.lora import adapt, expand, groups
-from hatrain.run import Exit
-from hatrain.spec import LoraSpec
 from tests.train.conftest import metrics, weights
 from tests.train.guide import Seen, answer, check_falls, trained
 

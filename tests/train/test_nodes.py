@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hatrain import seal
-from hatrain.run import RunDirectory
-from launch import local
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime import seal
+from launch.backends.local import render as local
 from tests.train.conftest import metrics
 
 REPOSITORY = Path(__file__).parents[2]

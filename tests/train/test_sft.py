@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hatrain.run import Exit
+from hatrain.contract.run import Exit
 from tests.train.conftest import house_rows, metrics, weights, write_rows
 
 
@@ -103,7 +103,7 @@ def test_looking_at_the_test_set_changes_nothing(workplace):
 
 
 def test_a_stop_before_the_first_step_leaves_at_once(workplace):
-    from hatrain.run import RunDirectory, Stop
+    from hatrain.contract.run import RunDirectory, Stop
 
     plan = workplace.plan()
     original = RunDirectory.new_attempt
@@ -120,7 +120,7 @@ def test_a_stop_before_the_first_step_leaves_at_once(workplace):
 
 
 def test_a_stop_is_heard_while_the_test_set_is_looked_at(workplace):
-    from hatrain.run import Stop
+    from hatrain.contract.run import Stop
     from hatrain.train.trainer import StepTrainer
 
     original = StepTrainer.test_loss
@@ -285,7 +285,7 @@ def test_a_row_too_long_is_dropped_and_counted(workplace, capsys):
 
 
 def test_checkpoints_and_the_model_are_copied_where_the_job_says(workplace):
-    from hatrain import seal
+    from hatrain.runtime import seal
 
     target = workplace.folder / "elsewhere"
     tried = workplace.attempt(

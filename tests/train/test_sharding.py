@@ -10,10 +10,10 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 
-from hatrain import seal
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.evaluate.sources import find_source
-from hatrain.run import Exit, RunDirectory
+from hatrain.runtime import seal
 from hatrain.train import sharding
 from launch.strategies import STRATEGIES, ZERO
 from tests.train import together

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from hatrain.plan import Plan
-from hatrain.run import Exit, RunDirectory
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Exit, RunDirectory
 from launch.strategies import STRATEGIES, ZERO, matrix
 from tests.models import BASES
 from tests.train import together

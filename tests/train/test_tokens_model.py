@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from hatrain.contract.run import Exit
+from hatrain.contract.spec import LoraSpec, ModelSpec
 from hatrain.evaluate.sources import Source, load
 from hatrain.model.prepare import agree, new_tokens, prepare
 from hatrain.model.tokenizer import load_tokenizer
-from hatrain.run import Exit
-from hatrain.spec import LoraSpec, ModelSpec
 from tests.models import tiny_base
 from tests.train.guide import answer
 

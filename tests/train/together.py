@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hatrain.plan import Plan
-from hatrain.run import Exit, RunDirectory
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Exit, RunDirectory
 from launch import distributed
 from tests.train.conftest import Workplace, metrics, weights
 

@@ -8,7 +8,7 @@ mkdir "$folder/launch"
 
 cat > "$folder/plan.json" <<'END'
 {
-  "version": 2,
+  "version": 3,
   "job": {
     "name": "home-1b",
     "seed": 42,
@@ -94,7 +94,7 @@ cat > "$folder/plan.json" <<'END'
   },
   "identity": "bf47f05e0d4ff9463a7f999c5888ed5910fa8128d817db2cb5d307e04b75805a",
   "cluster": "desk",
-  "place": {
+  "cluster_spec": {
     "environment": {
       "HF_HOME": "/scratch/my cache"
     },
@@ -104,7 +104,7 @@ cat > "$folder/plan.json" <<'END'
     "python": "/opt/hatrain/bin/python",
     "secrets": {}
   },
-  "request": null,
+  "resources": null,
   "python": "/opt/hatrain/bin/python",
   "environment": {
     "HF_HOME": "/scratch/my cache"

@@ -1,0 +1,97 @@
+"""What a run came to, in a short table. It reads the run directory and decides nothing."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hatrain.contract.run import RunDirectory
+from hatrain.runtime import seal
+
+
+def metrics(run: RunDirectory) -> list[dict[str, Any]]:
+    """Return the logged steps in order; of a step that several attempts logged, the last."""
+    by_step: dict[tuple[int, bool], dict[str, Any]] = {}
+    for line in seal.read_lines(run.metrics):
+        by_step[line.get("step", 0), "test_loss" in line] = line
+    return [by_step[key] for key in sorted(by_step)]
+
+
+def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
+    """Yield (what, before training, after training)."""
+    losses = {event["when"]: event["loss"] for event in run.events() if event.get("event") == "test loss"}
+    if losses:
+        before, after = (_number(losses.get(when), "{:.3f}") for when in ("before", "after"))
+        yield "test loss", before, after
+    evaluation = _evaluation(run)
+    if "after" in evaluation:
+        before, after = (
+            _number(evaluation.get(when, {}).get("strict_accuracy"), "{:.1%}") for when in ("before", "after")
+        )
+        yield f"strict accuracy ({evaluation['after'].get('requests')} requests)", before, after
+    elif "skipped" in evaluation:
+        yield "strict accuracy", "not judged", evaluation["skipped"]
+    speeds = [line["tokens_per_second"] for line in metrics(run) if "tokens_per_second" in line]
+    if speeds:
+        yield "tokens per second", "", f"{sum(speeds) / len(speeds):,.0f}"
+
+
+def results(run: RunDirectory) -> dict[str, str]:
+    """Return what a run came to by itself, for a comparison: what → value."""
+    events, logged = run.events(), metrics(run)
+    steps = [line for line in logged if "loss" in line]
+    spent = sum(event["seconds"] for event in events if event.get("event") == "outcome")
+    found = {
+        "attempts": str(len(run.all_attempts())),
+        "steps": f"{steps[-1]['step']:,}/{steps[-1]['steps']:,}" if steps else "",
+        "loss, last step": _number(steps[-1]["loss"] if steps else None, "{:.4f}"),
+        **{f"{what}, after" if before else what: after for what, before, after in rows(run)},
+        "memory": _number(
+            max((line["memory"] / 2**30 for line in logged if "memory" in line), default=None), "{:.2f} GiB"
+        ),
+        "time": f"{int(spent) // 3600}:{int(spent) // 60 % 60:02d}:{int(spent) % 60:02d}" if spent else "",
+    }
+    return {what: value for what, value in found.items() if value}
+
+
+def table(run: RunDirectory) -> Any:
+    """Return the table of a run as a rich renderable."""
+    from rich.table import Table
+
+    drawn = Table(title=run.name, title_justify="left")
+    drawn.add_column("")
+    drawn.add_column("before", justify="right")
+    drawn.add_column("after", justify="right")
+    for row in rows(run):
+        drawn.add_row(*row)
+    return drawn
+
+
+def places(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
+    """Return (what, where) of what a person looks for after a run, relative to `workdir` where it lies below it."""
+    attempts = run.all_attempts()
+    result = run.result(run.plan().job)
+    found = [
+        ("model", result),
+        ("checkpoints", None if result.is_dir() else run.checkpoints),
+        ("log", attempts[-1].folder / "log.txt" if attempts else None),
+        ("TensorBoard", run.tensorboard),
+        ("evaluation", run.evaluation),
+        ("record", run.record_file),
+    ]
+    return [(what, _near(path, workdir)) for what, path in found if path is not None and path.exists()]
+
+
+def _near(path: Path, workdir: Path) -> str:
+    return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)
+
+
+def _evaluation(run: RunDirectory) -> dict[str, Any]:
+    try:
+        return dict(json.loads(run.evaluation.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)

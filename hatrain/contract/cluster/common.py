@@ -1,0 +1,115 @@
+"""What every kind of place says: what is exported there, which secrets it has (by name alone), whether it has a
+network. Only the schema."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from hatrain.contract.gpus import GPUS
+from hatrain.contract.spec import Model
+from hatrain.errors import nearest
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_NAME = re.compile(
+    r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I
+)
+_SECRET_VALUE = re.compile(r"(hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,})")
+"""Tokens of the model hub, AWS access keys and GitHub tokens, by how they begin."""
+
+
+def _line(value: str) -> str:
+    if not value.strip() or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+        raise ValueError("one line of text, without control characters")
+    return value
+
+
+def _variables(values: dict[str, Any]) -> dict[str, Any]:
+    for name in values:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"names of letters, digits and '_', not {name!r}")
+    return values
+
+
+def _environment(values: dict[str, str]) -> dict[str, str]:
+    for name, value in _variables(values).items():
+        if "\0" in value:
+            raise ValueError(f"text without NUL characters in {name}")
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+            raise ValueError(f"no secrets: {name} is one; name where it lies under secrets instead")
+    return values
+
+
+def _nccl(values: dict[str, str]) -> dict[str, str]:
+    for name in _environment(values):
+        if not name.startswith("NCCL_"):
+            raise ValueError(f"names that begin with NCCL_, not {name!r}; others go under environment")
+    return values
+
+
+def _gpus(values: dict[str, str]) -> dict[str, str]:
+    for name in values:
+        if name not in GPUS:
+            raise ValueError(
+                f"GPU names such as {', '.join(list(GPUS)[-5:])}, not {name!r}{nearest(name, GPUS)}"
+            )
+    return values
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        if found := re.fullmatch(r"(\d+)\s*([MGT])iB?", value.strip()):
+            return int(found[1]) * {"M": 2**20, "G": 2**30, "T": 2**40}[found[2]]
+        raise ValueError("a size such as 512MiB, 64GiB or 1TiB")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_line)]
+"""One line, for places where a second line would be an order of its own."""
+Environment = Annotated[dict[str, str], AfterValidator(_environment)]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=str), Field(gt=0)]
+"""Bytes."""
+GpuNames = Annotated[dict[str, Line], AfterValidator(_gpus)]
+"""GPU names of jobs to what the place calls them."""
+
+
+class FileSecret(Model):
+    """A secret in a file that its owner alone may read (mode 0600), on the machine that runs the job."""
+
+    file: Line
+    """Its path; `~` is the home folder there. The file holds the value and nothing else."""
+
+
+class ClusterSecret(Model):
+    """A secret that Kubernetes keeps."""
+
+    secret: Line
+    """Name of the Secret."""
+    key: Line
+    """Which of its keys."""
+
+    @model_validator(mode="after")
+    def _named(self) -> "ClusterSecret":
+        # Looked at as a whole: what was found is not shown then, for it may be the secret itself.
+        if len(self.secret) > 253 or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.secret):
+            raise ValueError(
+                "secret is the name of a Secret (lower-case letters, digits, '-', '.'), not its value"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", self.key):
+            raise ValueError("key is a key of the Secret: letters, digits, '-', '_' and '.'")
+        return self
+
+
+class BaseCluster(Model):
+    """What every kind of place says."""
+
+    environment: Environment = Field(default_factory=dict)
+    """Exported before anything starts. Never a secret."""
+    nccl: Annotated[dict[str, str], AfterValidator(_nccl)] = Field(default_factory=dict)
+    """NCCL's variables, such as NCCL_SOCKET_IFNAME. None by default, for NCCL finds its way by itself."""
+    network: bool = True
+    """Whether the machines that run jobs reach the model hub. If not, models come from the cache: hatrain fetch."""
+
+
+FileSecrets = Annotated[dict[str, FileSecret], AfterValidator(_variables)]
+ClusterSecrets = Annotated[dict[str, ClusterSecret], AfterValidator(_variables)]

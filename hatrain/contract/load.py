@@ -1,0 +1,387 @@
+"""YAML to a validated model, strictly: what a person wrote is what is meant, and every mistake of a file is told
+at once with its line. Scalars stay text until the schema says what they are, so `no`, `010`, `1e-5` and `00:30:00`
+never turn into something else on the way."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from hatrain.contract.spec import JobSpec
+from hatrain.errors import BadInput, nearest
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Key = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
+}
+"""What the parser gives to values on its own; a tag that a person wrote is another."""
+_NULLS = {"", "~", "null", "Null", "NULL"}
+
+
+class Plain(str):
+    """A scalar without quotes. It is text like any other until somebody asks what YAML would make of it."""
+
+
+@dataclass
+class Document:
+    """A file's data with every scalar as text, where each key stands, and what was wrong while reading."""
+
+    source: str
+    data: Any = None
+    lines: dict[Key, int] = field(default_factory=dict)
+    overrides: dict[Key, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def where(self, key: Key) -> str:
+        """Return `file:line: a.b` for a key, with the line of its nearest parent when it is not there itself."""
+        if key in self.overrides:
+            return self.overrides[key]
+        place = self.source
+        for end in range(len(key), -1, -1):
+            if key[:end] in self.overrides:
+                place = self.overrides[key[:end]]
+                break
+            if key[:end] in self.lines:
+                place = f"{self.source}:{self.lines[key[:end]]}"
+                break
+        return f"{place}: {dotted(key)}" if key else place
+
+
+def dotted(key: Key) -> str:
+    """Return a key as it is written after `--set`."""
+    return ".".join(map(str, key))
+
+
+def read_text(text: str, source: str) -> Document:
+    """Read one YAML document. Problems (syntax, a key given twice, a tag) are collected, not raised."""
+    document = Document(source)
+    try:
+        root = yaml.compose(text, Loader=Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f":{mark.line + 1}" if mark else ""
+        document.problems.append(f"{source}{at}: not YAML: {error.problem or error.context}")
+    except (yaml.YAMLError, ValueError) as error:
+        document.problems.append(f"{source}: not YAML: {str(error).splitlines()[0]}")
+    else:
+        if root is not None:
+            document.data = _plain(root, (), document, ())
+    return document
+
+
+def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node, ...]) -> Any:
+    """Return a node's data. Plain scalars stay text; only the null forms become None."""
+    line = node.start_mark.line + 1
+    document.lines.setdefault(key, line)
+    if node in above:
+        document.problems.append(f"{document.where(key)}: an alias that contains itself")
+        return None
+    if node.tag not in _TAGS:
+        document.problems.append(f"{document.where(key)}: found the tag {node.tag}; tags are not accepted")
+    if isinstance(node, yaml.ScalarNode):
+        if node.style:
+            return node.value
+        return None if node.value in _NULLS else Plain(node.value)
+    above = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*key, i), document, above) for i, item in enumerate(node.value)]
+    data: dict[str, Any] = {}
+    for name_node, value_node in node.value:
+        at = name_node.start_mark.line + 1
+        if not isinstance(name_node, yaml.ScalarNode):
+            document.problems.append(
+                f"{document.source}:{at}: a key must be one word, not a list or a mapping"
+            )
+            continue
+        name = name_node.value
+        inner = (*key, name)
+        if name in data:
+            first = document.lines[inner]
+            document.problems.append(
+                f"{document.source}:{at}: {dotted(inner)}: given twice; the first stands on line {first}"
+            )
+            continue
+        document.lines[inner] = at
+        data[name] = _plain(value_node, inner, document, above)
+    return data
+
+
+def read_file(path: Path) -> Document:
+    """Read a YAML file. Raises BadInput when there is none, or it is not UTF-8 text."""
+    try:
+        return read_text(path.read_text(encoding="utf-8-sig"), str(path))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise BadInput(f"{path}: cannot be read: {reason}") from None
+
+
+def override(document: Document, settings: Iterable[str], flag: str = "--set") -> None:
+    """Apply `a.b=value` settings to a document, in place; the value is read as YAML. `flag` is what they came by."""
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        place = f"{flag} {setting}"
+        if not equals or not name.strip():
+            document.problems.append(f"{place}: found no KEY=VALUE; accepted: for example method.epochs=2")
+            continue
+        value = read_text(text, place)
+        if value.problems:
+            document.problems += value.problems
+            continue
+        key: Key = tuple(name.strip().split("."))
+        try:
+            key = _put(document, key, value.data)
+        except KeyError as error:
+            document.problems.append(f"{place}: {error.args[0]}")
+            continue
+        document.lines = {at: line for at, line in document.lines.items() if at[: len(key)] != key}
+        document.overrides[key] = place
+
+
+def _put(document: Document, key: Key, value: Any) -> Key:
+    """Set one value; returns the key with list places as numbers. Raises KeyError with a reason."""
+    at: Any = document.data if document.data is not None else {}
+    document.data = at
+    done: list[str | int] = []
+    for depth, part in enumerate(key):
+        last = depth == len(key) - 1
+        if isinstance(at, list):
+            if not str(part).isdigit() or int(part) >= len(at):
+                raise KeyError(f"{dotted(tuple(done))} is a list of {len(at)}; accepted: a place from 0")
+            part = int(part)
+        elif not isinstance(at, dict):
+            raise KeyError(f"{dotted(tuple(done))} is {at!r} in the file, which has no keys of its own")
+        done.append(part)
+        if last:
+            at[part] = value
+        else:
+            if isinstance(at, dict) and at.get(str(part)) is None:
+                at[str(part)] = {}
+            at = at[part]
+    return tuple(done)
+
+
+# --- what a schema accepts, in words ------------------------------------------------------------------------
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+def _branches(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the alternatives of a schema, references followed."""
+    if "$ref" in schema:
+        return _branches(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
+    for union in ("anyOf", "oneOf", "allOf"):
+        if union in schema:
+            return [leaf for option in schema[union] for leaf in _branches(option, root)]
+    return [schema]
+
+
+def _kind_of(branch: dict[str, Any]) -> Any:
+    return branch.get("properties", {}).get("kind", {}).get("const")
+
+
+def accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Return the keys that a model accepts at a place (a pydantic error's `loc`, without its last part)."""
+    root = _schema(model)
+    at = [root]
+    for part in loc:
+        mappings = [branch for branch in at if "properties" in branch]
+        if tagged := [branch for branch in mappings if _kind_of(branch) == part]:
+            at = tagged
+        elif isinstance(part, int):
+            at = [leaf for branch in at if "items" in branch for leaf in _branches(branch["items"], root)]
+        else:
+            at = [
+                leaf
+                for branch in mappings
+                if part in branch["properties"]
+                for leaf in _branches(branch["properties"][part], root)
+            ]
+    return list(dict.fromkeys(key for branch in at for key in branch.get("properties", {})))
+
+
+_ACCEPTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "too_short": "at least one value",
+    "dict_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "union_tag_not_found": "a mapping with a kind",
+}
+
+
+def _accepted(error: ErrorDetails) -> str:
+    """Return what would have been accepted in place of what an error found."""
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "literal_error":
+            return _one_of(str(context["expected"]))
+        case "union_tag_invalid":
+            return _one_of(str(context["expected_tags"]))
+        case "greater_than":
+            return f"above {context['gt']:g}"
+        case "greater_than_equal":
+            return f"at least {context['ge']:g}"
+        case "less_than":
+            return f"below {context['lt']:g}"
+        case "less_than_equal":
+            return f"at most {context['le']:g}"
+        case "value_error":
+            return str(error["msg"]).removeprefix("Value error, ")
+    return _ACCEPTED.get(error["type"], error["msg"])
+
+
+def _one_of(expected: str) -> str:
+    return " | ".join(re.findall(r"'([^']*)'", expected)) or expected
+
+
+def _key_of(loc: Sequence[str | int], data: Any, keep_last: bool) -> Key:
+    """Return the file's own key for a pydantic `loc`, which also names the branches of unions."""
+    key: list[str | int] = []
+    for i, part in enumerate(loc):
+        if isinstance(data, dict) and part in data:
+            data = data[str(part)]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif not (keep_last and i == len(loc) - 1 and isinstance(data, dict)):
+            continue
+        key.append(part)
+    return tuple(key)
+
+
+def _found(data: Any, key: Key) -> Any:
+    for part in key:
+        data = data[part]
+    return data
+
+
+SECRETS = "secrets"
+"""What stands below this key may be a secret that somebody wrote where its name belongs: it is never shown."""
+
+
+def _shown(value: Any, key: Key = ()) -> str:
+    if SECRETS in key and isinstance(value, str):
+        return "text, which is not shown"
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(value)
+
+
+def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDetails]) -> list[str]:
+    """Turn pydantic's errors into lines, one for each key, in the order of the file."""
+    told: dict[Key, tuple[str, list[str]]] = {}
+    for error in errors:
+        loc = error["loc"]
+        key = _key_of(loc, document.data, keep_last=error["type"] in ("missing", "extra_forbidden"))
+        if error["type"] == "union_tag_invalid" and isinstance(_found(document.data, key), dict):
+            key = (*key, "kind")
+        if error["type"] == "extra_forbidden":
+            keys = accepted_keys(model, loc[:-1])
+            hint = nearest(str(loc[-1]), keys)
+            told[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [])
+        elif error["type"] == "missing":
+            told[key] = ("missing, and has no default", [])
+        else:
+            found = _found(document.data, key)
+            _, options = told.setdefault(key, (f"found {_shown(found, key)}; accepted: ", []))
+            if (accepted := _accepted(error)) not in options:
+                options.append(accepted)
+    lines = []
+    for key, (text, options) in told.items():
+        hint = ""
+        if options and isinstance(found := _found(document.data, key), str):
+            hint = nearest(
+                found, [word for option in options for word in option.split(" | ") if " " not in word]
+            )
+        lines.append(
+            (document.lines.get(key, 0), f"{document.where(key)}: {text}{' or '.join(options)}{hint}")
+        )
+    return [line for _, line in sorted(lines, key=lambda item: item[0])]
+
+
+def validate(model: type[M], document: Document) -> M:
+    """Return a document as a model. Raises BadInput with every problem of it at once."""
+    problems = list(document.problems)
+    result: M | None = None
+    if document.data is None and not problems:
+        problems.append(f"{document.source}: empty")
+    elif document.data is not None and not isinstance(document.data, dict):
+        problems.append(f"{document.source}: found {_shown(document.data)}; accepted: a mapping of keys")
+    elif document.data is not None:
+        try:
+            result = model.model_validate(document.data)
+        except ValidationError as error:
+            problems += _problems(model, document, error.errors())
+    if problems or result is None:
+        raise BadInput(problems)
+    return result
+
+
+def load(model: type[M], path: Path, settings: Iterable[str] = ()) -> M:
+    """Read a file strictly into a model, with `a.b=value` settings on top. Raises BadInput."""
+    document = read_file(path)
+    override(document, settings)
+    return validate(model, document)
+
+
+def find(name: str, folders: Sequence[Path], what: str) -> Path:
+    """Return the file a person means by a path, or by a name in the first folder that has it.
+
+    Raises BadInput with the nearest name when there is none.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        if path.is_file():
+            return path
+        known = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
+        raise BadInput(f"{name}: no such {what}{nearest(name, known)}")
+    for folder in folders:
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    places = ", ".join(f"{folder}/" for folder in folders)
+    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (there is none in {places})"
+    raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
+
+
+def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple[JobSpec, Document]:
+    """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput.
+
+    `settings` came by --set, and `swept`, which go on top, by --sweep.
+    """
+    document = read_file(find(name, [Path("jobs")], "job"))
+    override(document, settings)
+    override(document, swept, "--sweep")
+    return validate(JobSpec, document), document
+
+
+def load_job(name: str, settings: Iterable[str] = ()) -> JobSpec:
+    """Read a job by path, or by its name in ./jobs. Raises BadInput."""
+    return read_job(name, settings)[0]

@@ -1,0 +1,284 @@
+"""Where everything of a run lies, how its outcome is told, and who may write it. It starts no process."""
+
+import enum
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hatrain.contract.plan import Plan
+from hatrain.contract.spec import JobSpec, leaves
+from hatrain.errors import BadInput, nearest
+from hatrain.runtime import seal
+from hatrain.runtime.lease import Lease
+
+
+class Exit(enum.IntEnum):
+    """How a run leaves, and so what a launcher does with it."""
+
+    FINISHED = 0
+    """DONE is there."""
+    FAULT = 1
+    """A rank died or a node fell: queue again."""
+    REQUEUE = 75
+    """Stopped from outside, the checkpoint is safe: queue again."""
+    FATAL = 78
+    """Can never succeed as it stands: fail, never retry."""
+    STOPPED = 130
+    """The user stopped it, the checkpoint is safe: end, do not queue again."""
+
+
+def combine(codes: Iterable[int]) -> Exit:
+    """Return the outcome of several ranks: 78 over a fault, a fault over 130, 130 over 75, 75 over 0."""
+    order = [Exit.FATAL, Exit.FAULT, Exit.STOPPED, Exit.REQUEUE, Exit.FINISHED]
+    known = {int(code) for code in order}
+    told = {Exit(code) if code in known else Exit.FAULT for code in codes}
+    return next((code for code in order if code in told), Exit.FAULT)
+
+
+def runs_root() -> Path:
+    """Return the folder of all runs: $HATRAIN_RUNS, else ./runs."""
+    return Path(os.environ.get("HATRAIN_RUNS") or "runs").absolute()
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A request to save a checkpoint and leave."""
+
+    reason: str
+    requeue: bool
+    """Whether the run should be queued again: true from a scheduler, false from the user."""
+
+
+class Attempt:
+    """One attempt's folder: its stop file, and what each rank said at its end."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.number = int(folder.name)
+
+    def request_stop(self, stop: Stop) -> None:
+        """Ask for a stop. The user's word, which does not queue again, is never overruled by a scheduler's."""
+        if (earlier := self.stop()) and (stop.requeue or not earlier.requeue):
+            return
+        seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
+
+    def stop(self) -> Stop | None:
+        """Return the request to stop, if there is one."""
+        try:
+            told = json.loads((self.folder / "STOP").read_text(encoding="utf-8"))
+            return Stop(str(told.get("reason", "")), bool(told.get("requeue", False)))
+        except FileNotFoundError:
+            return None
+        except (ValueError, AttributeError):
+            # Somebody's `touch STOP`: a person asks, and a person means the end.
+            return Stop("the stop file", requeue=False)
+
+    def tell(self, rank: int | str, code: Exit, reason: str) -> None:
+        """Write the outcome of one rank, or of `evaluation`; torchrun would make 1 of every exit code."""
+        seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
+
+    def has_told(self, rank: int | str) -> bool:
+        """Return whether a rank left its outcome."""
+        return (self.folder / f"rank-{rank}.json").exists()
+
+    def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
+        """Return each rank's outcome and reason; a rank that left no word is a fault."""
+        told: dict[int | str, tuple[Exit, str]] = {}
+        for rank in ranks:
+            try:
+                word = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
+                told[rank] = (combine([word["code"]]), str(word["reason"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                told[rank] = (Exit.FAULT, "died without a word")
+        return told
+
+
+SWEEP = "sweep"
+"""The folder, in that of a sweep, that holds its runs by their numbers: NAME/sweep/K."""
+
+
+class RunDirectory:
+    """The folder of one run. A run of a sweep is called NAME/sweep/K."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        self.in_sweep = self.folder.parent.name == SWEEP and self.folder.name.isdigit()
+        self.name = str(self.folder.relative_to(self.folder.parents[2 if self.in_sweep else 0]))
+        self.job_file = self.folder / "job.yaml"
+        self.plan_file = self.folder / "plan.json"
+        self.record_file = self.folder / "record.jsonl"
+        self.launch = self.folder / "launch"
+        self.attempts = self.folder / "attempts"
+        self.metrics = self.folder / "metrics.jsonl"
+        self.tensorboard = self.folder / "tensorboard"
+        self.checkpoints = self.folder / "checkpoints"
+        self.model = self.folder / "model"
+        self.adapter = self.folder / "adapter"
+        self.evaluation = self.folder / "evaluation.json"
+        self.done = self.folder / "DONE"
+        self.lease = Lease(self.folder / "lease.json")
+
+    def plan(self) -> Plan:
+        """Return the plan. Raises BadInput when there is none, or not one that this version reads."""
+        try:
+            return Plan.model_validate_json(self.plan_file.read_bytes())
+        except FileNotFoundError:
+            raise BadInput(f"{self.plan_file}: no such file; {self.folder} is not a run") from None
+        except ValueError as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"{self.plan_file}: not a plan that this version reads: {first}") from None
+
+    def job(self) -> JobSpec:
+        """Return the job, also of a plan that another version wrote. Raises BadInput when it cannot be read."""
+        try:
+            return JobSpec.model_validate(json.loads(self.plan_file.read_bytes())["job"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"{self.plan_file}: no job that this version reads: {first}") from None
+
+    # --- the record ---
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Append one event to the record, with the time (UTC)."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        seal.append_line(self.record_file, {"time": now, "event": event, **facts})
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the record's events, oldest first."""
+        return seal.read_lines(self.record_file)
+
+    def attempts_without_progress(self) -> int:
+        """Return how many attempts in a row, up to now, began and sealed nothing; a submission starts anew."""
+        count = 0
+        for event in self.events():
+            if event.get("event") == "attempt begun":
+                count += 1
+            elif event.get("event") in ("submitted", "checkpoint sealed", "model sealed"):
+                count = 0
+        return count
+
+    # --- attempts ---
+
+    def all_attempts(self) -> list[Attempt]:
+        """Return the attempts, oldest first."""
+        numbers = [int(path.name) for path in self.attempts.glob("*") if path.name.isdigit()]
+        return [Attempt(self.attempts / str(number)) for number in sorted(numbers)]
+
+    def new_attempt(self) -> Attempt:
+        """Make the next attempt's folder."""
+        earlier = self.all_attempts()
+        folder = self.attempts / str(earlier[-1].number + 1 if earlier else 1)
+        folder.mkdir(parents=True)
+        return Attempt(folder)
+
+    # --- adoption ---
+
+    def difference(self, job: JobSpec) -> list[str]:
+        """Return what sets a job apart from the one that this directory belongs to, a line for each key."""
+        old, new = (dict(leaves(one.identity_parts())) for one in (self.job(), job))
+        return [
+            f"{key}: {_say(old.get(key))} → {_say(new.get(key))}"
+            for key in dict.fromkeys([*old, *new])
+            if old.get(key) != new.get(key)
+        ]
+
+    def refuse_another(self, job: JobSpec) -> None:
+        """Raise BadInput, with the difference, when this directory belongs to another job than this one."""
+        if lines := self.difference(job):
+            raise BadInput(
+                [
+                    f"{self.folder}: holds another job of this name; use --fresh to set it aside, "
+                    "or give this one another name",
+                    *(f"  {line}" for line in lines),
+                ]
+            )
+
+    def adopt(self, plan: Plan, files: Mapping[str, str], *, fresh: bool = False) -> Path | None:
+        """Make this the directory of a plan, and write its `{path: text}` files, the plan's own last.
+
+        Returns where an old directory was set aside to, if `fresh` asked for it. Raises BadInput when a live
+        attempt holds the run, or when another job has its name.
+        """
+        aside = None
+        if owner := self.lease.holder() if self.folder.is_dir() else None:
+            raise BadInput(
+                f"{self.name}: an attempt is running (process {owner['pid']} on {owner['host']}); "
+                f"stop it first: hatrain stop {self.name}"
+            )
+        if self.plan_file.exists():
+            if fresh:
+                aside = self._set_aside()
+            else:
+                self.refuse_another(plan.job)
+        for name, text in files.items():
+            seal.write_text(self.folder / name, text, 0o755 if name.endswith(".sh") else 0o644)
+        seal.write_text(self.plan_file, plan.model_dump_json(indent=2) + "\n")
+        return aside
+
+    def _set_aside(self) -> Path:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = self.folder.with_name(f"{self.folder.name}.{stamp}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = self.folder.with_name(f"{self.folder.name}.{stamp}-{number}")
+        return self.folder.rename(aside)
+
+    def result(self, job: JobSpec) -> Path:
+        """Return the folder that the run is for: `adapter/` of LoRA that is not merged, else `model/`."""
+        return self.adapter if job.method.lora and not job.method.lora.merge else self.model
+
+    def link_model(self, models: Path, result: Path) -> Path | None:
+        """Point `models/NAME` to this run's result. Returns None when a real folder of that name is in the way."""
+        link = models / self.name.replace("/", "-")
+        if link.exists() and not link.is_symlink():
+            return None
+        models.mkdir(parents=True, exist_ok=True)
+        aside = models / f".{link.name}.{os.getpid()}"
+        with suppress(FileNotFoundError):
+            aside.unlink()
+        aside.symlink_to(os.path.relpath(result, models.resolve()))
+        return aside.replace(link)
+
+
+def all_runs() -> list[RunDirectory]:
+    """Return every run, by name; those of sweeps among them."""
+    root = runs_root()
+    swept = (path for path in root.glob(f"*/{SWEEP}/*/plan.json") if path.parent.name.isdigit())
+    runs = (RunDirectory(path.parent) for path in (*root.glob("*/plan.json"), *swept))
+    return sorted(runs, key=lambda run: _natural(run.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Order run 10 of a sweep after run 9."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in name.split("/")]
+
+
+def find_runs(name: str) -> list[RunDirectory]:
+    """Return the runs that a person means: one, or those of a sweep in their order. Raises as `find_run` does."""
+    for folder in (runs_root() / name, Path(name)):
+        numbers = [path.parent.name for path in (folder / SWEEP).glob("*/plan.json")]
+        if inside := sorted(int(number) for number in numbers if number.isdigit()):
+            return [RunDirectory(folder / SWEEP / str(number)) for number in inside]
+    return [find_run(name)]
+
+
+def find_run(name: str) -> RunDirectory:
+    """Return a run by its folder, or by its name among all runs. Raises BadInput with the nearest."""
+    root = runs_root()
+    for folder in (root / name, Path(name)):
+        if (folder / "plan.json").is_file():
+            return RunDirectory(folder)
+    known = [run.name for run in all_runs()]
+    accepted = f" (accepted: a folder, or {', '.join(known)})" if known else f" (there is none in {root})"
+    raise BadInput(f"{name}: no such run{accepted}{nearest(name, known)}")
+
+
+def _say(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

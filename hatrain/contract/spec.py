@@ -1,0 +1,398 @@
+"""What a job is: which model, which method, which hardware. Only the schema; `load.py` reads files into it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+from hatrain.contract.gpus import CPU, GPUS
+from hatrain.errors import nearest
+
+
+class Model(BaseModel):
+    """Every part of the contract: frozen, and closed to keys it does not know."""
+
+    # defer_build: a part is compiled once, inside the whole that is used, and not a second time on its own.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
+    )
+
+
+# --- values that people write in more than one way ----------------------------------------------------------
+
+
+def seconds(duration: str) -> int:
+    """Return a duration in seconds: `24:00:00`, `1-12:00:00` (days), or a number with s, m, h or d.
+
+    Raises ValueError for anything else; a bare number is refused, for Slurm reads it as minutes and others as
+    seconds.
+    """
+    text = duration.strip()
+    if clock := re.fullmatch(r"(?:(\d+)-)?(\d{1,3}):(\d{2}):(\d{2})", text):
+        days, hours, minutes, rest = (int(part or 0) for part in clock.groups())
+        if minutes < 60 and rest < 60:
+            return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    elif unit := re.fullmatch(r"(\d+)\s*([smhd])", text):
+        return int(unit[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit[2]]
+    raise ValueError("a duration such as 24:00:00, 1-12:00:00, 90m, 24h or 2d (a bare number has no unit)")
+
+
+def _duration(value: str) -> str:
+    total = seconds(value)
+    if total == 0:
+        raise ValueError("a duration above zero")
+    return f"{total // 3600:02d}:{total // 60 % 60:02d}:{total % 60:02d}"
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise ValueError("up to 100 of letters, digits, '.', '_' and '-', the first a letter or a digit")
+    return value
+
+
+def _gpu(name: str) -> str:
+    if name != CPU and name not in GPUS:
+        raise ValueError(f"one of {', '.join([*GPUS, CPU])}{nearest(name, [*GPUS, CPU])}")
+    return name
+
+
+def _ids(value: Any) -> Any:
+    """The guide writes token ids as one comma-separated word."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _kind(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _path(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _paths(value: Any) -> Any:
+    return [_path(item) for item in value] if isinstance(value, list | tuple) else [_path(value)]
+
+
+def _words(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME})]
+Duration = Annotated[str, AfterValidator(_duration)]
+TokenIds = Annotated[
+    tuple[NonNegativeInt, ...],
+    Field(min_length=1),
+    BeforeValidator(_ids, json_schema_input_type=list[int] | str),
+]
+Words = Annotated[
+    tuple[str, ...], Field(min_length=1), BeforeValidator(_words, json_schema_input_type=list[str] | str)
+]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+# --- model --------------------------------------------------------------------------------------------------
+
+
+class EightBit(Model):
+    """LLM.int8() of bitsandbytes."""
+
+    kind: Literal["8bit"]
+
+
+class FourBit(Model):
+    """4-bit weights of bitsandbytes."""
+
+    kind: Literal["4bit"]
+    type: Literal["nf4", "fp4"] = "nf4"
+    """The 4-bit data type."""
+    double: bool = True
+    """Quantise the quantisation constants as well."""
+
+
+class Gptq(Model):
+    """A base that was quantised with GPTQ before; its own configuration says how."""
+
+    kind: Literal["gptq"]
+
+
+Quantization = Annotated[
+    EightBit | FourBit | Gptq,
+    Field(discriminator="kind"),
+    BeforeValidator(
+        _kind,
+        json_schema_input_type=Literal["8bit", "4bit", "gptq"]
+        | Annotated[EightBit | FourBit | Gptq, Field(discriminator="kind")],
+    ),
+]
+
+
+class ModelSpec(Model):
+    """Which base model is trained, and how it is read."""
+
+    base: Annotated[str, Field(min_length=1)]
+    """Hub id, folder, or `runs/NAME` / `models/NAME` of an earlier run."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub. What it resolved to is recorded."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Of compute, and of frozen weights. Trained weights are kept in fp32."""
+    quantization: Quantization | None = None
+    """Read the frozen base in fewer bits: 8bit, 4bit or gptq."""
+    add_pad_token: bool = False
+    """Give the tokenizer a pad token of its own."""
+    add_chatml_tokens: bool = False
+    """Add <|im_start|> and <|im_end|>, and the ChatML template."""
+    chat_template: str | None = None
+    """A Jinja file with the chat template, when the tokenizer has none."""
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+class DatasetSpec(Model):
+    """One file of rows."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """JSON or JSON Lines, also gzip; relative to where the job was submitted."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often its rows are seen in an epoch, on average: 2 twice, 0.5 every second row."""
+
+
+class DataSpec(Model):
+    """Which rows are trained on, and where the replies stand in them."""
+
+    train: Annotated[
+        tuple[DatasetSpec, ...],
+        Field(min_length=1),
+        BeforeValidator(_paths, json_schema_input_type=str | DatasetSpec | list[str | DatasetSpec]),
+    ]
+    """A path, or a list of {path, weight}."""
+    test: str | None = None
+    """Rows that are never trained on."""
+    order: Literal["shuffled", "by_length", "by_prefix"] = "shuffled"
+    """by_length puts rows of like length into one step, so that less is padding."""
+    prefix_ids: TokenIds | None = None
+    """Token ids that come before a reply; found by themselves when null."""
+    suffix_ids: TokenIds | None = None
+    """Token ids that end a reply; found by themselves when null."""
+    on_overlong: Literal["drop", "error"] = "drop"
+    """What to do with a row longer than ctx_size. It is never cut."""
+
+    @model_validator(mode="after")
+    def _both_ids(self) -> "DataSpec":
+        if (self.prefix_ids is None) != (self.suffix_ids is None):
+            raise ValueError("prefix_ids and suffix_ids together, or neither")
+        return self
+
+
+# --- method -------------------------------------------------------------------------------------------------
+
+
+class LoraSpec(Model):
+    """Low-rank adapters on a frozen base."""
+
+    rank: PositiveInt = 4
+    """Rank of each adapter."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """Scale: an adapter's output is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of an adapter's inputs that is dropped in training."""
+    modules: Words | None = None
+    """Module names, or mlp, attention, embeddings; the architecture's default when null."""
+    modules_to_save: Words | None = None
+    """Modules trained whole and saved beside the adapter."""
+    merge: bool = False
+    """At the end, merge into a full-precision base, so that model/ loads without peft."""
+
+
+class _Method(Model):
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """Peak learning rate."""
+    learning_rate_warmup: Share = 0.0
+    """Share of the steps over which the learning rate rises."""
+    learning_rate_schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes after the warm-up; cosine and linear end at 0."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor"] = "adamw"
+    """8-bit optimizers keep their state in a quarter of the memory."""
+    weight_decay: NonNegativeFloat = 0.1
+    """Decoupled weight decay."""
+    gradient_clip: NonNegativeFloat = 1.0
+    """Largest gradient norm; 0 leaves gradients alone."""
+    epochs: Annotated[float, Field(gt=0)] = 1
+    """Passes over the training rows."""
+    batch_size: PositiveInt = 8
+    """Rows per optimizer step, over all GPUs."""
+    micro_batch_size: PositiveInt | Literal["auto"] = 2
+    """Rows per GPU per pass."""
+    ctx_size: Annotated[int, Field(ge=8)] = 2048
+    """Longest row, in tokens."""
+    gradient_checkpointing: bool | Literal["auto"] = True
+    """Compute activations again in the backward pass: a quarter slower, far less memory."""
+    packing: Literal["tree", "plain", "off", "auto"] = "auto"
+    """How rows are laid out inside a pass. A matter of speed that changes no result."""
+    lora: LoraSpec | None = None
+    """Train low-rank adapters in place of all weights."""
+
+
+class Sft(_Method):
+    """Supervised fine-tuning on the replies."""
+
+    kind: Literal["sft"] = "sft"
+
+
+class Dpo(_Method):
+    """Direct preference optimization on pairs of a chosen and a rejected reply."""
+
+    kind: Literal["dpo"]
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How strongly the model is held to the reference."""
+    loss: Literal[
+        "sigmoid",
+        "hinge",
+        "ipo",
+        "exo_pair",
+        "nca_pair",
+        "robust",
+        "bco_pair",
+        "sppo_hard",
+        "aot",
+        "aot_unpaired",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+        "sft",
+        "sigmoid_norm",
+    ] = "sigmoid"
+    """TRL's name of the loss."""
+
+
+def _method(value: Any) -> Any:
+    return {"kind": "sft", **value} if isinstance(value, dict) and "kind" not in value else value
+
+
+Method = Annotated[
+    Sft | Dpo,
+    Field(discriminator="kind"),
+    BeforeValidator(_method, json_schema_input_type=Annotated[Sft | Dpo, Field(discriminator="kind")]),
+]
+
+
+# --- hardware, and the rest of a run ------------------------------------------------------------------------
+
+
+class HardwareSpec(Model):
+    """What the job asks for. What a place calls it is in a cluster file."""
+
+    nodes: PositiveInt = 1
+    """Machines."""
+    gpus_per_node: PositiveInt = 1
+    """GPUs on each machine; with `gpu: cpu` the number of processes."""
+    gpu: Annotated[str, AfterValidator(_gpu), Field(json_schema_extra={"enum": [*GPUS, CPU]})]
+    """A name with known memory and speed, or cpu."""
+    sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"] = "auto"
+    """How weights, gradients and optimizer state are spread over the GPUs."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """Keep optimizer state, or weights as well, in the machine's memory in place of the GPU's: slower, with zero1 to
+    zero3."""
+
+
+class CheckpointSpec(Model):
+    """When the state is saved, and how many of them are kept."""
+
+    save_steps: PositiveInt | None = None
+    """Optimizer steps between checkpoints; null saves at the end of each epoch."""
+    save_total_limit: PositiveInt = 1
+    """Newest checkpoints kept."""
+    state: Literal["full", "sharded"] = "full"
+    """sharded lets each GPU write its own part of the weights: nothing is gathered for a checkpoint, and it cannot be
+    judged as a model."""
+    sync_to: str | None = None
+    """A folder, or a bucket such as s3://NAME, that checkpoints and the model are copied to."""
+
+
+class EvaluationSpec(Model):
+    """How the test set is used."""
+
+    eval_steps: PositiveInt = 200
+    """Optimizer steps between looks at the test set."""
+    sample: PositiveInt = 256
+    """Rows of the test set looked at during training: at random, the same at every look."""
+    requests: NonNegativeInt = 200
+    """Test requests the model answers before and after training, to be judged; 0 asks none."""
+
+
+class LoggingSpec(Model):
+    """How often training speaks."""
+
+    logging_steps: PositiveInt = 5
+    """Optimizer steps between logged lines."""
+
+
+class LimitsSpec(Model):
+    """How long and how often a run is tried."""
+
+    time: Duration = "24:00:00"
+    """Longest time of one attempt."""
+    retries: NonNegativeInt = 3
+    """Consecutive attempts, after the first, that may seal no new checkpoint."""
+
+
+class JobSpec(Model):
+    """One run: which model, which method, which hardware."""
+
+    name: Name
+    """The run's name, and the name of its folder."""
+    seed: NonNegativeInt = 42
+    """Of the order of rows, of dropout and of new weights."""
+    model: ModelSpec
+    data: DataSpec
+    method: Method = Field(default_factory=Sft)
+    hardware: HardwareSpec
+    checkpoints: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    logging: LoggingSpec = Field(default_factory=LoggingSpec)
+    limits: LimitsSpec = Field(default_factory=LimitsSpec)
+    after: Name | None = None
+    """A run whose DONE must come first."""
+
+    def identity_parts(self) -> dict[str, Any]:
+        """Return what makes two runs the same: everything that changes the trained weights, and nothing else."""
+        parts = self.model_dump(mode="json", include={"model", "data", "seed", "method"})
+        for key in ("micro_batch_size", "packing", "gradient_checkpointing"):
+            del parts["method"][key]
+        return parts
+
+    def identity(self) -> str:
+        """Return the SHA-256 of `identity_parts`, in hexadecimal."""
+        text = json.dumps(self.identity_parts(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of all that stands in mappings of mappings; a list is one value."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **JobSpec.model_json_schema()}

@@ -1,0 +1,139 @@
+"""Brings a job's base model and tokenizer into the hub's cache, so that the job can run without a network. It loads
+nothing into memory and imports neither torch nor transformers."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hatrain.contract.inputs import is_local
+from hatrain.contract.load import Document
+from hatrain.contract.run import runs_root
+from hatrain.contract.spec import JobSpec
+from hatrain.errors import BadInput
+
+TOKENS_PAGE = "https://huggingface.co/settings/tokens"
+
+
+class Unreachable(Exception):
+    """The hub did not answer, or answered that it cannot. Nothing is wrong with the job."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What is in the cache now."""
+
+    commit: str
+    """The commit that the job's revision stands for."""
+    folder: Path
+    files: int
+    bytes: int
+
+
+def local_folder(base: str) -> str | None:
+    """Return the folder that a base model is, as it is written or as a run's model; None for a hub id."""
+    if is_local(base) or Path(base).expanduser().is_dir():
+        return base
+    of_run = runs_root() / base / "model"
+    return str(of_run) if of_run.is_dir() else None
+
+
+def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
+    """Return the files of a repository that transformers reads: one set of weights, the tokenizer and the settings.
+
+    Weights of other formats (GGUF, ONNX, a maker's own) stay where they are. Empty where there are no weights.
+    """
+    names = sorted(names)
+    top = [name for name in names if "/" not in name]
+    patterns = (
+        r"model(-\d+-of-\d+)?\.safetensors",
+        r"(?!consolidated|adapter).*\.safetensors",
+        r"pytorch_model(-\d+-of-\d+)?\.bin",
+    )
+    sets = ([name for name in top if re.fullmatch(pattern, name)] for pattern in patterns)
+    weights = next((found for found in sets if found), [])
+    if not weights:
+        return []
+    endings = {".json", ".jinja", ".model", ".tiktoken", *([".py"] if trust_remote_code else [])}
+    rest = [
+        name for name in top if PurePosixPath(name).suffix in endings or name in ("merges.txt", "vocab.txt")
+    ]
+    templates = [name for name in names if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", name)]
+    return weights + rest + templates
+
+
+def fetch(job: JobSpec, document: Document) -> Fetched:
+    """Bring the base model of a job into the cache; what is there already is not fetched again.
+
+    `document` says where the job's keys stand. Raises BadInput for a model, revision or permission that is not there,
+    and Unreachable without a network.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    base, revision = job.model.base, job.model.revision
+    with _hub_errors(job, document):
+        info = HfApi().model_info(base, revision=revision, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        files = needed(sizes, job.model.trust_remote_code)
+        if not files:
+            where = document.where(("model", "base"))
+            raise BadInput(f"{where}: {base} holds no weights that transformers reads (safetensors or .bin)")
+        # By the job's own revision, not by its commit: only so does the cache know later what `main` was.
+        folder = Path(snapshot_download(base, revision=revision, allow_patterns=files))
+    return Fetched(folder.name, folder, len(files), sum(sizes[name] for name in files))
+
+
+@contextmanager
+def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
+    """Turn what the hub's client raises into one line. No line holds a token."""
+    from huggingface_hub import constants, get_token
+
+    # Whatever HTTP library the client uses, this is its error for a connection that fails.
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    base, where = job.model.base, document.where(("model", "base"))
+    page = f"{constants.ENDPOINT}/{base}"
+    private = "the token does not open it" if get_token() else "it is private and HF_TOKEN is not set"
+    absent = f"{where}: {base}: no such model at {page}, or {private}"
+    try:
+        yield
+    except GatedRepoError:
+        if get_token():
+            message = f"the token has no access yet; accept its terms at {page}"
+        else:
+            message = f"accept its terms at {page}, make a token at {TOKENS_PAGE}, and set HF_TOKEN"
+        raise BadInput(f"{where}: {base} is gated: {message}") from None
+    except RepositoryNotFoundError:
+        raise BadInput(absent) from None
+    except RevisionNotFoundError:
+        revision = document.where(("model", "revision"))
+        raise BadInput(f"{revision}: {base} has no branch, tag or commit {job.model.revision!r}") from None
+    except HFValidationError:
+        raise BadInput(f"{where}: found {base!r}; accepted: a folder, or a hub id such as org/name") from None
+    except OfflineModeIsEnabled:
+        name = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
+        raise Unreachable(f"{name} is set; fetching needs the network: unset it") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403) and get_token():
+            raise BadInput(f"HF_TOKEN: {constants.ENDPOINT} does not accept the token ({status})") from None
+        if status in (401, 403):
+            raise BadInput(absent) from None
+        raise Unreachable(f"{constants.ENDPOINT} answers {status}; try again later") from None
+    except (HTTPError, LocalEntryNotFoundError):
+        raise Unreachable(
+            f"{constants.ENDPOINT} cannot be reached; fetch on a machine that has the network, with the same HF_HOME"
+        ) from None
+    except OSError as error:
+        raise Unreachable(f"{constants.HF_HUB_CACHE}: cannot be written: {error.strerror or error}") from None

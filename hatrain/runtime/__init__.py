@@ -1,0 +1,1 @@
+"""What keeps a run's files whole: sealing, leases, orphans, stops, provenance."""

@@ -1,0 +1,121 @@
+"""The lease of a run: one live attempt at a time, over machines that share a file system. It never waits."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hatrain.runtime import seal
+
+BEAT_SECONDS = 10.0
+STALE_SECONDS = 90.0
+"""A holder that was not heard for so long is taken for dead: nine beats, so that a stalled file server is not."""
+
+
+class LeaseHeld(Exception):
+    """A live attempt holds the lease."""
+
+
+def process_start(pid: int) -> str | None:
+    """Return when a process of this machine started (clock ticks since boot), or None when there is none."""
+    try:
+        # The command name, in parentheses, may itself hold spaces; what follows it never does.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _namespace() -> str:
+    """Return where a process number means something: this boot of this machine, and the numbers of this container.
+
+    A pod replaced on another machine has the name of the old one, and often the number of its namespace.
+    """
+    boot = numbers = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):
+        numbers = str(Path("/proc/self/ns/pid").readlink())
+    return f"{boot} {numbers}"
+
+
+def _myself() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": process_start(os.getpid()),
+        "namespace": _namespace(),
+    }
+
+
+class Lease:
+    """The lease file of one run. `holder` looks; `held` takes it for the length of a `with` block."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def holder(self) -> dict[str, Any] | None:
+        """Return who holds the lease, or None when nobody alive does."""
+        try:
+            owner = json.loads(self.path.read_text(encoding="utf-8"))
+            age = self._now() - self.path.stat().st_mtime
+        except (FileNotFoundError, ValueError):
+            return None
+        if not isinstance(owner, dict) or not {"host", "pid"} <= set(owner):
+            return None
+        same_machine = (owner.get("host"), owner.get("namespace")) == (socket.gethostname(), _namespace())
+        if same_machine and owner.get("started"):
+            return owner if process_start(int(owner["pid"])) == owner["started"] else None
+        return owner if age < STALE_SECONDS else None
+
+    def _now(self) -> float:
+        """Return the file server's clock, which alone can be compared with its own time stamps."""
+        probe = self.path.with_name(f".clock.{secrets.token_hex(8)}")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def held(self, **facts: Any) -> Iterator[threading.Event]:
+        """Hold the lease, beating, with `facts` beside the owner. Raises LeaseHeld when somebody alive has it.
+
+        The event is set once the lease is lost: this machine stood still for so long that another took it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if owner := self.holder():
+                raise LeaseHeld(f"process {owner['pid']} on {owner['host']}")
+            mine = {**_myself(), **facts}
+            seal.write_json(self.path, mine)
+        ended, lost = threading.Event(), threading.Event()
+        beating = threading.Thread(target=self._beat, args=(mine, ended, lost), name="lease", daemon=True)
+        beating.start()
+        try:
+            yield lost
+        finally:
+            ended.set()
+            beating.join()
+            with contextlib.suppress(OSError, ValueError):
+                if self._is(mine):
+                    self.path.unlink()
+
+    def _beat(self, mine: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
+        while not ended.wait(BEAT_SECONDS):
+            # A file server that does not answer for a moment must not end the attempt.
+            with contextlib.suppress(OSError, ValueError):
+                if not self._is(mine):
+                    lost.set()
+                    return
+                os.utime(self.path)
+
+    def _is(self, owner: dict[str, Any]) -> bool:
+        return bool(json.loads(self.path.read_text(encoding="utf-8")) == owner)

@@ -1,0 +1,72 @@
+"""Kubernetes objects as YAML that a person reads and edits. It knows nothing of what the objects mean."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from launch.run_files import Dumper
+
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti")
+_LOOKS_LIKE_ANOTHER_TYPE = re.compile(r"[-+.]?[0-9][0-9a-fA-FoOxX_.:+-]*|[yYnN]")
+"""Text that a reader of YAML may take for a number or for a truth: PyYAML quotes what YAML 1.1 does, and kubectl also
+reads `1e5` as a number and `y` as true."""
+
+
+class _Dumper(Dumper):  # type: ignore[misc, valid-type]
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: Any, value: str) -> Any:
+    style = "|" if "\n" in value else "'" if _LOOKS_LIKE_ANOTHER_TYPE.fullmatch(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def document(why: str, value: Mapping[str, Any]) -> str:
+    """Return one document of a stream: a comment that says why, and the object with its keys in their order."""
+    comment = "".join(f"# {line}\n" for line in why.splitlines())
+    text = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=4096
+    )
+    return f"---\n{comment}{text}"
+
+
+def quantity(size: int) -> str:
+    """Return bytes in the largest unit that they are whole in."""
+    power = 0
+    while size % 1024 == 0 and power < len(_BINARY) - 1:
+        size, power = size // 1024, power + 1
+    return f"{size}{_BINARY[power]}"
+
+
+def merged(under: Any, over: Any) -> Any:
+    """Return `over` on top of `under`: mappings key by key, lists of things with names by their names, others whole.
+
+    A null in a mapping takes its key away.
+    """
+    if isinstance(under, dict) and isinstance(over, dict):
+        both = {
+            key: merged(under.get(key), value) if value is not None else None for key, value in over.items()
+        }
+        return {
+            key: value for key, value in {**under, **both}.items() if value is not None or key not in over
+        }
+    if _named(under) and _named(over):
+        names = {item["name"]: item for item in under}
+        for item in over:
+            names[item["name"]] = merged(names.get(item["name"]), item)
+        return list(names.values())
+    return merged({}, over) if isinstance(over, dict) else over
+
+
+def _named(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and "name" in item for item in value)
+    )

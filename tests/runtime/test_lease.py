@@ -1,0 +1,133 @@
+"""One live attempt at a time: on this machine by process, on others by heartbeat."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hatrain.runtime import lease as leases
+from hatrain.runtime.lease import Lease, LeaseHeld
+
+
+@pytest.fixture
+def lease(tmp_path):
+    return Lease(tmp_path / "run" / "lease.json")
+
+
+def test_a_lease_is_held_for_the_length_of_a_block_and_says_by_whom(lease):
+    lease.path.parent.mkdir()
+    assert lease.holder() is None
+    with lease.held(attempt=3):
+        owner = lease.holder()
+        assert (owner["pid"], owner["attempt"]) == (os.getpid(), 3)
+    assert lease.holder() is None
+
+
+def test_a_second_holder_is_refused(lease):
+    with lease.held():
+        with pytest.raises(LeaseHeld, match=f"process {os.getpid()} on"), lease.held():
+            pass
+        assert lease.holder() is not None
+
+
+def test_a_block_that_raises_gives_the_lease_back(lease):
+    with pytest.raises(ZeroDivisionError), lease.held():
+        raise ZeroDivisionError
+    assert lease.holder() is None
+
+
+def test_of_many_processes_at_once_one_gets_it(lease):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom hatrain.runtime.lease import *\n"
+        "try:\n    with Lease(Path(sys.argv[1])).held():\n        print('held', flush=True); sys.stdin.read()\n"
+        "except LeaseHeld:\n    print('refused', flush=True)\n"
+    )
+    command = [sys.executable, "-c", script, str(lease.path)]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    told = [process.stdout.readline().strip() for process in started]
+    for process in started:
+        process.communicate()
+    assert sorted(told) == ["held"] + ["refused"] * 5
+
+
+def test_a_killed_holder_on_this_machine_is_known_to_be_dead_at_once(lease):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom hatrain.runtime.lease import *\n"
+        "with Lease(Path(sys.argv[1])).held():\n    print('held', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(lease.path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    assert lease.holder()["pid"] == process.pid
+    process.kill()
+    process.communicate()
+    assert lease.path.exists()
+    assert lease.holder() is None
+    with lease.held():
+        assert lease.holder()["pid"] == os.getpid()
+
+
+def elsewhere(lease, age: float, **facts):
+    """Write the lease of a process on another machine that was last heard `age` seconds ago."""
+    lease.path.parent.mkdir(exist_ok=True)
+    owner = {"host": "far", "pid": 1, "started": "1", "namespace": "pid:[1]", **facts}
+    lease.path.write_text(json.dumps(owner))
+    heard = time.time() - age
+    os.utime(lease.path, (heard, heard))
+
+
+def test_a_holder_elsewhere_lives_as_long_as_it_is_heard(lease):
+    elsewhere(lease, leases.STALE_SECONDS - 5)
+    assert lease.holder()["host"] == "far"
+    with pytest.raises(LeaseHeld, match="process 1 on far"), lease.held():
+        pass
+    elsewhere(lease, leases.STALE_SECONDS + 5)
+    assert lease.holder() is None
+
+
+def test_a_pod_of_the_same_name_on_another_machine_lives_as_long_as_it_is_heard(lease):
+    mine = leases._myself()
+    numbers = mine["namespace"].partition(" ")[2]
+    elsewhere(lease, 0, **{**mine, "started": "1", "namespace": f"another-boot {numbers}"})
+    assert lease.holder()["started"] == "1"
+
+
+def test_a_process_number_that_another_process_has_now_is_not_the_holder(lease):
+    lease.path.parent.mkdir()
+    mine = leases._myself()
+    lease.path.write_text(json.dumps({**mine, "started": "1"}))
+    assert lease.holder() is None
+
+
+def test_a_holder_keeps_being_heard(lease, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    with lease.held():
+        os.utime(lease.path, (1, 1))
+        deadline = time.monotonic() + 10
+        while lease.path.stat().st_mtime < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_lease_that_another_took_over_is_lost_and_not_given_away(lease, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    with lease.held() as lost:
+        assert not lost.wait(0.2)
+        elsewhere(lease, 0)
+        assert lost.wait(10)
+    assert lease.holder()["host"] == "far"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+def test_a_torn_lease_is_nobodys(lease, text):
+    lease.path.parent.mkdir()
+    lease.path.write_text(text)
+    os.utime(lease.path, (1, 1))
+    assert lease.holder() is None
+    with lease.held():
+        assert lease.holder()["pid"] == os.getpid()
