@@ -23,7 +23,7 @@ act = acts[min(attempt.number, len(acts)) - 1]
 
 def leave(code: Exit, reason: str) -> None:
     """Tell the outcome; exit as torchrun would, which makes 1 of everything."""
-    attempt.tell(who, code, reason)
+    attempt.report_exit(who, code, reason)
     sys.exit(0 if code is Exit.FINISHED else 1)
 
 

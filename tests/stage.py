@@ -11,7 +11,7 @@ from typing import Any
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
-from hatrain.runtime.orphans import end_leftovers
+from hatrain.runtime.orphans import end_orphans
 from tests.plans import a_plan
 
 ENTRY = Path(__file__).with_name("fake_entry.py")
@@ -33,7 +33,7 @@ class Stage:
                 process.kill()
                 process.wait()
         for path in (self.folder / "runs").glob("*/plan.json"):
-            end_leftovers(str(path.parent), 0, 0)
+            end_orphans(str(path.parent), 0, 0)
 
     def adopt(self, nodes: int = 1, **changes: object) -> RunDirectory:
         """Make the run directory of a job, on so many nodes."""

@@ -79,11 +79,11 @@ class Attempt:
             # Somebody's `touch STOP`: a person asks, and a person means the end.
             return Stop("the stop file", requeue=False)
 
-    def tell(self, rank: int | str, code: Exit, reason: str) -> None:
+    def report_exit(self, rank: int | str, code: Exit, reason: str) -> None:
         """Write the outcome of one rank, or of `evaluation`; torchrun would make 1 of every exit code."""
         seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
 
-    def has_told(self, rank: int | str) -> bool:
+    def has_reported(self, rank: int | str) -> bool:
         """Return whether a rank left its outcome."""
         return (self.folder / f"rank-{rank}.json").exists()
 
@@ -95,7 +95,7 @@ class Attempt:
                 word = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
                 told[rank] = (combine([word["code"]]), str(word["reason"]))
             except (OSError, ValueError, KeyError, TypeError):
-                told[rank] = (Exit.FAULT, "died without a word")
+                told[rank] = (Exit.FAULT, "ended without an exit report")
         return told
 
 

@@ -141,7 +141,7 @@ class _Leading:
             say(f"{run.name}: finished meanwhile, {run.done} is there")
             return Exit.FINISHED
         began = time.monotonic()
-        trained = seal.damage(self.result) is None
+        trained = seal.verify(self.result) is None
         self._look_for_reasons_against_it()
         # Its folder comes before all waiting: that is where a stop is looked for.
         look(run.folder, run.attempts)
@@ -151,7 +151,7 @@ class _Leading:
         say(f"{run.name}: attempt {made.number}, {made.folder}")
         members = Members(nodes, made, others, self.grace)
         children = Children(run, self.plan, made, self.heard, node=0, grace=self.grace)
-        children.end_leftovers()
+        children.end_orphans()
         if trained:
             say(f"{run.name}: trained before, {self.result} is whole")
         code, reasons = (Exit.FINISHED, {}) if trained else self._train(children, members, train)
@@ -215,7 +215,7 @@ class _Leading:
 
     def _train(self, children: Children, members: Members, command: Command) -> Outcome:
         code, reasons = members.settle(children.train(command, lambda: self._is_lost() or members.abandon()))
-        if code is Exit.FINISHED and (damage := seal.damage(self.result, checksums=False)):
+        if code is Exit.FINISHED and (damage := seal.verify(self.result, checksums=False)):
             return Exit.FAULT, {"entry": f"every rank finished, but {self.result} is not whole: {damage}"}
         return code, reasons
 

@@ -91,7 +91,7 @@ class Children:
         )
         words = self.attempt.outcomes(ranks)
         if why:
-            told = {rank: word for rank, word in words.items() if self.attempt.has_told(rank)}
+            told = {rank: word for rank, word in words.items() if self.attempt.has_reported(rank)}
             code = combine([Exit.FAULT, *(code for code, _ in told.values())])
             return code, {**_reasons(told), self.me: why[0]}
         code = combine(code for code, _ in words.values())
@@ -104,9 +104,9 @@ class Children:
                 code = Exit.STOPPED
         return code, reasons
 
-    def end_leftovers(self) -> None:
+    def end_orphans(self) -> None:
         """End what an earlier attempt left running on this machine."""
-        for pid in orphans.end_leftovers(str(self.run.folder), self.attempt.number, self.node):
+        for pid in orphans.end_orphans(str(self.run.folder), self.attempt.number, self.node):
             say(f"{self.run.name}: ended process {pid}, left over from an earlier attempt")
 
     def _environment(self) -> dict[str, str]:

@@ -38,7 +38,7 @@ def follow(run: RunDirectory, plan: Plan, heard: Signals, nodes: Nodes, train: C
 
         # The leader may have adopted the plan after we read ours.
         children = Children(run, run.plan(), attempt, heard, node=nodes.rank, grace=grace)
-        children.end_leftovers()
+        children.end_orphans()
         code, reasons = children.train(train, abandon)
         nodes.leave(attempt, code, reasons)
         word = leader.outcome(code, reasons)

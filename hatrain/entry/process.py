@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
-from hatrain.runtime.orphans import end_leftovers
+from hatrain.runtime.orphans import end_orphans
 
 POLL_SECONDS = 0.2
 TERM_SECONDS = 15.0
@@ -136,4 +136,4 @@ def _write_all(target: int, data: bytes) -> None:
 
 
 def _end_children(around: Mapping[str, str]) -> None:
-    end_leftovers(around["HATRAIN_RUN"], int(around["HATRAIN_ATTEMPT"]), int(around["HATRAIN_NODE_RANK"]))
+    end_orphans(around["HATRAIN_RUN"], int(around["HATRAIN_ATTEMPT"]), int(around["HATRAIN_NODE_RANK"]))

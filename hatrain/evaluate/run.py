@@ -33,7 +33,7 @@ def main(folder: str, number: str) -> Exit:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
     finally:
-        attempt.tell("evaluation", code, reason)
+        attempt.report_exit("evaluation", code, reason)
     return code
 
 

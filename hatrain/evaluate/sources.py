@@ -73,7 +73,7 @@ def find_checkpoints(name: str) -> tuple[list[Source], list[str]]:
     run = RunDirectory(folder)
     sources, passed_over = [], []
     for _, path in checkpoint.found(run.checkpoints):
-        if damage := seal.damage(path):
+        if damage := seal.verify(path):
             passed_over.append(f"{path.name} is passed over: {damage}")
         elif not _is_weights(path):
             passed_over.append(f"{path.name} is passed over: it holds no {_CONFIG} and no {_ADAPTER_CONFIG}")

@@ -12,7 +12,7 @@ def marks(folder: str, attempt: int, node: int) -> dict[str, str]:
     return {"HATRAIN_RUN": folder, "HATRAIN_ATTEMPT": str(attempt), "HATRAIN_NODE_RANK": str(node)}
 
 
-def end_leftovers(folder: str, attempt: int, node: int) -> list[int]:
+def end_orphans(folder: str, attempt: int, node: int) -> list[int]:
     """Kill what a run left running on this machine: ranks whose torchrun died, torchruns whose entry did. Spared are
     only other nodes of this attempt. Returns the process ids. Only to be called by who takes part in the attempt."""
     run, number, rank = (f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items())

@@ -116,7 +116,7 @@ def seal(partial: Path, final: Path, **facts: Any) -> None:
     sync_folder(final.parent)
 
 
-def damage(folder: Path, *, checksums: bool = True) -> str | None:
+def verify(folder: Path, *, checksums: bool = True) -> str | None:
     """Return what is wrong with a sealed folder, or None when it is whole."""
     if not folder.is_dir():
         return "not there"

@@ -32,7 +32,7 @@ def main(folder: str, number: str) -> Exit:
         if code is Exit.FAULT:
             traceback.print_exc()
     finally:
-        attempt.tell(rank, code, reason)
+        attempt.report_exit(rank, code, reason)
     if code in (Exit.FATAL, Exit.FAULT):
         print(reason, file=sys.stderr, flush=True)
     return code

@@ -25,7 +25,7 @@ def found(folder: Path) -> list[tuple[int, Path]]:
 def newest(folder: Path, passed_over: Callable[[Path, str], None]) -> Path | None:
     """Return the newest whole checkpoint; `passed_over` hears of each newer one, and what is wrong with it."""
     for _, path in reversed(found(folder)):
-        damage = seal.damage(path)
+        damage = seal.verify(path)
         if damage is None:
             return path
         passed_over(path, damage)

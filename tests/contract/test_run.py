@@ -44,12 +44,12 @@ def test_no_word_at_all_is_a_fault():
 
 def test_ranks_tell_their_outcome_by_file_and_silence_is_a_fault(run):
     attempt = run.new_attempt()
-    attempt.tell(0, Exit.REQUEUE, "stopped")
-    attempt.tell("evaluation", Exit.FINISHED, "judged")
+    attempt.report_exit(0, Exit.REQUEUE, "stopped")
+    attempt.report_exit("evaluation", Exit.FINISHED, "judged")
     (attempt.folder / "rank-2.json").write_text('{"code": ')
     (attempt.folder / "rank-3.json").write_text("[]")
     told = attempt.outcomes([0, 1, 2, 3, "evaluation"])
-    silent = (Exit.FAULT, "died without a word")
+    silent = (Exit.FAULT, "ended without an exit report")
     assert told == {
         0: (Exit.REQUEUE, "stopped"),
         1: silent,

@@ -56,7 +56,7 @@ def test_a_rank_that_died_without_a_word_is_a_fault(stage):
     run = stage.adopt()
     code, _, err = stage.enter(run.folder, "die")
     assert code == 1
-    assert "rank 0: died without a word" in err
+    assert "rank 0: ended without an exit report" in err
     assert outcome(run)["code"] == 1
     assert not run.done.exists()
 

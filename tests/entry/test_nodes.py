@@ -77,7 +77,7 @@ def test_a_plan_from_elsewhere_becomes_a_run_directory_once(stage):
 @pytest.mark.parametrize(
     ("acts", "code", "reason"),
     [
-        (("finish", "fault"), 1, {"rank 1": "died without a word"}),
+        (("finish", "fault"), 1, {"rank 1": "ended without an exit report"}),
         (("fatal", "die"), 78, {"rank 0": "out of GPU memory; lower method.micro_batch_size"}),
         (("die", "fatal"), 78, {"rank 1": "out of GPU memory; lower method.micro_batch_size"}),
     ],
@@ -107,7 +107,7 @@ def test_a_trainer_that_dies_on_one_node_ends_the_others_in_their_collectives(st
     assert ends(*(stage.node(rank, run, act) for rank, act in enumerate(acts))) == [1, 1, 1]
     assert outcome(run)["reasons"] == {
         "node 0": "ended its ranks: node 1 left before",
-        "rank 1": "died without a word",
+        "rank 1": "ended without an exit report",
         "node 2": "still at work; ended",
     }
     assert not run.done.exists()
@@ -151,7 +151,7 @@ def test_the_next_attempt_ends_what_each_lost_node_left_running(stage):
     assert ends(leader, follower) == [0, 0]
     # On one machine either of them may be the first to look, or both.
     assert said.count("left over from an earlier attempt") >= 2
-    assert orphans.end_leftovers(str(run.folder), 3, 0) == []
+    assert orphans.end_orphans(str(run.folder), 3, 0) == []
 
 
 def test_a_replaced_node_waits_for_the_next_attempt(stage):

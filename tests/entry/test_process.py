@@ -114,7 +114,7 @@ def test_ranks_that_are_deaf_under_torchrun_are_all_ended(tmp_path):
         return log.exists() and log.read_text().count("deaf") == 2
 
     assert follow(tmp_path, stopping, 0.2) is None
-    assert orphans.end_leftovers(str(tmp_path / "hang"), 1, 0) == []
+    assert orphans.end_orphans(str(tmp_path / "hang"), 1, 0) == []
 
 
 def test_leftovers_are_every_process_of_the_run_but_other_nodes_of_this_attempt(tmp_path):
@@ -126,7 +126,7 @@ def test_leftovers_are_every_process_of_the_run_but_other_nodes_of_this_attempt(
     mine, earlier, elsewhere = started(run, 2, 0), started(run, 1, 1), started(run, 2, 1)
     other = started(str(tmp_path / "run-2"), 2, 0)
     try:
-        assert sorted(orphans.end_leftovers(run, 2, 0)) == sorted([mine.pid, earlier.pid])
+        assert sorted(orphans.end_orphans(run, 2, 0)) == sorted([mine.pid, earlier.pid])
         assert [process.wait() for process in (mine, earlier)] == [-9, -9]
         assert [process.poll() for process in (elsewhere, other)] == [None, None]
     finally:

@@ -143,7 +143,7 @@ def test_a_pod_whose_rank_dies_leaves_with_a_fault(podman, house, tmp_path):
     pod = podman.play("dies", kubernetes.stream(house.plan("dies")), tmp_path)
     pod.until(lambda: "killed" in pod.exec("bash", "-c", KILL_A_RANK), "a rank")
     assert pod.wait() == Exit.FAULT, pod.logs()
-    assert "died without a word" in pod.logs()
+    assert "ended without an exit report" in pod.logs()
 
 
 KILL_A_RANK = """

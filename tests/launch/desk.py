@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hatrain.contract.run import RunDirectory
-from hatrain.runtime.orphans import end_leftovers
+from hatrain.runtime.orphans import end_orphans
 
 HATRAIN = [sys.executable, "-m", "hatrain"]
 ENTRY = Path(__file__).parents[1] / "fake_entry.py"
@@ -91,4 +91,4 @@ def a_desk(folder: Path) -> Iterator[Desk]:
             if owner := run.lease.holder():
                 os.kill(owner["pid"], signal.SIGINT)
                 desk.until(lambda run=run: run.lease.holder() is None, "the run leaves")
-            end_leftovers(str(run.folder), 0, 0)
+            end_orphans(str(run.folder), 0, 0)

@@ -21,7 +21,7 @@ def sealed(tmp_path, **facts):
 
 def test_a_sealed_folder_is_whole_and_says_what_it_was_told(tmp_path):
     final = sealed(tmp_path, step=7)
-    assert seal.damage(final) is None
+    assert seal.verify(final) is None
     assert seal.facts(final) == {"step": 7}
     assert not (tmp_path / "partial").exists()
 
@@ -32,7 +32,7 @@ def test_every_kind_of_damage_is_seen_and_named(tmp_path):
         folder.mkdir()
         final = sealed(folder)
         change(final)
-        return seal.damage(final)
+        return seal.verify(final)
 
     def shorter(final):
         (final / "weights.bin").write_text("w")
@@ -54,13 +54,13 @@ def test_every_kind_of_damage_is_seen_and_named(tmp_path):
     assert harmed(lost) == "inner/config.json is missing"
     assert harmed(unsealed) == "no manifest: its writing was not finished"
     assert harmed(torn) == "its manifest cannot be read"
-    assert seal.damage(tmp_path / "nowhere") == "not there"
+    assert seal.verify(tmp_path / "nowhere") == "not there"
 
 
 def test_a_quick_look_does_not_read_every_byte(tmp_path):
     final = sealed(tmp_path)
     (final / "weights.bin").write_text("x" * 1000)
-    assert seal.damage(final, checksums=False) is None
+    assert seal.verify(final, checksums=False) is None
 
 
 def test_a_new_folder_takes_the_place_of_an_old_one(tmp_path):

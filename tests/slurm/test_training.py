@@ -83,7 +83,7 @@ def test_two_nodes_train_one_model_and_go_on_where_they_were_preempted(chain):
     assert steps(run, 1) + steps(run, 2) == list(range(1, 121))
     assert steps(run, 2)[0] > 1
 
-    assert seal.damage(run.model) is None
+    assert seal.verify(run.model) is None
     begun = next(event for event in run.events() if event["event"] == "attempt begun")
     assert (begun["nodes"], begun["ranks"], begun["sharding"]) == (2, 2, "ddp")
     losses = [line["loss"] for line in seal.read_lines(run.metrics) if "loss" in line]
@@ -102,7 +102,7 @@ def test_what_comes_after_begins_when_the_first_is_done_and_trains_on_its_model(
     run, first = chain.run("dpo"), chain.run("sft")
     chain.until(lambda: run.done.exists() or codes(run), run, seconds=180)
     assert chain.ended(run) == "COMPLETED", chain.tale(run)
-    assert seal.damage(run.model) is None
+    assert seal.verify(run.model) is None
     begun = next(event for event in run.events() if event["event"] == "attempt begun")
     done = next(event for event in first.events() if event["event"] == "done")
     assert begun["time"] >= done["time"]

@@ -58,7 +58,7 @@ def test_two_nodes_train_what_one_process_does(workplace, shelf):
     assert [node.returncode for node in nodes] == [0, 0], said
 
     assert run.done.exists()
-    assert seal.damage(run.model) is None
+    assert seal.verify(run.model) is None
     assert [attempt.number for attempt in run.all_attempts()] == [1]
     words = [json.loads((run.attempts / f"1/rank-{rank}.json").read_text())["code"] for rank in (0, 1)]
     assert words == [0, 0]

@@ -300,7 +300,7 @@ def test_checkpoints_and_the_model_are_copied_where_the_job_says(workplace):
         "checkpoint-8",
     ]
     for folder in (*(copied / "checkpoints").iterdir(), copied / "model"):
-        assert seal.damage(folder) is None
+        assert seal.verify(folder) is None
 
 
 def test_a_copy_that_fails_is_told_and_does_not_end_the_run(workplace, capsys):

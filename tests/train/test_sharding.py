@@ -95,7 +95,7 @@ def test_two_ranks_save_what_plain_transformers_loads(trained, strategy):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_ranks_that_were_stopped_go_on_as_if_they_had_not_been(trained, strategy):
-    assert seal.damage(trained.whole[strategy].checkpoints / "checkpoint-6") is None
+    assert seal.verify(trained.whole[strategy].checkpoints / "checkpoint-6") is None
     together.assert_resumed(trained.parts[strategy], trained.whole[strategy])
 
 
@@ -103,7 +103,7 @@ def test_two_ranks_that_were_stopped_go_on_as_if_they_had_not_been(trained, stra
 def test_a_sharded_checkpoint_holds_no_whole_weights_and_is_gone_on_from(trained, strategy):
     run = trained.shards[strategy]
     folder = run.checkpoints / "checkpoint-6"
-    assert seal.damage(folder) is None
+    assert seal.verify(folder) is None
     assert not list(folder.glob("*.safetensors"))
     together.assert_resumed(run, trained.whole[strategy])
     together.assert_plain(run.model, trained.alone.model)

@@ -12,7 +12,7 @@ from hatrain.contract.cluster import LocalCluster
 from hatrain.contract.run import Exit, RunDirectory, Stop
 from hatrain.errors import BadInput
 from hatrain.runtime.lease import process_start
-from hatrain.runtime.orphans import end_leftovers
+from hatrain.runtime.orphans import end_orphans
 from launch.backends import FileReader, JobState, Member, Reader, Submission
 from launch.backends.local import render as local
 
@@ -103,7 +103,7 @@ class LocalClient:
         while run.lease.holder() and time.monotonic() < deadline:
             time.sleep(0.1)
         _signal_group(pid, signal.SIGKILL)
-        end_leftovers(str(run.folder), 0, 0)
+        end_orphans(str(run.folder), 0, 0)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Write the stop file of the live attempt; before one has begun, interrupt what waits for it. Raises BadInput
