@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hatrain.contract import model_ref
 from hatrain.contract.cluster import ClusterSpec, KubernetesCluster, SlurmCluster
 from hatrain.contract.gpus import CPU, GPUS
-from hatrain.contract.inputs import is_local
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Paths, Plan, Steps
 from hatrain.contract.spec import JobSpec
@@ -128,7 +128,7 @@ def notes(made: Plan) -> list[str]:
         lines.append(f"hardware.sharding: {asked} needs several ranks; one rank shards nothing")
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
-    if not made.cluster_spec.network and not is_local(made.job.model.base):
+    if not made.cluster_spec.network and not model_ref.is_path(made.job.model.base):
         lines.append(
             f"{made.cluster} does not reach the model hub: bring {made.job.model.base} into its cache first, with "
             "hatrain fetch JOB, on a machine that does and shares HF_HOME with it"

@@ -1,5 +1,5 @@
-"""Stands in for the trainer (one rank a node) and the evaluation, as a process of its own: does what $ACT says for this
-attempt, the first word for the first attempt. What entry makes of it is tested; no model is."""
+"""Stands in for a stage of an attempt, as a process of its own: training with one rank a node, or the evaluation. $ACT
+names what it does in each attempt, comma-separated; $ACT_EVALUATION for the evaluation. No model is trained."""
 
 import json
 import os
@@ -11,42 +11,45 @@ from pathlib import Path
 
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.runtime import seal
-from hatrain.train.stop import listen
+from hatrain.runtime.stop import on_signals
 
 run = RunDirectory(Path(sys.argv[2]))
 attempt = Attempt(run.attempts / os.environ["HATRAIN_ATTEMPT"])
 node = int(os.environ["HATRAIN_NODE_RANK"])
-who = "evaluation" if sys.argv[1] == "evaluate" else node
-acts = os.environ.get("ACT_EVALUATE" if who == "evaluation" else "ACT", "finish").split(",")
+stage = sys.argv[1]
+reporter = stage if stage == "evaluation" else node
+acts = os.environ.get("ACT_EVALUATION" if stage == "evaluation" else "ACT", "finish").split(",")
 act = acts[min(attempt.number, len(acts)) - 1]
 
 
 def leave(code: Exit, reason: str) -> None:
-    """Tell the outcome; exit as torchrun would, which makes 1 of everything."""
-    attempt.report_exit(who, code, reason)
+    """Write the exit report; exit as torchrun would, which turns every code into 1."""
+    attempt.report_exit(reporter, code, reason)
     sys.exit(0 if code is Exit.FINISHED else 1)
 
 
 def wait_for_stop() -> None:
-    """Return when the stop file is there. As a rank does, make one of a signal."""
-    listen(attempt)
+    """Return when the stop file is there. A signal writes it, as in a rank."""
+    on_signals(attempt.request_stop)
     while attempt.stop() is None:
         time.sleep(0.05)
 
 
-print(f"{sys.argv[1]} {act} in attempt {attempt.number}, cwd {Path.cwd()}", flush=True)
+print(f"{stage} {act} in attempt {attempt.number}, cwd {Path.cwd()}", flush=True)
 with (run.folder / "calls").open("a", encoding="utf-8") as calls:
-    calls.write(f"{sys.argv[1]} {act}{f' on node {node}' if node else ''}\n")
+    calls.write(f"{stage} {act}{f' on node {node}' if node else ''}\n")
 
 if act == "finish":
-    if who == 0:
+    if stage == "evaluation":
+        seal.write_json(run.evaluation, {"before": {}, "after": {}})
+    elif node == 0:
         partial = run.folder / ".partial"
         seal.write_text(partial / "weights", "trained")
         seal.seal(partial, run.model)
         run.record("model sealed", attempt=attempt.number)
     leave(Exit.FINISHED, "trained")
 elif act == "forget":
-    leave(Exit.FINISHED, "trained, it says")
+    leave(Exit.FINISHED, "trained, but wrote no model")
 elif act == "fault":
     sys.exit(1)
 elif act == "progress":
@@ -66,7 +69,9 @@ elif act == "slow-stop":
     leave(Exit.REQUEUE if attempt.stop().requeue else Exit.STOPPED, "saved")
 elif act == "slow":
     time.sleep(1.5)
-    leave(Exit.FINISHED, "done at last")
+    if stage == "evaluation":
+        seal.write_json(run.evaluation, {"before": {}, "after": {}})
+    leave(Exit.FINISHED, "done")
 elif act == "finish-on-stop":
     wait_for_stop()
     seal.write_text(run.folder / ".partial" / "weights", "trained")
@@ -79,7 +84,7 @@ elif act == "orphan":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     seal.write_json(run.folder / "orphan", child.pid)
     os.kill(os.getpid(), signal.SIGKILL)
-elif act == "surroundings":
+elif act == "environment":
     seal.write_text(run.folder / "environ", json.dumps(dict(os.environ)))
     sys.exit(1)
 else:

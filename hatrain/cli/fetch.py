@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from hatrain.cli.planning import add_job
 
@@ -12,12 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hatrain.contract.load import read_job
-    from hatrain.model.fetch import Unreachable, fetch, local_folder
+    from hatrain.contract.model_ref import find_folder, is_path
+    from hatrain.contract.run import runs_root
+    from hatrain.model.fetch import Unreachable, fetch
 
     job, document = read_job(args.job, args.settings)
     base = job.model.base
-    if (folder := local_folder(base)) is not None:
-        print(f"nothing to fetch: {folder} is a folder, not a model of the hub")
+    if is_path(base) or find_folder(base, workdir=Path.cwd(), runs_root=runs_root()):
+        print(f"nothing to fetch: {base} is a folder, not a model of the hub")
         return 0
     try:
         fetched = fetch(job, document)

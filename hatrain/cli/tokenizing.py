@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,11 +51,14 @@ def add_tokenizer(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
     """Return the tokenizer that the arguments of add_tokenizer describe."""
+    from hatrain.contract.model_ref import resolve
+    from hatrain.contract.run import runs_root
     from hatrain.model.tokenizer import load_tokenizer
 
+    model = resolve(args.model, args.revision, workdir=Path.cwd(), runs_root=runs_root())
     return load_tokenizer(
-        args.model,
-        revision=args.revision,
+        model.source,
+        revision=model.revision,
         trust_remote_code=args.trust_remote_code,
         chat_template=args.chat_template,
         add_pad_token=args.add_pad_token,

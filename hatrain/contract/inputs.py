@@ -1,46 +1,40 @@
-"""What a run needs to find before it starts. It looks at paths; it never opens or fetches anything."""
+"""The files and folders that a run needs before it starts. It looks at paths, and opens or fetches nothing."""
 
 from pathlib import Path
 
-from hatrain.contract import dependency
+from hatrain.contract import dependency, model_ref
 from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
+from hatrain.errors import BadInput
 
 
 def resolve(path: str, workdir: str | Path) -> Path:
-    """Return where a job's path lies: `~` is the home folder, a relative one starts from `workdir`."""
+    """Return a job's path with `~` expanded; a relative one starts from `workdir`."""
     return Path(workdir) / Path(path).expanduser()
 
 
-def is_local(base: str) -> bool:
-    """Return whether a base model is written as a folder, and not as a hub id."""
-    return base.startswith(("/", "./", "../", "~", "runs/", "models/"))
-
-
 def missing(plan: Plan) -> list[str]:
-    """Return what the plan names and this machine does not have, a line each: key, path, what is wrong.
+    """Return a line for each input of a plan that is not on this machine: key, path, what is wrong.
 
-    What the run named by `after` is going to make is not missed until that run is DONE.
+    Outputs of the run named by `after` are not missing until that run is DONE.
     """
     job, workdir = plan.job, Path(plan.paths.workdir)
     if not workdir.is_dir():
         return [f"{workdir}: no such folder; the job's relative paths start from it"]
     files: list[tuple[str, str | None]] = [("data.train", dataset.path) for dataset in job.data.train]
     files += [("data.test", job.data.test), ("model.chat_template", job.model.chat_template)]
-    before = dependency.awaited(plan)
-
-    def is_to_come(path: Path) -> bool:
-        return before is not None and dependency.makes(before, plan, path)
-
-    problems = [
-        f"{key}: {path}: {'a folder, not a file' if found.is_dir() else 'no such file'}{_from(path, workdir)}"
-        for key, path in files
-        if path and not (found := resolve(path, workdir)).is_file() and not is_to_come(found)
-    ]
-    base = resolve(job.model.base, workdir)
-    if is_local(job.model.base) and not base.is_dir() and not is_to_come(base):
-        problems.append(f"model.base: {job.model.base}: no such folder{_from(job.model.base, workdir)}")
+    parent = dependency.unfinished(plan)
+    problems = []
+    for key, path in files:
+        if not path or (found := resolve(path, workdir)).is_file():
+            continue
+        if parent is None or not dependency.makes(parent, plan, found):
+            kind = "a folder, not a file" if found.is_dir() else "no such file"
+            start = "" if Path(path).is_absolute() else f" (from {workdir})"
+            problems.append(f"{key}: {path}: {kind}{start}")
+    try:
+        model_ref.resolve(job.model.base, workdir=workdir, runs_root=RunDirectory(Path(plan.paths.run)).root)
+    except BadInput as error:
+        if parent is None or not dependency.makes_base(parent, plan):
+            problems += [f"model.base: {problem}" for problem in error.problems]
     return problems
-
-
-def _from(path: str, workdir: Path) -> str:
-    return "" if Path(path).is_absolute() else f" (from {workdir})"

@@ -1,4 +1,4 @@
-"""Where everything of a run lies, how its outcome is told, and who may write it. It starts no process."""
+"""The run directory: where each file of a run lies, its attempts and its record, and how a plan takes it over."""
 
 import enum
 import json
@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,17 @@ from hatrain.contract.spec import JobSpec, leaves
 from hatrain.errors import BadInput, nearest
 from hatrain.runtime import seal
 from hatrain.runtime.lease import Lease
+from hatrain.runtime.stop import Stop
+from hatrain.runtime.stop import read as read_stop
 
 
 class Exit(enum.IntEnum):
-    """How a run leaves, and so what a launcher does with it."""
+    """The exit code of an attempt, which tells a launcher what to do next."""
 
     FINISHED = 0
     """DONE is there."""
     FAULT = 1
-    """A rank died or a node fell: queue again."""
+    """A rank or a node failed: queue again."""
     REQUEUE = 75
     """Stopped from outside, the checkpoint is safe: queue again."""
     FATAL = 78
@@ -34,82 +35,67 @@ class Exit(enum.IntEnum):
 
 
 def combine(codes: Iterable[int]) -> Exit:
-    """Return the outcome of several ranks: 78 over a fault, a fault over 130, 130 over 75, 75 over 0."""
+    """Combine the exit codes of several ranks: 78 over a fault, a fault over 130, 130 over 75, 75 over 0. Unknown
+    codes, and no code at all, are faults."""
     order = [Exit.FATAL, Exit.FAULT, Exit.STOPPED, Exit.REQUEUE, Exit.FINISHED]
     known = {int(code) for code in order}
-    told = {Exit(code) if code in known else Exit.FAULT for code in codes}
-    return next((code for code in order if code in told), Exit.FAULT)
+    found = {Exit(code) if code in known else Exit.FAULT for code in codes}
+    return next((code for code in order if code in found), Exit.FAULT)
 
 
 def runs_root() -> Path:
-    """Return the folder of all runs: $HATRAIN_RUNS, else ./runs."""
+    """The folder of all runs: $HATRAIN_RUNS, else ./runs."""
     return Path(os.environ.get("HATRAIN_RUNS") or "runs").absolute()
 
 
-@dataclass(frozen=True)
-class Stop:
-    """A request to save a checkpoint and leave."""
-
-    reason: str
-    requeue: bool
-    """Whether the run should be queued again: true from a scheduler, false from the user."""
-
-
 class Attempt:
-    """One attempt's folder: its stop file, and what each rank said at its end."""
+    """The folder of one attempt, attempts/N: the stop file and the exit report of each rank."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.number = int(folder.name)
 
     def request_stop(self, stop: Stop) -> None:
-        """Ask for a stop. The user's word, which does not queue again, is never overruled by a scheduler's."""
-        if (earlier := self.stop()) and (stop.requeue or not earlier.requeue):
-            return
-        seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
+        """Write the stop file, unless an earlier request stands (`Stop.replaces`)."""
+        if stop.replaces(self.stop()):
+            seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
 
     def stop(self) -> Stop | None:
         """Return the request to stop, if there is one."""
-        try:
-            told = json.loads((self.folder / "STOP").read_text(encoding="utf-8"))
-            return Stop(str(told.get("reason", "")), bool(told.get("requeue", False)))
-        except FileNotFoundError:
-            return None
-        except (ValueError, AttributeError):
-            # Somebody's `touch STOP`: a person asks, and a person means the end.
-            return Stop("the stop file", requeue=False)
+        return read_stop(self.folder / "STOP")
 
     def report_exit(self, rank: int | str, code: Exit, reason: str) -> None:
-        """Write the outcome of one rank, or of `evaluation`; torchrun would make 1 of every exit code."""
+        """Write the exit report of a rank, or of a stage by its name: torchrun turns every exit code into 1."""
         seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
 
     def has_reported(self, rank: int | str) -> bool:
-        """Return whether a rank left its outcome."""
+        """Whether the exit report of a rank is there."""
         return (self.folder / f"rank-{rank}.json").exists()
 
     def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
-        """Return each rank's outcome and reason; a rank that left no word is a fault."""
-        told: dict[int | str, tuple[Exit, str]] = {}
+        """Return each rank's exit code and reason; a rank without an exit report is a fault."""
+        outcomes: dict[int | str, tuple[Exit, str]] = {}
         for rank in ranks:
             try:
-                word = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
-                told[rank] = (combine([word["code"]]), str(word["reason"]))
+                report = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
+                outcomes[rank] = (combine([report["code"]]), str(report["reason"]))
             except (OSError, ValueError, KeyError, TypeError):
-                told[rank] = (Exit.FAULT, "ended without an exit report")
-        return told
+                outcomes[rank] = (Exit.FAULT, "ended without an exit report")
+        return outcomes
 
 
 SWEEP = "sweep"
-"""The folder, in that of a sweep, that holds its runs by their numbers: NAME/sweep/K."""
+"""The runs of a sweep are NAME/sweep/0, NAME/sweep/1, …"""
 
 
 class RunDirectory:
-    """The folder of one run. A run of a sweep is called NAME/sweep/K."""
+    """The folder of one run. The name of a run of a sweep is NAME/sweep/K."""
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
         self.in_sweep = self.folder.parent.name == SWEEP and self.folder.name.isdigit()
-        self.name = str(self.folder.relative_to(self.folder.parents[2 if self.in_sweep else 0]))
+        self.root = self.folder.parents[2 if self.in_sweep else 0]
+        self.name = str(self.folder.relative_to(self.root))
         self.job_file = self.folder / "job.yaml"
         self.plan_file = self.folder / "plan.json"
         self.record_file = self.folder / "record.jsonl"
@@ -125,7 +111,7 @@ class RunDirectory:
         self.lease = Lease(self.folder / "lease.json")
 
     def plan(self) -> Plan:
-        """Return the plan. Raises BadInput when there is none, or not one that this version reads."""
+        """Read plan.json. Raises BadInput when it is missing, or of a version that cannot be read."""
         try:
             return Plan.model_validate_json(self.plan_file.read_bytes())
         except FileNotFoundError:
@@ -135,7 +121,7 @@ class RunDirectory:
             raise BadInput(f"{self.plan_file}: not a plan that this version reads: {first}") from None
 
     def job(self) -> JobSpec:
-        """Return the job, also of a plan that another version wrote. Raises BadInput when it cannot be read."""
+        """Read the job from plan.json, whatever its version. Raises BadInput when it cannot be read."""
         try:
             return JobSpec.model_validate(json.loads(self.plan_file.read_bytes())["job"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -145,16 +131,16 @@ class RunDirectory:
     # --- the record ---
 
     def record(self, event: str, **facts: Any) -> None:
-        """Append one event to the record, with the time (UTC)."""
+        """Append an event to record.jsonl, with the time (UTC)."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         seal.append_line(self.record_file, {"time": now, "event": event, **facts})
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the record's events, oldest first."""
+        """Read the record, oldest event first."""
         return seal.read_lines(self.record_file)
 
     def attempts_without_progress(self) -> int:
-        """Return how many attempts in a row, up to now, began and sealed nothing; a submission starts anew."""
+        """Count the latest attempts in a row that began and sealed nothing. A submission resets the count."""
         count = 0
         for event in self.events():
             if event.get("event") == "attempt begun":
@@ -171,25 +157,25 @@ class RunDirectory:
         return [Attempt(self.attempts / str(number)) for number in sorted(numbers)]
 
     def new_attempt(self) -> Attempt:
-        """Make the next attempt's folder."""
+        """Create the folder of the next attempt."""
         earlier = self.all_attempts()
         folder = self.attempts / str(earlier[-1].number + 1 if earlier else 1)
         folder.mkdir(parents=True)
         return Attempt(folder)
 
-    # --- adoption ---
+    # --- taking over ---
 
     def difference(self, job: JobSpec) -> list[str]:
-        """Return what sets a job apart from the one that this directory belongs to, a line for each key."""
+        """Return a line for each key of the identity in which a job differs from this directory's."""
         old, new = (dict(leaves(one.identity_parts())) for one in (self.job(), job))
         return [
-            f"{key}: {_say(old.get(key))} → {_say(new.get(key))}"
+            f"{key}: {_shown(old.get(key))} → {_shown(new.get(key))}"
             for key in dict.fromkeys([*old, *new])
             if old.get(key) != new.get(key)
         ]
 
     def refuse_another(self, job: JobSpec) -> None:
-        """Raise BadInput, with the difference, when this directory belongs to another job than this one."""
+        """Raise BadInput, with the difference, when this directory belongs to a job of another identity."""
         if lines := self.difference(job):
             raise BadInput(
                 [
@@ -200,10 +186,10 @@ class RunDirectory:
             )
 
     def adopt(self, plan: Plan, files: Mapping[str, str], *, fresh: bool = False) -> Path | None:
-        """Make this the directory of a plan, and write its `{path: text}` files, the plan's own last.
+        """Make this the directory of a plan: write its `{path: text}` files, plan.json last.
 
-        Returns where an old directory was set aside to, if `fresh` asked for it. Raises BadInput when a live
-        attempt holds the run, or when another job has its name.
+        Returns where `fresh` moved an earlier directory to. Raises BadInput while an attempt is live, and when
+        the directory belongs to another job and `fresh` is not given.
         """
         aside = None
         if owner := self.lease.holder() if self.folder.is_dir() else None:
@@ -231,11 +217,11 @@ class RunDirectory:
         return self.folder.rename(aside)
 
     def result(self, job: JobSpec) -> Path:
-        """Return the folder that the run is for: `adapter/` of LoRA that is not merged, else `model/`."""
+        """Return the folder of the result: `adapter/` for LoRA that is not merged, else `model/`."""
         return self.adapter if job.method.lora and not job.method.lora.merge else self.model
 
     def link_model(self, models: Path, result: Path) -> Path | None:
-        """Point `models/NAME` to this run's result. Returns None when a real folder of that name is in the way."""
+        """Link `models/NAME` to the result. Returns None when a real folder of that name is in the way."""
         link = models / self.name.replace("/", "-")
         if link.exists() and not link.is_symlink():
             return None
@@ -248,7 +234,7 @@ class RunDirectory:
 
 
 def all_runs() -> list[RunDirectory]:
-    """Return every run, by name; those of sweeps among them."""
+    """Return all runs, those of sweeps too, sorted by name."""
     root = runs_root()
     swept = (path for path in root.glob(f"*/{SWEEP}/*/plan.json") if path.parent.name.isdigit())
     runs = (RunDirectory(path.parent) for path in (*root.glob("*/plan.json"), *swept))
@@ -256,12 +242,12 @@ def all_runs() -> list[RunDirectory]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Order run 10 of a sweep after run 9."""
+    """Sort run 10 of a sweep after run 9."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in name.split("/")]
 
 
 def find_runs(name: str) -> list[RunDirectory]:
-    """Return the runs that a person means: one, or those of a sweep in their order. Raises as `find_run` does."""
+    """Find a run, or all runs of a sweep in their order, by folder or by name. Raises as `find_run` does."""
     for folder in (runs_root() / name, Path(name)):
         numbers = [path.parent.name for path in (folder / SWEEP).glob("*/plan.json")]
         if inside := sorted(int(number) for number in numbers if number.isdigit()):
@@ -270,7 +256,7 @@ def find_runs(name: str) -> list[RunDirectory]:
 
 
 def find_run(name: str) -> RunDirectory:
-    """Return a run by its folder, or by its name among all runs. Raises BadInput with the nearest."""
+    """Find a run by its folder, or by its name in the runs folder. Raises BadInput with the nearest name."""
     root = runs_root()
     for folder in (root / name, Path(name)):
         if (folder / "plan.json").is_file():
@@ -280,5 +266,5 @@ def find_run(name: str) -> RunDirectory:
     raise BadInput(f"{name}: no such run{accepted}{nearest(name, known)}")
 
 
-def _say(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

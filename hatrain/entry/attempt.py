@@ -1,12 +1,12 @@
-"""One attempt at a run, as entry goes about it: whether to begin at all, the children in their order, the outcome.
-Of several nodes, node 0 does this for all. What a rank does is not its business; it reads the word that each left."""
+"""One attempt at a run: take the lease, check the preconditions, run the stages, record the outcome. Node 0 does this
+for all nodes; the others follow it (`follower.py`)."""
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,69 +15,62 @@ from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.entry import preconditions, process
-from hatrain.entry.children import Children, Command, Outcome, Signals, say
+from hatrain.entry.children import Children, Outcome, log
 from hatrain.entry.follower import follow
-from hatrain.entry.nodes import Nodes, look
-from hatrain.entry.peers import Members
+from hatrain.entry.nodes import Nodes, refresh
+from hatrain.entry.peers import PeerMonitor
 from hatrain.entry.preconditions import NotStarted, seconds
+from hatrain.entry.stages import STAGES, Command, Stage
 from hatrain.errors import BadInput
+from hatrain.model import revision
 from hatrain.runtime import provenance, seal
 from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
+from hatrain.runtime.stop import SignalListener
 
 GRACE_SECONDS = 600.0
-"""From a stop to the end of patience: long enough for a step and a checkpoint. $HATRAIN_STOP_GRACE overrides it."""
+"""How long ranks may take to leave after a stop: a step and a checkpoint. $HATRAIN_STOP_GRACE overrides it."""
 LEASE_PATIENCE_SECONDS = STALE_SECONDS + 15.0
-"""How long another attempt's lease is waited for: a dead holder on another machine is known by then."""
-
-
-def trainer(plan: Plan, run: RunDirectory) -> Sequence[str]:
-    """Return the command that trains: torchrun over this node's ranks."""
-    return process.torchrun(plan, "hatrain.train", run.folder, Nodes.of(run, plan).rank)
-
-
-def evaluator(plan: Plan, run: RunDirectory) -> Sequence[str]:
-    """Return the command that judges the trained model: one process."""
-    return [sys.executable, "-m", "hatrain.evaluate.run", str(run.folder)]
+"""How long to wait for another attempt's lease: a holder that died on another machine is stale by then."""
 
 
 def enter(
     target: str,
-    heard: Signals,
+    signals: SignalListener,
     *,
-    train: Command = trainer,
-    evaluate: Command = evaluator,
+    commands: Mapping[str, Command] | None = None,
     lease_patience: float = LEASE_PATIENCE_SECONDS,
 ) -> Exit:
-    """Take this node's part in one attempt at the run of a run directory or a plan, and return how it left. Says so on
-    stderr."""
+    """Run this node's part of one attempt at the run of a run directory or a plan.json, and return the exit code.
+
+    `commands` replaces the command of a stage, by its name. Reasons go to stderr.
+    """
+    stages = [replace(stage, command=(commands or {}).get(stage.name, stage.command)) for stage in STAGES]
     try:
         run, plan, files = _locate(Path(target))
         if run.done.exists():
-            say(f"{run.name}: finished before, {run.done} is there")
+            log(f"{run.name}: finished before, {run.done} is there")
             return Exit.FINISHED
         if plan.nodes > 1:
-            process.meeting_place(plan.nodes)
+            process.rendezvous(plan.nodes)
         nodes, grace = Nodes.of(run, plan), seconds("HATRAIN_STOP_GRACE", GRACE_SECONDS)
         if nodes.rank:
-            return follow(run, plan, heard, nodes, train, grace)
-        with contextlib.ExitStack() as until_the_end:
-            leading = _Leading(run, plan, heard, nodes, grace)
+            return follow(run, plan, signals, nodes, stages, grace)
+        with contextlib.ExitStack() as lease:
+            leader = _Leader(run, plan, signals, nodes, grace)
             try:
-                leading.take_the_lease(files, until_the_end, lease_patience)
-                return leading.attempt(train, evaluate)
-            except (BadInput, NotStarted) as why:
-                return leading.refuse(why)
+                leader.take_lease(files, lease, lease_patience)
+                return leader.attempt(stages)
+            except (BadInput, NotStarted) as error:
+                return leader.refuse(error)
     except BadInput as error:
         for problem in error.problems:
-            say(problem)
+            log(problem)
         return Exit.FATAL
 
 
-# --- before an attempt --------------------------------------------------------------------------------------
-
-
 def _locate(target: Path) -> tuple[RunDirectory, Plan, dict[str, str] | None]:
-    """Return the run and its plan; with a plan from elsewhere also the files beside it, to be adopted.
+    """Return the run and its plan; for a plan.json outside of its run directory also the files beside it, which the run
+    directory takes over.
 
     Raises BadInput when there is no plan, or when the run directory belongs to another job.
     """
@@ -94,159 +87,158 @@ def _locate(target: Path) -> tuple[RunDirectory, Plan, dict[str, str] | None]:
         if run.plan_file.samefile(target):
             return run, plan, None
         run.refuse_another(plan.job)
-    beside = target.parent
-    names = [path for path in (beside / "job.yaml", *beside.glob("launch/*")) if path.is_file()]
-    return run, plan, {str(path.relative_to(beside)): path.read_text(encoding="utf-8") for path in names}
+    folder = target.parent
+    paths = [path for path in (folder / "job.yaml", *folder.glob("launch/*")) if path.is_file()]
+    return run, plan, {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths}
 
 
-# --- the attempt --------------------------------------------------------------------------------------------
+class _Leader:
+    """Node 0: holds the lease, makes the attempt, and writes the record and the outcome for all nodes."""
 
-
-class _Leading:
-    """Node 0 at work: the lease, one attempt, its record and its outcome."""
-
-    def __init__(self, run: RunDirectory, plan: Plan, heard: Signals, nodes: Nodes, grace: float):
-        self.run, self.plan, self.heard, self.nodes, self.grace = run, plan, heard, nodes, grace
-        self.result = run.result(plan.job)
+    def __init__(self, run: RunDirectory, plan: Plan, signals: SignalListener, nodes: Nodes, grace: float):
+        self.run, self.plan, self.signals, self.nodes, self.grace = run, plan, signals, nodes, grace
         self.lost: threading.Event | None = None
-        self.made: Attempt | None = None
+        self.current: Attempt | None = None
+        self.concluded = False
 
-    def take_the_lease(
-        self, files: Mapping[str, str] | None, until_the_end: contextlib.ExitStack, patience: float
+    def take_lease(
+        self, files: Mapping[str, str] | None, lease: contextlib.ExitStack, patience: float
     ) -> None:
-        """Hold the run from now on, and take over the files of a plan from elsewhere. Raises BadInput when somebody
-        else holds it longer than `patience` (seconds), or it is another job's; NotStarted on a stop."""
+        """Hold the run's lease until `lease` closes, and take over the `files` of a plan from elsewhere.
+
+        Raises BadInput when somebody else holds it for longer than `patience` (seconds) or the directory is another
+        job's, and NotStarted on a stop.
+        """
         deadline = time.monotonic() + patience
         while self.lost is None:
-            preconditions.wait_for_lease(self.run, self.heard, deadline, self.grace)
+            preconditions.wait_for_lease(self.run, self.signals, deadline, self.grace)
             if files is not None:
                 self.run.adopt(self.plan, files)
             with contextlib.suppress(LeaseHeld):
-                self.lost = until_the_end.enter_context(self.nodes.leading())
-        self.nodes.forget()
+                self.lost = lease.enter_context(self.nodes.lead())
+        self.nodes.clear()
         if files is not None:
             self._record_submission()
 
     def _record_submission(self) -> None:
-        """Record, once, a submission that the launcher names and that was recorded elsewhere: attempts that came to
-        nothing are counted from there."""
-        told = os.environ.get("HATRAIN_SUBMISSION")
-        if told and told not in (event.get("submission") for event in self.run.events()):
-            self.run.record("submitted", cluster=self.plan.cluster, submission=told)
+        """Record, once, a submission that was made elsewhere: retries are counted from there."""
+        submission = os.environ.get("HATRAIN_SUBMISSION")
+        if submission and submission not in (event.get("submission") for event in self.run.events()):
+            self.run.record("submitted", cluster=self.plan.cluster, submission=submission)
 
-    def attempt(self, train: Command, evaluate: Command) -> Exit:
-        """Make one attempt and return how it left. Raises BadInput and NotStarted where none begins."""
-        run, nodes = self.run, self.nodes
+    def attempt(self, stages: Sequence[Stage]) -> Exit:
+        """Make one attempt and return its exit code. Raises BadInput and NotStarted where none starts."""
+        run, plan, nodes = self.run, self.plan, self.nodes
         if run.done.exists():
-            say(f"{run.name}: finished meanwhile, {run.done} is there")
+            log(f"{run.name}: finished meanwhile, {run.done} is there")
             return Exit.FINISHED
-        began = time.monotonic()
-        trained = seal.verify(self.result) is None
-        self._look_for_reasons_against_it()
-        # Its folder comes before all waiting: that is where a stop is looked for.
-        look(run.folder, run.attempts)
-        self.made = made = run.new_attempt()
-        others = self._wait(made, alone=trained or nodes.count == 1)
-        self._record_begun(made, [owner["host"] for _, owner in sorted(others.items())])
-        say(f"{run.name}: attempt {made.number}, {made.folder}")
-        members = Members(nodes, made, others, self.grace)
-        children = Children(run, self.plan, made, self.heard, node=0, grace=self.grace)
+        started = time.monotonic()
+        wanted = [stage for stage in stages if stage.is_wanted(plan)]
+        todo = [stage for stage in wanted if stage.unfinished(plan, run, True)]
+        self._check_retries_and_inputs()
+        # The folder comes before all waiting: `hatrain stop` writes the stop file there.
+        refresh(run.folder, run.attempts)
+        self.current = attempt = run.new_attempt()
+        peers = self._wait(attempt, alone=nodes.count == 1 or not any(stage.on_all_ranks for stage in todo))
+        self._record_start(attempt, [lease["host"] for _, lease in sorted(peers.items())])
+        log(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
+        monitor = PeerMonitor(nodes, attempt, peers, self.grace)
+        children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace)
         children.end_orphans()
-        if trained:
-            say(f"{run.name}: trained before, {self.result} is whole")
-        code, reasons = (Exit.FINISHED, {}) if trained else self._train(children, members, train)
-        trained = code is Exit.FINISHED
-        if trained:
-            self._conclude(made, code, reasons)
-            code, reasons = self._evaluate(children, evaluate)
+        for stage in wanted:
+            if stage not in todo:
+                log(f"{run.name}: {stage.name} is done")
+        revision.record(plan, run)
+        code, reasons = self._run_stages(todo, children, monitor)
         if code is Exit.FINISHED:
-            self._link(made)
-        self._record_outcome(code, reasons, seconds=round(time.monotonic() - began, 1))
+            self._link_model()
+            run.record("done", attempt=attempt.number)
+        self._record_outcome(code, reasons, seconds=round(time.monotonic() - started, 1))
         if code is Exit.FINISHED:
-            seal.write_json(run.done, {"time": _now(), "attempt": made.number})
-        if not trained:
-            self._conclude(made, code, reasons)
-        say(f"{run.name}: {code.name.lower()} ({int(code)})")
-        for who, reason in reasons.items():
-            say(f"  {who}: {reason}")
+            seal.write_json(run.done, {"time": _now(), "attempt": attempt.number})
+        self._conclude(code, reasons)
+        self._log_outcome(code, reasons)
         return code
 
-    def refuse(self, why: BadInput | NotStarted) -> Exit:
-        """Leave without an attempt, and tell the other nodes. Raises BadInput again, for it has more to say."""
-        if isinstance(why, NotStarted):
-            code, reasons = why.code, why.reasons
-            if why.counts and self.made:
-                self._record_begun(self.made, [])
+    def refuse(self, error: BadInput | NotStarted) -> Exit:
+        """Leave without an attempt, and let the other nodes leave. Raises a BadInput again, for its lines to be
+        shown."""
+        if isinstance(error, NotStarted):
+            code, reasons = error.code, error.reasons
+            if error.counts and self.current:
+                self._record_start(self.current, [])
         else:
-            code, reasons = Exit.FATAL, {"entry": "\n".join(why.problems)}
+            code, reasons = Exit.FATAL, {"entry": "\n".join(error.problems)}
         if self.lost is not None:
             self._record_outcome(code, reasons)
         self.nodes.refuse(code, reasons)
-        if isinstance(why, BadInput):
-            raise why
-        say(f"{self.run.name}: {code.name.lower()} ({int(code)})")
-        for who, reason in reasons.items():
-            say(f"  {who}: {reason}")
+        if isinstance(error, BadInput):
+            raise error
+        self._log_outcome(code, reasons)
         return code
 
-    # --- before it begins ---
+    # --- before the stages ---
 
-    def _look_for_reasons_against_it(self) -> None:
-        if (tried := self.run.attempts_without_progress()) > self.plan.retries:
+    def _check_retries_and_inputs(self) -> None:
+        if (count := self.run.attempts_without_progress()) > self.plan.retries:
             raise BadInput(
-                f"{self.run.name}: retries used up: {tried} attempts in a row sealed no checkpoint "
+                f"{self.run.name}: retries used up: {count} attempts in a row sealed no checkpoint "
                 f"(limits.retries: {self.plan.retries}); see {self.run.all_attempts()[-1].folder / 'log.txt'}"
             )
         if problems := missing(self.plan):
             raise BadInput(problems)
 
-    def _wait(self, made: Attempt, *, alone: bool) -> Mapping[int, Mapping[str, Any]]:
-        """Wait for the parent and the other nodes. Returns who stands for each of those, none when `alone`."""
-        patience = preconditions.Patience(made, self.heard, self._is_lost)
-        if preconditions.await_parent(self.run, self.plan, patience) and (problems := missing(self.plan)):
+    def _wait(self, attempt: Attempt, *, alone: bool) -> Mapping[int, Mapping[str, Any]]:
+        """Wait for the parent and, unless `alone`, for the other nodes. Returns the lease of each of those."""
+        wait = preconditions.Wait(attempt, self.signals, self._why_lost)
+        if preconditions.await_parent(self.run, self.plan, wait) and (problems := missing(self.plan)):
             raise BadInput(problems)
         if alone:
             return {}
-        others = preconditions.gather(self.run, self.nodes, patience)
-        self.nodes.enlist(made, others)
-        return others
+        peers = preconditions.gather(self.run, self.nodes, wait)
+        self.nodes.enlist(attempt, peers)
+        return peers
 
-    # --- while it lasts ---
+    # --- the stages ---
 
-    def _train(self, children: Children, members: Members, command: Command) -> Outcome:
-        code, reasons = members.settle(children.train(command, lambda: self._is_lost() or members.abandon()))
-        if code is Exit.FINISHED and (damage := seal.verify(self.result, checksums=False)):
-            return Exit.FAULT, {"entry": f"every rank finished, but {self.result} is not whole: {damage}"}
-        return code, reasons
+    def _run_stages(self, stages: Sequence[Stage], children: Children, monitor: PeerMonitor) -> Outcome:
+        """Run stages until one does not finish. Before the first that needs node 0 alone, the other nodes leave."""
+        for stage in stages:
+            if stage.on_all_ranks:
+                ended = children.run_ranks(stage, lambda: self._why_lost() or monitor.why_abandon())
+                code, reasons = monitor.settle(ended)
+            else:
+                self._conclude(Exit.FINISHED, {})
+                if stop := children.requested_stop():
+                    code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
+                    return code, {stage.name: f"not started: {stop.reason}"}
+                code, reasons = children.run_alone(stage, self._why_lost)
+            if code is not Exit.FINISHED:
+                return code, reasons
+            if problem := stage.unfinished(self.plan, self.run, False):
+                return Exit.FAULT, {"entry": f"{stage.name} finished, but left {problem}"}
+        return Exit.FINISHED, {}
 
-    def _evaluate(self, children: Children, command: Command) -> Outcome:
-        job = self.plan.job
-        if not job.data.test or not job.evaluation.requests:
-            return Exit.FINISHED, {}
-        if stop := children.heard_stop():
-            return (Exit.REQUEUE if stop.requeue else Exit.STOPPED), {
-                "evaluation": f"not begun: {stop.reason}"
-            }
-        return children.outcome(command(self.plan, self.run), ["evaluation"], self._is_lost)
-
-    def _is_lost(self) -> str | None:
+    def _why_lost(self) -> str | None:
         if self.lost is not None and self.lost.is_set():
-            return "lost the lease: this machine stood still, and another attempt has begun"
+            return "lost the lease: this machine was suspended, and another attempt has started"
         return None
 
-    # --- what it says ---
+    # --- record and outcome ---
 
-    def _conclude(self, made: Attempt, code: Exit, reasons: Mapping[str, str]) -> None:
-        if self.nodes.count > 1:
-            self.nodes.conclude(made, code, reasons)
+    def _conclude(self, code: Exit, reasons: Mapping[str, str]) -> None:
+        """Let the other nodes leave, once."""
+        if self.nodes.count > 1 and self.current and not self.concluded:
+            self.nodes.conclude(self.current, code, reasons)
+            self.concluded = True
 
-    def _record_begun(self, made: Attempt, others: Sequence[str]) -> None:
+    def _record_start(self, attempt: Attempt, other_hosts: Sequence[str]) -> None:
         plan = self.plan
         self.run.record(
             "attempt begun",
-            attempt=made.number,
+            attempt=attempt.number,
             host=provenance.host(),
-            **({"hosts": [provenance.host(), *others]} if others else {}),
+            **({"hosts": [provenance.host(), *other_hosts]} if other_hosts else {}),
             pid=os.getpid(),
             scheduler_id=provenance.scheduler_id(),
             cluster=plan.cluster,
@@ -262,19 +254,23 @@ class _Leading:
         )
 
     def _record_outcome(self, code: Exit, reasons: Mapping[str, str], **facts: Any) -> None:
-        number = {"attempt": self.made.number} if self.made else {}
-        told = {"code": int(code), "outcome": code.name.lower(), "reasons": dict(reasons)}
-        self.run.record("outcome", **number, **told, **facts)
+        number = {"attempt": self.current.number} if self.current else {}
+        outcome = {"code": int(code), "outcome": code.name.lower(), "reasons": dict(reasons)}
+        self.run.record("outcome", **number, **outcome, **facts)
 
-    def _link(self, made: Attempt) -> None:
+    def _log_outcome(self, code: Exit, reasons: Mapping[str, str]) -> None:
+        log(f"{self.run.name}: {code.name.lower()} ({int(code)})")
+        for name, reason in reasons.items():
+            log(f"  {name}: {reason}")
+
+    def _link_model(self) -> None:
         models = Path(self.plan.paths.models)
         try:
-            if self.run.link_model(models, self.result) is None:
-                say(f"{models / self.run.name}: a real folder is in the way; not linked")
+            if self.run.link_model(models, self.run.result(self.plan.job)) is None:
+                log(f"{models / self.run.name}: not linked: a real folder is in the way")
         except OSError as error:
-            # The link is a convenience; a folder that cannot be written to does not undo a finished run.
-            say(f"{models / self.run.name}: not linked: {error.strerror}")
-        self.run.record("done", attempt=made.number)
+            # The link is a convenience: a finished run stays finished without it.
+            log(f"{models / self.run.name}: not linked: {error.strerror}")
 
 
 def _now() -> str:

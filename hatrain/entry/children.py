@@ -1,131 +1,124 @@
-"""The children of one attempt on this node: in which surroundings they start, and what their ranks come to. It reads
-the word that each rank left, and never decides for other nodes."""
+"""Runs the stages of an attempt as child processes on this node, and reads the exit reports that their ranks leave."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from hatrain import doctor
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop, combine
+from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
 from hatrain.entry import process
-from hatrain.entry.nodes import look
+from hatrain.entry.nodes import refresh
+from hatrain.entry.stages import Stage
 from hatrain.runtime import orphans
+from hatrain.runtime.stop import SignalListener, Stop
 
 Outcome = tuple[Exit, dict[str, str]]
-Command = Callable[[Plan, RunDirectory], Sequence[str]]
-Abandon = Callable[[], str | None]
-
-
-class Signals(Protocol):
-    """What has been heard so far: (reason, requeue), or None."""
-
-    stop: tuple[str, bool] | None
+"""The exit code, and a reason for each rank, node or stage that did not finish."""
+WhyAbandon = Callable[[], str | None]
+"""Returns why a child must end at once, as soon as it must."""
 
 
 class Children:
-    """The children of one attempt on one node: started one after the other, in the same surroundings."""
+    """The child processes of one attempt on one node, one after another."""
 
     def __init__(
         self,
         run: RunDirectory,
         plan: Plan,
         attempt: Attempt,
-        heard: Signals,
+        signals: SignalListener,
         *,
         node: int,
         grace: float,
     ):
-        """`grace` is in seconds, from a stop to the end of patience."""
-        self.run, self.plan, self.attempt, self.heard = run, plan, attempt, heard
+        """`grace`: seconds from a stop to killing what has not left."""
+        self.run, self.plan, self.attempt, self.signals = run, plan, attempt, signals
         self.node, self.grace = node, grace
 
     @property
-    def me(self) -> str:
-        """What this process is called among the reasons of an outcome."""
+    def name(self) -> str:
+        """The name of this process among the reasons of an outcome."""
         return "entry" if self.plan.nodes == 1 else f"node {self.node}"
 
-    def heard_stop(self) -> Stop | None:
-        """Pass a signal on to the stop file; return what that file says, whoever wrote it."""
-        # Another node, or a login node, may have written it; rank 0 on this machine sees it by our looking, too.
-        look(self.attempt.folder)
-        if self.heard.stop:
-            self.attempt.request_stop(Stop(*self.heard.stop))
+    def requested_stop(self) -> Stop | None:
+        """Write a stop that came as a signal to the stop file, and return what that file says."""
+        # Another node or a login node may have written it.
+        refresh(self.attempt.folder)
+        if self.signals.stop:
+            self.attempt.request_stop(self.signals.stop)
         return self.attempt.stop()
 
-    def train(self, command: Command, abandon: Abandon) -> Outcome:
-        """Run this node's ranks to their end, as `outcome` does; none of them where this machine cannot train."""
+    def run_ranks(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
+        """Run this node's ranks of a stage to their end; none where this machine cannot train."""
         unfit, reasons = doctor.quick(self.plan)
         if unfit is not None:
-            # The others would wait for long after a node that left in order; after a fault they do not.
+            # After a fault of one node the others end soon; after an orderly end they wait for all ranks.
             fault = unfit is Exit.REQUEUE and self.plan.nodes > 1
-            return Exit.FAULT if fault else unfit, {
-                f"{self.me}, {what}": why for what, why in reasons.items()
-            }
+            problems = {f"{self.name}, {check}": reason for check, reason in reasons.items()}
+            return Exit.FAULT if fault else unfit, problems
         first = self.node * self.plan.processes_per_node
-        ranks = range(first, first + self.plan.processes_per_node)
-        return self.outcome(command(self.plan, self.run), ranks, abandon)
+        return self._run(stage, range(first, first + self.plan.processes_per_node), why_abandon)
 
-    def outcome(self, command: Sequence[str], ranks: Sequence[int | str], abandon: Abandon) -> Outcome:
-        """Run a child to its end. Returns what its ranks come to, and the reason of each that is not finished.
+    def run_alone(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
+        """Run a stage that is one process to its end."""
+        return self._run(stage, [stage.name], why_abandon)
 
-        `abandon` says why it must end at once, as soon as it must.
-        """
-        why: list[str] = []
+    def _run(self, stage: Stage, ranks: Sequence[int | str], why_abandon: WhyAbandon) -> Outcome:
+        reasons: list[str] = []
 
         def abandoned() -> bool:
-            if not why and (reason := abandon()):
-                why.append(reason)
-            return bool(why)
+            if not reasons and (reason := why_abandon()):
+                reasons.append(reason)
+            return bool(reasons)
 
-        end = process.follow(
-            command,
+        exit_code = process.run(
+            stage.command(self.plan, self.run),
             cwd=self.plan.paths.workdir,
             environment=self._environment(),
             log=self.attempt.folder / (f"log-{self.node}.txt" if self.node else "log.txt"),
-            stopping=lambda: self.heard_stop() is not None,
+            stopping=lambda: self.requested_stop() is not None,
             grace=self.grace,
             abandoned=abandoned,
         )
-        words = self.attempt.outcomes(ranks)
-        if why:
-            told = {rank: word for rank, word in words.items() if self.attempt.has_reported(rank)}
-            code = combine([Exit.FAULT, *(code for code, _ in told.values())])
-            return code, {**_reasons(told), self.me: why[0]}
-        code = combine(code for code, _ in words.values())
-        reasons = _reasons(words)
-        if end is None:
-            reasons[self.me] = f"did not leave {self.grace:g} s after the stop, and was killed"
+        outcomes = self.attempt.outcomes(ranks)
+        if reasons:
+            reported = {rank: end for rank, end in outcomes.items() if self.attempt.has_reported(rank)}
+            code = combine([Exit.FAULT, *(code for code, _ in reported.values())])
+            return code, {**_unfinished(reported), self.name: reasons[0]}
+        code = combine(code for code, _ in outcomes.values())
+        unfinished = _unfinished(outcomes)
+        if exit_code is None:
+            unfinished[self.name] = f"did not leave {self.grace:g} s after the stop, and was killed"
             stop = self.attempt.stop()
             if code is Exit.FAULT and stop and not stop.requeue:
-                # It is no rank's fault, and the user wants an end: what was sealed before is what there is.
+                # The kill is no fault of a rank, and the user wants an end: the newest sealed checkpoint stands.
                 code = Exit.STOPPED
-        return code, reasons
+        return code, unfinished
 
     def end_orphans(self) -> None:
-        """End what an earlier attempt left running on this machine."""
+        """Kill processes that an earlier attempt left on this machine."""
         for pid in orphans.end_orphans(str(self.run.folder), self.attempt.number, self.node):
-            say(f"{self.run.name}: ended process {pid}, left over from an earlier attempt")
+            log(f"{self.run.name}: killed process {pid} of an earlier attempt")
 
     def _environment(self) -> dict[str, str]:
-        around = {**os.environ, **self.plan.environment}
-        share = max(1, _cores() // self.plan.processes_per_node)
-        return around | {
-            "OMP_NUM_THREADS": around.get("OMP_NUM_THREADS") or str(share),
+        environment = {**os.environ, **self.plan.environment}
+        threads = max(1, _cores() // self.plan.processes_per_node)
+        return environment | {
+            "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(threads),
             **orphans.marks(str(self.run.folder), self.attempt.number, self.node),
             "PYTHONUNBUFFERED": "1",
-            # torchrun kills its ranks 30 s after SIGTERM otherwise, in the middle of a checkpoint.
+            # Without it torchrun kills its ranks 30 s after SIGTERM, in the middle of a checkpoint.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(self.grace)),
         }
 
 
-def _reasons(words: dict[int | str, tuple[Exit, str]]) -> dict[str, str]:
+def _unfinished(outcomes: dict[int | str, tuple[Exit, str]]) -> dict[str, str]:
     return {
         f"rank {rank}" if isinstance(rank, int) else rank: reason
-        for rank, (told, reason) in words.items()
-        if told is not Exit.FINISHED
+        for rank, (code, reason) in outcomes.items()
+        if code is not Exit.FINISHED
     }
 
 
@@ -133,7 +126,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def say(text: str) -> None:
-    """Tell a person something on stderr."""
-    with contextlib.suppress(OSError):  # nobody reads stderr any more; the run goes on
+def log(text: str) -> None:
+    """Print a line to stderr. A closed stderr does not end the run."""
+    with contextlib.suppress(OSError):
         print(f"hatrain: {text}", file=sys.stderr, flush=True)

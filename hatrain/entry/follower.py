@@ -1,9 +1,10 @@
-"""A node other than node 0: it waits for an attempt that it is part of, runs its ranks, and leaves as node 0 says. It
-begins nothing, records nothing and judges no model."""
+"""A node other than node 0: it waits until node 0 enlists it in an attempt, runs its ranks, and leaves with node 0's
+exit code. It starts no attempt and writes no record."""
 
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 
 from hatrain.contract import dependency
 from hatrain.contract.inputs import missing
@@ -11,156 +12,172 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
 from hatrain.entry import nodes as every_node
 from hatrain.entry import preconditions
-from hatrain.entry.children import Children, Command, Signals, say
-from hatrain.entry.nodes import Nodes, Word, concluded, roster
+from hatrain.entry.children import Children, log
+from hatrain.entry.nodes import ExitReport, Nodes, outcome, roster
 from hatrain.entry.preconditions import NotStarted
+from hatrain.entry.stages import Stage
 from hatrain.runtime.lease import LeaseHeld
+from hatrain.runtime.stop import SignalListener
 
 
-def follow(run: RunDirectory, plan: Plan, heard: Signals, nodes: Nodes, train: Command, grace: float) -> Exit:
-    """Take this node's part in one attempt, and return how the attempt left. Raises BadInput."""
-    with contextlib.ExitStack() as until_the_end:
+def follow(
+    run: RunDirectory,
+    plan: Plan,
+    signals: SignalListener,
+    nodes: Nodes,
+    stages: Sequence[Stage],
+    grace: float,
+) -> Exit:
+    """Run this node's part of one attempt, and return the attempt's exit code. Raises BadInput."""
+    with contextlib.ExitStack() as lease:
         try:
-            waiting = _Waiting(run, plan, heard, nodes, until_the_end)
-            attempt, token = waiting.for_an_attempt()
-        except NotStarted as why:
-            _tell(run, why.code, why.reasons)
-            return why.code
-        say(f"{run.name}: node {nodes.rank} in attempt {attempt.number}")
+            enlistment = _Enlistment(run, plan, signals, nodes, lease)
+            attempt, token = enlistment.wait()
+        except NotStarted as error:
+            _log_outcome(run, error.code, error.reasons)
+            return error.code
+        log(f"{run.name}: node {nodes.rank} in attempt {attempt.number}")
         leader = _Leader(nodes, attempt, token)
 
-        def abandon() -> str | None:
-            if leader.look():
-                return "ended its ranks: node 0 " + ("fell silent" if leader.is_gone else "ends the attempt")
-            if waiting.lost.is_set():
-                return "lost its lease: this machine stood still, and another process is this node now"
+        def why_abandon() -> str | None:
+            if leader.poll():
+                return "ended its ranks: node 0 " + (
+                    "no longer answers" if leader.is_gone else "ends the attempt"
+                )
+            if enlistment.lost.is_set():
+                return (
+                    "lost its lease: this machine was suspended, and another process took this node's place"
+                )
             return None
 
-        # The leader may have adopted the plan after we read ours.
-        children = Children(run, run.plan(), attempt, heard, node=nodes.rank, grace=grace)
+        # Node 0 may have taken over a newer plan since this node read it.
+        children = Children(run, run.plan(), attempt, signals, node=nodes.rank, grace=grace)
         children.end_orphans()
-        code, reasons = children.train(train, abandon)
+        code, reasons = Exit.FINISHED, dict[str, str]()
+        for stage in stages:
+            if stage.on_all_ranks and code is Exit.FINISHED:
+                code, reasons = children.run_ranks(stage, why_abandon)
         nodes.leave(attempt, code, reasons)
-        word = leader.outcome(code, reasons)
-        _tell(run, word.code, word.reasons)
-        return word.code
+        report = leader.outcome(code, reasons)
+        _log_outcome(run, report.code, report.reasons)
+        return report.code
 
 
-class _Waiting:
-    """A node that is in no attempt yet."""
+class _Enlistment:
+    """Waits until node 0 takes this node into an attempt."""
 
     def __init__(
         self,
         run: RunDirectory,
         plan: Plan,
-        heard: Signals,
+        signals: SignalListener,
         nodes: Nodes,
-        until_the_end: contextlib.ExitStack,
+        lease: contextlib.ExitStack,
     ):
-        self.run, self.plan, self.heard, self.nodes = run, plan, heard, nodes
-        self.until_the_end = until_the_end
+        self.run, self.plan, self.signals, self.nodes, self.lease = run, plan, signals, nodes, lease
         self.problems: list[str] | None = None
         self.lost = threading.Event()
         self.patience = preconditions.node_patience()
-        self.led = time.monotonic()
-        self.next_lease = 0.0
-        self.told: set[str] = set()
+        self.leader_seen = time.monotonic()
+        self.next_lease_poll = 0.0
+        self.logged: set[str] = set()
 
-    def for_an_attempt(self) -> tuple[Attempt, str]:
-        """Wait until a leader has made us part of an attempt; return that, and the leader's token.
-
-        Raises NotStarted when there will be none.
-        """
+    def wait(self) -> tuple[Attempt, str]:
+        """Return the attempt and the leader's token. Raises NotStarted when there will be no attempt."""
         while True:
-            heard = self.heard.stop  # before we look, so that we leave no attempt that we are part of by now
-            every_node.look(self.run.folder)
+            stop = (
+                self.signals.stop
+            )  # read first: this node must not leave an attempt that it is part of by then
+            every_node.refresh(self.run.folder)
             if self.run.done.exists():
                 raise NotStarted(Exit.FINISHED, {})
-            if word := self.nodes.refused():
-                raise NotStarted(word.code, word.reasons)
-            if found := self._attempt():
-                return found
-            if heard:
-                raise preconditions.stopped(*heard)
-            self._be_here()
-            self._lose_patience()
-            time.sleep(every_node.LOOK_SECONDS)
+            if report := self.nodes.refusal():
+                raise NotStarted(report.code, report.reasons)
+            if enlisted := self._enlisted():
+                return enlisted
+            if stop:
+                raise preconditions.stopped(stop)
+            self._announce()
+            self._check_patience()
+            time.sleep(every_node.POLL_SECONDS)
 
-    def _attempt(self) -> tuple[Attempt, str] | None:
+    def _enlisted(self) -> tuple[Attempt, str] | None:
         newest = self.nodes.newest_attempt()
         if newest is None:
             return None
-        word = concluded(newest)
-        if word and word.code is Exit.FINISHED and self.nodes.is_of_this_start(newest, word):
+        report = outcome(newest)
+        if report and report.code is Exit.FINISHED and self.nodes.concerns(newest, report):
             raise NotStarted(Exit.FINISHED, {})
-        enlisted = roster(newest)
-        if enlisted and enlisted.members.get(self.nodes.rank, {}).get("token") == self.nodes.token:
-            return newest, enlisted.leader
+        members = roster(newest)
+        if members and members.members.get(self.nodes.rank, {}).get("token") == self.nodes.token:
+            return newest, members.leader
         return None
 
-    def _be_here(self) -> None:
-        """Say that we are here and what we miss, once that can be said: what a parent makes comes with its DONE."""
-        if self.problems is not None or dependency.awaited(self.plan):
+    def _announce(self) -> None:
+        """Announce this node and the inputs it misses. While a parent runs, its outputs cannot be checked yet."""
+        if self.problems is not None or dependency.unfinished(self.plan):
             return
         problems = missing(self.plan)
         try:
-            self.lost = self.until_the_end.enter_context(self.nodes.here(problems))
+            self.lost = self.lease.enter_context(self.nodes.announce(problems))
         except LeaseHeld as held:
-            self._say(f"waiting for {held} to leave, which is node {self.nodes.rank} still")
+            self._log_once(f"waiting for {held} to leave, an earlier process of node {self.nodes.rank}")
             return
         self.problems = problems
-        self._say(f"node {self.nodes.rank} of {self.nodes.count} waits for node 0")
+        self._log_once(f"node {self.nodes.rank} of {self.nodes.count} waits for node 0")
 
-    def _lose_patience(self) -> None:
+    def _check_patience(self) -> None:
         now = time.monotonic()
-        if now >= self.next_lease:
-            self.next_lease = now + every_node.LEASE_SECONDS
-            if self.nodes.is_led():
-                self.led = now
-        if now - self.led > self.patience:
+        if now >= self.next_lease_poll:
+            self.next_lease_poll = now + every_node.LEASE_POLL_SECONDS
+            if self.nodes.has_leader():
+                self.leader_seen = now
+        if now - self.leader_seen > self.patience:
             if self.problems:
                 raise NotStarted(Exit.FATAL, {f"node {self.nodes.rank}": "\n".join(self.problems)})
-            why = f"did not come within {self.patience:g} s; does it see {self.run.folder}?"
-            raise NotStarted(Exit.FAULT, {"node 0": why})
+            reason = f"did not appear within {self.patience:g} s; does it see {self.run.folder}?"
+            raise NotStarted(Exit.FAULT, {"node 0": reason})
 
-    def _say(self, text: str) -> None:
-        if text not in self.told:
-            self.told.add(text)
-            say(f"{self.run.name}: {text}")
+    def _log_once(self, text: str) -> None:
+        if text not in self.logged:
+            self.logged.add(text)
+            log(f"{self.run.name}: {text}")
 
 
 class _Leader:
-    """Node 0, seen from a node that follows it in an attempt."""
+    """Node 0, as a node that follows it in an attempt sees it."""
 
     def __init__(self, nodes: Nodes, attempt: Attempt, token: str):
         self.nodes, self.attempt, self.token = nodes, attempt, token
-        self.word: Word | None = None
+        self.report: ExitReport | None = None
         self.is_gone = False
-        self._next_look = self._next_lease = 0.0
+        self._next_poll = self._next_lease_poll = 0.0
 
-    def look(self) -> bool:
-        """Look again, now and then. Returns whether node 0 said how the attempt ends, or is gone."""
+    def poll(self) -> bool:
+        """Look again when it is time. Returns whether node 0 wrote the outcome, or is gone."""
         now = time.monotonic()
-        if not self.word and not self.is_gone and now >= self._next_look:
-            self._next_look = now + every_node.LOOK_SECONDS
-            self.word = concluded(self.attempt)
-            if not self.word and now >= self._next_lease:
-                self._next_lease = now + every_node.LEASE_SECONDS
+        if not self.report and not self.is_gone and now >= self._next_poll:
+            self._next_poll = now + every_node.POLL_SECONDS
+            self.report = outcome(self.attempt)
+            if not self.report and now >= self._next_lease_poll:
+                self._next_lease_poll = now + every_node.LEASE_POLL_SECONDS
                 if not self.nodes.is_alive(0, self.token):
-                    # Its last word comes before it gives the lease back.
-                    self.word = concluded(self.attempt)
-                    self.is_gone = self.word is None
-        return self.word is not None or self.is_gone
+                    # Node 0 writes the outcome before it gives the lease back: look for it once more.
+                    self.report = outcome(self.attempt)
+                    self.is_gone = self.report is None
+        return self.report is not None or self.is_gone
 
-    def outcome(self, code: Exit, reasons: dict[str, str]) -> Word:
-        """Wait for node 0 to say how all nodes leave. `code` and `reasons` are this node's own, in case it is gone."""
-        while not self.look():
-            time.sleep(min(0.2, every_node.LOOK_SECONDS))
-        return self.word or Word(combine([code, Exit.FAULT]), {**reasons, "node 0": "fell silent"})
+    def outcome(self, code: Exit, reasons: dict[str, str]) -> ExitReport:
+        """Wait for node 0's outcome. If node 0 is gone, combine this node's own `code` and `reasons` with a fault."""
+        while not self.poll():
+            time.sleep(min(0.2, every_node.POLL_SECONDS))
+        if self.report:
+            return self.report
+        return ExitReport(combine([code, Exit.FAULT]), {**reasons, "node 0": "no longer answers"})
 
 
-def _tell(run: RunDirectory, code: Exit, reasons: dict[str, str]) -> None:
-    say(f"{run.name}: {code.name.lower()} ({int(code)})")
-    for who, reason in reasons.items():
+def _log_outcome(run: RunDirectory, code: Exit, reasons: dict[str, str]) -> None:
+    log(f"{run.name}: {code.name.lower()} ({int(code)})")
+    for name, reason in reasons.items():
         for line in reason.splitlines():
-            say(f"  {who}: {line}")
+            log(f"  {name}: {line}")

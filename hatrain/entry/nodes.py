@@ -1,5 +1,5 @@
-"""Several nodes as one: who is here, who takes part in an attempt, how each of them left. All of it by files in the run
-directory, which is what the nodes of every launcher have in common. It starts nothing and decides no outcome."""
+"""How the nodes of a run find each other and agree on an attempt: by files in the run directory, which the nodes of
+every launcher share. Nothing here starts a process or decides an outcome."""
 
 import contextlib
 import json
@@ -19,150 +19,158 @@ from hatrain.errors import BadInput
 from hatrain.runtime import seal
 from hatrain.runtime.lease import Lease
 
-LOOK_SECONDS = 1.0
-"""From one look at the files of other nodes to the next."""
-LEASE_SECONDS = 5.0
-"""From one look at the leases of other nodes to the next; each costs a file server a few calls."""
+POLL_SECONDS = 1.0
+"""Between two looks at the files of other nodes."""
+LEASE_POLL_SECONDS = 5.0
+"""Between two looks at the leases of other nodes, which cost a file server several calls each."""
 
 
-def look(*folders: Path) -> None:
-    """See to it that the next look into these folders shows what the file server has.
+def refresh(*folders: Path) -> None:
+    """Make the next look into these folders see what the file server has.
 
-    NFS takes a file that was looked for in vain to be missing for up to a minute; opening its folder makes it ask.
+    NFS caches that a file is missing, for up to a minute; opening its folder makes it ask again.
     """
     for folder in folders:
         with contextlib.suppress(OSError):
             os.close(os.open(folder, os.O_RDONLY))
 
 
-def this_start() -> str | None:
-    """Return what tells this start of all nodes from an earlier one, where the launcher has a name for it.
+def start_id() -> str | None:
+    """Return the launcher's name for this start of all nodes, which tells it from an earlier start of the same job.
 
-    Kubernetes has none, for it replaces each pod on its own, at its own time.
+    Kubernetes has none: it replaces each pod by itself.
     """
-    told = os.environ.get("HATRAIN_START")
-    if not told and (job := os.environ.get("SLURM_JOB_ID")):
-        told = f"{job}.{os.environ.get('SLURM_RESTART_COUNT') or 0}.{os.environ.get('SLURM_STEP_ID') or 0}"
-    return told or None
+    name = os.environ.get("HATRAIN_START")
+    if not name and (job := os.environ.get("SLURM_JOB_ID")):
+        name = f"{job}.{os.environ.get('SLURM_RESTART_COUNT') or 0}.{os.environ.get('SLURM_STEP_ID') or 0}"
+    return name or None
 
 
 @dataclass(frozen=True)
-class Word:
-    """How a node left an attempt, or all of them did."""
+class ExitReport:
+    """How a node, or all of them, left an attempt."""
 
     code: Exit
     reasons: dict[str, str] = field(default_factory=dict)
-    """Who → why, of each that did not finish."""
+    """A reason for each node, rank or stage that did not finish."""
     leader: str | None = None
+    """Node 0's token."""
     start: str | None = None
+    """The `start_id` of the attempt."""
 
 
 @dataclass(frozen=True)
 class Roster:
-    """Which processes make up an attempt."""
+    """The processes that make up an attempt."""
 
     leader: str
     """Node 0's token."""
     members: dict[int, dict[str, Any]]
-    """Node → what its lease said: token, host, pid."""
+    """Node → token, host and pid of its lease."""
 
 
 class Nodes:
-    """The nodes of a run, from where one of them stands. A process of entry has one token, and one attempt."""
+    """The nodes of a run as one of them sees them. Each entry process has one token, and takes part in one attempt."""
 
     def __init__(self, run: RunDirectory, count: int, rank: int):
         self.run, self.count, self.rank = run, count, rank
         self.token = secrets.token_hex(8)
-        self.start = this_start()
-        # Two jobs that make the same run by mistake meet at two places, and never mix.
-        place = f"{os.environ.get('MASTER_ADDR')}.{os.environ.get('MASTER_PORT')}"
-        self.folder = run.folder / "nodes" / re.sub(r"[^A-Za-z0-9._-]", "_", self.start or place)
-        self._old_word = None if self.start else self._word_token()
+        self.start = start_id()
+        # Two jobs that run the same run by mistake have different rendezvous, and never mix.
+        rendezvous = f"{os.environ.get('MASTER_ADDR')}.{os.environ.get('MASTER_PORT')}"
+        self.folder = run.folder / "nodes" / re.sub(r"[^A-Za-z0-9._-]", "_", self.start or rendezvous)
+        self._old_refusal = None if self.start else self._refusal_token()
         self._old_attempt = self._newest_number()
 
     @staticmethod
     def of(run: RunDirectory, plan: Plan) -> "Nodes":
-        """Return this node's view of a planned run. Raises BadInput for a node that the plan has no place for."""
-        told = os.environ.get("HATRAIN_NODE_RANK") or "0"
-        if not told.isdigit() or int(told) >= plan.nodes:
-            raise BadInput(f"HATRAIN_NODE_RANK: found {told!r}; the plan has nodes 0 to {plan.nodes - 1}")
-        return Nodes(run, plan.nodes, int(told))
+        """Return the nodes of a planned run, seen from this one. Raises BadInput for a rank the plan does not have."""
+        rank = os.environ.get("HATRAIN_NODE_RANK") or "0"
+        if not rank.isdigit() or int(rank) >= plan.nodes:
+            raise BadInput(f"HATRAIN_NODE_RANK: found {rank!r}; accepted: 0 to {plan.nodes - 1}")
+        return Nodes(run, plan.nodes, int(rank))
 
     @property
     def others(self) -> range:
         """The nodes that follow node 0."""
         return range(1, self.count)
 
-    # --- who is here ---
+    # --- which nodes are here ---
 
     def lease(self, rank: int) -> Lease:
-        """Return the lease that a following node holds from when it is ready until it leaves."""
+        """The lease that a following node holds from when it is ready until it leaves."""
         return Lease(self.folder / f"{rank}.json")
 
-    def here(self, problems: Sequence[str]) -> contextlib.AbstractContextManager[threading.Event]:
-        """Be here, with what this node misses. Raises LeaseHeld while an earlier process of this node still is."""
+    def announce(self, problems: Sequence[str]) -> contextlib.AbstractContextManager[threading.Event]:
+        """Hold this node's lease, with the inputs it misses. Raises LeaseHeld while an earlier process of it lives."""
         return self.lease(self.rank).held(token=self.token, problems=list(problems))
 
     def present(self, rank: int, spent: Container[str]) -> dict[str, Any] | None:
-        """Return the living process of a node, unless its token is spent: it belongs to an earlier attempt."""
-        look(self.folder)
+        """Return the lease of a node's live process, unless its token is spent: it belongs to an earlier attempt."""
+        refresh(self.folder)
         owner = None
         with contextlib.suppress(OSError):
             owner = self.lease(rank).holder()
         return owner if owner and owner.get("token") and owner["token"] not in spent else None
 
     def is_alive(self, rank: int, token: str) -> bool:
-        """Return whether a process still takes its node's part; node 0's part is the run's own lease."""
-        look(self.folder, self.run.folder)
+        """Whether the process of a token still holds its node's lease. Node 0's is the run's own."""
+        refresh(self.folder, self.run.folder)
         try:
             owner = (self.lease(rank) if rank else self.run.lease).holder()
         except OSError:
-            return True  # a file server that does not answer for a moment says nothing about a node
+            return True  # a file server that does not answer for a moment is no sign of a dead node
         return owner is not None and owner.get("token") == token
 
-    def is_led(self) -> bool:
-        """Return whether a node 0 that we may follow holds the run, or one that is still to leave."""
-        look(self.run.folder)
+    def has_leader(self) -> bool:
+        """Whether a node 0 of these nodes holds the run's lease."""
+        refresh(self.run.folder)
         try:
             owner = self.run.lease.holder()
         except OSError:
             return True
         return owner is not None and owner.get("nodes") == self.folder.name
 
-    # --- what the leader says to nodes that are in no attempt ---
+    # --- what node 0 writes for nodes that are in no attempt ---
 
-    def leading(self) -> contextlib.AbstractContextManager[threading.Event]:
-        """Hold the run as its node 0. Raises LeaseHeld when somebody else does."""
+    def lead(self) -> contextlib.AbstractContextManager[threading.Event]:
+        """Hold the run's lease as node 0. Raises LeaseHeld."""
         return self.run.lease.held(token=self.token, nodes=self.folder.name)
 
-    def forget(self) -> None:
-        """Forget what an earlier leader said. Only where the run's lease is held."""
-        (self.folder / "word.json").unlink(missing_ok=True)
+    def clear(self) -> None:
+        """Remove what an earlier leader left. Only the holder of the run's lease may."""
+        self._refusal.unlink(missing_ok=True)
         for other in self.folder.parent.glob("*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
 
     def refuse(self, code: Exit, reasons: Mapping[str, str]) -> None:
-        """Tell the nodes that wait for an attempt that there will be none."""
+        """Let the nodes that wait for an attempt leave: there will be none."""
         if self.count > 1:
-            word = {"token": self.token, "code": int(code), "reasons": dict(reasons)}
-            seal.write_json(self.folder / "word.json", word)
+            report = {"token": self.token, "code": int(code), "reasons": dict(reasons)}
+            seal.write_json(self._refusal, report)
 
-    def refused(self) -> Word | None:
-        """Return the leader's word that there will be no attempt. One that was there before us was for others, unless
-        it names this very start."""
-        look(self.folder)
-        told = _read(self.folder / "word.json")
-        return None if told is None or told.get("token") in (None, self._old_word) else _word(told)
+    def refusal(self) -> ExitReport | None:
+        """Return the leader's refusal. One from before this process started was for earlier nodes, unless its folder is
+        of this very start."""
+        refresh(self.folder)
+        content = _read(self._refusal)
+        if content is None or content.get("token") in (None, self._old_refusal):
+            return None
+        return _report(content)
 
-    def _word_token(self) -> str | None:
-        return (_read(self.folder / "word.json") or {}).get("token")
+    @property
+    def _refusal(self) -> Path:
+        return self.folder / "word.json"
+
+    def _refusal_token(self) -> str | None:
+        return (_read(self._refusal) or {}).get("token")
 
     # --- attempts ---
 
     def newest_attempt(self) -> Attempt | None:
-        """Return the newest attempt that there is."""
-        look(self.run.folder, self.run.attempts)
+        """Return the newest attempt, if there is any."""
+        refresh(self.run.folder, self.run.attempts)
         number = self._newest_number()
         return Attempt(self.run.attempts / str(number)) if number else None
 
@@ -170,22 +178,22 @@ class Nodes:
         numbers = [int(path.name) for path in self.run.attempts.glob("*") if path.name.isdigit()]
         return max(numbers, default=0)
 
-    def is_of_this_start(self, attempt: Attempt, word: Word) -> bool:
-        """Return whether an attempt that ended has to do with us: it began after we came, is of the start that we are
-        of, or its leader is still at work."""
+    def concerns(self, attempt: Attempt, report: ExitReport) -> bool:
+        """Whether an attempt that ended is this node's: it started after this node did, has the same start id, or its
+        leader is still alive."""
         return (
             attempt.number > self._old_attempt
-            or (self.start is not None and word.start == self.start)
-            or (word.leader is not None and self.is_alive(0, word.leader))
+            or (self.start is not None and report.start == self.start)
+            or (report.leader is not None and self.is_alive(0, report.leader))
         )
 
     def enlist(self, attempt: Attempt, members: Mapping[int, Mapping[str, Any]]) -> None:
-        """Say which processes an attempt is made of."""
-        kept = {
+        """Write the roster of an attempt."""
+        nodes = {
             str(rank): {key: owner[key] for key in ("token", "host", "pid")}
             for rank, owner in members.items()
         }
-        seal.write_json(attempt.folder / "nodes.json", {"leader": self.token, "nodes": kept})
+        seal.write_json(attempt.folder / "nodes.json", {"leader": self.token, "nodes": nodes})
 
     def spent_tokens(self) -> set[str]:
         """Return the tokens of all processes that took part in an attempt."""
@@ -193,50 +201,55 @@ class Nodes:
         return {member["token"] for each in rosters if each for member in each.members.values()}
 
     def leave(self, attempt: Attempt, code: Exit, reasons: Mapping[str, str]) -> None:
-        """Say how this node left an attempt."""
-        told = {"code": int(code), "reasons": dict(reasons)}
-        seal.write_json(attempt.folder / f"node-{self.rank}.json", told)
+        """Write this node's exit report."""
+        report = {"code": int(code), "reasons": dict(reasons)}
+        seal.write_json(attempt.folder / f"node-{self.rank}.json", report)
 
     def conclude(self, attempt: Attempt, code: Exit, reasons: Mapping[str, str]) -> None:
-        """Say how all nodes leave an attempt. Only the leader's to say."""
-        told = {"code": int(code), "reasons": dict(reasons), "leader": self.token, "start": self.start}
-        seal.write_json(attempt.folder / "outcome.json", told)
+        """Write the outcome of an attempt for all nodes. Only node 0 does."""
+        report = {"code": int(code), "reasons": dict(reasons), "leader": self.token, "start": self.start}
+        seal.write_json(attempt.folder / "outcome.json", report)
 
 
 def roster(attempt: Attempt) -> Roster | None:
-    """Return which processes an attempt is made of, once its leader has said so."""
-    told = _read(attempt.folder / "nodes.json")
-    if told is None:
+    """Read the roster of an attempt, once node 0 has written it."""
+    content = _read(attempt.folder / "nodes.json")
+    if content is None:
         return None
     try:
-        return Roster(told["leader"], {int(rank): dict(told["nodes"][rank]) for rank in told["nodes"]})
+        return Roster(
+            content["leader"], {int(rank): dict(content["nodes"][rank]) for rank in content["nodes"]}
+        )
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def left(attempt: Attempt, rank: int) -> Word | None:
-    """Return how a node left an attempt, once it has."""
-    told = _read(attempt.folder / f"node-{rank}.json")
-    return None if told is None else _word(told)
+def node_report(attempt: Attempt, rank: int) -> ExitReport | None:
+    """Read a node's exit report, once it is there."""
+    content = _read(attempt.folder / f"node-{rank}.json")
+    return None if content is None else _report(content)
 
 
-def concluded(attempt: Attempt) -> Word | None:
-    """Return how all nodes leave an attempt, once its leader has said so."""
-    look(attempt.folder)
-    told = _read(attempt.folder / "outcome.json")
-    return None if told is None else _word(told)
+def outcome(attempt: Attempt) -> ExitReport | None:
+    """Read the outcome of an attempt for all nodes, once node 0 has written it."""
+    refresh(attempt.folder)
+    content = _read(attempt.folder / "outcome.json")
+    return None if content is None else _report(content)
 
 
-def _word(told: dict[str, Any]) -> Word:
-    reasons = told.get("reasons")
-    kept = {str(who): str(why) for who, why in reasons.items()} if isinstance(reasons, dict) else {}
-    code = told.get("code")
-    return Word(combine([code if isinstance(code, int) else 1]), kept, told.get("leader"), told.get("start"))
+def _report(content: dict[str, Any]) -> ExitReport:
+    reasons, code = content.get("reasons"), content.get("code")
+    return ExitReport(
+        combine([code if isinstance(code, int) else 1]),
+        {str(name): str(reason) for name, reason in reasons.items()} if isinstance(reasons, dict) else {},
+        content.get("leader"),
+        content.get("start"),
+    )
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) else None
+    return content if isinstance(content, dict) else None

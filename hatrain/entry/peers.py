@@ -1,5 +1,5 @@
-"""The leader's eye on the other nodes of an attempt: which of them left and how, which fell silent, and how long there
-is still something to wait for. It ends nothing itself."""
+"""Watches the other nodes of an attempt for node 0: which have left and how, which no longer answer, and how long to
+wait for the rest. It ends no process."""
 
 import time
 from collections.abc import Mapping
@@ -8,85 +8,80 @@ from typing import Any
 from hatrain.contract.run import Attempt, Exit, combine
 from hatrain.entry import nodes as every_node
 from hatrain.entry.children import Outcome
-from hatrain.entry.nodes import Nodes, Word, left, look
+from hatrain.entry.nodes import ExitReport, Nodes, node_report, refresh
 
-PEER_SECONDS = 60.0
-"""From the loss of a node to the end of the attempt: rank 0 may be sealing a checkpoint that it has all parts of. Its
-collectives would wait for the lost one much longer."""
-GOOD = (Exit.FINISHED, Exit.REQUEUE, Exit.STOPPED)
+LOST_PEER_SECONDS = 60.0
+"""How long ranks may go on after a node failed: rank 0 may be sealing a checkpoint that it has all parts of. A
+collective would wait much longer for the lost node."""
+ORDERLY = (Exit.FINISHED, Exit.REQUEUE, Exit.STOPPED)
 
 
-class Members:
-    """The other nodes of one attempt, seen from node 0. With none of them there is nothing to see."""
+class PeerMonitor:
+    """The other nodes of one attempt, none on one node."""
 
-    def __init__(
-        self, nodes: Nodes, attempt: Attempt, members: Mapping[int, Mapping[str, Any]], grace: float
-    ):
-        """`grace` (seconds) is what a node has to leave after another left in order."""
-        self.nodes, self.attempt, self.members, self.grace = nodes, attempt, members, grace
-        self.words: dict[int, Word] = {}
-        self.silent: set[int] = set()
+    def __init__(self, nodes: Nodes, attempt: Attempt, peers: Mapping[int, Mapping[str, Any]], grace: float):
+        """`peers` are the leases by node; `grace` is how many seconds a node has after another left in order."""
+        self.nodes, self.attempt, self.peers, self.grace = nodes, attempt, peers, grace
+        self.reports: dict[int, ExitReport] = {}
+        self.lost: set[int] = set()
         self._deadline: float | None = None
-        self._next_look = self._next_leases = 0.0
+        self._next_poll = self._next_lease_poll = 0.0
 
-    def abandon(self) -> str | None:
-        """Return why this node's ranks must end now, once they must: for as long as the others could be waited for."""
-        self._look()
+    def why_abandon(self) -> str | None:
+        """Return why this node's ranks must end now: another node left, and the time for the rest is up."""
+        self._poll()
         if self._deadline is None or time.monotonic() < self._deadline:
             return None
         return f"ended its ranks: {', '.join(self._gone())} left before"
 
-    def settle(self, mine: Outcome) -> Outcome:
-        """Wait until the other nodes have left as well, and return what all of them come to."""
-        code, reasons = mine
-        self._hasten(code)
-        while self._rest() and time.monotonic() < (self._deadline or 0):
-            time.sleep(min(0.1, every_node.LOOK_SECONDS))
-            self._look()
-        late = {f"node {rank}": "still at work; ended" for rank in self._rest()}
-        silent = {f"node {rank}": self._silence(rank) for rank in sorted(self.silent)}
-        codes = [
-            code,
-            *(word.code for word in self.words.values()),
-            *(Exit.FAULT for _ in {**late, **silent}),
-        ]
-        told = {who: why for _, word in sorted(self.words.items()) for who, why in word.reasons.items()}
-        return combine(codes), {**reasons, **told, **silent, **late}
+    def settle(self, outcome: Outcome) -> Outcome:
+        """Wait until the other nodes have left too, and combine this node's outcome with theirs."""
+        code, reasons = outcome
+        self._set_deadline(code)
+        while self._pending() and time.monotonic() < (self._deadline or 0):
+            time.sleep(min(0.1, every_node.POLL_SECONDS))
+            self._poll()
+        late = {f"node {rank}": "did not leave in time; ended" for rank in self._pending()}
+        lost = {f"node {rank}": self._why_lost(rank) for rank in sorted(self.lost)}
+        reports = [report for _, report in sorted(self.reports.items())]
+        codes = [code, *(report.code for report in reports), *(Exit.FAULT for _ in {**late, **lost})]
+        reported = {name: reason for report in reports for name, reason in report.reasons.items()}
+        return combine(codes), {**reasons, **reported, **lost, **late}
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_poll:
             return
-        self._next_look = now + every_node.LOOK_SECONDS
-        self._read_words()
-        if now < self._next_leases:
+        self._next_poll = now + every_node.POLL_SECONDS
+        self._read_reports()
+        if now < self._next_lease_poll:
             return
-        self._next_leases = now + every_node.LEASE_SECONDS
-        for rank in self._rest():
-            if not self.nodes.is_alive(rank, self.members[rank]["token"]):
-                # It may have left its word, and then its lease, since we read the words.
-                self._read_words()
-                if rank not in self.words:
-                    self.silent.add(rank)
-                    self._hasten(Exit.FAULT)
+        self._next_lease_poll = now + every_node.LEASE_POLL_SECONDS
+        for rank in self._pending():
+            if not self.nodes.is_alive(rank, self.peers[rank]["token"]):
+                # A node writes its report before it gives its lease back: look for it once more.
+                self._read_reports()
+                if rank not in self.reports:
+                    self.lost.add(rank)
+                    self._set_deadline(Exit.FAULT)
 
-    def _read_words(self) -> None:
-        look(self.attempt.folder)
-        for rank in self._rest():
-            if word := left(self.attempt, rank):
-                self.words[rank] = word
-                self._hasten(word.code)
+    def _read_reports(self) -> None:
+        refresh(self.attempt.folder)
+        for rank in self._pending():
+            if report := node_report(self.attempt, rank):
+                self.reports[rank] = report
+                self._set_deadline(report.code)
 
-    def _hasten(self, code: Exit) -> None:
-        patience = self.grace if code in GOOD else PEER_SECONDS
+    def _set_deadline(self, code: Exit) -> None:
+        patience = self.grace if code in ORDERLY else LOST_PEER_SECONDS
         deadline = time.monotonic() + patience
         self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
 
-    def _rest(self) -> list[int]:
-        return [rank for rank in self.members if rank not in self.words and rank not in self.silent]
+    def _pending(self) -> list[int]:
+        return [rank for rank in self.peers if rank not in self.reports and rank not in self.lost]
 
     def _gone(self) -> list[str]:
-        return [f"node {rank}" for rank in sorted({*self.words, *self.silent})]
+        return [f"node {rank}" for rank in sorted({*self.reports, *self.lost})]
 
-    def _silence(self, rank: int) -> str:
-        return f"fell silent (process {self.members[rank]['pid']} on {self.members[rank]['host']})"
+    def _why_lost(self, rank: int) -> str:
+        return f"no longer answers (process {self.peers[rank]['pid']} on {self.peers[rank]['host']})"

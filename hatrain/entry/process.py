@@ -1,4 +1,4 @@
-"""Starting a child of entry, passing on what it says, and seeing that it ends. It knows nothing of training."""
+"""Runs one child process to its end: passes its output on, gives it time after a stop, and kills what stays."""
 
 import contextlib
 import os
@@ -17,35 +17,37 @@ from hatrain.runtime.orphans import end_orphans
 
 POLL_SECONDS = 0.2
 TERM_SECONDS = 15.0
-"""At most this long from asking a child to end (SIGTERM) to ending it (SIGKILL)."""
-MEETING_SECONDS = 600
-"""How long nodes wait for each other at the rendezvous: they are all here by then, and start Python and torch, which
-takes minutes from a slow file server. Meanwhile torchrun tries again where a name or a port does not answer yet."""
+"""The longest wait between SIGTERM and SIGKILL."""
+RENDEZVOUS_SECONDS = 600
+"""How long the nodes' torchruns wait for each other. All nodes are here by then, but starting Python and torch takes
+minutes from a slow file server; meanwhile torchrun retries a name or a port that does not answer."""
 
 
-def meeting_place(nodes: int) -> tuple[str, str]:
-    """Return the address and the port where nodes meet: what the launcher says; one node meets itself, on a port that
-    is free now. Raises BadInput when the launcher says nothing."""
+def rendezvous(nodes: int) -> tuple[str, str]:
+    """Return the address and the port where the ranks meet: the launcher's, or for one node a free local port.
+
+    Raises BadInput when the launcher of several nodes has not exported them.
+    """
     if nodes == 1:
         return "127.0.0.1", str(_free_port())
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
-            raise BadInput(f"{name}: not set; {nodes} nodes meet there, and the launcher exports it")
+            raise BadInput(f"{name}: not set; the launcher exports where the {nodes} nodes meet")
     return os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
 
 
 def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]:
-    """Return the command that starts this node's ranks. Every rendezvous setting is on it, and static.
+    """Return the command that starts this node's ranks, with every rendezvous setting given and static.
 
-    Raises as `meeting_place` does.
+    Raises as `rendezvous` does.
     """
-    address, port = meeting_place(plan.nodes)
+    address, port = rendezvous(plan.nodes)
     return [
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", str(plan.nodes), "--nproc-per-node", str(plan.processes_per_node)),
         *("--node-rank", str(node_rank), "--max-restarts", "0"),
         *("--rdzv-backend", "static", "--rdzv-id", plan.job.name),
-        *("--rdzv-conf", f"timeout={MEETING_SECONDS}"),
+        *("--rdzv-conf", f"timeout={RENDEZVOUS_SECONDS}"),
         *("--master-addr", address, "--master-port", port),
         *("-m", module, str(folder)),
     ]
@@ -57,7 +59,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def follow(
+def run(
     command: Sequence[str],
     *,
     cwd: str,
@@ -67,12 +69,12 @@ def follow(
     grace: float,
     abandoned: Callable[[], bool] = lambda: False,
 ) -> int | None:
-    """Run a command in a session of its own to its end, its output in `log` and on our own stdout.
+    """Run a command to its end in a session of its own, its output in `log` and on stdout.
 
-    Once `stopping` says so it has `grace` seconds to leave; then it is terminated, then killed. Once `abandoned` says
-    so it is killed at once. Returns its exit code, or None when it had to be made to leave.
+    From when `stopping` is true it has `grace` seconds to leave; then it is terminated, then killed. Once `abandoned`
+    is true it is killed at once. Returns the exit code, or None when the command had to be killed.
     """
-    with log.open("ab") as kept:
+    with log.open("ab") as file:
         child = subprocess.Popen(
             command,
             cwd=cwd,
@@ -83,12 +85,12 @@ def follow(
             start_new_session=True,
         )
         assert child.stdout is not None
-        passing = threading.Thread(target=_pass_on, args=(child.stdout.fileno(), kept.fileno()), daemon=True)
-        passing.start()
-        forced = _wait(child, stopping, grace, abandoned)
-        _end_children(environment)
-        passing.join(TERM_SECONDS)
-    return None if forced else child.returncode
+        copier = threading.Thread(target=_copy, args=(child.stdout.fileno(), file.fileno()), daemon=True)
+        copier.start()
+        killed = _wait(child, stopping, grace, abandoned)
+        _end_descendants(environment)
+        copier.join(TERM_SECONDS)
+    return None if killed else child.returncode
 
 
 def _wait(
@@ -97,13 +99,13 @@ def _wait(
     grace: float,
     abandoned: Callable[[], bool],
 ) -> bool:
-    """Wait for a child. Returns whether it had to be made to leave."""
+    """Wait for a child. Returns whether it had to be terminated or killed."""
     deadline: float | None = None
     while not abandoned():
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
             return False
-        # Asked each time: a user's word may follow a scheduler's, and is passed on by asking.
+        # Called at every poll, for it also passes signals on: a user's stop may follow a scheduler's.
         if stopping() and deadline is None:
             deadline = time.monotonic() + grace
         if deadline is not None and time.monotonic() > deadline:
@@ -118,9 +120,9 @@ def _wait(
     return True
 
 
-def _pass_on(source: int, log: int) -> None:
-    """Copy bytes to the log and to stdout, and to what is left of them when one is full or nobody reads it: a child
-    must never wait for us."""
+def _copy(source: int, log: int) -> None:
+    """Copy bytes to the log and to stdout. A target that fails (disk full, pipe closed) is dropped and the others go
+    on: the child must never block on its output."""
     targets = [log, 1]
     while data := os.read(source, 65536):
         for target in list(targets):
@@ -135,5 +137,7 @@ def _write_all(target: int, data: bytes) -> None:
         data = data[os.write(target, data) :]
 
 
-def _end_children(around: Mapping[str, str]) -> None:
-    end_orphans(around["HATRAIN_RUN"], int(around["HATRAIN_ATTEMPT"]), int(around["HATRAIN_NODE_RANK"]))
+def _end_descendants(environment: Mapping[str, str]) -> None:
+    end_orphans(
+        environment["HATRAIN_RUN"], int(environment["HATRAIN_ATTEMPT"]), int(environment["HATRAIN_NODE_RANK"])
+    )

@@ -1,5 +1,5 @@
-"""Being started by somebody's torchrun: rank 0 is entry and makes the attempt, the other ranks train in it when it has
-begun. They meet in the store that torchrun keeps for its ranks."""
+"""`torchrun … -m hatrain train JOB`: rank 0 makes the attempt as entry does, and the other ranks wait for it in
+torchrun's own store, then train."""
 
 import os
 import sys
@@ -12,23 +12,24 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 
 _KEY = "hatrain/attempt/{restart}"
+_NONE = "none"
 _PATIENCE = timedelta(minutes=30)
 
 
 def enter(plan: Plan, adopt: Callable[[], RunDirectory]) -> int:
-    """Take this rank's part in one attempt. Returns the run's code in rank 0, 0 or 1 in the others.
+    """Run this rank's part of one attempt. Returns the run's exit code in rank 0, and 0 or 1 in the others.
 
-    Raises BadInput for several nodes: a launcher's own node.sh does that.
+    Raises BadInput for several nodes, which a launcher's node.sh starts.
     """
     if plan.nodes > 1:
         raise BadInput("hardware.nodes: torchrun by hand is for one node; submit the job for several")
     store = _store()
     key = _KEY.format(restart=os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if os.environ["RANK"] != "0":
-        told = store.get(key).decode()
-        if told == "none":
+        attempt = store.get(key).decode()
+        if attempt == _NONE:
             return Exit.FAULT
-        os.environ["HATRAIN_ATTEMPT"], folder = told.split(" ", 1)
+        os.environ["HATRAIN_ATTEMPT"], folder = attempt.split(" ", 1)
         os.execv(sys.executable, [sys.executable, "-m", "hatrain.train", folder])
     from hatrain import entry
 
@@ -37,10 +38,10 @@ def enter(plan: Plan, adopt: Callable[[], RunDirectory]) -> int:
         return [sys.executable, "-m", "hatrain.train", str(run.folder)]
 
     try:
-        return entry.main([str(adopt().folder)], train=train)
+        return entry.main([str(adopt().folder)], commands={"training": train})
     finally:
         if not store.check([key]):
-            store.set(key, "none")
+            store.set(key, _NONE)
 
 
 def _store() -> Any:

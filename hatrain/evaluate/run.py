@@ -13,6 +13,7 @@ from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.errors import BadInput
+from hatrain.model import revision
 from hatrain.model.quiet import quiet
 from hatrain.runtime import seal
 from hatrain.train import stop
@@ -82,7 +83,7 @@ def _ask(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: Seque
         result = run.result(plan.job)
         model, tokenizer = load(Source(run.name, str(result), run))
     else:
-        model, tokenizer = _untrained(plan)
+        model, tokenizer = _untrained(revision.pinned(plan, run))
     print(f"asking {len(rows)} test requests {when} training", flush=True)
     return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None)
 

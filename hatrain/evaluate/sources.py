@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from hatrain.contract.inputs import resolve
+from hatrain.contract.model_ref import find_folder, is_path
 from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.errors import BadInput, nearest
 from hatrain.model.base import load_model
+from hatrain.model.revision import pinned
 from hatrain.model.tokenizer import load_tokenizer
 from hatrain.runtime import seal
 from hatrain.train import checkpoint
@@ -41,24 +42,31 @@ def find_source(name: str) -> Source:
 
     A run stands for its model, or its adapter. Raises BadInput when a folder holds nothing that can be asked.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        if _is_run(folder):
-            return _finished(RunDirectory(folder))
-        if _is_weights(folder):
-            return Source(folder.resolve().name, str(folder), _run_around(folder))
-        raise BadInput(
-            f"{name}: holds no {_CONFIG}, no {_ADAPTER_CONFIG} and no plan.json; "
-            "accepted: a model, an adapter, a checkpoint or a run"
-        )
-    if "/" not in name and _is_run(runs_root() / name):
-        return _finished(RunDirectory(runs_root() / name))
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    folder = runs_root() / name if _is_run(runs_root() / name) else _folder(name)
+    if folder is None:
+        return Source(name, name)
+    if _is_run(folder):
+        return _finished(RunDirectory(folder))
+    if _is_weights(folder):
+        return Source(folder.resolve().name, str(folder), _run_around(folder))
+    raise BadInput(
+        f"{name}: holds no {_CONFIG}, no {_ADAPTER_CONFIG} and no plan.json; "
+        "accepted: a model, an adapter, a checkpoint or a run"
+    )
+
+
+def _folder(name: str) -> Path | None:
+    """Return the folder that a name stands for; None for a hub id, which here is always org/name."""
+    try:
+        folder = find_folder(name, workdir=Path.cwd(), runs_root=runs_root())
+    except BadInput:
+        folder = None
+    if folder is None and (is_path(name) or "/" not in name):
         raise BadInput(
             f"{name}: no such folder, and no run of this name in {runs_root()}"
             f"{nearest(name, _run_names())}; accepted: a folder, a run's name, or a hub id such as org/name"
         )
-    return Source(name, name)
+    return folder
 
 
 def find_checkpoints(name: str) -> tuple[list[Source], list[str]]:
@@ -125,9 +133,8 @@ def _load_adapter(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
 def _base_of(source: Source) -> tuple[str, str | None]:
     """Return an adapter's base and its revision: as its run's job names them, else as the adapter does."""
     if source.run is not None:
-        plan = source.run.plan()
-        spec, local = plan.job.model, resolve(plan.job.model.base, plan.paths.workdir)
-        return (str(local) if local.is_dir() else spec.base), spec.revision
+        model = pinned(source.run.plan(), source.run).job.model
+        return model.base, model.revision
     config = json.loads((Path(source.location) / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
     return config["base_model_name_or_path"], config.get("revision")
 

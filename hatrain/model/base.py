@@ -1,34 +1,15 @@
-"""Reading a base model, by hub id, folder or a run's name, and writing the finished one."""
+"""Reading a base model: its configuration and weights. `contract/model_ref.py` says what a job's base means."""
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from hatrain.contract.inputs import is_local
-from hatrain.contract.run import runs_root
 from hatrain.errors import BadInput
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-def resolve(base: str) -> str:
-    """Return what transformers should read for `model.base`: a folder's path, or the hub id itself.
-
-    A run's name stands for its model. Raises BadInput when a path is named that is not there.
-    """
-    if (folder := Path(base).expanduser()).is_dir():
-        return str(folder)
-    if (of_run := runs_root() / base / "model").is_dir():
-        return str(of_run)
-    if is_local(base) or base.count("/") > 1:
-        raise BadInput(
-            f"model.base: {base} is not here; accepted: a folder, a run's name, or a hub id such as org/name"
-        )
-    return base
 
 
 @contextlib.contextmanager
@@ -50,9 +31,8 @@ def hub_errors(what: str, base: str) -> Iterator[None]:
 
 def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """Return the base model's configuration."""
-    source = resolve(base)
     with hub_errors("configuration", base):
-        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def load_model(
@@ -64,8 +44,7 @@ def load_model(
     **options: Any,
 ) -> PreTrainedModel:
     """Return the base model in `dtype`. Raises BadInput when it cannot be read."""
-    source = resolve(base)
     with hub_errors("model", base):
         return AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, **options
+            base, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, **options
         )

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hatrain.contract.inputs import is_local
 from hatrain.contract.load import Document
-from hatrain.contract.run import runs_root
 from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
 
@@ -30,14 +28,6 @@ class Fetched:
     folder: Path
     files: int
     bytes: int
-
-
-def local_folder(base: str) -> str | None:
-    """Return the folder that a base model is, as it is written or as a run's model; None for a hub id."""
-    if is_local(base) or Path(base).expanduser().is_dir():
-        return base
-    of_run = runs_root() / base / "model"
-    return str(of_run) if of_run.is_dir() else None
 
 
 def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:

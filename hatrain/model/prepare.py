@@ -18,7 +18,7 @@ from transformers import (
 from hatrain.contract.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
 from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
-from hatrain.model.base import DTYPES, hub_errors, load_config, load_model, resolve
+from hatrain.model.base import DTYPES, hub_errors, load_config, load_model
 
 EMBEDDING_MULTIPLE = 64
 """Embeddings grow to a multiple of this, which matrix units like."""
@@ -30,7 +30,7 @@ def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]
         return []
     with hub_errors("tokenizer", spec.base):
         own = AutoTokenizer.from_pretrained(
-            resolve(spec.base), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
     known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
     return sorted(vocabulary.keys() - known.keys(), key=vocabulary.__getitem__)

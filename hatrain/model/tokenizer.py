@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hatrain.contract.spec import ModelSpec
 from hatrain.errors import BadInput
-from hatrain.model.base import hub_errors, resolve
+from hatrain.model.base import hub_errors
 
 PAD_TOKEN = "<|pad|>"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
@@ -24,17 +24,16 @@ def load_tokenizer(
     add_pad_token: bool = False,
     add_chatml_tokens: bool = False,
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a hub id, a folder or a run's name, ready to render and to pad.
+    """Return the tokenizer of a hub id or a folder, ready to render and to pad.
 
     `chat_template` is a file, and wins over the tokenizer's own and over ChatML's. A tokenizer that names no pad
     token pads with its eos token, which is safe here because nothing compares ids with it.
 
     Raises BadInput when there is no such tokenizer or template, or no chat template at all.
     """
-    source = resolve(base)
     with hub_errors("tokenizer", base):
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code
+            base, revision=revision, trust_remote_code=trust_remote_code
         )
     if add_chatml_tokens:
         _add_chatml_tokens(tokenizer)

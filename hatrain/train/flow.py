@@ -8,6 +8,7 @@ from transformers import set_seed
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.model import revision
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.train import sharding
@@ -22,6 +23,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
 
     Raises BadInput and NotFiniteError for what no retry can mend; anything else that is raised is a fault.
     """
+    plan = revision.pinned(plan, run)
     job = plan.job
     os.chdir(plan.paths.workdir)
     spread = sharding.begin(plan, run)  # kept: transformers asks it how to read weights

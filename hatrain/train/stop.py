@@ -4,7 +4,8 @@ import os
 import signal
 from types import FrameType
 
-from hatrain.contract.run import Attempt, Stop
+from hatrain.contract.run import Attempt
+from hatrain.runtime.stop import Stop
 
 
 def listen(attempt: Attempt) -> None:

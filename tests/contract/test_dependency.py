@@ -1,27 +1,27 @@
-"""A run that comes after another waits for its DONE, hears a stop meanwhile, and gives up when it cannot come."""
+"""A run with `after:` waits until its parent is DONE, can be stopped meanwhile, and fails when the parent cannot
+finish."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
 from hatrain.contract.inputs import missing
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.runtime import seal
-from tests.stage import Stage, calls, ends, hear, stays
+from tests.harness import Harness, calls, exit_codes, still_running, wait_for_line
 
 AFTER = {"after": "earlier", "model__base": "models/earlier"}
 
 
 @pytest.fixture
-def stage(tmp_path):
-    with Stage(tmp_path) as stage:
-        yield stage
+def harness(tmp_path):
+    with Harness(tmp_path) as harness:
+        yield harness
 
 
-def parent(stage: Stage, *codes: int) -> RunDirectory:
-    """Make a parent that was submitted, and whose attempts left with these codes."""
-    run = stage.adopt(name="earlier")
+def parent(harness: Harness, *codes: int) -> RunDirectory:
+    """Create a parent that was submitted and whose attempts ended with these exit codes."""
+    run = harness.adopt(name="earlier")
     run.record("submitted")
     for code in codes:
         run.record("attempt begun", attempt=1)
@@ -29,184 +29,185 @@ def parent(stage: Stage, *codes: int) -> RunDirectory:
     return run
 
 
-def finish(stage: Stage, run: RunDirectory) -> None:
-    (stage.folder / "models/earlier").mkdir(parents=True)
+def finish(harness: Harness, run: RunDirectory) -> None:
+    (harness.folder / "models/earlier").mkdir(parents=True)
     seal.write_json(run.done, {})
 
 
-def start(stage: Stage, run: RunDirectory, **around: str):
-    return stage.start(run.folder, LOOK="0.05", **around)
+def start(harness: Harness, run: RunDirectory, **environment: str):
+    return harness.start(run.folder, POLL="0.05", **environment)
 
 
-def test_a_child_waits_until_its_parent_is_done_and_says_so_once(stage):
-    first, run = parent(stage), stage.adopt(**AFTER)
-    child = start(stage, run)
-    hear(child, "waiting for earlier to finish")
+def test_a_child_waits_until_its_parent_is_done_and_logs_it_once(harness):
+    first, run = parent(harness), harness.adopt(**AFTER)
+    child = start(harness, run)
+    wait_for_line(child, "waiting for earlier to finish")
     assert calls(run) == []
-    finish(stage, first)
-    _, err = child.communicate(timeout=60)
+    finish(harness, first)
+    _, err = child.communicate(timeout=600)
     assert child.returncode == 0
     assert "waiting for earlier" not in err
-    assert calls(run) == ["train finish"]
+    assert calls(run) == ["training finish"]
 
 
-def test_a_parent_that_is_done_is_not_waited_for(stage):
-    finish(stage, parent(stage))
-    child = start(stage, stage.adopt(**AFTER))
-    assert "waiting" not in child.communicate(timeout=60)[1]
+def test_a_parent_that_is_done_is_not_waited_for(harness):
+    finish(harness, parent(harness))
+    child = start(harness, harness.adopt(**AFTER))
+    assert "waiting" not in child.communicate(timeout=600)[1]
     assert child.returncode == 0
 
 
 @pytest.mark.parametrize("codes", [(), (1,), (75,), (78, 1)])
-def test_a_parent_that_may_come_yet_is_waited_for(stage, codes):
-    first, run = parent(stage, *codes), stage.adopt(**AFTER)
-    child = start(stage, run)
-    hear(child, "waiting for earlier")
-    assert stays(child, 0.5)
-    finish(stage, first)
-    assert ends(child) == [0]
+def test_a_parent_that_may_still_finish_is_waited_for(harness, codes):
+    first, run = parent(harness, *codes), harness.adopt(**AFTER)
+    child = start(harness, run)
+    wait_for_line(child, "waiting for earlier")
+    assert still_running(child, 0.5)
+    finish(harness, first)
+    assert exit_codes(child) == [0]
 
 
-@pytest.mark.parametrize(("code", "why"), [(78, "can never succeed"), (130, "was stopped")])
-def test_a_parent_that_ended_for_good_fails_its_child(stage, code, why):
-    first, run = parent(stage, code), stage.adopt(**AFTER)
-    child = start(stage, run)
-    _, err = child.communicate(timeout=60)
+@pytest.mark.parametrize(("code", "why"), [(78, "cannot succeed"), (130, "was stopped")])
+def test_a_parent_that_ended_for_good_fails_its_child(harness, code, why):
+    first, run = parent(harness, code), harness.adopt(**AFTER)
+    child = start(harness, run)
+    _, err = child.communicate(timeout=600)
     assert child.returncode == 78
     assert f"after: earlier: it {why}" in err
-    assert f"(exit code {code}), and nothing was submitted since; see {first.record_file}" in err
+    assert f"(exit code {code}), and was not submitted since; see {first.record_file}" in err
     assert run.attempts_without_progress() == 0
 
 
 @pytest.mark.parametrize("code", [None, 75])
-def test_a_cancelled_parent_fails_its_child_however_it_left(stage, code):
-    first, run = parent(stage), stage.adopt(**AFTER)
+def test_a_cancelled_parent_fails_its_child_whatever_its_exit_code(harness, code):
+    first, run = parent(harness), harness.adopt(**AFTER)
     first.record("cancelled", job="7", user="ada")
     if code:
         first.record("outcome", attempt=1, code=code, reasons={})
-    child = start(stage, run)
-    assert "after: earlier: it was cancelled, and nothing was" in child.communicate(timeout=60)[1]
+    child = start(harness, run)
+    assert "after: earlier: it was cancelled, and was not" in child.communicate(timeout=600)[1]
     assert child.returncode == 78
 
 
-def test_a_parent_submitted_again_is_waited_for(stage):
-    first, run = parent(stage, 78), stage.adopt(**AFTER)
+def test_a_parent_submitted_again_is_waited_for(harness):
+    first, run = parent(harness, 78), harness.adopt(**AFTER)
     first.record("submitted")
-    child = start(stage, run)
-    hear(child, "waiting for earlier")
+    child = start(harness, run)
+    wait_for_line(child, "waiting for earlier")
     with first.lease.held():
-        # Refused once more, and somebody is at it again.
+        # Refused once more, and a new attempt is running.
         first.record("outcome", code=78, reasons={})
-        assert stays(child, 0.5)
-    assert ends(child) == [78]
+        assert still_running(child, 0.5)
+    assert exit_codes(child) == [78]
 
 
-def test_a_chain_ends_when_its_first_link_cannot_begin(stage):
-    first = stage.adopt(name="earlier", data__train="nowhere.jsonl")
-    run = stage.adopt(**AFTER)
-    child = start(stage, run)
-    hear(child, "waiting for earlier")
-    assert ends(start(stage, first)) == [78]
-    assert ends(child) == [78]
+def test_a_chain_ends_when_its_first_run_cannot_start(harness):
+    first = harness.adopt(name="earlier", data__train="nowhere.jsonl")
+    run = harness.adopt(**AFTER)
+    child = start(harness, run)
+    wait_for_line(child, "waiting for earlier")
+    assert exit_codes(start(harness, first)) == [78]
+    assert exit_codes(child) == [78]
 
 
-def test_a_parent_of_which_there_is_no_trace_is_waited_for_for_a_while(stage):
-    run = stage.adopt(**AFTER)
-    child = start(stage, run, HATRAIN_PARENT_PATIENCE="0.5")
-    _, err = child.communicate(timeout=60)
+def test_a_parent_without_a_run_directory_is_waited_for_with_a_limit(harness):
+    run = harness.adopt(**AFTER)
+    child = start(harness, run, HATRAIN_PARENT_PATIENCE="0.5")
+    _, err = child.communicate(timeout=600)
     assert child.returncode == 78
-    folder = stage.folder / "runs" / "earlier"
+    folder = harness.folder / "runs" / "earlier"
     assert f"after: earlier: no such run: {folder} did not appear within 0.5 s" in err
 
 
-def test_a_parent_that_appears_later_is_waited_for(stage):
-    child = start(stage, stage.adopt(**AFTER))
-    hear(child, "waiting for earlier")
-    finish(stage, parent(stage))
-    assert ends(child) == [0]
+def test_a_parent_that_appears_later_is_waited_for(harness):
+    child = start(harness, harness.adopt(**AFTER))
+    wait_for_line(child, "waiting for earlier")
+    finish(harness, parent(harness))
+    assert exit_codes(child) == [0]
 
 
-def test_a_run_does_not_wait_for_itself(stage):
-    child = start(stage, stage.adopt(name="kitchen", after="kitchen"))
-    assert "cannot come after itself" in child.communicate(timeout=60)[1]
+def test_a_run_does_not_wait_for_itself(harness):
+    child = start(harness, harness.adopt(name="kitchen", after="kitchen"))
+    assert "cannot come after itself" in child.communicate(timeout=600)[1]
     assert child.returncode == 78
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_waiting_child_can_be_stopped_and_loses_no_try(stage, number, code):
-    parent(stage)
-    run = stage.adopt(**AFTER)
-    child = start(stage, run)
-    hear(child, "waiting for earlier")
+def test_a_waiting_child_can_be_stopped_without_losing_a_retry(harness, number, code):
+    parent(harness)
+    run = harness.adopt(**AFTER)
+    child = start(harness, run)
+    wait_for_line(child, "waiting for earlier")
     child.send_signal(number)
-    assert ends(child) == [code]
+    assert exit_codes(child) == [code]
     assert run.attempts_without_progress() == 0
     assert [event["code"] for event in run.events() if event["event"] == "outcome"] == [code]
 
 
-def test_a_waiting_child_hears_the_stop_file(stage):
-    parent(stage)
-    run = stage.adopt(**AFTER)
-    child = start(stage, run)
-    hear(child, "waiting for earlier")
+def test_a_stop_file_ends_the_wait(harness):
+    parent(harness)
+    run = harness.adopt(**AFTER)
+    child = start(harness, run)
+    wait_for_line(child, "waiting for earlier")
     assert run.lease.holder()
     seal.write_json(run.all_attempts()[-1].folder / "STOP", {"reason": "a person", "requeue": False})
-    assert ends(child) == [Exit.STOPPED]
+    assert exit_codes(child) == [Exit.STOPPED]
 
 
-def test_a_waiting_child_that_lost_its_lease_leaves_the_run_to_its_new_holder(stage):
-    parent(stage)
-    run = stage.adopt(**AFTER)
-    child = start(stage, run, BEAT="0.1")
-    hear(child, "waiting for earlier")
+def test_a_waiting_child_that_lost_its_lease_leaves_the_run_to_its_new_holder(harness):
+    parent(harness)
+    run = harness.adopt(**AFTER)
+    child = start(harness, run, BEAT="0.1")
+    wait_for_line(child, "waiting for earlier")
     seal.write_json(run.lease.path, {"host": "far", "pid": 1, "started": "1", "namespace": "x"})
-    assert ends(child) == [1]
+    assert exit_codes(child) == [1]
     assert "lost the lease" in child.stderr.read()
 
 
-def test_what_the_parent_does_not_make_is_missed_before_the_wait(stage):
-    parent(stage)
-    run = stage.adopt(**AFTER, data__test="nowhere.jsonl")
-    child = start(stage, run)
-    _, err = child.communicate(timeout=60)
+def test_inputs_that_the_parent_does_not_make_are_checked_before_the_wait(harness):
+    parent(harness)
+    run = harness.adopt(**AFTER, data__test="nowhere.jsonl")
+    child = start(harness, run)
+    _, err = child.communicate(timeout=600)
     assert child.returncode == 78
     assert "data.test: nowhere.jsonl: no such file" in err
     assert "waiting" not in err
 
 
-def test_what_the_parent_did_not_leave_is_missed_after_it(stage):
-    seal.write_json(parent(stage).done, {})
-    child = start(stage, stage.adopt(**AFTER))
-    assert "model.base: models/earlier: no such folder" in child.communicate(timeout=60)[1]
+def test_inputs_that_the_parent_did_not_leave_are_missing_after_it(harness):
+    seal.write_json(parent(harness).done, {})
+    child = start(harness, harness.adopt(**AFTER))
+    assert "model.base: models/earlier: no such folder" in child.communicate(timeout=600)[1]
     assert child.returncode == 78
 
 
-def test_several_nodes_wait_for_the_parent_together(stage):
-    first = parent(stage)
-    run = stage.adopt(nodes=2, **AFTER)
-    around = {"HATRAIN_NODE_PATIENCE": "1"}
-    leader = stage.node(0, run, **around)
-    hear(leader, "waiting for earlier")
-    follower = stage.node(1, run, **around)
-    assert stays(follower, 2)
-    finish(stage, first)
-    assert ends(leader, follower) == [0, 0]
+def test_several_nodes_wait_for_the_parent_together(harness):
+    first = parent(harness)
+    run = harness.adopt(nodes=2, **AFTER)
+    environment = {"HATRAIN_NODE_PATIENCE": "1"}
+    leader = harness.node(0, run, **environment)
+    wait_for_line(leader, "waiting for earlier")
+    follower = harness.node(1, run, **environment)
+    assert still_running(follower, 2)
+    finish(harness, first)
+    assert exit_codes(leader, follower) == [0, 0]
 
 
-# --- what a door may ask ------------------------------------------------------------------------------------
+# --- checked before submission ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "base", ["models/earlier", "runs/earlier/adapter", "./models/earlier/part", "{here}/models/earlier"]
+    "base", ["models/earlier", "runs/earlier/adapter", "./models/earlier/part", "{folder}/models/earlier"]
 )
-def test_what_an_unfinished_parent_will_make_is_not_missing(tmp_path, base):
-    plan = Stage(tmp_path).plan(after="earlier", model__base=base.format(here=tmp_path))
+def test_outputs_of_an_unfinished_parent_are_not_missing(tmp_path, base):
+    plan = Harness(tmp_path).plan(after="earlier", model__base=base.format(folder=tmp_path))
     assert missing(plan) == []
     (tmp_path / "runs/earlier").mkdir(parents=True)
     seal.write_json(tmp_path / "runs/earlier/DONE", {})
     assert [problem.split(":")[0] for problem in missing(plan)] == ["model.base"]
 
 
-def test_what_nobody_will_make_is_missing(tmp_path):
-    plan = Stage(tmp_path).plan(after="earlier", model__base="models/earlier-2")
-    assert missing(plan) == [f"model.base: models/earlier-2: no such folder (from {Path(tmp_path)})"]
+def test_a_base_that_no_run_makes_is_missing(tmp_path):
+    plan = Harness(tmp_path).plan(after="earlier", model__base="models/earlier-2")
+    (problem,) = missing(plan)
+    assert problem.startswith(f"model.base: models/earlier-2: no such folder (from {tmp_path}); accepted: ")

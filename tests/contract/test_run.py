@@ -29,20 +29,20 @@ ORDER = [78, 1, 130, 75, 0]
 @pytest.mark.parametrize(
     "codes", itertools.chain.from_iterable(itertools.permutations(ORDER, n) for n in (1, 2, 3))
 )
-def test_the_gravest_outcome_of_several_ranks_holds(codes):
+def test_the_gravest_exit_code_of_several_ranks_counts(codes):
     assert combine(codes) == min(codes, key=ORDER.index)
 
 
 @pytest.mark.parametrize("code", [2, -9, 137, 255])
-def test_a_code_that_nobody_defined_is_a_fault(code):
+def test_an_unknown_exit_code_is_a_fault(code):
     assert combine([0, code]) is Exit.FAULT
 
 
-def test_no_word_at_all_is_a_fault():
+def test_no_exit_code_at_all_is_a_fault():
     assert combine([]) is Exit.FAULT
 
 
-def test_ranks_tell_their_outcome_by_file_and_silence_is_a_fault(run):
+def test_a_rank_without_an_exit_report_is_a_fault(run):
     attempt = run.new_attempt()
     attempt.report_exit(0, Exit.REQUEUE, "stopped")
     attempt.report_exit("evaluation", Exit.FINISHED, "judged")
@@ -65,7 +65,7 @@ def test_ranks_tell_their_outcome_by_file_and_silence_is_a_fault(run):
 @pytest.mark.parametrize(
     ("first", "second", "holds"), [(True, False, False), (False, True, False), (True, True, True)]
 )
-def test_the_users_word_holds_over_a_schedulers(run, first, second, holds):
+def test_a_users_stop_replaces_a_schedulers(run, first, second, holds):
     attempt = run.new_attempt()
     assert attempt.stop() is None
     attempt.request_stop(Stop("first", first))
@@ -74,7 +74,7 @@ def test_the_users_word_holds_over_a_schedulers(run, first, second, holds):
 
 
 @pytest.mark.parametrize("text", ["", "stop!", "[]", "null"])
-def test_a_stop_file_made_by_hand_is_a_persons_word(run, text):
+def test_a_stop_file_made_by_hand_is_a_users(run, text):
     attempt = run.new_attempt()
     (attempt.folder / "STOP").write_text(text)
     assert attempt.stop() == Stop("the stop file", requeue=False)
@@ -83,7 +83,7 @@ def test_a_stop_file_made_by_hand_is_a_persons_word(run, text):
 # --- progress -----------------------------------------------------------------------------------------------
 
 
-def test_attempts_are_fruitless_until_something_is_sealed_or_somebody_submits(run):
+def test_a_sealed_checkpoint_or_a_submission_resets_the_attempts_without_progress(run):
     counts = []
     for event in (
         *("attempt begun", "outcome", "attempt begun", "checkpoint sealed", "attempt begun"),
@@ -115,7 +115,7 @@ def test_a_plan_reads_back_as_it_was_written(run, tmp_path):
     assert not run.job_file.stat().st_mode & 0o111
 
 
-def test_the_same_job_may_come_again_with_another_layout(run, tmp_path):
+def test_a_job_may_be_submitted_again_with_another_layout(run, tmp_path):
     run.new_attempt()
     again = a_plan(tmp_path, method__micro_batch_size=4, limits__retries=9)
     assert run.adopt(again, {}) is None
@@ -137,7 +137,7 @@ def test_another_job_is_refused_with_every_difference_and_nothing_is_written(run
     assert run.job_file.read_text() == "name: kitchen\n"
 
 
-def test_fresh_sets_the_old_run_aside_as_it_was(run, tmp_path):
+def test_fresh_sets_the_old_run_aside_unchanged(run, tmp_path):
     run.record("submitted")
     aside = run.adopt(a_plan(tmp_path, method__epochs=2), {}, fresh=True)
     assert RunDirectory(aside).events()[0]["event"] == "submitted"
@@ -153,7 +153,7 @@ def test_a_live_attempt_keeps_its_run(run, tmp_path, fresh):
     assert run.adopt(a_plan(tmp_path), {}) is None
 
 
-def test_a_run_without_a_plan_says_so(tmp_path):
+def test_a_folder_without_a_plan_is_refused(tmp_path):
     with pytest.raises(BadInput, match="is not a run"):
         RunDirectory(tmp_path).plan()
 
@@ -235,7 +235,7 @@ def test_an_attempt_knows_its_number(tmp_path):
         ("sweep/kitchen", "kitchen", False),
     ],
 )
-def test_a_run_of_a_sweep_is_called_by_its_sweep_and_number(tmp_path, folder, name, in_sweep):
+def test_a_run_of_a_sweep_is_named_by_sweep_and_number(tmp_path, folder, name, in_sweep):
     run = RunDirectory(tmp_path / folder)
     assert (run.name, run.in_sweep) == (name, in_sweep)
 

@@ -15,9 +15,9 @@ from hatrain.cli import main
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.doctor import gpus, surroundings
+from tests.harness import Harness, calls, exit_codes, outcome
 from tests.plans import a_plan
 from tests.require import need
-from tests.stage import Stage, calls, ends, outcome
 
 DRIVER = r"""
 #include <signal.h>
@@ -243,42 +243,42 @@ def test_the_quick_form_imports_nothing_heavy(tmp_path):
 
 
 @pytest.fixture
-def stage(tmp_path):
-    with Stage(tmp_path) as stage:
-        yield stage
+def harness(tmp_path):
+    with Harness(tmp_path) as harness:
+        yield harness
 
 
-def gpu_run(stage, place=None, nodes=1, **changes):
+def gpu_run(harness, place=None, nodes=1, **changes):
     """Return the run of a job for one GPU a node."""
-    plan = stage.plan(hardware__gpu="a6000-48gb", **changes)
+    plan = harness.plan(hardware__gpu="a6000-48gb", **changes)
     run = RunDirectory(Path(plan.paths.run))
     run.adopt(plan.model_copy(update={"cluster_spec": place or plan.cluster_spec, "nodes": nodes}), {})
     return run
 
 
-def test_entry_starts_no_rank_where_there_is_no_gpu_and_says_why(stage):
-    run = gpu_run(stage)
-    code, _, err = stage.enter(run.folder)
+def test_entry_starts_no_rank_where_there_is_no_gpu_and_says_why(harness):
+    run = gpu_run(harness)
+    code, _, err = harness.enter(run.folder)
     assert code == 78
     assert "entry, GPUs: no NVIDIA driver" in err
     assert not (run.folder / "calls").exists()
     assert run.events()[-1]["code"] == 78
 
 
-def test_entry_leaves_a_broken_node_to_the_queue_as_often_as_retries_allow(stage, compiled):
-    run = gpu_run(stage, SlurmCluster(kind="slurm"), limits__retries=1)
+def test_entry_leaves_a_broken_node_to_the_queue_as_often_as_retries_allow(harness, compiled):
+    run = gpu_run(harness, SlurmCluster(kind="slurm"), limits__retries=1)
     broken = {"LD_LIBRARY_PATH": str(compiled), "FAKE_ERROR": "802"}
-    assert [stage.enter(run.folder, **broken)[0] for _ in range(3)] == [75, 75, 78]
+    assert [harness.enter(run.folder, **broken)[0] for _ in range(3)] == [75, 75, 78]
     assert "CUDA_ERROR_SYSTEM_NOT_READY" in run.events()[1]["reasons"]["entry, GPUs"]
 
 
-def test_a_sick_node_ends_the_attempt_of_all_for_the_queue(stage, compiled, monkeypatch):
-    run = gpu_run(stage, SlurmCluster(kind="slurm"), nodes=2)
+def test_a_sick_node_ends_the_attempt_of_all_for_the_queue(harness, compiled, monkeypatch):
+    run = gpu_run(harness, SlurmCluster(kind="slurm"), nodes=2)
     built_for("13.0", compiled, monkeypatch)
     around = {"LD_LIBRARY_PATH": str(compiled), "PYTHONPATH": str(compiled / "torch-13.0")}
-    well = stage.node(0, run, "stop", **around)
-    sick = stage.node(1, run, FAKE_ERROR="802", **around)
-    assert ends(well, sick) == [1, 1]
+    well = harness.node(0, run, "stop", **around)
+    sick = harness.node(1, run, FAKE_ERROR="802", **around)
+    assert exit_codes(well, sick) == [1, 1]
     assert calls(run) == ["train stop"]
     assert "CUDA_ERROR_SYSTEM_NOT_READY" in outcome(run)["reasons"]["node 1, GPUs"]
 

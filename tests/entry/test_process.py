@@ -1,4 +1,4 @@
-"""The command that starts the ranks, read by torchrun's own parser, and run by torchrun itself."""
+"""The torchrun command, read by torchrun's own parser and run by torchrun itself."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def read(command):
     return arguments, config, words
 
 
-def test_one_node_meets_itself_on_a_port_of_its_own(tmp_path):
+def test_one_node_gets_a_free_local_port(tmp_path):
     plan = a_plan(tmp_path, hardware__gpus_per_node=2)
     first = process.torchrun(plan, "hatrain.train", tmp_path / "a run", 0)
     arguments, config, words = read(first)
@@ -35,7 +35,7 @@ def test_one_node_meets_itself_on_a_port_of_its_own(tmp_path):
     assert words[-2:] == ["hatrain.train", str(tmp_path / "a run")]
 
 
-def test_several_nodes_meet_where_the_launcher_says(tmp_path, monkeypatch):
+def test_several_nodes_meet_at_the_launchers_rendezvous(tmp_path, monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "node-0")
     monkeypatch.setenv("MASTER_PORT", "29511")
     plan = a_plan(tmp_path).model_copy(update={"nodes": 2})
@@ -43,7 +43,7 @@ def test_several_nodes_meet_where_the_launcher_says(tmp_path, monkeypatch):
     assert (config.rdzv_backend, config.rdzv_endpoint) == ("static", "node-0:29511")
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 2, 1)
     assert config.rdzv_configs["rank"] == 1
-    assert create_handler(config).timeout.total_seconds() == process.MEETING_SECONDS
+    assert create_handler(config).timeout.total_seconds() == process.RENDEZVOUS_SECONDS
 
 
 def create_handler(config):
@@ -63,7 +63,7 @@ def create_handler(config):
     )
 
 
-def test_several_nodes_without_a_meeting_place_are_refused(tmp_path, monkeypatch):
+def test_several_nodes_without_a_rendezvous_are_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     plan = a_plan(tmp_path).model_copy(update={"nodes": 2})
     with pytest.raises(BadInput, match="MASTER_ADDR: not set"):
@@ -78,18 +78,18 @@ Path(sys.argv[1], f"rank-{rank}").write_text(os.environ["WORLD_SIZE"])
 if sys.argv[1].endswith("hang"):
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("deaf", flush=True)
+    print("ignoring SIGTERM", flush=True)
     time.sleep(600)
 """
 
 
-def follow(folder: Path, stopping, grace: float) -> int | None:
+def run_ranks(folder: Path, stopping, grace: float) -> int | None:
     """Run two ranks of a small module under real torchrun."""
     (folder / "ranks.py").write_text(RANK)
     folder = folder / ("hang" if grace < 60 else "run")
     folder.mkdir()
     plan = a_plan(folder, hardware__gpus_per_node=2)
-    return process.follow(
+    return process.run(
         process.torchrun(plan, "ranks", folder, 0),
         cwd=str(folder.parent),
         environment={
@@ -104,23 +104,23 @@ def follow(folder: Path, stopping, grace: float) -> int | None:
 
 
 def test_torchrun_starts_every_rank(tmp_path):
-    assert follow(tmp_path, lambda folder: False, 60) == 0
+    assert run_ranks(tmp_path, lambda folder: False, 60) == 0
     assert [(tmp_path / "run" / f"rank-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
 
 
-def test_ranks_that_are_deaf_under_torchrun_are_all_ended(tmp_path):
+def test_all_ranks_that_ignore_a_stop_are_killed(tmp_path):
     def stopping(folder):
         log = folder / "log.txt"
-        return log.exists() and log.read_text().count("deaf") == 2
+        return log.exists() and log.read_text().count("ignoring SIGTERM") == 2
 
-    assert follow(tmp_path, stopping, 0.2) is None
+    assert run_ranks(tmp_path, stopping, 0.2) is None
     assert orphans.end_orphans(str(tmp_path / "hang"), 1, 0) == []
 
 
-def test_leftovers_are_every_process_of_the_run_but_other_nodes_of_this_attempt(tmp_path):
+def test_orphans_are_all_processes_of_the_run_except_other_nodes_of_this_attempt(tmp_path):
     def started(run: str, attempt: int, node: int) -> subprocess.Popen:
-        around = {**os.environ, **orphans.marks(run, attempt, node)}
-        return subprocess.Popen(["sleep", "600"], env=around)
+        environment = {**os.environ, **orphans.marks(run, attempt, node)}
+        return subprocess.Popen(["sleep", "600"], env=environment)
 
     run = str(tmp_path / "run")
     mine, earlier, elsewhere = started(run, 2, 0), started(run, 1, 1), started(run, 2, 1)

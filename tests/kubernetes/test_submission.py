@@ -3,16 +3,16 @@
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from launch import run_files
-from tests.stage import Stage
+from tests.harness import Harness
 
 
-def from_elsewhere(stage: Stage, folder, **changes):
+def from_elsewhere(harness: Harness, folder, **changes):
     """Return (run, plan.json) of a plan that lies with its files outside of the run directory."""
-    plan: Plan = stage.plan(**changes)
+    plan: Plan = harness.plan(**changes)
     for path, text in {**run_files.shared(plan), "plan.json": run_files.plan_json(plan)}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    return RunDirectory(stage.folder / "runs" / plan.job.name), folder / "plan.json"
+    return RunDirectory(harness.folder / "runs" / plan.job.name), folder / "plan.json"
 
 
 def submissions(run):
@@ -23,18 +23,18 @@ def test_a_new_submission_begins_anew_where_retries_were_used_up_and_a_new_pod_o
     tmp_path,
 ):
     (tmp_path / "house").mkdir()
-    with Stage(tmp_path / "house") as stage:
-        run, plan = from_elsewhere(stage, tmp_path / "etc", limits__retries=1)
-        left = [stage.enter(plan, "fault", HATRAIN_SUBMISSION="one")[0] for _ in range(3)]
+    with Harness(tmp_path / "house") as harness:
+        run, plan = from_elsewhere(harness, tmp_path / "etc", limits__retries=1)
+        left = [harness.enter(plan, "fault", HATRAIN_SUBMISSION="one")[0] for _ in range(3)]
         assert left == [1, 1, 78]
         assert submissions(run) == ["one"]
-        assert stage.enter(plan, "finish", HATRAIN_SUBMISSION="two")[0] == 0
+        assert harness.enter(plan, "finish", HATRAIN_SUBMISSION="two")[0] == 0
         assert submissions(run) == ["one", "two"]
 
 
 def test_a_launcher_that_names_no_submission_leaves_none(tmp_path):
     (tmp_path / "house").mkdir()
-    with Stage(tmp_path / "house") as stage:
-        run, plan = from_elsewhere(stage, tmp_path / "etc")
-        assert stage.enter(plan, HATRAIN_SUBMISSION="")[0] == 0
+    with Harness(tmp_path / "house") as harness:
+        run, plan = from_elsewhere(harness, tmp_path / "etc")
+        assert harness.enter(plan, HATRAIN_SUBMISSION="")[0] == 0
         assert submissions(run) == []

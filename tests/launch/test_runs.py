@@ -72,8 +72,8 @@ def test_logs_are_what_the_run_printed(desk):
     desk.hatrain("wait", "kitchen")
     code, out, _ = desk.hatrain("logs", "kitchen")
     assert code == 0
-    assert "train die in attempt 1" in out
-    assert "train finish in attempt 2" in out
+    assert "training die in attempt 1" in out
+    assert "training finish in attempt 2" in out
     code, _, err = desk.hatrain("logs", "kitchen", "--node", "1")
     assert (code, "one node, 0" in err) == (2, True)
 
@@ -85,7 +85,7 @@ def test_following_the_logs_shows_all_to_the_end_and_returns_the_runs_own_code(d
     desk.hatrain("stop", "kitchen")
     out, _ = follower.communicate(timeout=60)
     assert follower.returncode == 130
-    assert "train slow-stop in attempt 1" in out
+    assert "training slow-stop in attempt 1" in out
     assert "rank 0: saved" in out
 
 
@@ -199,7 +199,7 @@ def test_a_sweep_makes_a_run_for_each_value_one_after_another(desk):
     assert (desk.folder / "models/kitchen-sweep-1/weights").exists()
     listed = desk.hatrain("status", "kitchen")[1]
     assert [line(listed, f"kitchen/sweep/{number}")[2] for number in "01"] == ["finished", "finished"]
-    assert "train finish in attempt 1" in desk.hatrain("logs", "kitchen/sweep/1")[1]
+    assert "training finish in attempt 1" in desk.hatrain("logs", "kitchen/sweep/1")[1]
     assert "is a sweep; accepted here: one of its runs" in desk.hatrain("logs", "kitchen")[2]
 
 

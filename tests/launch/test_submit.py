@@ -19,7 +19,7 @@ def desk(tmp_path):
 def test_a_followed_run_shows_its_output_and_where_its_things_are(desk):
     code, out, err = desk.hatrain("submit", "kitchen", "--follow")
     assert code == 0, err
-    assert "train finish in attempt 1" in out
+    assert "training finish in attempt 1" in out
     assert "kitchen: finished (0)" in out
     assert "model   runs/kitchen/model" in out
     assert (desk.folder / "models" / "kitchen" / "weights").exists()

@@ -1,4 +1,4 @@
-"""One live attempt at a time: on this machine by process, on others by heartbeat."""
+"""One live attempt at a time: a holder on this machine is known by its process, one elsewhere by its heartbeat."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def lease(tmp_path):
     return Lease(tmp_path / "run" / "lease.json")
 
 
-def test_a_lease_is_held_for_the_length_of_a_block_and_says_by_whom(lease):
+def test_a_lease_is_held_for_a_with_block_and_names_its_holder(lease):
     lease.path.parent.mkdir()
     assert lease.holder() is None
     with lease.held(attempt=3):
@@ -33,13 +33,13 @@ def test_a_second_holder_is_refused(lease):
         assert lease.holder() is not None
 
 
-def test_a_block_that_raises_gives_the_lease_back(lease):
+def test_an_exception_releases_the_lease(lease):
     with pytest.raises(ZeroDivisionError), lease.held():
         raise ZeroDivisionError
     assert lease.holder() is None
 
 
-def test_of_many_processes_at_once_one_gets_it(lease):
+def test_one_of_many_processes_gets_the_lease(lease):
     script = (
         "import sys\nfrom pathlib import Path\nfrom hatrain.runtime.lease import *\n"
         "try:\n    with Lease(Path(sys.argv[1])).held():\n        print('held', flush=True); sys.stdin.read()\n"
@@ -49,10 +49,10 @@ def test_of_many_processes_at_once_one_gets_it(lease):
     started = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)
     ]
-    told = [process.stdout.readline().strip() for process in started]
+    answers = [process.stdout.readline().strip() for process in started]
     for process in started:
         process.communicate()
-    assert sorted(told) == ["held"] + ["refused"] * 5
+    assert sorted(answers) == ["held"] + ["refused"] * 5
 
 
 def test_a_killed_holder_on_this_machine_is_known_to_be_dead_at_once(lease):
@@ -73,15 +73,15 @@ def test_a_killed_holder_on_this_machine_is_known_to_be_dead_at_once(lease):
 
 
 def elsewhere(lease, age: float, **facts):
-    """Write the lease of a process on another machine that was last heard `age` seconds ago."""
+    """Write the lease of a process on another machine that was whose last heartbeat was `age` seconds ago."""
     lease.path.parent.mkdir(exist_ok=True)
     owner = {"host": "far", "pid": 1, "started": "1", "namespace": "pid:[1]", **facts}
     lease.path.write_text(json.dumps(owner))
-    heard = time.time() - age
-    os.utime(lease.path, (heard, heard))
+    beat = time.time() - age
+    os.utime(lease.path, (beat, beat))
 
 
-def test_a_holder_elsewhere_lives_as_long_as_it_is_heard(lease):
+def test_a_holder_elsewhere_is_alive_while_its_heartbeat_is_recent(lease):
     elsewhere(lease, leases.STALE_SECONDS - 5)
     assert lease.holder()["host"] == "far"
     with pytest.raises(LeaseHeld, match="process 1 on far"), lease.held():
@@ -90,41 +90,41 @@ def test_a_holder_elsewhere_lives_as_long_as_it_is_heard(lease):
     assert lease.holder() is None
 
 
-def test_a_pod_of_the_same_name_on_another_machine_lives_as_long_as_it_is_heard(lease):
+def test_a_pod_of_the_same_name_on_another_machine_is_judged_by_its_heartbeat(lease):
     mine = leases._myself()
     numbers = mine["namespace"].partition(" ")[2]
     elsewhere(lease, 0, **{**mine, "started": "1", "namespace": f"another-boot {numbers}"})
     assert lease.holder()["started"] == "1"
 
 
-def test_a_process_number_that_another_process_has_now_is_not_the_holder(lease):
+def test_a_reused_process_id_is_not_the_holder(lease):
     lease.path.parent.mkdir()
     mine = leases._myself()
     lease.path.write_text(json.dumps({**mine, "started": "1"}))
     assert lease.holder() is None
 
 
-def test_a_holder_keeps_being_heard(lease, monkeypatch):
+def test_a_holder_renews_its_heartbeat(lease, monkeypatch):
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
     with lease.held():
         os.utime(lease.path, (1, 1))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 600
         while lease.path.stat().st_mtime < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
 
-def test_a_lease_that_another_took_over_is_lost_and_not_given_away(lease, monkeypatch):
+def test_a_lease_that_another_took_over_is_lost_and_not_released(lease, monkeypatch):
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
     with lease.held() as lost:
         assert not lost.wait(0.2)
         elsewhere(lease, 0)
-        assert lost.wait(10)
+        assert lost.wait(600)
     assert lease.holder()["host"] == "far"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
-def test_a_torn_lease_is_nobodys(lease, text):
+def test_a_torn_lease_has_no_holder(lease, text):
     lease.path.parent.mkdir()
     lease.path.write_text(text)
     os.utime(lease.path, (1, 1))

@@ -19,15 +19,15 @@ def sealed(tmp_path, **facts):
     return tmp_path / "final"
 
 
-def test_a_sealed_folder_is_whole_and_says_what_it_was_told(tmp_path):
+def test_a_sealed_folder_is_whole_and_keeps_its_facts(tmp_path):
     final = sealed(tmp_path, step=7)
     assert seal.verify(final) is None
     assert seal.facts(final) == {"step": 7}
     assert not (tmp_path / "partial").exists()
 
 
-def test_every_kind_of_damage_is_seen_and_named(tmp_path):
-    def harmed(change):
+def test_every_kind_of_damage_is_found_and_named(tmp_path):
+    def damage(change):
         folder = tmp_path / change.__name__
         folder.mkdir()
         final = sealed(folder)
@@ -49,21 +49,21 @@ def test_every_kind_of_damage_is_seen_and_named(tmp_path):
     def torn(final):
         (final / seal.MANIFEST).write_text('{"files": {')
 
-    assert harmed(shorter) == "weights.bin has 1 bytes of 1000"
-    assert harmed(altered) == "weights.bin has another checksum"
-    assert harmed(lost) == "inner/config.json is missing"
-    assert harmed(unsealed) == "no manifest: its writing was not finished"
-    assert harmed(torn) == "its manifest cannot be read"
+    assert damage(shorter) == "weights.bin has 1 bytes of 1000"
+    assert damage(altered) == "weights.bin has another checksum"
+    assert damage(lost) == "inner/config.json is missing"
+    assert damage(unsealed) == "no manifest: its writing was not finished"
+    assert damage(torn) == "its manifest cannot be read"
     assert seal.verify(tmp_path / "nowhere") == "not there"
 
 
-def test_a_quick_look_does_not_read_every_byte(tmp_path):
+def test_without_checksums_contents_are_not_read(tmp_path):
     final = sealed(tmp_path)
     (final / "weights.bin").write_text("x" * 1000)
     assert seal.verify(final, checksums=False) is None
 
 
-def test_a_new_folder_takes_the_place_of_an_old_one(tmp_path):
+def test_sealing_replaces_an_older_folder(tmp_path):
     sealed(tmp_path, step=1)
     (tmp_path / "final" / "old").write_text("old")
     assert seal.facts(sealed(tmp_path, step=2)) == {"step": 2}

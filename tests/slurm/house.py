@@ -43,7 +43,7 @@ class House:
             **changes,
         }
         # Nodes that look at each other often, and entries that see soon that an attempt before them is dead.
-        quick = {"ACT": act, "LOOK": "0.1", "PEER": "0.3", "PATIENCE": "20", "BEAT": "0.5"}
+        quick = {"ACT": act, "POLL": "0.1", "LOST_PEER": "0.3", "PATIENCE": "20", "BEAT": "0.5"}
         written["environment"] = quick | written.get("environment", {})
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(written, allow_unicode=True))

@@ -61,12 +61,12 @@ def test_a_job_on_two_nodes_ends_completed_with_the_words_of_each_node_in_a_log_
     run = house.submit(hardware__nodes=2)
     assert house.ended(run) == "COMPLETED", house.tale(run)
     assert run.done.exists() and codes(run) == [0]
-    assert sorted(calls(run)) == ["train finish", "train finish on node 1"]
+    assert sorted(calls(run)) == ["training finish", "training finish on node 1"]
     job = house.id(run)
-    assert "train finish in attempt 1" in (run.launch / f"slurm-{job}.0-node-0.log").read_text()
+    assert "training finish in attempt 1" in (run.launch / f"slurm-{job}.0-node-0.log").read_text()
     assert "node 1 in attempt 1" in (run.launch / f"slurm-{job}.0-node-1.log").read_text()
     assert "node 1 in attempt 1" in house.hatrain("logs", run.name, "--node", "1")
-    assert "train finish in attempt 1" in house.hatrain("logs", run.name)
+    assert "training finish in attempt 1" in house.hatrain("logs", run.name)
     assert "nodes 0 to 1" in house.hatrain("logs", run.name, "--node", "2", code=2)
 
 
@@ -88,7 +88,7 @@ def test_status_stop_and_wait_tell_the_truth_at_every_stage(house):
     assert codes(run) == [130]
     said, followed = waiting.communicate(timeout=60)[0], following.communicate(timeout=60)[0]
     assert (waiting.returncode, following.returncode) == (130, 130), said + followed
-    assert "train stop in attempt 1" in followed
+    assert "training stop in attempt 1" in followed
     assert "there is nothing to stop" in house.hatrain("stop", run.name, code=1)
 
 
@@ -133,7 +133,7 @@ def test_a_fault_is_queued_again_and_goes_on(going_on):
     assert codes(run) == [1, 0]
     # Both starts are to be read, one behind the other.
     said = house.hatrain("logs", str(run.folder))
-    assert said.index("train fault in attempt 1") < said.index("train finish in attempt 2")
+    assert said.index("training fault in attempt 1") < said.index("training finish in attempt 2")
     assert "left with exit code 1; queued again" in said
 
 
@@ -244,7 +244,7 @@ def test_a_sweep_is_one_array_whose_tasks_are_its_runs(house):
         assert house.ended(run) == "COMPLETED", house.tale(run)
         assert run.done.exists()
         assert run.plan().job.method.learning_rate == rate
-        assert "train finish in attempt 1" in house.hatrain("logs", run.name)
+        assert "training finish in attempt 1" in house.hatrain("logs", run.name)
     assert house.hatrain("status", "rates").count("finished") == 3
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hatrain.contract.cluster import LocalCluster
-from hatrain.contract.run import Exit, RunDirectory, Stop
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime.lease import process_start
 from hatrain.runtime.orphans import end_orphans
+from hatrain.runtime.stop import Stop
 from launch.backends import FileReader, JobState, Member, Reader, Submission
 from launch.backends.local import render as local
 

@@ -1,4 +1,4 @@
-"""A run in a folder of its own, and entries that are started on it with a pretended trainer."""
+"""Runs the real entry on a run directory of its own, with `fake_trainer.py` in place of the stages."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ from tests.plans import a_plan
 ENTRY = Path(__file__).with_name("fake_entry.py")
 
 
-class Stage:
-    """A run in a folder of its own, and entries that are started on it."""
+class Harness:
+    """A folder with a run, and the entry processes started on it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.started: list[subprocess.Popen[str]] = []
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> "Harness":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -36,19 +36,18 @@ class Stage:
             end_orphans(str(path.parent), 0, 0)
 
     def adopt(self, nodes: int = 1, **changes: object) -> RunDirectory:
-        """Make the run directory of a job, on so many nodes."""
-        # A local cluster has one node; here several are pretended on this machine.
+        """Create the run directory of a job for so many nodes, all of them processes on this machine."""
         plan = self.plan(**changes).model_copy(update={"nodes": nodes})
         run = RunDirectory(Path(plan.paths.run))
         run.adopt(plan, {})
         return run
 
     def plan(self, **changes: object) -> Plan:
-        """Return the plan of a job with test rows and no evaluation, unless asked for."""
+        """Return the plan of a job without evaluation, unless `changes` ask for one."""
         return a_plan(self.folder, **{"evaluation__requests": 0, **changes})
 
     def start(self, target: Path, act: str = "finish", **environment: str) -> subprocess.Popen[str]:
-        """Start entry. `act` is what the pretended trainer does, a word for each attempt."""
+        """Start entry. `act` says what the fake trainer does in each attempt, comma-separated."""
         process = subprocess.Popen(
             [sys.executable, str(ENTRY), str(target)],
             env={**os.environ, "ACT": act, **environment},
@@ -62,70 +61,70 @@ class Stage:
     def node(
         self, rank: int, run: RunDirectory, act: str = "finish", **environment: str
     ) -> subprocess.Popen[str]:
-        """Start entry as one of several nodes, which look at each other often and wait little."""
-        # Of no start that a launcher has a name for, even where the tests themselves run under Slurm.
-        around = {
+        """Start entry as one of several nodes, with short polls and waits."""
+        # SLURM_JOB_ID: the tests themselves may run under Slurm.
+        defaults = {
             "SLURM_JOB_ID": "",
-            "LOOK": "0.05",
-            "PEER": "0.3",
+            "POLL": "0.05",
+            "LOST_PEER": "0.3",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": "29511",
         }
-        return self.start(run.folder, act, **{**around, "HATRAIN_NODE_RANK": str(rank), **environment})
+        return self.start(run.folder, act, **{**defaults, "HATRAIN_NODE_RANK": str(rank), **environment})
 
     def enter(self, target: Path, act: str = "finish", **environment: str) -> tuple[int, str, str]:
         """Run entry to its end. Returns (exit code, stdout, stderr)."""
         process = self.start(target, act, **environment)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
 
-def hear(process: subprocess.Popen[str], text: str) -> str:
-    """Wait until a process says something on stderr. Returns the line."""
+def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
+    """Wait for a line on stderr that contains a text, and return it."""
     for line in process.stderr:
         if text in line:
             return line
-    raise AssertionError(f"never said: {text}")
+    raise AssertionError(f"stderr ended without: {text}")
 
 
-def ends(*processes: subprocess.Popen[str]) -> list[int]:
+def exit_codes(*processes: subprocess.Popen[str]) -> list[int]:
     """Wait for processes, and return their exit codes."""
-    return [process.wait(timeout=60) for process in processes]
+    return [process.wait(timeout=600) for process in processes]
 
 
-def stays(process: subprocess.Popen[str], seconds: float) -> bool:
-    """Return whether a process is still there after a while."""
+def still_running(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Whether a process still runs after so many seconds."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     return process.poll() is None
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + 30
+    """Wait until a condition holds. The deadline only ends a hang."""
+    deadline = time.monotonic() + 600
     while not true():
-        assert time.monotonic() < deadline, f"never: {what}"
+        assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.05)
 
 
 def calls(run: RunDirectory) -> list[str]:
-    """Return what the pretended children were asked to do, in order."""
+    """The stages that the fake trainer ran, in order: 'STAGE ACT'."""
     path = run.folder / "calls"
     return path.read_text().splitlines() if path.exists() else []
 
 
-def begun(run: RunDirectory) -> Callable[[], object]:
-    """Return whether the first child is at work."""
+def has_started(run: RunDirectory) -> Callable[[], object]:
+    """Whether the first stage has started."""
     return lambda: calls(run)
 
 
 def outcome(run: RunDirectory) -> dict:
-    """Return the record's last outcome."""
+    """The last outcome in the record."""
     return [event for event in run.events() if event["event"] == "outcome"][-1]
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process runs."""
+    """Whether a process runs."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
