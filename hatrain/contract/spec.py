@@ -372,16 +372,50 @@ class JobSpec(Model):
     """A run whose DONE must come first."""
 
     def identity_parts(self) -> dict[str, Any]:
-        """Return what makes two runs the same: everything that changes the trained weights, and nothing else."""
-        parts = self.model_dump(mode="json", include={"model", "data", "seed", "method"})
-        for key in ("micro_batch_size", "packing", "gradient_checkpointing"):
-            del parts["method"][key]
-        return parts
+        """Return what changes the trained weights: two jobs that agree in it are the same run.
+
+        A key that is not in `_IDENTITY_KEYS`, one that was added later, counts only where it differs from its default,
+        so that new keys do not change the identity of old runs.
+        """
+        parts = self.model_dump(
+            mode="json", include={"model", "data", "seed", "method"}, serialize_as_any=True
+        )
+        return {name: _identity_of(getattr(self, name), part, name) for name, part in parts.items()}
 
     def identity(self) -> str:
         """Return the SHA-256 of `identity_parts`, in hexadecimal."""
         text = json.dumps(self.identity_parts(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+_IDENTITY_KEYS = {
+    "model": "base revision trust_remote_code dtype quantization add_pad_token add_chatml_tokens chat_template",
+    "model.quantization": "kind type double",
+    "data": "train test order prefix_ids suffix_ids on_overlong",
+    "data.train": "path weight",
+    "method": "kind learning_rate learning_rate_warmup learning_rate_schedule optimizer weight_decay gradient_clip "
+    "epochs batch_size ctx_size lora beta loss",
+    "method.lora": "rank alpha dropout modules modules_to_save merge",
+}
+"""The keys of the first version's identity, which always count. Never change this table."""
+_NOT_IDENTITY = {"method": ("micro_batch_size", "packing", "gradient_checkpointing")}
+"""Matters of speed and memory alone."""
+
+
+def _identity_of(value: Any, dumped: Any, key: str) -> Any:
+    """Return what of a dumped value counts for the identity."""
+    if isinstance(value, tuple):
+        return [_identity_of(item, part, key) for item, part in zip(value, dumped, strict=True)]
+    if not isinstance(value, Model):
+        return dumped
+    parts = {}
+    for name, field in type(value).model_fields.items():
+        item, default = getattr(value, name), field.get_default(call_default_factory=True)
+        later = name not in _IDENTITY_KEYS.get(key, "").split()
+        if name in _NOT_IDENTITY.get(key, ()) or (later and item == default):
+            continue
+        parts[name] = _identity_of(item, dumped[name], f"{key}.{name}")
+    return parts
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

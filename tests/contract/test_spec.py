@@ -1,12 +1,16 @@
 """What a job says: defaults of the training guide, and what makes two runs the same."""
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from hatrain.contract.spec import JobSpec, json_schema, seconds
+from hatrain.contract.load import load_job
+from hatrain.contract.spec import DataSpec, JobSpec, LoraSpec, json_schema, seconds
 from tests.plans import a_job
+
+JOBS = Path(__file__).parents[2] / "jobs"
 
 
 def test_the_defaults_are_the_guides():
@@ -104,9 +108,45 @@ def test_a_default_that_is_written_out_is_the_same_run():
     )
 
 
-def test_the_identity_of_a_job_stays_what_it_is():
-    # A run directory of an older version must be recognised: a new key of these parts needs thought about old runs.
-    assert a_job().identity() == "ca5692afb9654f2ef5c63b7aa57331ac8ec8bd034cfbec27b04f3d34f9463d14"
+RECORDED = json.loads((Path(__file__).parent / "recorded" / "identities.json").read_text())
+
+
+@pytest.mark.parametrize("job", sorted(path.stem for path in JOBS.glob("*.yaml")))
+def test_the_identity_of_every_job_stays_what_it_is(job):
+    """A changed identity makes run directories of older versions foreign. Record a new job here once, and never
+    again."""
+    assert load_job(str(JOBS / f"{job}.yaml")).identity() == RECORDED.get(job)
+
+
+def test_a_job_with_every_kind_of_key_keeps_its_identity():
+    job = a_job(
+        model__quantization={"kind": "4bit", "double": False},
+        data__train=["a.jsonl", {"path": "b.jsonl", "weight": 0.5}],
+        data__prefix_ids=[1, 2],
+        data__suffix_ids=[3],
+        method={"kind": "dpo", "beta": 0.2, "lora": {"rank": 8, "modules": ["mlp"], "merge": True}},
+    )
+    assert job.identity() == RECORDED["every kind of key"]
+
+
+def test_a_key_that_is_added_later_counts_only_where_it_differs_from_its_default():
+    class LaterLora(LoraSpec):
+        extra: int = 7
+
+    class LaterData(DataSpec):
+        extra: tuple[int, ...] = ()
+
+    def later(**extra):
+        job = a_job(method__lora={})
+        lora = LaterLora(**job.method.lora.model_dump(), **extra)
+        return job.model_copy(update={"method": job.method.model_copy(update={"lora": lora})})
+
+    job = a_job(method__lora={})
+    assert later().identity() == job.identity()
+    assert later(extra=7).identity() == job.identity()
+    assert later(extra=8).identity() != job.identity()
+    data = LaterData(**job.data.model_dump())
+    assert job.model_copy(update={"data": data}).identity() == job.identity()
 
 
 # --- the schema ---------------------------------------------------------------------------------------------
