@@ -377,9 +377,7 @@ class JobSpec(Model):
         A key that is not in `_IDENTITY_KEYS`, one that was added later, counts only where it differs from its default,
         so that new keys do not change the identity of old runs.
         """
-        parts = self.model_dump(
-            mode="json", include={"model", "data", "seed", "method"}, serialize_as_any=True
-        )
+        parts = self.model_dump(mode="json", include={"model", "data", "seed", "method"})
         return {name: _identity_of(getattr(self, name), part, name) for name, part in parts.items()}
 
     def identity(self) -> str:
@@ -408,7 +406,7 @@ def _identity_of(value: Any, dumped: Any, key: str) -> Any:
         return [_identity_of(item, part, key) for item, part in zip(value, dumped, strict=True)]
     if not isinstance(value, Model):
         return dumped
-    parts = {}
+    parts, dumped = {}, value.model_dump(mode="json")
     for name, field in type(value).model_fields.items():
         item, default = getattr(value, name), field.get_default(call_default_factory=True)
         later = name not in _IDENTITY_KEYS.get(key, "").split()
