@@ -88,8 +88,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup gptq ## what takes too long for every change
-	$(PYTEST) -m long $(ONLY)
+test-long: setup gptq ## what takes too long for every change; property tests draw new examples
+	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
 
 image-test: setup ## build the whole image for processors, and train in it (buildah, podman, debootstrap; as root)
 	$(PYTEST) tests/image

@@ -1,11 +1,11 @@
-"""The errors a user can fix, told in one line each. Nothing here knows what is being checked."""
+"""Errors that a user can fix, one line each."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class BadInput(Exception):
-    """Something a user gave cannot be used. `problems` holds one complete line for each thing wrong."""
+    """Input that cannot be used. `problems` holds one complete line for each mistake."""
 
     def __init__(self, problems: str | Iterable[str]):
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -13,7 +13,8 @@ class BadInput(Exception):
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the accepted name nearest to `name`; nothing when none is near, or it is one."""
+    """Return `; did you mean X?` for the nearest accepted name; an empty string when none is near, or `name` is
+    accepted."""
     options = list(accepted)
     near = [] if name in options else difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""The door: one verb a file, each imported only when it is called, so that a light verb stays light."""
+"""The command line: one file a verb, imported only when it is called, so that light verbs start fast."""
 
 import argparse
 import importlib
@@ -12,44 +12,46 @@ from hatrain.errors import BadInput, nearest
 VERBS = {
     "plan": "print every decision a job leads to, before anything runs",
     "render": "print or write the files a launcher needs",
-    "submit": "plan, render and start a job, or a sweep of it",
+    "submit": "plan, render and submit a job, or a sweep of it",
     "diff": "show what submitting a job now would change",
-    "runs": "list every run, and how each is doing",
-    "status": "say how a run is doing",
+    "runs": "list all runs and their states",
+    "status": "show the state of a run",
     "logs": "show what a run prints",
-    "wait": "return when a run has left for good, with its exit code",
-    "stop": "ask a run to save a checkpoint and leave",
-    "cancel": "take a run out of the queue, or end it",
-    "compare": "put two runs side by side",
-    "clusters": "list the places that jobs can be sent to",
-    "train": "train a job on this machine, with no launcher",
-    "import": "turn a command of the training guide into a job file, or into the command that means the same",
-    "fetch": "bring a job's model and tokenizer into the cache, where there is a network",
+    "wait": "wait until a run ends, and return its exit code",
+    "stop": "make a run save a checkpoint and end",
+    "cancel": "remove a run from the queue, or end it",
+    "compare": "compare two runs",
+    "clusters": "list the clusters that jobs can be submitted to",
+    "train": "train a job on this machine without a launcher",
+    "import": "convert a command of the training guide to a job file or to a hatrain command",
+    "fetch": "download a job's model and tokenizer into the cache",
     "check": "validate a dataset against a model's tokenizer, without training",
     "data": "generate the Home Assistant dataset",
-    "evaluate": "judge what a model would do to the home",
-    "ask": "put one request to a model and show what it would do",
-    "find-split": "find the prefix and suffix ids of a model's replies",
-    "doctor": "say whether this machine can train, and what stands in the way",
-    "tiny": "make a small base model and tokenizer, for demos and tests",
+    "evaluate": "measure how often a model does what the user asked",
+    "ask": "send one request to a model and show what it would do",
+    "find-split": "find the token ids before and after a model's replies",
+    "doctor": "check whether this machine can train",
+    "tiny": "create a small base model and tokenizer for demos and tests",
     "schema": "print the JSON Schema of a job",
 }
 
 
 def overview() -> str:
-    """Return what `hatrain` alone prints: the verbs, a line each."""
+    """Return what `hatrain` without arguments prints."""
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {help_line}" for verb, help_line in VERBS.items()]
-    return "\n".join(["usage: hatrain VERB [options]", "", *lines, "", "hatrain VERB --help says more."])
+    return "\n".join(
+        ["usage: hatrain VERB [options]", "", *lines, "", "Run hatrain VERB --help for its options."]
+    )
 
 
 def _module(verb: str) -> str:
-    """Return the file of a verb, with the customary underscore behind a name that Python keeps for itself."""
+    """Return the module of a verb: `import_` for the Python keyword."""
     return f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns its exit code: 0, 1 failed, 2 bad input; a job's own code where it waits for one."""
+    """Run one verb. Returns 0, 1 for a failure, 2 for bad input, or the exit code of the run that it waits for."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"hatrain {verb}", description=VERBS[verb], allow_abbrev=False)
     module.add_arguments(parser)
     try:
-        # train also speaks the training guide's language, which argparse would refuse.
+        # `train` also takes the training guide's flags, which argparse would refuse.
         if (as_written := getattr(module, "run_as_written", None)) and (code := as_written(rest)) is not None:
             return int(code)
         return int(module.run(parser.parse_args(rest)))
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(problem, file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader (head, less) left. Python would complain once more while closing stdout.
+        # The reader (head, less) has closed the pipe. Closing stdout would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The GPUs a job may name, with what a plan needs to know of each. Facts only; nothing here is measured."""
+"""The GPUs that a job may name: memory and whether they compute in bf16, from the vendors' data sheets."""
 
 from dataclasses import dataclass
 

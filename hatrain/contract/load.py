@@ -1,6 +1,5 @@
-"""YAML to a validated model, strictly: what a person wrote is what is meant, and every mistake of a file is told
-at once with its line. Scalars stay text until the schema says what they are, so `no`, `010`, `1e-5` and `00:30:00`
-never turn into something else on the way."""
+"""Reads YAML strictly into a pydantic model, and reports every mistake of a file at once with its line. Scalars stay
+text until the schema gives them a type, so YAML does not change `no`, `010`, `1e-5` or `00:30:00`."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,17 +23,17 @@ _TAGS = {
     f"tag:yaml.org,2002:{kind}"
     for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
 }
-"""What the parser gives to values on its own; a tag that a person wrote is another."""
+"""Tags that the parser assigns by itself. Any other tag was written in the file."""
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
 class Plain(str):
-    """A scalar without quotes. It is text like any other until somebody asks what YAML would make of it."""
+    """A scalar without quotes, for schemas that want YAML's own types (`cluster/yaml_values.py`)."""
 
 
 @dataclass
 class Document:
-    """A file's data with every scalar as text, where each key stands, and what was wrong while reading."""
+    """A file's data with every scalar as text, the line of each key, and the problems found while reading."""
 
     source: str
     data: Any = None
@@ -43,22 +42,22 @@ class Document:
     problems: list[str] = field(default_factory=list)
 
     def where(self, key: Key) -> str:
-        """Return `file:line: a.b` for a key, with the line of its nearest parent when it is not there itself."""
+        """Return `file:line: a.b` for a key; a key that the file does not have gets the line of its nearest parent."""
         if key in self.overrides:
             return self.overrides[key]
-        place = self.source
+        location = self.source
         for end in range(len(key), -1, -1):
             if key[:end] in self.overrides:
-                place = self.overrides[key[:end]]
+                location = self.overrides[key[:end]]
                 break
             if key[:end] in self.lines:
-                place = f"{self.source}:{self.lines[key[:end]]}"
+                location = f"{self.source}:{self.lines[key[:end]]}"
                 break
-        return f"{place}: {dotted(key)}" if key else place
+        return f"{location}: {dotted(key)}" if key else location
 
 
 def dotted(key: Key) -> str:
-    """Return a key as it is written after `--set`."""
+    """Return a key as `--set` takes it: a.b.c."""
     return ".".join(map(str, key))
 
 
@@ -80,7 +79,7 @@ def read_text(text: str, source: str) -> Document:
 
 
 def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node, ...]) -> Any:
-    """Return a node's data. Plain scalars stay text; only the null forms become None."""
+    """Return a node's data. Scalars stay text, except that null without quotes becomes None."""
     line = node.start_mark.line + 1
     document.lines.setdefault(key, line)
     if node in above:
@@ -108,7 +107,7 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
         if name in data:
             first = document.lines[inner]
             document.problems.append(
-                f"{document.source}:{at}: {dotted(inner)}: given twice; the first stands on line {first}"
+                f"{document.source}:{at}: {dotted(inner)}: given twice; first on line {first}"
             )
             continue
         document.lines[inner] = at
@@ -117,7 +116,7 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
 
 
 def read_file(path: Path) -> Document:
-    """Read a YAML file. Raises BadInput when there is none, or it is not UTF-8 text."""
+    """Read a YAML file. Raises BadInput when it is missing or not UTF-8 text."""
     try:
         return read_text(path.read_text(encoding="utf-8-sig"), str(path))
     except FileNotFoundError:
@@ -128,7 +127,7 @@ def read_file(path: Path) -> Document:
 
 
 def override(document: Document, settings: Iterable[str], flag: str = "--set") -> None:
-    """Apply `a.b=value` settings to a document, in place; the value is read as YAML. `flag` is what they came by."""
+    """Apply `a.b=value` settings of a command-line `flag` to a document, in place. Values are read as YAML."""
     for setting in settings:
         name, equals, text = setting.partition("=")
         place = f"{flag} {setting}"
@@ -150,7 +149,7 @@ def override(document: Document, settings: Iterable[str], flag: str = "--set") -
 
 
 def _put(document: Document, key: Key, value: Any) -> Key:
-    """Set one value; returns the key with list places as numbers. Raises KeyError with a reason."""
+    """Set one value. Returns the key with list indices as numbers; raises KeyError with a reason."""
     at: Any = document.data if document.data is not None else {}
     document.data = at
     done: list[str | int] = []
@@ -158,7 +157,7 @@ def _put(document: Document, key: Key, value: Any) -> Key:
         last = depth == len(key) - 1
         if isinstance(at, list):
             if not str(part).isdigit() or int(part) >= len(at):
-                raise KeyError(f"{dotted(tuple(done))} is a list of {len(at)}; accepted: a place from 0")
+                raise KeyError(f"{dotted(tuple(done))} is a list of {len(at)}; accepted: an index from 0")
             part = int(part)
         elif not isinstance(at, dict):
             raise KeyError(f"{dotted(tuple(done))} is {at!r} in the file, which has no keys of its own")
@@ -172,7 +171,7 @@ def _put(document: Document, key: Key, value: Any) -> Key:
     return tuple(done)
 
 
-# --- what a schema accepts, in words ------------------------------------------------------------------------
+# --- error messages from a schema ------------------------------------------------------------------------
 
 
 @cache
@@ -181,7 +180,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _branches(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the alternatives of a schema, references followed."""
+    """Return the alternatives of a JSON schema, references resolved."""
     if "$ref" in schema:
         return _branches(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
     for union in ("anyOf", "oneOf", "allOf"):
@@ -195,7 +194,7 @@ def _kind_of(branch: dict[str, Any]) -> Any:
 
 
 def accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """Return the keys that a model accepts at a place (a pydantic error's `loc`, without its last part)."""
+    """Return the keys that a model accepts at a location (a pydantic error's `loc` without its last part)."""
     root = _schema(model)
     at = [root]
     for part in loc:
@@ -236,7 +235,7 @@ _ACCEPTED = {
 
 
 def _accepted(error: ErrorDetails) -> str:
-    """Return what would have been accepted in place of what an error found."""
+    """Return what is accepted where pydantic found an error."""
     context = error.get("ctx", {})
     match error["type"]:
         case "literal_error":
@@ -261,7 +260,7 @@ def _one_of(expected: str) -> str:
 
 
 def _key_of(loc: Sequence[str | int], data: Any, keep_last: bool) -> Key:
-    """Return the file's own key for a pydantic `loc`, which also names the branches of unions."""
+    """Return the file's key for a pydantic `loc`, which also contains the branches of unions."""
     key: list[str | int] = []
     for i, part in enumerate(loc):
         if isinstance(data, dict) and part in data:
@@ -281,7 +280,7 @@ def _found(data: Any, key: Key) -> Any:
 
 
 SECRETS = "secrets"
-"""What stands below this key may be a secret that somebody wrote where its name belongs: it is never shown."""
+"""Values below this key are never shown: one may be a secret, written where its name belongs."""
 
 
 def _shown(value: Any, key: Key = ()) -> str:
@@ -295,8 +294,8 @@ def _shown(value: Any, key: Key = ()) -> str:
 
 
 def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDetails]) -> list[str]:
-    """Turn pydantic's errors into lines, one for each key, in the order of the file."""
-    told: dict[Key, tuple[str, list[str]]] = {}
+    """Turn pydantic's errors into a line for each key, in the order of the file."""
+    messages: dict[Key, tuple[str, list[str]]] = {}
     for error in errors:
         loc = error["loc"]
         key = _key_of(loc, document.data, keep_last=error["type"] in ("missing", "extra_forbidden"))
@@ -305,16 +304,16 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
         if error["type"] == "extra_forbidden":
             keys = accepted_keys(model, loc[:-1])
             hint = nearest(str(loc[-1]), keys)
-            told[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [])
+            messages[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [])
         elif error["type"] == "missing":
-            told[key] = ("missing, and has no default", [])
+            messages[key] = ("missing, and has no default", [])
         else:
             found = _found(document.data, key)
-            _, options = told.setdefault(key, (f"found {_shown(found, key)}; accepted: ", []))
+            _, options = messages.setdefault(key, (f"found {_shown(found, key)}; accepted: ", []))
             if (accepted := _accepted(error)) not in options:
                 options.append(accepted)
     lines = []
-    for key, (text, options) in told.items():
+    for key, (text, options) in messages.items():
         hint = ""
         if options and isinstance(found := _found(document.data, key), str):
             hint = nearest(
@@ -327,7 +326,7 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
 
 
 def validate(model: type[M], document: Document) -> M:
-    """Return a document as a model. Raises BadInput with every problem of it at once."""
+    """Validate a document. Raises BadInput with all its problems."""
     problems = list(document.problems)
     result: M | None = None
     if document.data is None and not problems:
@@ -345,16 +344,16 @@ def validate(model: type[M], document: Document) -> M:
 
 
 def load(model: type[M], path: Path, settings: Iterable[str] = ()) -> M:
-    """Read a file strictly into a model, with `a.b=value` settings on top. Raises BadInput."""
+    """Read a file into a model, with `a.b=value` settings on top. Raises BadInput."""
     document = read_file(path)
     override(document, settings)
     return validate(model, document)
 
 
 def find(name: str, folders: Sequence[Path], what: str) -> Path:
-    """Return the file a person means by a path, or by a name in the first folder that has it.
+    """Find a file by its path, or by its name in the first folder that has it. `what` names the kind in messages.
 
-    Raises BadInput with the nearest name when there is none.
+    Raises BadInput with the nearest name.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
@@ -366,15 +365,15 @@ def find(name: str, folders: Sequence[Path], what: str) -> Path:
         if (path := folder / f"{name}.yaml").is_file():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    places = ", ".join(f"{folder}/" for folder in folders)
-    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (there is none in {places})"
+    searched = ", ".join(f"{folder}/" for folder in folders)
+    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (none found in {searched})"
     raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
 
 
 def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple[JobSpec, Document]:
-    """Read a job by path, or by its name in ./jobs, and say where each of its keys stands. Raises BadInput.
+    """Read a job by its path, or by its name in ./jobs, with the location of each key. Raises BadInput.
 
-    `settings` came by --set, and `swept`, which go on top, by --sweep.
+    `settings` come from --set; `swept`, which go on top, from --sweep.
     """
     document = read_file(find(name, [Path("jobs")], "job"))
     override(document, settings)
@@ -383,5 +382,5 @@ def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ())
 
 
 def load_job(name: str, settings: Iterable[str] = ()) -> JobSpec:
-    """Read a job by path, or by its name in ./jobs. Raises BadInput."""
+    """Read a job by its path, or by its name in ./jobs. Raises BadInput."""
     return read_job(name, settings)[0]

@@ -1,4 +1,5 @@
-"""What was decided: the schema of plan.json, which the launch wing writes and the training wing reads. Schema only."""
+"""The schema of plan.json: every decision about a job on a cluster. The launch side writes it, the training side
+reads it."""
 
 from typing import Any, Literal
 
@@ -11,20 +12,20 @@ Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3"]
 
 
 class Batch(Model):
-    """How the rows of one optimizer step come together: rows_per_step = micro_batch_size × accumulation × ranks."""
+    """The rows of one optimizer step: rows_per_step = micro_batch_size × accumulation × ranks."""
 
     rows_per_step: PositiveInt
     """Rows per optimizer step, over all ranks."""
     micro_batch_size: PositiveInt
-    """Rows per rank per pass."""
+    """Rows per rank per micro-batch."""
     accumulation: PositiveInt
-    """Passes of one rank in one step."""
+    """Micro-batches of one rank in one step."""
     ranks: PositiveInt
-    """Processes that train, over all nodes."""
+    """Training processes over all nodes."""
 
 
 class Steps(Model):
-    """What the training rows come to, counted where the plan was made. Rows that are dropped lower it."""
+    """Optimizer steps, from the training rows counted where the plan was made. Dropped rows lower them."""
 
     rows: PositiveInt
     """Rows of one epoch, weights counted."""
@@ -35,70 +36,70 @@ class Steps(Model):
 
 
 class Paths(Model):
-    """Where things are on the machine that runs the job."""
+    """Folders on the machine that runs the job."""
 
     workdir: str
-    """Folder that the job's relative paths start from."""
+    """The job's relative paths start from here."""
     run: str
     """The run directory."""
     models: str
-    """Folder of the links to finished models."""
+    """Links to finished models."""
 
 
 class ResourceRequest(Model):
-    """What a scheduler is asked for: for each node, where nothing else is said."""
+    """What the scheduler is asked for, per node unless stated otherwise."""
 
     name: str
-    """What the scheduler calls the job."""
+    """The job's name at the scheduler."""
     time: PositiveInt
-    """Seconds that one attempt may take."""
+    """Seconds, of one attempt."""
     gpus: NonNegativeInt
-    """0 where the ranks compute on processors."""
+    """0 for ranks on the CPU."""
     gpu_type: str | None
-    """What the place calls the GPU; any when null."""
+    """The cluster's name for the GPU; any GPU when null."""
     cpus: PositiveInt
     memory: PositiveInt | None
-    """Bytes; what the place gives by itself when null."""
+    """Bytes; the cluster's default when null."""
     shared_memory: PositiveInt | None
-    """Bytes of /dev/shm, part of the memory; null where it is the node's own."""
+    """Bytes of /dev/shm, counted in `memory`; null where the node's own is used."""
     ephemeral_storage: PositiveInt | None
-    """Bytes of the node's own disk; null where nobody counts them."""
+    """Bytes on the node's disk; null where they are not limited."""
 
 
 class Plan(Model):
-    """One job on one cluster, with nothing left to decide."""
+    """One job on one cluster, with every decision made."""
 
     version: Literal[3] = 3
     """Of this schema. Version 2 is read as well; version 1 held no cluster and no resources, and is refused."""
     job: JobSpec
     identity: str
-    """SHA-256 of what makes two runs the same; see JobSpec.identity."""
+    """JobSpec.identity."""
     cluster: str
     """Name of the cluster file."""
     cluster_spec: ClusterSpec
-    """What that file says."""
+    """Content of the cluster file."""
     resources: ResourceRequest | None
-    """What the scheduler is asked for; null where there is none."""
+    """Null without a scheduler."""
     python: str
-    """The interpreter that hatrain is installed for, where the job runs: a path, or a name on its PATH."""
+    """The interpreter with hatrain where the job runs: a path, or a name on the PATH."""
     environment: dict[str, str]
-    """Exported before anything starts. Never a secret."""
+    """Variables exported before anything starts. Never a secret."""
     nodes: PositiveInt
     """Machines."""
     processes_per_node: PositiveInt
     """Ranks on each machine."""
     device: Literal["cpu", "cuda"]
-    """What each rank computes on."""
+    """Device of each rank."""
     sharding: Sharding
-    """How weights, gradients and optimizer state are spread over the ranks."""
+    """How weights, gradients and optimizer state are sharded."""
     gradient_checkpointing: bool
-    """Whether activations are computed again in the backward pass."""
+    """Whether activations are recomputed in the backward pass."""
     batch: Batch
     steps: Steps | None
     """None where the training rows could not be counted."""
     paths: Paths
     retries: NonNegativeInt
-    """Consecutive attempts, after the first, that may seal no new checkpoint."""
+    """Consecutive attempts after the first that may seal no checkpoint."""
 
     @model_validator(mode="before")
     @classmethod
@@ -111,7 +112,7 @@ class Plan(Model):
 
     @property
     def launcher(self) -> str:
-        """Who starts the processes: local, slurm or kubernetes."""
+        """Kind of the cluster."""
         return self.cluster_spec.kind
 
     @property

@@ -1,4 +1,4 @@
-"""What a job is: which model, which method, which hardware. Only the schema; `load.py` reads files into it."""
+"""The schema of a job: which model, which method, which hardware. `load.py` reads files into it."""
 
 import hashlib
 import json
@@ -23,22 +23,21 @@ from hatrain.errors import nearest
 
 
 class Model(BaseModel):
-    """Every part of the contract: frozen, and closed to keys it does not know."""
+    """Base of every part of the contract: frozen, and unknown keys are refused."""
 
-    # defer_build: a part is compiled once, inside the whole that is used, and not a second time on its own.
+    # defer_build: a part is compiled once, inside the model that uses it, and not a second time on its own.
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True
     )
 
 
-# --- values that people write in more than one way ----------------------------------------------------------
+# --- values with several spellings ----------------------------------------------------------
 
 
 def seconds(duration: str) -> int:
     """Return a duration in seconds: `24:00:00`, `1-12:00:00` (days), or a number with s, m, h or d.
 
-    Raises ValueError for anything else; a bare number is refused, for Slurm reads it as minutes and others as
-    seconds.
+    Raises ValueError for anything else. A bare number is refused: Slurm reads it as minutes, others as seconds.
     """
     text = duration.strip()
     if clock := re.fullmatch(r"(?:(\d+)-)?(\d{1,3}):(\d{2}):(\d{2})", text):
@@ -70,7 +69,7 @@ def _gpu(name: str) -> str:
 
 
 def _ids(value: Any) -> Any:
-    """The guide writes token ids as one comma-separated word."""
+    """Accept the training guide's comma-separated token ids."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
@@ -125,7 +124,7 @@ class FourBit(Model):
 
 
 class Gptq(Model):
-    """A base that was quantised with GPTQ before; its own configuration says how."""
+    """A base that is already quantised with GPTQ, as its own configuration describes."""
 
     kind: Literal["gptq"]
 
@@ -142,18 +141,18 @@ Quantization = Annotated[
 
 
 class ModelSpec(Model):
-    """Which base model is trained, and how it is read."""
+    """Which base model is trained, and how it is loaded."""
 
     base: Annotated[str, Field(min_length=1)]
     """Hub id, folder, or `runs/NAME` / `models/NAME` of an earlier run."""
     revision: str | None = None
-    """Branch, tag or commit on the hub. What it resolved to is recorded."""
+    """Branch, tag or commit on the hub. The commit of the first attempt is recorded, and later attempts use it."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Of compute, and of frozen weights. Trained weights are kept in fp32."""
+    """Of compute and of frozen weights. Trained weights are fp32."""
     quantization: Quantization | None = None
-    """Read the frozen base in fewer bits: 8bit, 4bit or gptq."""
+    """Load the frozen base in fewer bits: 8bit, 4bit or gptq."""
     add_pad_token: bool = False
     """Give the tokenizer a pad token of its own."""
     add_chatml_tokens: bool = False
@@ -175,7 +174,7 @@ class DatasetSpec(Model):
 
 
 class DataSpec(Model):
-    """Which rows are trained on, and where the replies stand in them."""
+    """Which rows are trained on, and how replies are found in them."""
 
     train: Annotated[
         tuple[DatasetSpec, ...],
@@ -184,15 +183,15 @@ class DataSpec(Model):
     ]
     """A path, or a list of {path, weight}."""
     test: str | None = None
-    """Rows that are never trained on."""
+    """Rows for the test loss and the evaluation. They are never trained on."""
     order: Literal["shuffled", "by_length", "by_prefix"] = "shuffled"
-    """by_length puts rows of like length into one step, so that less is padding."""
+    """by_length puts rows of similar length into one step, which needs less padding."""
     prefix_ids: TokenIds | None = None
-    """Token ids that come before a reply; found by themselves when null."""
+    """Token ids before a reply; found from the chat template when null."""
     suffix_ids: TokenIds | None = None
-    """Token ids that end a reply; found by themselves when null."""
+    """Token ids that end a reply; found from the chat template when null."""
     on_overlong: Literal["drop", "error"] = "drop"
-    """What to do with a row longer than ctx_size. It is never cut."""
+    """What to do with a row longer than ctx_size. Rows are never truncated."""
 
     @model_validator(mode="after")
     def _both_ids(self) -> "DataSpec":
@@ -212,42 +211,42 @@ class LoraSpec(Model):
     alpha: Annotated[float, Field(gt=0)] = 32
     """Scale: an adapter's output is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of an adapter's inputs that is dropped in training."""
+    """Dropout on an adapter's inputs."""
     modules: Words | None = None
     """Module names, or mlp, attention, embeddings; the architecture's default when null."""
     modules_to_save: Words | None = None
     """Modules trained whole and saved beside the adapter."""
     merge: bool = False
-    """At the end, merge into a full-precision base, so that model/ loads without peft."""
+    """Merge the adapters into a full-precision base at the end, so that model/ loads without peft."""
 
 
 class _Method(Model):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     """Peak learning rate."""
     learning_rate_warmup: Share = 0.0
-    """Share of the steps over which the learning rate rises."""
+    """Warm-up, as a share of all steps."""
     learning_rate_schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate goes after the warm-up; cosine and linear end at 0."""
+    """After the warm-up; cosine and linear end at 0."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor"] = "adamw"
     """8-bit optimizers keep their state in a quarter of the memory."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled weight decay."""
     gradient_clip: NonNegativeFloat = 1.0
-    """Largest gradient norm; 0 leaves gradients alone."""
+    """Largest gradient norm; 0 does not clip."""
     epochs: Annotated[float, Field(gt=0)] = 1
     """Passes over the training rows."""
     batch_size: PositiveInt = 8
     """Rows per optimizer step, over all GPUs."""
     micro_batch_size: PositiveInt | Literal["auto"] = 2
-    """Rows per GPU per pass."""
+    """Rows per GPU per micro-batch."""
     ctx_size: Annotated[int, Field(ge=8)] = 2048
-    """Longest row, in tokens."""
+    """Longest row in tokens."""
     gradient_checkpointing: bool | Literal["auto"] = True
-    """Compute activations again in the backward pass: a quarter slower, far less memory."""
+    """Recompute activations in the backward pass: a quarter slower, far less memory."""
     packing: Literal["tree", "plain", "off", "auto"] = "auto"
-    """How rows are laid out inside a pass. A matter of speed that changes no result."""
+    """How rows are laid out in a micro-batch. It changes speed and no result."""
     lora: LoraSpec | None = None
-    """Train low-rank adapters in place of all weights."""
+    """Train low-rank adapters instead of all weights."""
 
 
 class Sft(_Method):
@@ -261,7 +260,7 @@ class Dpo(_Method):
 
     kind: Literal["dpo"]
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """How strongly the model is held to the reference."""
+    """How strongly the model is kept near the reference."""
     loss: Literal[
         "sigmoid",
         "hinge",
@@ -297,60 +296,59 @@ Method = Annotated[
 
 
 class HardwareSpec(Model):
-    """What the job asks for. What a place calls it is in a cluster file."""
+    """What the job needs. A cluster file has the cluster's own names for it."""
 
     nodes: PositiveInt = 1
     """Machines."""
     gpus_per_node: PositiveInt = 1
-    """GPUs on each machine; with `gpu: cpu` the number of processes."""
+    """GPUs on each machine; the number of processes with `gpu: cpu`."""
     gpu: Annotated[str, AfterValidator(_gpu), Field(json_schema_extra={"enum": [*GPUS, CPU]})]
     """A name with known memory and speed, or cpu."""
     sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"] = "auto"
-    """How weights, gradients and optimizer state are spread over the GPUs."""
+    """How weights, gradients and optimizer state are sharded over the GPUs."""
     offload: Literal["none", "optimizer", "all"] = "none"
-    """Keep optimizer state, or weights as well, in the machine's memory in place of the GPU's: slower, with zero1 to
-    zero3."""
+    """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3."""
 
 
 class CheckpointSpec(Model):
-    """When the state is saved, and how many of them are kept."""
+    """When checkpoints are saved, and how many are kept."""
 
     save_steps: PositiveInt | None = None
     """Optimizer steps between checkpoints; null saves at the end of each epoch."""
     save_total_limit: PositiveInt = 1
     """Newest checkpoints kept."""
     state: Literal["full", "sharded"] = "full"
-    """sharded lets each GPU write its own part of the weights: nothing is gathered for a checkpoint, and it cannot be
-    judged as a model."""
+    """sharded: each GPU writes its own part of the weights. Nothing is gathered, and the checkpoint cannot be
+    evaluated."""
     sync_to: str | None = None
-    """A folder, or a bucket such as s3://NAME, that checkpoints and the model are copied to."""
+    """A folder or a bucket such as s3://NAME to copy checkpoints and the model to."""
 
 
 class EvaluationSpec(Model):
-    """How the test set is used."""
+    """How the test rows are used."""
 
     eval_steps: PositiveInt = 200
-    """Optimizer steps between looks at the test set."""
+    """Optimizer steps between two test losses."""
     sample: PositiveInt = 256
-    """Rows of the test set looked at during training: at random, the same at every look."""
+    """Rows for the test loss during training: drawn at random once."""
     requests: NonNegativeInt = 200
-    """Test requests the model answers before and after training, to be judged; 0 asks none."""
+    """Test requests that the model answers before and after training; 0 for none."""
 
 
 class LoggingSpec(Model):
-    """How often training speaks."""
+    """How often metrics are logged."""
 
     logging_steps: PositiveInt = 5
-    """Optimizer steps between logged lines."""
+    """Optimizer steps between two logged lines."""
 
 
 class LimitsSpec(Model):
-    """How long and how often a run is tried."""
+    """How long an attempt may take, and how many there may be."""
 
     time: Duration = "24:00:00"
     """Longest time of one attempt."""
     retries: NonNegativeInt = 3
-    """Consecutive attempts, after the first, that may seal no new checkpoint."""
+    """Consecutive attempts after the first that may seal no checkpoint."""
 
 
 class JobSpec(Model):
@@ -359,7 +357,7 @@ class JobSpec(Model):
     name: Name
     """The run's name, and the name of its folder."""
     seed: NonNegativeInt = 42
-    """Of the order of rows, of dropout and of new weights."""
+    """For the order of rows, dropout and new weights."""
     model: ModelSpec
     data: DataSpec
     method: Method = Field(default_factory=Sft)
@@ -369,7 +367,7 @@ class JobSpec(Model):
     logging: LoggingSpec = Field(default_factory=LoggingSpec)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     after: Name | None = None
-    """A run whose DONE must come first."""
+    """A run that must finish before this one starts."""
 
     def identity_parts(self) -> dict[str, Any]:
         """Return what changes the trained weights: two jobs that agree in it are the same run.
@@ -417,7 +415,7 @@ def _identity_of(value: Any, dumped: Any, key: str) -> Any:
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of all that stands in mappings of mappings; a list is one value."""
+    """Yield (dotted key, value) of nested mappings. A list is one value."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from leaves(item, f"{key}.{name}" if key else name)

@@ -1,4 +1,4 @@
-"""The lease of a run: one live attempt at a time, over machines that share a file system. It never waits."""
+"""The lease of a run: one live attempt at a time, on machines that share a file system. It never waits."""
 
 import contextlib
 import fcntl
@@ -14,8 +14,9 @@ from typing import Any
 from hatrain.runtime import seal
 
 BEAT_SECONDS = 10.0
+"""Between two heartbeats."""
 STALE_SECONDS = 90.0
-"""A holder that was not heard for so long is taken for dead: nine beats, so that a stalled file server is not."""
+"""A holder on another machine is dead after this long without a heartbeat: nine of them, since file servers stall."""
 
 
 class LeaseHeld(Exception):
@@ -23,9 +24,9 @@ class LeaseHeld(Exception):
 
 
 def process_start(pid: int) -> str | None:
-    """Return when a process of this machine started (clock ticks since boot), or None when there is none."""
+    """Return when a live process of this machine started (clock ticks since boot); None when there is none."""
     try:
-        # The command name, in parentheses, may itself hold spaces; what follows it never does.
+        # The command name, in parentheses, may contain spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -33,19 +34,20 @@ def process_start(pid: int) -> str | None:
 
 
 def _namespace() -> str:
-    """Return where a process number means something: this boot of this machine, and the numbers of this container.
+    """Return the boot id and the PID namespace in which this process's id is valid.
 
-    A pod replaced on another machine has the name of the old one, and often the number of its namespace.
+    The host name alone does not tell: a pod replaced on another machine has the same name, and often the same PID
+    namespace number.
     """
-    boot = numbers = ""
+    boot = pids = ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with contextlib.suppress(OSError):
-        numbers = str(Path("/proc/self/ns/pid").readlink())
-    return f"{boot} {numbers}"
+        pids = str(Path("/proc/self/ns/pid").readlink())
+    return f"{boot} {pids}"
 
 
-def _myself() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -55,13 +57,13 @@ def _myself() -> dict[str, Any]:
 
 
 class Lease:
-    """The lease file of one run. `holder` looks; `held` takes it for the length of a `with` block."""
+    """The lease file of one run."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def holder(self) -> dict[str, Any] | None:
-        """Return who holds the lease, or None when nobody alive does."""
+        """Return the content of the lease file while its holder is alive."""
         try:
             owner = json.loads(self.path.read_text(encoding="utf-8"))
             age = self._now() - self.path.stat().st_mtime
@@ -75,7 +77,7 @@ class Lease:
         return owner if age < STALE_SECONDS else None
 
     def _now(self) -> float:
-        """Return the file server's clock, which alone can be compared with its own time stamps."""
+        """Return the file server's time: its time stamps cannot be compared with this machine's clock."""
         probe = self.path.with_name(f".clock.{secrets.token_hex(8)}")
         try:
             probe.touch()
@@ -85,16 +87,16 @@ class Lease:
 
     @contextlib.contextmanager
     def held(self, **facts: Any) -> Iterator[threading.Event]:
-        """Hold the lease, beating, with `facts` beside the owner. Raises LeaseHeld when somebody alive has it.
+        """Hold the lease during a `with` block, with `facts` in its file. Raises LeaseHeld while another holder lives.
 
-        The event is set once the lease is lost: this machine stood still for so long that another took it.
+        The event is set once the lease is lost: this machine was suspended for so long that another process took it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if owner := self.holder():
                 raise LeaseHeld(f"process {owner['pid']} on {owner['host']}")
-            mine = {**_myself(), **facts}
+            mine = {**_this_process(), **facts}
             seal.write_json(self.path, mine)
         ended, lost = threading.Event(), threading.Event()
         beating = threading.Thread(target=self._beat, args=(mine, ended, lost), name="lease", daemon=True)

@@ -1,5 +1,4 @@
-"""The processes of a run, which know each other by the variables that they carry, and the end of those that were left
-behind. It starts none."""
+"""Finds and kills processes that an attempt left behind, by the environment variables that all its processes carry."""
 
 import contextlib
 import os
@@ -8,26 +7,28 @@ from pathlib import Path
 
 
 def marks(folder: str, attempt: int, node: int) -> dict[str, str]:
-    """Return the variables that every process of an attempt carries: what it works for, and as whose child."""
+    """Return the variables that mark every process of an attempt on a node."""
     return {"HATRAIN_RUN": folder, "HATRAIN_ATTEMPT": str(attempt), "HATRAIN_NODE_RANK": str(node)}
 
 
 def end_orphans(folder: str, attempt: int, node: int) -> list[int]:
-    """Kill what a run left running on this machine: ranks whose torchrun died, torchruns whose entry did. Spared are
-    only other nodes of this attempt. Returns the process ids. Only to be called by who takes part in the attempt."""
+    """Kill the processes of a run on this machine, except those of other nodes in this attempt. Returns their ids.
+
+    Only a process that takes part in the attempt may call it.
+    """
     run, number, rank = (f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items())
 
-    def is_left(around: list[bytes]) -> bool:
-        return run in around and (rank in around or number not in around)
+    def is_orphan(variables: list[bytes]) -> bool:
+        return run in variables and (rank in variables or number not in variables)
 
-    ended: list[int] = []
-    # A process may start another between our look and its end, so look until none is found.
-    while found := [pid for pid in _processes() if pid not in ended and is_left(_environment(pid))]:
+    killed: list[int] = []
+    # A process may start another before it is killed: repeat until none is found.
+    while found := [pid for pid in _processes() if pid not in killed and is_orphan(_environment(pid))]:
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        ended += found
-    return ended
+        killed += found
+    return killed
 
 
 def _processes() -> list[int]:

@@ -1,4 +1,4 @@
-"""What a record says about where something ran, and with what: versions, host, commit. It imports none of them."""
+"""What the record says about an attempt: versions, commit, host, user. It imports none of the packages."""
 
 import contextlib
 import getpass
@@ -13,7 +13,7 @@ _PACKAGES = ("hatrain", "torch", "transformers", "trl", "peft")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result depends on, of those installed."""
+    """Return the versions of Python and of the installed packages that a result depends on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -22,30 +22,30 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the commit of hatrain's own checkout, with `-dirty` when it was changed, or the one that its image was
-    built from; None outside of either."""
+    """Return the commit of hatrain's checkout, with `-dirty` after local changes, or the commit its image was built
+    from; None for an installed package."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     command += ["--exclude=*"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         built_from = os.environ.get("HATRAIN_REVISION")
         return built_from if built_from != "unknown" else None
-    return told.stdout.strip() or None
+    return described.stdout.strip() or None
 
 
 def host() -> str:
-    """Return this machine's name."""
+    """This machine's name."""
     return socket.gethostname()
 
 
 def scheduler_id() -> str | None:
-    """Return the scheduler's id of the job that this process runs in, if there is one."""
+    """The Slurm job that this process runs in, if any."""
     return os.environ.get("SLURM_JOB_ID")
 
 
 def user() -> str:
-    """Return who runs this: a name, or a number where the machine knows no name for it."""
+    """The user's name, or the user id where it has no name, as in a container."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

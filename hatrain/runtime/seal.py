@@ -1,5 +1,5 @@
-"""Writing that is complete or invisible: files replaced in one move, folders sealed with a manifest of what is in
-them. Everything that a later attempt may read is written through here."""
+"""Writes that are complete or invisible: files are replaced by one rename, folders are sealed with a manifest of
+sizes and checksums. Everything that a later attempt may read is written here."""
 
 import contextlib
 import hashlib
@@ -24,12 +24,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a text as `write_bytes` does."""
+    """Write UTF-8 text as `write_bytes` does."""
     write_bytes(path, text.encode(), mode)
 
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part; makes its folder."""
+    """Write a file so that a reader sees the old content or the new, never a part. Creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -46,12 +46,12 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, as `write_text` does."""
+    """Write indented JSON as `write_bytes` does."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line and flush it. A line torn by a crash is closed first, so that it spoils no other."""
+    """Append one JSON line and flush it. A line that a crash cut off is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
     with path.open("ab+") as file:
@@ -65,7 +65,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file of lines; a torn line is left out. A file that is not there has none."""
+    """Read the JSON objects of a file of lines. Lines cut off by a crash are skipped; a missing file has none."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's contents, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -89,17 +89,15 @@ def _files(folder: Path) -> list[Path]:
 
 
 def share(folder: Path) -> None:
-    """Let others read a folder's files as far as the umask does; some libraries write files for their owner alone."""
+    """Give a folder's files the mode that the umask allows: some libraries write files for their owner alone."""
     os.umask(umask := os.umask(0))
     for path in _files(folder):
         path.chmod(0o666 & ~umask)
 
 
 def seal(partial: Path, final: Path, **facts: Any) -> None:
-    """Flush a folder, write its manifest (sizes in bytes, SHA-256) with `facts` in it, and move it into place.
-
-    What stood at `final` is removed just before the move.
-    """
+    """Flush the folder `partial`, write its manifest with `facts` in it, and rename it to `final`, which it
+    replaces."""
     entries = {}
     share(partial)
     for path in _files(partial):
@@ -117,7 +115,7 @@ def seal(partial: Path, final: Path, **facts: Any) -> None:
 
 
 def verify(folder: Path, *, checksums: bool = True) -> str | None:
-    """Return what is wrong with a sealed folder, or None when it is whole."""
+    """Return what is wrong with a sealed folder; None when it is whole."""
     if not folder.is_dir():
         return "not there"
     try:
@@ -138,6 +136,6 @@ def verify(folder: Path, *, checksums: bool = True) -> str | None:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """Return what a sealed folder's manifest says beside its files."""
+    """Return the facts in a sealed folder's manifest."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return {key: value for key, value in manifest.items() if key != "files"}

@@ -73,7 +73,7 @@ def loader(request, monkeypatch):
         ("method: {lora: null}", "method.lora", None),
     ],
 )
-def test_a_value_means_what_a_person_means(written, key, meant):
+def test_a_value_keeps_the_meaning_it_was_written_with(written, key, meant):
     found = read(f"{JOB}{written}\n")
     for part in key.split("."):
         found = getattr(found, part)
@@ -82,7 +82,7 @@ def test_a_value_means_what_a_person_means(written, key, meant):
 
 
 @pytest.mark.parametrize("written", ["151645,198", "[151645, 198]", "'151645, 198'", "\n  - 151645\n  - 198"])
-def test_token_ids_are_a_list_or_the_guides_one_word(written):
+def test_token_ids_are_a_list_or_comma_separated(written):
     data = f"data:\n  train: t\n  suffix_ids: {written}\n  prefix_ids: 1\n".replace("\n  -", "\n    -")
     job = read(JOB.replace("data:\n  train: train.jsonl\n", data))
     assert job.data.suffix_ids == (151645, 198)
@@ -152,14 +152,14 @@ def test_a_method_is_supervised_fine_tuning_unless_it_says_otherwise():
         ("limits: {time: 00:61:00}", "limits.time: found '00:61:00'; accepted: a duration"),
         ("after: ../up", "after: found '../up'; accepted: up to 100 of letters"),
         ("checkpoints: {sync_to: [a]}", "checkpoints.sync_to: found a list; accepted: text"),
-        ("name: again", "job.yaml:8: name: given twice; the first stands on line 1"),
+        ("name: again", "job.yaml:8: name: given twice; first on line 1"),
         ("method: !!python/object:os.system {}", "job.yaml:8"),
         ("seed: !secret 1", "found the tag !secret; tags are not accepted"),
         ("? [a]\n: 1", "a key must be one word"),
         ("seed: 'unclosed", "not YAML"),
     ],
 )
-def test_a_mistake_is_told_with_file_line_key_and_what_is_accepted(written, told):
+def test_a_mistake_is_reported_with_file_line_key_and_accepted_values(written, told):
     import re
 
     (line,) = problems(f"{JOB}{written}\n")
@@ -167,7 +167,7 @@ def test_a_mistake_is_told_with_file_line_key_and_what_is_accepted(written, told
     assert re.search(pattern, line), line
 
 
-def test_every_mistake_of_a_file_is_told_at_once_in_its_order():
+def test_all_mistakes_of_a_file_are_reported_in_its_order():
     told = problems(
         "name: a b\nmodle: {}\nmodel: {base: ''}\ndata:\n  train: []\n  tset: x\nhardware: {gpu: a6000, nodes: 0}\n"
     )
@@ -175,7 +175,7 @@ def test_every_mistake_of_a_file_is_told_at_once_in_its_order():
     assert "did you mean a6000-48gb?" in "".join(told)
 
 
-def test_what_is_missing_is_named():
+def test_missing_keys_are_named():
     assert problems("name: x\n") == [
         "job.yaml:1: model: missing, and has no default",
         "job.yaml:1: data: missing, and has no default",
@@ -184,7 +184,7 @@ def test_what_is_missing_is_named():
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "word\n"])
-def test_what_is_no_mapping_is_one_line(text):
+def test_a_document_that_is_no_mapping_is_one_line(text):
     assert len(problems(text)) == 1
 
 
@@ -269,14 +269,14 @@ def test_the_last_setting_of_a_key_holds():
         ("model={bsae: x}", "--set model={bsae: x}: model.bsae: unknown key; .*did you mean base?"),
     ],
 )
-def test_a_wrong_setting_is_told_as_it_was_given(setting, told):
+def test_a_wrong_setting_is_reported_as_it_was_given(setting, told):
     first, _, last = told.partition(".*")
     assert any(line.startswith(first) and line.endswith(last) for line in problems(JOB, setting))
 
 
-def test_a_list_place_that_is_not_there_is_refused():
+def test_a_list_index_out_of_range_is_refused():
     text = JOB.replace("train: train.jsonl", "train: [a, b]")
-    assert "data.train is a list of 2; accepted: a place from 0" in problems(text, "data.train.2=c")[0]
+    assert "data.train is a list of 2; accepted: an index from 0" in problems(text, "data.train.2=c")[0]
 
 
 def test_settings_on_an_empty_file_are_checked_like_a_file():
@@ -311,15 +311,15 @@ def test_a_job_with_a_byte_order_mark_is_read(jobs):
         ("jobs/kichen.yaml", "jobs/kichen.yaml: no such job; did you mean jobs/kitchen.yaml?"),
     ],
 )
-def test_a_job_that_is_not_there_is_refused_with_the_nearest(jobs, name, told):
+def test_a_missing_job_is_refused_with_the_nearest_name(jobs, name, told):
     with pytest.raises(BadInput) as raised:
         load.load_job(name)
     assert raised.value.problems == (told,)
 
 
-def test_a_folder_of_no_jobs_says_so(tmp_path, monkeypatch):
+def test_a_folder_without_jobs_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="there is none in jobs/"):
+    with pytest.raises(BadInput, match="none found in jobs/"):
         load.load_job("kitchen")
 
 

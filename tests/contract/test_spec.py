@@ -47,7 +47,7 @@ def test_a_duration_without_a_clear_unit_is_refused(written):
 
 
 @pytest.mark.parametrize("name", ["a", "Home-3B-v2_ha-GGUF", "mistral.7b", "x" * 100])
-def test_names_of_the_guide_are_names(name):
+def test_run_names_of_the_guide_are_accepted(name):
     assert a_job(name=name).name == name
 
 
@@ -77,7 +77,7 @@ def test_a_name_that_is_no_plain_folder_name_is_refused(name):
         {"method__ctx_size": 1024},
     ],
 )
-def test_what_changes_the_weights_makes_another_run(changes):
+def test_keys_that_change_the_weights_change_the_identity(changes):
     assert a_job(**changes).identity() != a_job().identity()
 
 
@@ -97,11 +97,11 @@ def test_what_changes_the_weights_makes_another_run(changes):
         {"after": "other"},
     ],
 )
-def test_place_pace_and_layout_do_not(changes):
+def test_keys_of_place_speed_and_logging_do_not(changes):
     assert a_job(**changes).identity() == a_job().identity()
 
 
-def test_a_default_that_is_written_out_is_the_same_run():
+def test_a_default_that_is_written_out_changes_no_identity():
     assert (
         a_job(method__kind="sft", data__train=[{"path": "train.jsonl", "weight": 1}]).identity()
         == a_job().identity()

@@ -91,7 +91,7 @@ def test_a_holder_elsewhere_is_alive_while_its_heartbeat_is_recent(lease):
 
 
 def test_a_pod_of_the_same_name_on_another_machine_is_judged_by_its_heartbeat(lease):
-    mine = leases._myself()
+    mine = leases._this_process()
     numbers = mine["namespace"].partition(" ")[2]
     elsewhere(lease, 0, **{**mine, "started": "1", "namespace": f"another-boot {numbers}"})
     assert lease.holder()["started"] == "1"
@@ -99,7 +99,7 @@ def test_a_pod_of_the_same_name_on_another_machine_is_judged_by_its_heartbeat(le
 
 def test_a_reused_process_id_is_not_the_holder(lease):
     lease.path.parent.mkdir()
-    mine = leases._myself()
+    mine = leases._this_process()
     lease.path.write_text(json.dumps({**mine, "started": "1"}))
     assert lease.holder() is None
 
