@@ -12,6 +12,7 @@ from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Paths, Plan, Steps
 from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
+from hatrain.text import count
 from launch import resources, strategies
 from launch.rows import count_rows
 
@@ -179,7 +180,7 @@ def batch_of(rows: int, micro: int, ranks: int) -> Batch:
         [
             (
                 "method.batch_size",
-                f"found {rows}, which is not micro_batch_size {micro} × whole passes × {_count(ranks, 'rank')}; "
+                f"found {rows}, which is not micro_batch_size {micro} × whole passes × {count(ranks, 'rank')}; "
                 + ", or ".join(remedies),
             )
         ]
@@ -200,7 +201,3 @@ def warmup_steps(made: Plan) -> int | None:
     if made.steps is None:
         return None
     return math.ceil(made.job.method.learning_rate_warmup * made.steps.total)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
