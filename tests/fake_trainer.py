@@ -9,9 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from hatrain.contract.run import Attempt, Exit, RunDirectory
-from hatrain.runtime import seal
-from hatrain.train.stop import listen
+from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop
+from hatrain.runtime import seal, stop
 
 run = RunDirectory(Path(sys.argv[2]))
 attempt = Attempt(run.attempts / os.environ["HATRAIN_ATTEMPT"])
@@ -29,7 +28,7 @@ def leave(code: Exit, reason: str) -> None:
 
 def wait_for_stop() -> None:
     """Return when the stop file is there. As a rank does, make one of a signal."""
-    listen(attempt)
+    stop.on_signal(lambda reason, requeue: attempt.request_stop(Stop(reason, requeue)))
     while attempt.stop() is None:
         time.sleep(0.05)
 
