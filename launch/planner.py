@@ -1,6 +1,5 @@
 """Job × cluster → Plan: every decision, before anything is submitted. It reads rows to count them, nothing else."""
 
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,9 +8,11 @@ from hatrain.contract import model_ref
 from hatrain.contract.cluster import ClusterSpec, KubernetesCluster, SlurmCluster
 from hatrain.contract.gpus import CPU, GPUS
 from hatrain.contract.load import Document, Key
-from hatrain.contract.plan import Batch, Paths, Plan, Steps
+from hatrain.contract.plan import Batch, Paths, Plan
 from hatrain.contract.spec import JobSpec
+from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
+from hatrain.text import count
 from launch import resources, strategies
 from launch.rows import count_rows
 
@@ -74,6 +75,7 @@ def plan(
             reasons += refusal.reasons
     if reasons or batch is None:
         raise Refusal(reasons)
+    rows = count_rows(job.data.train, workdir)
     on_cpu = job.hardware.gpu == CPU
     checkpointing = job.method.gradient_checkpointing
     return Plan(
@@ -90,7 +92,7 @@ def plan(
         sharding=strategies.decided(job),
         gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
         batch=batch,
-        steps=steps_of(job, count_rows(job.data.train, workdir)),
+        steps=count_steps(rows, job.method) if rows else None,
         paths=_paths(run, cluster, workdir, runs_root),
         retries=job.limits.retries,
     )
@@ -160,47 +162,16 @@ def _numbers(job: JobSpec) -> Iterator[tuple[str, str]]:
 
 
 def batch_of(rows: int, micro: int, ranks: int) -> Batch:
-    """Return how `rows` of one step come together: micro-batch × accumulation × ranks, exactly.
-
-    Raises Refusal that offers the nearest batch sizes, and the micro-batches that divide.
-    """
-    accumulation, rest = divmod(rows, micro * ranks)
-    if not rest:
-        return Batch(rows_per_step=rows, micro_batch_size=micro, accumulation=accumulation, ranks=ranks)
-    below, above = accumulation * micro * ranks, (accumulation + 1) * micro * ranks
-    sizes = " or ".join(str(size) for size in (below, above) if size)
+    """Raises Refusal that offers the nearest batch sizes, and the micro-batches that divide."""
+    if batch := divide_batch(rows, micro, ranks):
+        return batch
+    below = rows - rows % (micro * ranks)
+    sizes = " or ".join(str(size) for size in (below, below + micro * ranks) if size)
     remedies = [f"write a batch_size of {sizes}"]
     if rows % ranks == 0:
         share = rows // ranks
         dividing = [size for size in range(1, share + 1) if share % size == 0]
         near = sorted(sorted(dividing, key=lambda size: (abs(size - micro), size))[:2])
         remedies.append(f"a micro_batch_size of {' or '.join(map(str, near))}")
-    raise Refusal(
-        [
-            (
-                "method.batch_size",
-                f"found {rows}, which is not micro_batch_size {micro} × whole passes × {_count(ranks, 'rank')}; "
-                + ", or ".join(remedies),
-            )
-        ]
-    )
-
-
-def steps_of(job: JobSpec, rows: int | None) -> Steps | None:
-    """Return what a number of rows comes to in optimizer steps."""
-    if not rows:
-        return None
-    per_epoch = math.ceil(rows / job.method.batch_size)
-    total = max(1, math.ceil(job.method.epochs * per_epoch))
-    return Steps(rows=rows, per_epoch=per_epoch, total=total)
-
-
-def warmup_steps(made: Plan) -> int | None:
-    """Return the optimizer steps over which the learning rate rises."""
-    if made.steps is None:
-        return None
-    return math.ceil(made.job.method.learning_rate_warmup * made.steps.total)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    found = f"found {rows}, which is not micro_batch_size {micro} × accumulation × {count(ranks, 'rank')}"
+    raise Refusal([("method.batch_size", f"{found}; {', or '.join(remedies)}")])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatrain.contract.spec import DatasetSpec
+from hatrain.contract.steps import weighted_rows
 
 
 def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
@@ -18,7 +19,7 @@ def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
             path = workdir / Path(dataset.path).expanduser()
             stat = path.stat()
             rows = _rows_of(path, stat.st_size, stat.st_mtime_ns)
-            total += max(1, round(rows * dataset.weight)) if rows else 0
+            total += weighted_rows(rows, dataset.weight)
         except (OSError, EOFError, ValueError):
             return None
     return total

@@ -5,6 +5,7 @@ import argparse
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 from hatrain.contract.plan import Plan, ResourceRequest
+from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput
 
 
@@ -45,8 +46,6 @@ def matrix() -> str:
 
 def table(plan: Plan) -> str:
     """Return a plan for a person to read: a line a decision."""
-    from launch.planner import warmup_steps
-
     job, batch, steps = plan.job, plan.batch, plan.steps
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
@@ -65,7 +64,7 @@ def table(plan: Plan) -> str:
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
-        f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(plan):,}"
+        f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
         if steps
         else "not known: the training rows are not here",
         "checkpointing": "activations computed again" if plan.gradient_checkpointing else "activations kept",

@@ -15,16 +15,15 @@ from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.model import revision
 from hatrain.model.quiet import quiet
-from hatrain.runtime import seal
-from hatrain.train import stop
+from hatrain.runtime import seal, stop
 
 
 def main(folder: str, number: str) -> Exit:
     """Judge the run and return its code; the reason is in `rank-evaluation.json`."""
     run = RunDirectory(Path(folder))
     attempt = Attempt(run.attempts / number)
-    stop.listen(attempt)
-    code, reason = Exit.FAULT, "died"
+    stop.on_signals(attempt.request_stop)
+    code, reason = Exit.FAULT, "ended unexpectedly"
     try:
         quiet()
         code, reason = judge_run(run.plan(), run, attempt)

@@ -14,8 +14,7 @@ from hatrain.errors import BadInput, nearest
 from hatrain.model.base import load_model
 from hatrain.model.revision import pinned
 from hatrain.model.tokenizer import load_tokenizer
-from hatrain.runtime import seal
-from hatrain.train import checkpoint
+from hatrain.runtime import checkpoints, seal
 
 _CONFIG, _ADAPTER_CONFIG, _TOKENIZER_CONFIG = "config.json", "adapter_config.json", "tokenizer_config.json"
 
@@ -80,7 +79,7 @@ def find_checkpoints(name: str) -> tuple[list[Source], list[str]]:
         raise BadInput(f"{name}: no such run in {runs_root()}{nearest(name, _run_names())}")
     run = RunDirectory(folder)
     sources, passed_over = [], []
-    for _, path in checkpoint.found(run.checkpoints):
+    for _, path in checkpoints.by_step(run.checkpoints):
         if damage := seal.verify(path):
             passed_over.append(f"{path.name} is passed over: {damage}")
         elif not _is_weights(path):
@@ -156,7 +155,7 @@ def _finished(run: RunDirectory) -> Source:
     for path in (run.model, run.adapter):
         if _is_weights(path):
             return Source(run.name, str(path), run)
-    newest = checkpoint.newest(run.checkpoints, lambda path, damage: None)
+    newest = checkpoints.newest(run.checkpoints)
     if newest is None:
         raise BadInput(f"{run.folder}: no model and no whole checkpoint yet")
     return Source(f"{run.name}, {newest.name}", str(newest), run)

@@ -63,8 +63,10 @@ def same_value(key: str, one: Any, other: Any) -> bool:
     """
     if key in TARGET_KEYS:
         return set(_entities(one)) == set(_entities(other))
-    if key == "duration" and (seconds := duration_seconds(one)) is not None:
-        return seconds == duration_seconds(other)
+    if key == "duration":
+        durations = duration_seconds(one), duration_seconds(other)
+        if durations != (None, None):
+            return durations[0] == durations[1]
     if key in COLOR_KEYS and isinstance(one, tuple) and isinstance(other, tuple):
         return all(abs(a - b) <= 1 for a, b in zip(one, other, strict=True))
     if isinstance(one, Mapping) or isinstance(other, Mapping):

@@ -111,8 +111,10 @@ def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
     )
     dtype = model.dtype
     adapted = get_peft_model(model, config)
+    quantized = getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False)
     for parameter in trained(adapted):
-        parameter.data = parameter.data.float()
+        # On a quantised base adapters start at bf16 values, as QLoRA's authors advise; they are trained in fp32.
+        parameter.data = (parameter.data.bfloat16() if quantized else parameter.data).float()
     # An embedding that is trained in fp32 still speaks the dtype of the frozen layers after it.
     adapted.get_input_embeddings().register_forward_hook(lambda module, args, output: output.to(dtype))
     return adapted

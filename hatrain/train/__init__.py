@@ -1,1 +1,1 @@
-"""The training room: one process a rank, from a run directory to a sealed model."""
+"""Training: one process per rank, from a run directory to a sealed model."""

@@ -1,4 +1,4 @@
-"""`python -m hatrain.train RUN`: one rank of one attempt, as torchrun starts it. It leaves its outcome in a file."""
+"""`python -m hatrain.train RUN`: one rank of one attempt, started by torchrun. It reports its exit in a file."""
 
 import os
 import sys
@@ -8,17 +8,17 @@ from pathlib import Path
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.model.quiet import quiet
-from hatrain.train import stop
+from hatrain.runtime import stop
 
 
 def main(folder: str, number: str) -> Exit:
-    """Run this rank and return its code; the reason is in `rank-R.json`."""
+    """Run this rank and return its exit code; the reason is in `rank-R.json`."""
     run = RunDirectory(Path(folder))
     attempt = Attempt(run.attempts / number)
-    stop.listen(attempt)
+    stop.on_signals(attempt.request_stop)
     rank = int(os.environ.get("RANK", "0"))
-    _forget_a_world_of_one()
-    code, reason = Exit.FAULT, "died"
+    _unset_single_rank()
+    code, reason = Exit.FAULT, "ended unexpectedly"
     try:
         plan = run.plan()
         quiet()
@@ -38,21 +38,21 @@ def main(folder: str, number: str) -> Exit:
     return code
 
 
-def _forget_a_world_of_one() -> None:
-    """torchrun's one rank needs no process group; with these gone nothing makes one, and no DDP wraps the model."""
+def _unset_single_rank() -> None:
+    """A single rank needs no process group. With torchrun's variables accelerate would create one and use DDP."""
     if os.environ.get("WORLD_SIZE") == "1":
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name, None)
 
 
 def status(code: Exit) -> int:
-    """Return this process's own exit status. Entry reads the rank's word; torchrun would print its traceback on a
-    stop, and end the ranks that are still leaving."""
+    """The exit status of this process. hatrain.entry reads the rank's report. On a stop the status must be 0: torchrun
+    would print a traceback, and kill the ranks that are still saving."""
     return int(code) if code in (Exit.FATAL, Exit.FAULT) else 0
 
 
 def _outcome(error: BaseException) -> tuple[Exit, str]:
-    """Return what an exception means for the run: only what cannot pass by trying again is fatal."""
+    """Only what a retry cannot fix is fatal."""
     import torch
 
     from hatrain.train.trainer import NotFiniteError

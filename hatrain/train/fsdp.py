@@ -1,5 +1,4 @@
-"""Weights, gradients and optimizer state spread over the ranks by FSDP2, and the checkpoints of such a run. What is
-sharded stays accelerate's affair."""
+"""FSDP2: checkpoints of weights and optimizer state that are sharded over the ranks. accelerate does the sharding."""
 
 import dataclasses
 from pathlib import Path
@@ -19,13 +18,13 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers.trainer import SCHEDULER_NAME
 
 OPTIMIZER_FOLDER = "optimizer"
-"""Each rank's shard of the optimizer state, in a checkpoint. Any number of ranks can read it."""
+"""Subfolder of a checkpoint for the ranks' shards of the optimizer state. Any number of ranks can read it."""
 WEIGHTS_FOLDER = "weights"
-"""Each rank's shard of the weights, in a checkpoint whose state is `sharded`. Any number of ranks can read it."""
+"""Subfolder for the ranks' shards of the weights, with `checkpoints.state: sharded`. As readable as the other."""
 
 
-def sum_in_fp32(accelerator: Accelerator) -> None:
-    """Have gradients summed over the ranks as precisely as DDP sums them."""
+def reduce_in_fp32(accelerator: Accelerator) -> None:
+    """Reduce gradients as precisely as DDP does."""
     plugin = accelerator.state.fsdp_plugin
     if plugin.mixed_precision_policy:
         plugin.mixed_precision_policy = dataclasses.replace(
@@ -34,33 +33,33 @@ def sum_in_fp32(accelerator: Accelerator) -> None:
 
 
 def save_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Write what is trained, each rank its own shard. A collective call."""
+    """Write the trained weights, each rank its own shard. A collective call."""
     dcp.save(_trained(model), checkpoint_id=checkpoint / WEIGHTS_FOLDER)
 
 
 def _trained(model: torch.nn.Module) -> dict[str, Any]:
-    """Return this rank's shards of the weights that training changes, by name."""
+    """This rank's shards of the trained weights, by name."""
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     state = get_model_state_dict(model)
     return {name: tensor for name, tensor in state.items() if name in names}
 
 
 def load_weights(model: torch.nn.Module, checkpoint: Path) -> None:
-    """Spread a checkpoint's weights over the ranks: each reads its own shard, or rank 0 alone what was gathered. A
-    collective call."""
-    # Not strict: a frozen base and the second names of tied weights are in no checkpoint.
+    """Load a checkpoint's weights: each rank its own shard, or rank 0 whole weights that it broadcasts. A collective
+    call."""
+    # Not strict: checkpoints leave out a frozen base and the second names of tied weights.
     if (checkpoint / WEIGHTS_FOLDER).is_dir():
         shards = _trained(model)
         dcp.load(shards, checkpoint_id=checkpoint / WEIGHTS_FOLDER)
         set_model_state_dict(model, shards, options=StateDictOptions(strict=False))
         return
-    weights: dict[str, Any] = _read(model, checkpoint) if PartialState().is_main_process else {}
+    weights: dict[str, Any] = _read_whole(model, checkpoint) if PartialState().is_main_process else {}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
     set_model_state_dict(model, weights, options=options)
 
 
-def _read(model: torch.nn.Module, checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Return a checkpoint's tensors by their names in the model: PEFT saves adapters without the adapter's name."""
+def _read_whole(model: torch.nn.Module, checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's tensors by their names in the model. PEFT saves adapters without the adapter's name."""
     names = {
         name.replace(".modules_to_save.default", "").replace(".default", ""): name
         for name, _ in model.named_parameters()
@@ -73,7 +72,7 @@ def _read(model: torch.nn.Module, checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def save_optimizer(trainer: Any, checkpoint: Path) -> None:
-    """Write the optimizer state, each rank its own shard, and the schedule's. A collective call."""
+    """Write the optimizer state, each rank its own shard, and the schedule's state. A collective call."""
     state = get_optimizer_state_dict(trainer.model, trainer.optimizer.optimizer)
     dcp.save(state, checkpoint_id=checkpoint / OPTIMIZER_FOLDER)
     if trainer.is_world_process_zero():
@@ -81,7 +80,7 @@ def save_optimizer(trainer: Any, checkpoint: Path) -> None:
 
 
 def load_optimizer(trainer: Any, checkpoint: Path) -> None:
-    """Read what `save_optimizer` wrote, each rank its own shard, however many ranks wrote them."""
+    """Read what `save_optimizer` wrote, on any number of ranks. A collective call."""
     optimizer = trainer.optimizer.optimizer
     state = get_optimizer_state_dict(trainer.model, optimizer)
     dcp.load(state, checkpoint_id=checkpoint / OPTIMIZER_FOLDER)

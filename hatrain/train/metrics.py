@@ -1,4 +1,4 @@
-"""What training says of itself: one line per logged step in the log, metrics.jsonl and TensorBoard."""
+"""One line per logged step in the log, in metrics.jsonl and in TensorBoard."""
 
 import resource
 import time
@@ -12,8 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime import seal
 
-# transformers' name → ours
-_NAMES = {
+_NAMES = {  # transformers' name: ours
     "loss": "loss",
     "eval_loss": "test_loss",
     "grad_norm": "gradient_norm",
@@ -23,7 +22,7 @@ _NAMES = {
 
 @dataclass
 class Counters:
-    """What went through the model since the last logged line, over all ranks; seconds are spent in steps alone."""
+    """Tokens of all ranks since the last logged line, and the seconds spent in steps."""
 
     tokens: int = 0
     supervised: int = 0
@@ -31,21 +30,24 @@ class Counters:
 
 
 def peak_memory() -> int:
-    """Return the largest memory of this process so far in bytes: the GPU's, or resident memory without one."""
+    """Peak memory of this process in bytes: GPU memory, or resident memory without a GPU."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def line(metrics: dict[str, Any]) -> str:
-    """Return a logged step as one line for the log."""
+def log_line(metrics: dict[str, Any]) -> str:
     parts = [f"step {metrics['step']}/{metrics['steps']}", f"epoch {metrics['epoch']:.2f}"]
     for name, form in (
         ("loss", "{:.4f}"),
         ("test_loss", "{:.4f}"),
         ("learning_rate", "{:.2e}"),
         ("gradient_norm", "{:.3f}"),
-        *((f"{of}rewards/{name}", "{:z.3f}") for of in ("", "test_") for name in ("accuracies", "margins")),
+        *(
+            (f"{split}rewards/{name}", "{:z.3f}")
+            for split in ("", "test_")
+            for name in ("accuracies", "margins")
+        ),
         ("tokens_per_second", "{:,.0f}"),
         ("supervised_tokens_per_second", "{:,.0f}"),
     ):
@@ -57,13 +59,13 @@ def line(metrics: dict[str, Any]) -> str:
 
 
 class MetricsCallback(TrainerCallback):
-    """Writes each logged step. Only rank 0 has one. Steps that an earlier attempt logged and this one repeats count
-    once: readers of metrics.jsonl keep the last, and TensorBoard is told to purge from where this attempt starts."""
+    """Writes each logged step. Only rank 0 has one. A step that a resumed run repeats counts once: readers of
+    metrics.jsonl keep the last line of a step, and TensorBoard purges everything after the step resumed from."""
 
     def __init__(self, run: RunDirectory, attempt: int, counters: Counters):
         self.run, self.attempt, self.counters = run, attempt, counters
         self.board: SummaryWriter | None = None
-        self._began = 0.0
+        self._step_started = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -73,12 +75,12 @@ class MetricsCallback(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._began = time.monotonic()
+        self._step_started = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.counters.seconds += time.monotonic() - self._began
+        self.counters.seconds += time.monotonic() - self._step_started
 
     def on_log(
         self,
@@ -88,15 +90,14 @@ class MetricsCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        known = {_NAMES[key]: value for key, value in (logs or {}).items() if key in _NAMES}
-        extra = {
-            key.replace("eval_", "test_"): value for key, value in (logs or {}).items() if "rewards/" in key
-        }
-        if not known or "train_runtime" in (logs or {}):
+        logs = logs or {}
+        values = {_NAMES[key]: value for key, value in logs.items() if key in _NAMES}
+        rewards = {key.replace("eval_", "test_"): value for key, value in logs.items() if "rewards/" in key}
+        if not values or "train_runtime" in logs:
             return
-        if "loss" in known and self.counters.seconds > 0:
-            known["tokens_per_second"] = self.counters.tokens / self.counters.seconds
-            known["supervised_tokens_per_second"] = self.counters.supervised / self.counters.seconds
+        if "loss" in values and self.counters.seconds > 0:
+            values["tokens_per_second"] = self.counters.tokens / self.counters.seconds
+            values["supervised_tokens_per_second"] = self.counters.supervised / self.counters.seconds
             self.counters.tokens = self.counters.supervised = 0
             self.counters.seconds = 0.0
         metrics = {
@@ -104,12 +105,12 @@ class MetricsCallback(TrainerCallback):
             "step": state.global_step,
             "steps": state.max_steps,
             "epoch": state.epoch or 0.0,
-            **known,
-            **extra,
+            **values,
+            **rewards,
             "memory": peak_memory(),
         }
         seal.append_line(self.run.metrics, metrics)
-        print(line(metrics), flush=True)
+        print(log_line(metrics), flush=True)
         if self.board:
             for name, value in metrics.items():
                 if name not in ("attempt", "step", "steps"):

@@ -1,4 +1,4 @@
-"""The rows of a run: tokenized for its method, and known again by their files' contents."""
+"""The rows of a run: tokenized for its method, with digests that tell a resumed run whether a file changed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ from hatrain.runtime import seal
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to train on and to test with, and the SHA-256 of each file by the path the job names."""
+    """Training and test rows, and the SHA-256 of each file by its path in the job."""
 
     train: TokenizedDataset | TokenizedPairs
     sizes: list[int]
-    """Rows of each training file."""
+    """Kept rows of each training file."""
     test: TokenizedDataset | TokenizedPairs | None
     files: dict[str, str]
 
@@ -28,7 +28,7 @@ class Rows:
 def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
     """Tokenize the training and the test rows. Raises BadInput for rows that cannot be trained on."""
     data, method = plan.job.data, plan.job.method
-    of_dpo = method.kind == "dpo"
+    tokenize: Any = tokenize_pairs if method.kind == "dpo" else tokenize_dataset
     settings: dict[str, Any] = {
         "ctx_size": method.ctx_size,
         "prefix_ids": data.prefix_ids,
@@ -37,22 +37,20 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
     }
 
     def tokenized(path: str) -> Any:
-        tokenize = tokenize_pairs if of_dpo else tokenize_dataset
         return tokenize(resolve(path, plan.paths.workdir), tokenizer, **settings)
 
     parts = [tokenized(file.path) for file in data.train]
-    joined = (TokenizedPairs if of_dpo else TokenizedDataset).joined(parts)
     files = [file.path for file in data.train] + ([data.test] if data.test else [])
     return Rows(
-        joined,
+        type(parts[0]).joined(parts),
         [len(part) for part in parts],
         tokenized(data.test) if data.test else None,
         {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files},
     )
 
 
-def described(rows: Rows) -> str:
-    """Return what was read, in a line: rows, what was dropped for its length, test rows, a warning of raw text."""
+def summary(rows: Rows) -> str:
+    """One line for the log."""
     text = f"{len(rows.train)} training rows"
     if rows.train.dropped:
         longest = max(row.length for row in rows.train.dropped)
@@ -65,14 +63,14 @@ def described(rows: Rows) -> str:
 
 
 def check_unchanged(checkpoint: Path, files: dict[str, str]) -> None:
-    """Raise BadInput when a checkpoint was trained on other rows than these."""
+    """Raise BadInput when a file differs from the one that the checkpoint was trained on."""
     before = seal.facts(checkpoint).get("data", {})
     changed = [path for path, digest in files.items() if before.get(path, digest) != digest]
     if changed:
         raise BadInput(
             [
-                f"{path}: has changed since {checkpoint.name} was trained on it; bring the old file back, "
-                "or start anew with --fresh"
+                f"{path}: has changed since {checkpoint.name} was trained on it; restore the old file, "
+                "or start over with --fresh"
                 for path in changed
             ]
         )

@@ -1,17 +1,16 @@
 """Supervised fine-tuning: the loss of the replies' tokens, and of nothing else."""
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from trl import SFTTrainer
+from peft import PeftModel
 
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.data.labels import IGNORED
-from hatrain.train.trainer import Batch, StepTrainer
+from hatrain.train.trainer import StepTrainer, Tensors, TrainingContext
 
 
 def pad(rows: Sequence[Any], value: int) -> torch.Tensor:
@@ -23,29 +22,20 @@ def pad(rows: Sequence[Any], value: int) -> torch.Tensor:
     return padded
 
 
-@contextlib.contextmanager
-def _head_out_of_sight(model: Any) -> Iterator[None]:
-    """TRL refuses an adapter on the output head, for its own loss goes past it. Ours runs the model's own forward."""
-    model.get_output_embeddings = lambda: None
-    try:
-        yield
-    finally:
-        del model.get_output_embeddings
+class SftTrainer(StepTrainer):
+    """Cross-entropy over the supervised tokens of rows that come tokenized and labelled."""
 
+    def __init__(self, context: TrainingContext, model: Any, **kwargs: Any):
+        if context.plan.gradient_checkpointing and isinstance(model, PeftModel):
+            # Below a frozen embedding nothing would require a gradient, and reentrant checkpointing would compute none.
+            model.enable_input_require_grads()
+        super().__init__(context, model=model, train_dataset=context.steps, **kwargs)
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(type(base).forward).parameters
 
-class SftTrainer(StepTrainer, SFTTrainer):
-    """TRL's trainer with our step. Its own preparation of data is skipped: rows come tokenized and labelled."""
-
-    def __init__(self, model: Any, **kwargs: Any):
-        with _head_out_of_sight(model):
-            super().__init__(model=model, **kwargs)
-        forward = self.accelerator.unwrap_model(self.model)
-        forward = forward.get_base_model() if hasattr(forward, "get_base_model") else forward
-        self._keeps_logits = "logits_to_keep" in inspect.signature(type(forward).forward).parameters
-
-    def collate(self, dataset: TokenizedDataset, rows: Sequence[int], counts: bool = True) -> Batch:
-        """Return `input_ids`, `attention_mask` and `labels`, each `[rows, tokens]`, padded by length alone, so that
-        neither pad = eos nor a pad id of 0 is mistaken for the other."""
+    def collate(self, dataset: TokenizedDataset, rows: Sequence[int], counts: bool = True) -> Tensors:
+        """Return `input_ids`, `attention_mask` and `labels`, each `[rows, tokens]`. The mask comes from the lengths
+        alone: a pad token may be the eos token too."""
         ids = [dataset.input_ids[row] for row in rows]
         lengths = torch.tensor([len(row) for row in ids])
         padded = pad(ids, self.processing_class.pad_token_id or 0)
@@ -56,17 +46,17 @@ class SftTrainer(StepTrainer, SFTTrainer):
             "labels": labels if counts else torch.full_like(labels, IGNORED),
         }
 
-    def pass_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    def micro_batch_loss(self, model: torch.nn.Module, tensors: Tensors) -> torch.Tensor:
         """Return the summed negative log-likelihood of the supervised tokens.
 
-        The head runs on the positions that some row of the pass is trained at: most positions are not, and over
+        The output head runs only at positions where some row is supervised. Most positions are not, and over all of
         them the head is a quarter of a small model's work.
         """
-        targets = batch["labels"][:, 1:]
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        if self._keeps_logits:
+        targets = tensors["labels"][:, 1:]
+        inputs = {name: tensors[name] for name in ("input_ids", "attention_mask")}
+        if self._takes_logits_to_keep:
             used = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
-            # A pass that does not count still runs the head once, so that every rank's graph has the same parts.
+            # A micro-batch that does not count still runs the head, so that every rank's graph has the same parts.
             used = used if len(used) else torch.zeros(1, dtype=torch.long, device=targets.device)
             logits = model(**inputs, use_cache=False, logits_to_keep=used).logits
             targets = targets[:, used]

@@ -1,49 +1,71 @@
-"""The step, the checkpoint and the evaluation that every method shares. Optimizer, schedule, mixed precision,
-sharding and adapters stay with transformers, accelerate and PEFT; the loss is each method's own."""
+"""The step, the checkpoint and the test loss that every method shares. Optimizer, schedule, mixed precision, sharding
+and adapters stay with transformers, accelerate and PEFT; the loss is the method's own."""
 
 import contextlib
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback
 
-from hatrain.contract.run import RunDirectory
-from hatrain.runtime import seal
-from hatrain.train import checkpoint, fsdp, sharding, zero
-from hatrain.train.metrics import Counters
-from hatrain.train.mirror import Mirror
-from hatrain.train.steps import Pass, Step, Steps
-from hatrain.train.stop import StopWatch
+from hatrain.contract.plan import Plan
+from hatrain.contract.run import Attempt, RunDirectory
+from hatrain.contract.steps import MicroBatch, padded, share_of_rank
+from hatrain.runtime import checkpoints, seal
+from hatrain.train import fsdp, sharding, zero
+from hatrain.train.metrics import Counters, MetricsCallback
+from hatrain.train.rows import Rows
+from hatrain.train.step_dataset import Step, StepDataset, test_sample
+from hatrain.train.stop import StopFlag
+from hatrain.train.sync import SyncTarget
 
-Batch = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
+
+TEST_MICRO_BATCH_SIZE = 8
+"""Test rows of one rank in a forward pass, unless micro_batch_size is larger: without gradients more rows fit."""
 
 
 class NotFiniteError(Exception):
-    """The loss of a step is not a number: training has diverged, and going on would only spoil the weights."""
+    """The loss of a step is not a finite number: training has diverged, and another step would spoil the weights."""
 
 
 class StopRequested(Exception):
-    """A stop was heard before the first step: there is nothing to save."""
+    """A stop was requested before the first step: there is nothing to save."""
 
 
-class PaceCallback(TrainerCallback):
-    """Says when to save, when to look at the test set, and when to end because the ranks agreed to stop."""
+@dataclass(frozen=True)
+class TrainingContext:
+    """What a trainer needs beside the model, the tokenizer and transformers' arguments."""
 
-    def __init__(self, trainer: "StepTrainer", save_steps: int | None, eval_steps: int | None):
-        self.trainer, self.save_steps, self.eval_steps = trainer, save_steps, eval_steps
+    plan: Plan
+    run: RunDirectory
+    attempt: Attempt
+    rows: Rows
+    steps: StepDataset
+    sync: SyncTarget | None
+    """Where checkpoints are copied to; None on all ranks but the first."""
+
+
+class FlowCallback(TrainerCallback):
+    """Decides when to save, when to compute the test loss, and when to end because the ranks agreed to stop."""
+
+    def __init__(self, trainer: "StepTrainer"):
+        self.trainer, job = trainer, trainer.context.plan.job
+        self.save_steps = job.checkpoints.save_steps
+        self.eval_steps = job.evaluation.eval_steps if trainer.test_rows else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.trainer.begin()
+        self.trainer.before_training()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -51,83 +73,91 @@ class PaceCallback(TrainerCallback):
         control.should_save |= _is_due(self.save_steps, state.global_step)
         control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
         control.should_log |= state.global_step >= state.max_steps
-        if self.trainer.watch.look():
+        if self.trainer.stop.poll():
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save |= self.save_steps is None and not self.trainer.watch.agreed
+        control.should_save |= self.save_steps is None and not self.trainer.stop.is_set
 
 
 class StepTrainer(Trainer):
-    """Comes before one of TRL's trainers among a method's bases. A loader item is a `Step`; a training step loops over
-    its passes.
+    """A trainer whose loader items are whole optimizer steps: a training step loops over a `Step`'s micro-batches.
 
-    The method gives `pass_loss(model, batch)`, a sum over what it trains on, and
-    `collate(dataset, rows, counts)`.
+    A method implements `collate` and `micro_batch_loss`. Where its loss comes from one of TRL's trainers, that is the
+    second base class.
     """
 
     processing_class: Any
     model: Any
-    steps: Steps
-    train_rows: Any
-    test_rows: Any
-    test_sample: Sequence[int]
-    run: RunDirectory
-    attempt_number: int
-    watch: StopWatch
-    counters: Counters
-    save_total_limit: int
-    sharded_checkpoints: bool
-    checkpoint_facts: dict[str, Any]
-    mirror: Mirror | None
-    test_micro_batch_size: int
     _sealed_step: int | None = None
 
-    # --- what a method says ---
+    def __init__(self, context: TrainingContext, **kwargs: Any):
+        job = context.plan.job
+        self.context = context
+        self.train_rows, self.test_rows = context.rows.train, context.rows.test
+        self.stop, self.counters = StopFlag(context.attempt), Counters()
+        self.test_sample: Sequence[int] = (
+            test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
+        )
+        super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(FlowCallback(self))
+        if self.is_world_process_zero():
+            self.add_callback(MetricsCallback(context.run, context.attempt.number, self.counters))
 
-    def pass_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Return the summed loss of one pass, to be divided by the step's total weight."""
+    # --- what a method implements ---
+
+    def collate(self, dataset: Any, rows: Sequence[int], counts: bool = True) -> Tensors:
+        """Return the tensors of some rows. Rows that do not count get a weight of zero."""
         raise NotImplementedError
 
-    def collate(self, dataset: Any, rows: Sequence[int], counts: bool = True) -> Batch:
-        """Return the tensors of some rows. Rows that do not count weigh nothing."""
+    def micro_batch_loss(self, model: torch.nn.Module, tensors: Tensors) -> torch.Tensor:
+        """Return the summed loss of a micro-batch, to be divided by the weight of its step."""
         raise NotImplementedError
 
-    def weight(self, step: Step) -> int:
-        """Return what a step's summed loss is divided by, over all ranks."""
+    def step_weight(self, step: Step) -> int:
+        """What a step's summed loss is divided by, over all ranks."""
         return step.supervised
 
-    def begin(self) -> None:
-        """What comes before the first step, with the model already spread over the ranks. Raises StopRequested."""
+    def test_weight(self, micro_batch: MicroBatch) -> int:
+        """What the summed loss of a test micro-batch is divided by."""
+        assert self.test_rows is not None
+        return int(self.test_rows.supervised[list(micro_batch.rows)].sum())
+
+    def before_training(self) -> None:
+        """Called before the first step, when the model is already sharded. Raises StopRequested."""
         if self.state.global_step == 0:
-            self.note_test_loss("before")
-        if self.watch.look():
+            self.record_test_loss("before")
+        if self.stop.poll():
             raise StopRequested
 
     # --- the step ---
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return a loader of `Step`s, already this rank's own."""
-        return DataLoader(self.steps, batch_size=1, collate_fn=_only, shuffle=False, num_workers=0)
+        """Each item is this rank's part of one step."""
+        return DataLoader(
+            self.context.steps, batch_size=1, collate_fn=_single_item, shuffle=False, num_workers=0
+        )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        self.steps.epoch = kwargs["epoch"]
+        self.context.steps.epoch = kwargs["epoch"]
         super()._run_epoch(*args, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Work through a `Step`. Returns its loss, scaled so that the mean over ranks is the step's own."""
+        """Run a `Step` forward and backward. Returns its loss, scaled so that the mean over ranks is the step's."""
+        step: Step = inputs
         model.train()
-        scale = self.args.world_size / max(self.weight(inputs), 1)
+        scale = self.args.world_size / max(self.step_weight(step), 1)
         total = torch.zeros((), device=self.args.device)
-        for number, part in enumerate(inputs.passes):
-            last = number == len(inputs.passes) - 1
-            with self._gradients_stay_here(model, last):
-                loss = self._scaled_pass(model, part, scale)
+        for number, micro_batch in enumerate(step.micro_batches, start=1):
+            is_last = number == len(step.micro_batches)
+            with self._gradient_sync(model, is_last):
+                loss = self._loss_of(model, self.train_rows, micro_batch) * scale
                 if self.is_deepspeed_enabled:
-                    zero.backward(model, loss, last)
+                    zero.backward(model, loss, is_last)
                 else:
                     self.accelerator.backward(loss)
             total += loss.detach()
@@ -135,37 +165,35 @@ class StepTrainer(Trainer):
             raise NotFiniteError(f"the loss of step {self.state.global_step + 1} is {total.item()}")
         if self.is_deepspeed_enabled:
             model.step()  # its engine clips and steps in one; what the loop calls after this does nothing
-        self.counters.tokens += inputs.tokens
-        self.counters.supervised += inputs.supervised
+        self.counters.tokens += step.tokens
+        self.counters.supervised += step.supervised
         return total
 
-    def _scaled_pass(self, model: torch.nn.Module, part: Pass, scale: float) -> torch.Tensor:
-        batch = self._prepare_inputs(self.collate(self.train_rows, part.rows, part.counts))
+    def _loss_of(self, model: torch.nn.Module, dataset: Any, micro_batch: MicroBatch) -> torch.Tensor:
+        tensors = self._prepare_inputs(self.collate(dataset, micro_batch.rows, micro_batch.counts))
         with self.compute_loss_context_manager():
-            return self.pass_loss(model, batch) * scale
+            return self.micro_batch_loss(model, tensors)
 
-    def _gradients_stay_here(
-        self, model: torch.nn.Module, last: bool
-    ) -> contextlib.AbstractContextManager[Any]:
-        """Gradients cross the ranks on a step's last pass alone. Under FSDP they do on each: until they have, every
-        rank holds all of them. DeepSpeed is told of the last pass by `zero.backward`."""
-        if last or self.args.world_size == 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+    def _gradient_sync(self, model: torch.nn.Module, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Reduce gradients over the ranks in a step's last micro-batch only. FSDP reduces in each one: until it does,
+        every rank holds all gradients. For DeepSpeed `zero.backward` decides."""
+        if is_last or self.args.world_size == 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return contextlib.nullcontext()
         return self.accelerator.no_sync(model)
 
     def _get_num_items_in_batch(self, batch_samples: list[Step], device: torch.device) -> None:
-        """A step knows its own weight; there is nothing to count in tensors."""
+        """Not needed: a step knows its weight."""
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """A step is not one batch of tensors; nothing here counts its operations."""
+        """Not counted: transformers expects a batch of tensors here."""
         return 0
 
-    # --- evaluation ---
+    # --- the test loss ---
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Return the loss on the sample of the test set, the same rows at each look. A stop cuts it short."""
+        """Return the loss over the test sample, the same rows each time. A stop cuts it short."""
         loss = self.test_loss(self.test_sample)
         if loss is None:
             self.control.should_save = True
@@ -176,32 +204,31 @@ class StepTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def note_test_loss(self, when: str) -> None:
+    def record_test_loss(self, when: str) -> None:
         """Record the loss over the whole test set, `before` or `after` training."""
         if self.test_rows is None:
             return
         loss = self.test_loss(range(len(self.test_rows)))
         if loss is not None and self.is_world_process_zero():
-            self.run.record("test loss", attempt=self.attempt_number, when=when, loss=loss)
+            self.context.run.record("test loss", attempt=self.context.attempt.number, when=when, loss=loss)
             print(f"test loss {when} training {loss:.4f}", flush=True)
 
     def test_loss(self, rows: Sequence[int]) -> float | None:
-        """Return the mean loss over some rows of the test set, or None if a stop came first. Leaves the random state
-        as it was."""
+        """Return the mean loss over some rows of the test set, or None if a stop came first. The random state does not
+        change."""
         model = self.model_wrapped
-        was_training = self.model.training  # DeepSpeed's engine itself always says that it trains
+        was_training = self.model.training  # DeepSpeed's engine always reports that it trains
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=_devices(self.args.device)):
-                for part in self._passes_over(self.test_rows.lengths, rows):
-                    if self.watch.look():
+                for micro_batch in self.micro_batches(self.test_rows, rows):
+                    if self.stop.poll():
                         return None
-                    batch = self._prepare_inputs(self.collate(self.test_rows, part.rows, part.counts))
-                    with self.compute_loss_context_manager():
-                        loss = self.pass_loss(model, batch)
-                    if part.counts:
-                        sums += torch.tensor([loss.item(), self.pass_weight(part)], dtype=torch.float64)
+                    loss = self._loss_of(model, self.test_rows, micro_batch)
+                    if micro_batch.counts:
+                        weight = self.test_weight(micro_batch)
+                        sums += torch.tensor([loss.item(), weight], dtype=torch.float64)
         finally:
             model.train(was_training)
         if self.args.world_size > 1:
@@ -209,28 +236,20 @@ class StepTrainer(Trainer):
             dist.all_reduce(sums)
         return float(sums[0] / sums[1].clamp(min=1))
 
-    def pass_weight(self, part: Pass) -> int:
-        """Return what the summed loss of a test pass is divided by."""
-        return int(self.test_rows.supervised[list(part.rows)].sum())
-
-    def _passes_over(self, lengths: np.ndarray, rows: Sequence[int]) -> Iterator[Pass]:
-        """This rank's passes over some rows without training, long ones first; as many on each rank."""
-        ordered = sorted(rows, key=lambda row: -int(lengths[row]))
-        size, ranks = self.test_micro_batch_size, self.args.world_size
-        groups = [tuple(ordered[i : i + size]) for i in range(0, len(ordered), size)]
-        mine = [Pass(group) for group in groups[self.args.process_index :: ranks]]
-        yield from mine
-        for _ in range(-(-len(groups) // ranks) - len(mine)):
-            yield Pass((ordered[-1],), counts=False)
+    def micro_batches(self, dataset: Any, rows: Sequence[int]) -> tuple[MicroBatch, ...]:
+        """Return this rank's micro-batches over some rows that are not trained on."""
+        size = max(TEST_MICRO_BATCH_SIZE, self.context.plan.batch.micro_batch_size)
+        layout = padded(dataset.lengths.tolist(), size)
+        return share_of_rank(layout(rows), self.args.process_index, self.args.world_size)
 
     # --- checkpoints ---
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any = None) -> None:
-        """Seal a checkpoint of this step: written aside by every rank, then moved into place by rank 0."""
-        step = self.state.global_step
+        """Seal a checkpoint of this step: every rank writes into a partial folder, rank 0 moves it into place."""
+        step, run = self.state.global_step, self.context.run
         if step == self._sealed_step:
             return
-        partial = self.run.checkpoints / f".partial-{step}"
+        partial = run.checkpoints / f".partial-{step}"
         if self.is_world_process_zero():
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -242,26 +261,37 @@ class StepTrainer(Trainer):
         barrier()
         if self.is_world_process_zero():
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
-            final = self.run.checkpoints / checkpoint.name(step)
-            seal.seal(partial, final, step=step, attempt=self.attempt_number, **self.checkpoint_facts)
-            self.run.record("checkpoint sealed", attempt=self.attempt_number, step=step)
-            print(f"checkpoint {final.name} sealed", flush=True)
-            checkpoint.rotate(self.run.checkpoints, self.save_total_limit, step)
-            if self.mirror:
-                self.mirror.checkpoints()
+            self._seal_checkpoint(partial, step)
         barrier()
         self._sealed_step = step
 
+    def _seal_checkpoint(self, partial: Path, step: int) -> None:
+        plan, run, attempt = self.context.plan, self.context.run, self.context.attempt.number
+        final = run.checkpoints / checkpoints.folder_name(step)
+        facts = {
+            "identity": plan.identity,
+            "ranks": plan.world_size,
+            "sharding": plan.sharding,
+            "offload": plan.job.hardware.offload,
+            "data": self.context.rows.files,
+        }
+        seal.seal(partial, final, step=step, attempt=attempt, **facts)
+        run.record("checkpoint sealed", attempt=attempt, step=step)
+        print(f"checkpoint {final.name} sealed", flush=True)
+        checkpoints.rotate(run.checkpoints, plan.job.checkpoints.save_total_limit, step)
+        if self.context.sync:
+            self.context.sync.checkpoints()
+
     def _save_weights(self, folder: Path) -> None:
-        """Write the weights, whole and as a model; sharded ones as each rank holds them (ZeRO-3's are part of what
-        DeepSpeed writes beside the optimizer's state)."""
-        if not self.sharded_checkpoints:
+        """Write whole weights as a model, or each rank its own shard. ZeRO-3's shards are in what DeepSpeed writes with
+        the optimizer state."""
+        if not sharding.writes_shards(self.context.plan):
             self.save_model(str(folder), _internal_call=True)
         elif self.is_fsdp_enabled:
             fsdp.save_weights(self.model_wrapped, folder)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict and sharding.once(self.model, state_dict))
+        super()._save(output_dir, state_dict and sharding.without_tied_copies(self.model, state_dict))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_fsdp_enabled:
@@ -283,7 +313,6 @@ class StepTrainer(Trainer):
 
 
 def barrier() -> None:
-    """Wait for all ranks."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
 
@@ -292,19 +321,9 @@ def _is_due(every: int | None, step: int) -> bool:
     return every is not None and step % every == 0
 
 
-def _only(items: list[Step]) -> Step:
+def _single_item(items: list[Step]) -> Step:
     return items[0]
 
 
 def _devices(device: torch.device) -> list[torch.device]:
     return [device] if device.type == "cuda" else []
-
-
-def newest_checkpoint(run: RunDirectory, attempt: int) -> Path | None:
-    """Return the newest whole checkpoint, naming each newer one that was passed over, and why, in log and record."""
-
-    def passed_over(path: Path, damage: str) -> None:
-        print(f"{path.name} passed over: {damage}", flush=True)
-        run.record("checkpoint passed over", attempt=attempt, checkpoint=path.name, reason=damage)
-
-    return checkpoint.newest(run.checkpoints, passed_over)

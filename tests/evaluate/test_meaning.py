@@ -62,6 +62,7 @@ OTHER = [
     ("duration", "00:05:00", "00:50:00"),
     ("duration", "05:00", "00:05:00"),
     ("duration", "00:05:00", "five minutes"),
+    ("duration", True, 1),
     ("is_volume_muted", True, False),
     ("is_volume_muted", True, "maybe"),
     ("target_device", "light.kitchen", "light.kitchen_2"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hatrain.contract.load import read_text
 from hatrain.contract.spec import DatasetSpec
+from hatrain.contract.steps import warmup_steps
 from launch import planner
 from launch.planner import NOT_YET, Refusal, batch_of, count_rows
 from tests.plans import a_cluster, a_job, a_plan
@@ -52,7 +53,7 @@ def test_a_batch_that_does_not_divide_offers_the_nearest_that_do():
     with pytest.raises(Refusal) as raised:
         batch_of(64, 3, 2)
     assert str(raised.value) == (
-        "method.batch_size: found 64, which is not micro_batch_size 3 × whole passes × 2 ranks; "
+        "method.batch_size: found 64, which is not micro_batch_size 3 × accumulation × 2 ranks; "
         "write a batch_size of 60 or 66, or a micro_batch_size of 2 or 4"
     )
 
@@ -111,7 +112,7 @@ def test_the_last_step_of_an_epoch_may_be_small_and_a_part_of_a_step_is_a_step(
 
 def test_warm_up_is_a_share_of_the_steps(tmp_path):
     plan = a_plan(tmp_path, rows=400, method__batch_size=4, method__learning_rate_warmup=0.03)
-    assert planner.warmup_steps(plan) == 3
+    assert warmup_steps(plan.steps, plan.job.method) == 3
 
 
 # --- what is decided ----------------------------------------------------------------------------------------

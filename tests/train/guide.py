@@ -93,7 +93,7 @@ def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def trained(workplace: Workplace, plan: Plan) -> Seen:
     """Make an attempt at a plan, and look at the model before the first step and at the end."""
     seen = Seen(plan=plan)
-    step, finish = StepTrainer.training_step, flow.finish
+    step, save_model = StepTrainer.training_step, flow.save_model
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         if not seen.first:
@@ -103,13 +103,13 @@ def trained(workplace: Workplace, plan: Plan) -> Seen:
             seen.trained = {name for name, tensor in parameters.items() if tensor.requires_grad}
         return step(self, model, *args, **kwargs)
 
-    def finishing(trainer: StepTrainer, *args: Any) -> None:
-        finish(trainer, *args)
+    def saving(trainer: StepTrainer, *args: Any) -> None:
+        save_model(trainer, *args)
         seen.model = trainer.model.eval()
 
     with workplace.monkeypatch.context() as patch:
         patch.setattr(StepTrainer, "training_step", training_step)
-        patch.setattr(flow, "finish", finishing)
+        patch.setattr(flow, "save_model", saving)
         tried = workplace.attempt(plan)
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
     seen.run = tried.run

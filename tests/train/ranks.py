@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from hatrain.contract.run import Attempt, Exit, Stop
 from hatrain.train import flow
 from hatrain.train.__main__ import main
-from hatrain.train.trainer import PaceCallback, StepTrainer
+from hatrain.train.trainer import FlowCallback, StepTrainer
 from tests import cpu_fsdp
 
 LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
@@ -25,10 +25,10 @@ LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
 def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
     """Make one attempt, asked to stop once step `stop_at` is done."""
     here = Attempt(Path(folder) / "attempts" / str(number))
-    begin, training_step, prepare = PaceCallback.on_train_begin, StepTrainer.training_step, flow.prepare
+    begin, training_step, prepare = FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare
     read: list[float] = []
 
-    def noted(self: PaceCallback, *args: Any, **kwargs: Any) -> None:
+    def noted(self: FlowCallback, *args: Any, **kwargs: Any) -> None:
         # Before any forward: FSDP lets what it gathers last go again at the next one.
         (here.folder / f"ran-{os.environ['RANK']}.json").write_text(
             json.dumps({**what_ran(self.trainer), "read": read[0]})
@@ -46,12 +46,12 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
         read.append(_share_held(model))
         return model, added
 
-    PaceCallback.on_train_begin, StepTrainer.training_step, flow.prepare = noted, stopping, prepared
+    FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = noted, stopping, prepared
     try:
         with as_in_a_process_of_its_own():
             return main(folder, str(number))
     finally:
-        PaceCallback.on_train_begin, StepTrainer.training_step, flow.prepare = begin, training_step, prepare
+        FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = begin, training_step, prepare
 
 
 @contextlib.contextmanager

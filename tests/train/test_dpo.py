@@ -26,7 +26,7 @@ from trl import DPOConfig, DPOTrainer
 from hatrain.contract.run import Exit, RunDirectory, Stop
 from hatrain.contract.spec import Dpo
 from hatrain.train.dpo import DpoTrainer
-from hatrain.train.steps import epoch_rows
+from hatrain.train.step_dataset import epoch_rows
 from tests.train.conftest import ROOMS, metrics, weights, write_rows
 
 REPOSITORY = Path(__file__).parents[2]
@@ -262,18 +262,18 @@ def test_how_pairs_share_passes_changes_no_result(workplace, dpo_plan):
 
 def test_no_pass_waits_for_what_other_ranks_pairs_say(workplace, dpo_plan):
     """Ranks may hold unlike numbers of pairs in a pass, where gathering them would hang."""
-    original = DpoTrainer.pass_loss
+    original = DpoTrainer.micro_batch_loss
 
     def refuse(self, tensor):
         raise AssertionError("gathered within a pass")
 
-    def pass_loss(self, model, batch):
+    def micro_batch_loss(self, model, batch):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Accelerator, "gather", refuse)
             patch.setattr(Accelerator, "gather_for_metrics", refuse)
             return original(self, model, batch)
 
-    workplace.monkeypatch.setattr(DpoTrainer, "pass_loss", pass_loss)
+    workplace.monkeypatch.setattr(DpoTrainer, "micro_batch_loss", micro_batch_loss)
     tried = workplace.attempt(dpo_plan())
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
 
@@ -329,7 +329,10 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, dpo_plan
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [(Path.unlink, "is gone"), (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot be read")],
+    [
+        (Path.unlink, "no such file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot be read"),
+    ],
     ids=["gone", "truncated"],
 )
 def test_without_the_reference_a_trained_run_is_refused(workplace, dpo_plan, harm, said):
@@ -353,14 +356,14 @@ def test_before_the_first_checkpoint_the_reference_is_computed_anew(workplace, d
 
 def test_a_stop_is_heard_while_the_reference_is_computed(workplace, dpo_plan):
     plan = dpo_plan()
-    original = DpoTrainer.learn_reference
+    original = DpoTrainer.load_reference
 
-    def learn_reference(self, path):
-        self.watch.attempt.request_stop(Stop("early", requeue=True))
+    def load_reference(self, path):
+        self.context.attempt.request_stop(Stop("early", requeue=True))
         original(self, path)
 
     with workplace.monkeypatch.context() as patch:
-        patch.setattr(DpoTrainer, "learn_reference", learn_reference)
+        patch.setattr(DpoTrainer, "load_reference", load_reference)
         tried = workplace.attempt(plan)
     assert (tried.code, tried.reason) == (Exit.REQUEUE, "stopped before the first step: early")
     assert not (tried.run.folder / "reference.safetensors").exists()
@@ -369,13 +372,13 @@ def test_a_stop_is_heard_while_the_reference_is_computed(workplace, dpo_plan):
 
 def test_no_second_model_is_held(workplace, dpo_plan):
     seen = []
-    original = DpoTrainer.learn_reference
+    original = DpoTrainer.load_reference
 
-    def learn_reference(self, path):
+    def load_reference(self, path):
         original(self, path)
         seen.append((self.ref_model, list(getattr(self.model, "peft_config", {}))))
 
-    workplace.monkeypatch.setattr(DpoTrainer, "learn_reference", learn_reference)
+    workplace.monkeypatch.setattr(DpoTrainer, "load_reference", load_reference)
     workplace.attempt(dpo_plan("whole"))
     workplace.attempt(dpo_plan("lora", method__lora=LORA))
     assert seen == [(None, []), (None, ["default"])]

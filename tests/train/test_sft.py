@@ -13,22 +13,26 @@ from hatrain.contract.run import Exit
 from tests.train.conftest import house_rows, metrics, weights, write_rows
 
 
+def ids_and_labels(tokenizer, row) -> tuple[list[int], list[int]]:
+    """A row in the ChatML format, written out by hand."""
+    ids, labels = [], []
+    for turn in row["conversations"]:
+        role = {"system": "system", "human": "user", "gpt": "assistant"}[turn["from"]]
+        head = tokenizer(f"<|im_start|>{role}\n", add_special_tokens=False)["input_ids"]
+        body = tokenizer(turn["value"] + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        tail = tokenizer("\n", add_special_tokens=False)["input_ids"]
+        ids += head + body + tail
+        labels += (
+            [-100] * len(head) + (body if role == "assistant" else [-100] * len(body)) + [-100] * len(tail)
+        )
+    return ids, labels
+
+
 def plain_loss(model, tokenizer, rows) -> float:
-    """The mean loss of the replies' tokens, worked out with nothing but transformers: the ChatML format by hand."""
+    """The mean loss of the replies' tokens, computed with nothing but transformers."""
     total = count = 0
     for row in rows:
-        ids, labels = [], []
-        for turn in row["conversations"]:
-            role = {"system": "system", "human": "user", "gpt": "assistant"}[turn["from"]]
-            head = tokenizer(f"<|im_start|>{role}\n", add_special_tokens=False)["input_ids"]
-            body = tokenizer(turn["value"] + "<|im_end|>", add_special_tokens=False)["input_ids"]
-            tail = tokenizer("\n", add_special_tokens=False)["input_ids"]
-            ids += head + body + tail
-            labels += (
-                [-100] * len(head)
-                + (body if role == "assistant" else [-100] * len(body))
-                + [-100] * len(tail)
-            )
+        ids, labels = ids_and_labels(tokenizer, row)
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, :-1]
         total += F.cross_entropy(logits, torch.tensor(labels[1:]), ignore_index=-100, reduction="sum").item()
@@ -127,7 +131,7 @@ def test_a_stop_is_heard_while_the_test_set_is_looked_at(workplace):
 
     def test_loss(self, rows):
         if self.state.global_step == 4:
-            self.watch.attempt.request_stop(Stop("in evaluation", requeue=True))
+            self.context.attempt.request_stop(Stop("in evaluation", requeue=True))
         return original(self, rows)
 
     workplace.monkeypatch.setattr(StepTrainer, "test_loss", test_loss)
@@ -200,7 +204,7 @@ def test_out_of_gpu_memory_can_never_succeed(workplace):
     def full(self, model, batch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    workplace.monkeypatch.setattr(SftTrainer, "pass_loss", full)
+    workplace.monkeypatch.setattr(SftTrainer, "micro_batch_loss", full)
     tried = workplace.attempt(workplace.plan(data__test=None))
     assert tried.code is Exit.FATAL
     assert "micro_batch_size" in tried.reason
@@ -213,7 +217,7 @@ def test_anything_else_is_a_fault_that_another_attempt_may_pass(workplace):
         raise RuntimeError("a link went down")
 
     with workplace.monkeypatch.context() as patch:
-        patch.setattr(SftTrainer, "pass_loss", broken)
+        patch.setattr(SftTrainer, "micro_batch_loss", broken)
         tried = workplace.attempt(workplace.plan())
     assert (tried.code, tried.reason) == (Exit.FAULT, "RuntimeError: a link went down")
     assert workplace.attempt(workplace.plan()).code is Exit.FINISHED

@@ -1,4 +1,4 @@
-"""Several ranks for real, on processors: each strategy trains what one process trains, and says what it ran."""
+"""Several real ranks on CPUs: each strategy gives the results of one process, and is really the one that runs."""
 
 import shutil
 from contextlib import nullcontext
@@ -39,13 +39,13 @@ def plan(workplace):
 
 @dataclass
 class Trained:
-    """One job: by one process, and by two ranks under each strategy, in one go and in two."""
+    """One job, trained by one process and by two ranks under each strategy: without a stop, and stopped and resumed."""
 
     alone: RunDirectory
     whole: dict[str, RunDirectory]
     parts: dict[str, RunDirectory]
     shards: dict[str, RunDirectory]
-    """As `parts`, with checkpoints that each rank writes its own part of."""
+    """As `parts`, with `checkpoints.state: sharded`."""
     diverged: RunDirectory
 
 
@@ -78,29 +78,29 @@ def trained(shelf, tmp_path_factory) -> Trained:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_ranks_train_what_one_does_and_the_strategy_is_what_was_asked(trained, strategy):
+def test_two_ranks_give_the_results_of_one_under_the_strategy_of_the_plan(trained, strategy):
     whole, parts = trained.whole[strategy], trained.parts[strategy]
     for run, number in ((whole, 1), (parts, 1), (parts, 2)):
-        for told in ran(run, number):
-            assert_ran(strategy, told)
+        for report in ran(run, number):
+            assert_ran(strategy, report)
     same(whole, trained.alone)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_ranks_save_what_plain_transformers_loads(trained, strategy):
+def test_plain_transformers_loads_what_two_ranks_save(trained, strategy):
     whole, parts = trained.whole[strategy], trained.parts[strategy]
     for folder in (whole.model, parts.checkpoints / "checkpoint-6"):
         together.assert_plain(folder, trained.alone.model)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_ranks_that_were_stopped_go_on_as_if_they_had_not_been(trained, strategy):
+def test_two_ranks_resume_to_the_bit(trained, strategy):
     assert seal.verify(trained.whole[strategy].checkpoints / "checkpoint-6") is None
     together.assert_resumed(trained.parts[strategy], trained.whole[strategy])
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
-def test_a_sharded_checkpoint_holds_no_whole_weights_and_is_gone_on_from(trained, strategy):
+def test_a_sharded_checkpoint_holds_no_whole_weights_and_can_be_resumed(trained, strategy):
     run = trained.shards[strategy]
     folder = run.checkpoints / "checkpoint-6"
     assert seal.verify(folder) is None
@@ -111,23 +111,23 @@ def test_a_sharded_checkpoint_holds_no_whole_weights_and_is_gone_on_from(trained
         find_source(str(folder))
 
 
-def test_a_loss_that_is_no_number_ends_every_rank_before_the_step(trained):
+def test_a_loss_that_is_not_finite_ends_every_rank_before_the_step(trained):
     for code, reason in left(trained.diverged, 1):
         assert code is Exit.FATAL
         assert "the loss of step 1 is nan" in reason
     assert not logged(trained.diverged, "loss")
 
 
-def test_four_ranks_train_what_one_does(workplace, plan):
+def test_four_ranks_give_the_results_of_one(workplace, plan):
     alone = workplace.attempt(plan("alone")).run
     run = adopted(plan("four", hardware__gpus_per_node=4))
     together.start([attempt(run)], ranks=4)
-    for told in ran(run, 1, ranks=4):
-        assert_ran("ddp", told, ranks=4)
+    for report in ran(run, 1, ranks=4):
+        assert_ran("ddp", report, ranks=4)
     same(run, alone)
 
 
-# --- what is refused ----------------------------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,32 +136,32 @@ def test_four_ranks_train_what_one_does(workplace, plan):
 def test_a_strategy_without_its_settings_is_refused(workplace, plan, strategy, library):
     tried = workplace.attempt(sharded(plan("bare"), strategy))
     assert tried.code is Exit.FATAL
-    assert f"launch/accelerate.yaml: no {library} settings" in tried.reason
+    assert f"launch/accelerate.yaml: found no {library} settings" in tried.reason
 
 
-def test_zero_without_deepspeeds_own_file_is_refused(plan):
+def test_zero_without_the_deepspeed_settings_file_is_refused(plan):
     made = sharded(plan("run", **TWO), "zero2")
     run = adopted(made)
     (run.launch / "deepspeed.json").unlink()
-    with pytest.raises(BadInput, match=r"deepspeed\.json: not there; submit the job again"):
-        sharding.begin(made, run)
+    with pytest.raises(BadInput, match=r"deepspeed\.json: no such file; submit the job again"):
+        sharding.configure(made, run)
 
 
-def test_zero_without_deepspeed_is_refused_with_what_installs_it(plan, monkeypatch):
+def test_zero_without_deepspeed_is_refused_with_the_command_that_installs_it(plan, monkeypatch):
     made = sharded(plan("run", **TWO), "zero2")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"zero2 needs deepspeed, .* make setup"):
-        sharding.begin(made, adopted(made))
+        sharding.configure(made, adopted(made))
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", *ZERO])
-def test_a_strategy_that_would_be_something_else_is_refused(plan, strategy):
+def test_a_strategy_that_accelerate_would_not_run_is_refused(plan, strategy):
     accelerator = SimpleNamespace(
         is_fsdp2=False, distributed_type=DistributedType.MULTI_CPU, device=torch.device("cpu")
     )
     with pytest.raises(BadInput, match=rf"{strategy}, but accelerate would run MULTI_CPU on cpu; write ddp"):
-        sharding.require(sharded(plan("run"), strategy), accelerator)
-    sharding.require(plan("run"), accelerator)
+        sharding.check_active(sharded(plan("run"), strategy), accelerator)
+    sharding.check_active(plan("run"), accelerator)
 
 
 def test_another_stage_of_zero_is_refused(plan):
@@ -171,8 +171,8 @@ def test_another_stage_of_zero_is_refused(plan):
         state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=2)),
     )
     with pytest.raises(BadInput, match="zero3, but accelerate would run DEEPSPEED"):
-        sharding.require(sharded(plan("run"), "zero3"), accelerator)
-    sharding.require(sharded(plan("run"), "zero2"), accelerator)
+        sharding.check_active(sharded(plan("run"), "zero3"), accelerator)
+    sharding.check_active(sharded(plan("run"), "zero2"), accelerator)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_another_stage_of_zero_is_refused(plan):
         ("ddp", "zero1", False),
     ],
 )
-def test_a_checkpoint_of_another_layout_is_refused_by_name(tmp_path, plan, before, now, fits):
+def test_a_checkpoint_of_a_strategy_with_another_state_layout_is_refused(tmp_path, plan, before, now, fits):
     (tmp_path / "partial").mkdir()
     seal.seal(tmp_path / "partial", tmp_path / "checkpoint-3", sharding=before, ranks=1)
-    with nullcontext() if fits else pytest.raises(BadInput, match=f"go on with {before}, or .* --fresh"):
+    with nullcontext() if fits else pytest.raises(BadInput, match=f"write {before}, or .* --fresh"):
         sharding.check_strategy(tmp_path / "checkpoint-3", sharded(plan("run"), now))
 
 
@@ -215,6 +215,6 @@ def test_a_checkpoint_of_another_number_of_ranks_is_refused_where_deepspeed_wrot
 ):
     (tmp_path / "partial").mkdir()
     seal.seal(tmp_path / "partial", tmp_path / "checkpoint-3", sharding=strategy, ranks=4)
-    told = rf"2 ranks, but checkpoint-3 was saved under {strategy} on 4, .* go on with 4, or .* --fresh"
-    with nullcontext() if fits else pytest.raises(BadInput, match=told):
+    problem = rf"2 ranks, but checkpoint-3 was saved under {strategy} on 4, .* use 4, or .* --fresh"
+    with nullcontext() if fits else pytest.raises(BadInput, match=problem):
         sharding.check_strategy(tmp_path / "checkpoint-3", sharded(plan("run", **TWO), strategy))

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.model.base import DTYPES
 from hatrain.model.prepare import merged
@@ -16,12 +15,14 @@ from hatrain.train import sharding
 from hatrain.train.trainer import StepTrainer, barrier
 
 
-def finish(trainer: StepTrainer, plan: Plan, run: RunDirectory, added: list[str]) -> None:
-    """Seal what a run leaves: `model/` (all weights, or adapters merged into their base), `adapter/` with LoRA."""
+def save_model(trainer: StepTrainer, added: list[str]) -> None:
+    """Seal the results of a run: `model/` (all weights, or adapters merged into their base), and `adapter/` with LoRA.
+    `added` are the tokens that the base did not have."""
+    plan, run = trainer.context.plan, trainer.context.run
     lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
     facts = {"identity": plan.identity, "steps": trainer.state.global_step}
-    state = sharding.gathered(trainer)
-    sharding.end(plan)
+    state = sharding.gather_weights(trainer)
+    sharding.unset(plan)
     if trainer.is_world_process_zero():
         assert state is not None
         tokenizer = trainer.processing_class
@@ -33,13 +34,13 @@ def finish(trainer: StepTrainer, plan: Plan, run: RunDirectory, added: list[str]
             if lora.merge:
                 whole = merged(plan.job.model, str(run.adapter), tokenizer, added)
                 _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
-        if trainer.mirror:
-            trainer.mirror.folder(run.result(plan.job))
-        run.record("model sealed", attempt=trainer.attempt_number, step=trainer.state.global_step)
+        if trainer.context.sync:
+            trainer.context.sync.folder(run.result(plan.job))
+        run.record("model sealed", attempt=trainer.context.attempt.number, step=trainer.state.global_step)
     barrier()
 
 
-def _aside(run: RunDirectory, name: str) -> Path:
+def _partial_folder(run: RunDirectory, name: str) -> Path:
     partial = run.folder / f".partial-{name}"
     shutil.rmtree(partial, ignore_errors=True)
     return partial
@@ -53,14 +54,13 @@ def _seal_model(
     run: RunDirectory,
     facts: dict[str, Any],
 ) -> None:
-    partial = _aside(run, "model")
-    # Training switched the cache off; whoever loads the model wants it.
-    model.config.use_cache = True
+    partial = _partial_folder(run, "model")
+    model.config.use_cache = True  # training switched it off; generation needs it
     state = {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()
     }
     model.save_pretrained(partial, state_dict=state)
-    # What was written names the dtype that training held; whoever loads the model should get that of the weights.
+    # save_pretrained writes the dtype that the model was trained in. The saved weights have another.
     model.config.dtype = dtype
     model.config.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
@@ -74,8 +74,8 @@ def _seal_adapter(
     run: RunDirectory,
     facts: dict[str, Any],
 ) -> None:
-    partial = _aside(run, "adapter")
-    # What is trained of the embeddings is in modules_to_save; PEFT's own guess would ask the hub.
+    partial = _partial_folder(run, "adapter")
+    # Trained embeddings are in modules_to_save. Left to itself, PEFT would ask the hub whether to save them.
     model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
     tokenizer.save_pretrained(partial)
     seal.seal(partial, run.adapter, **facts)
