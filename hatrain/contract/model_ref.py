@@ -60,7 +60,9 @@ def find_folder(name: str, *, workdir: Path, runs_root: Path) -> Path | None:
         return folder
     # $HATRAIN_RUNS may lie elsewhere: runs/NAME means the run in either case.
     run = runs_root.absolute() / name.removeprefix("runs/")
-    if (run / "model").is_dir() or (name.startswith("runs/") and (run / "plan.json").is_file()):
+    if not name.startswith((".", "/", "~")) and (
+        (run / "model").is_dir() or (name.startswith("runs/") and (run / "plan.json").is_file())
+    ):
         return run
     if is_path(name):
         raise BadInput(f"{name}: no such folder (from {workdir}); accepted: {ACCEPTED}")

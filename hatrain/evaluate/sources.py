@@ -41,7 +41,8 @@ def find_source(name: str) -> Source:
 
     A run stands for its model, or its adapter. Raises BadInput when a folder holds nothing that can be asked.
     """
-    folder = runs_root() / name if _is_run(runs_root() / name) else _folder(name)
+    run = runs_root() / name
+    folder = run if not name.startswith((".", "/", "~")) and _is_run(run) else _folder(name)
     if folder is None:
         return Source(name, name)
     if _is_run(folder):

@@ -66,6 +66,13 @@ def test_a_path_without_a_folder_is_refused_with_what_is_accepted(find, base):
         find(base)
 
 
+@pytest.mark.parametrize("base", ["./earlier", "../earlier", "~/earlier"])
+def test_a_path_never_means_a_run_by_its_name(find, tmp_path, base):
+    run(tmp_path / "scratch" / "earlier", "model")
+    with pytest.raises(BadInput, match="no such folder"):
+        find(base)
+
+
 def test_a_run_without_a_model_is_refused_by_name(find, tmp_path):
     run(tmp_path / "scratch" / "early")
     with pytest.raises(BadInput, match="runs/early: the run early has no model yet"):
