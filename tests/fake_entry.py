@@ -6,7 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
-from hatrain.entry import main, nodes, peers, preconditions
+from hatrain.entry import attempt, main, nodes, peers, preconditions
+from hatrain.entry.stages import STAGES, Stage
 from hatrain.model import revision
 from hatrain.runtime import lease
 
@@ -17,6 +18,12 @@ def _fake(stage):
     return lambda plan, run: [sys.executable, FAKE, stage, str(run.folder)]
 
 
+def _not_exported(plan, run, checksums):
+    return None if (run.folder / "export").exists() else "no export"
+
+
+LATER_STAGE = Stage("export", _fake("export"), lambda plan: True, _not_exported, on_all_ranks=False)
+
 if __name__ == "__main__":
     lease.BEAT_SECONDS = float(os.environ.get("BEAT", lease.BEAT_SECONDS))
     lease.STALE_SECONDS = float(os.environ.get("STALE", lease.STALE_SECONDS))
@@ -25,11 +32,13 @@ if __name__ == "__main__":
     nodes.POLL_SECONDS = preconditions.PARENT_POLL_SECONDS = float(os.environ.get("POLL", nodes.POLL_SECONDS))
     nodes.LEASE_POLL_SECONDS = float(os.environ.get("LEASE_POLL", nodes.POLL_SECONDS))
     peers.LOST_PEER_SECONDS = float(os.environ.get("LOST_PEER", peers.LOST_PEER_SECONDS))
+    if "LATER_STAGE" in os.environ:
+        attempt.STAGES = (*STAGES, LATER_STAGE)
     revision.commit_of = lambda ref: None  # no hub is reached
     sys.exit(
         main(
             sys.argv[1:],
-            commands={stage: _fake(stage) for stage in ("training", "evaluation")},
+            commands={stage: _fake(stage) for stage in ("training", "evaluation", "export")},
             lease_patience=float(os.environ.get("PATIENCE", "60")),
         )
     )

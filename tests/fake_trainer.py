@@ -1,5 +1,5 @@
 """Stands in for a stage of an attempt, as a process of its own: training with one rank a node, or the evaluation. $ACT
-names what it does in each attempt, comma-separated; $ACT_EVALUATION for the evaluation. No model is trained."""
+names what it does in each attempt, comma-separated; $ACT_EVALUATION and so on for other stages. No model is trained."""
 
 import json
 import os
@@ -17,8 +17,8 @@ run = RunDirectory(Path(sys.argv[2]))
 attempt = Attempt(run.attempts / os.environ["HATRAIN_ATTEMPT"])
 node = int(os.environ["HATRAIN_NODE_RANK"])
 stage = sys.argv[1]
-reporter = stage if stage == "evaluation" else node
-acts = os.environ.get("ACT_EVALUATION" if stage == "evaluation" else "ACT", "finish").split(",")
+reporter = node if stage == "training" else stage
+acts = os.environ.get("ACT" if stage == "training" else f"ACT_{stage.upper()}", "finish").split(",")
 act = acts[min(attempt.number, len(acts)) - 1]
 
 
@@ -42,6 +42,8 @@ with (run.folder / "calls").open("a", encoding="utf-8") as calls:
 if act == "finish":
     if stage == "evaluation":
         seal.write_json(run.evaluation, {"before": {}, "after": {}})
+    elif stage == "export":
+        seal.write_text(run.folder / "export", "")
     elif node == 0:
         partial = run.folder / ".partial"
         seal.write_text(partial / "weights", "trained")

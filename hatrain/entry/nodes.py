@@ -161,7 +161,7 @@ class Nodes:
 
     @property
     def _refusal(self) -> Path:
-        return self.folder / "word.json"
+        return self.folder / "refusal.json"
 
     def _refusal_token(self) -> str | None:
         return (_read(self._refusal) or {}).get("token")

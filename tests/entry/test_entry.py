@@ -128,6 +128,24 @@ def test_a_model_damaged_since_is_trained_again(harness):
     assert calls(run)[2:] == ["training finish", "evaluation finish"]
 
 
+def test_a_later_stage_that_failed_is_repeated_without_the_stages_before_it(harness):
+    run = with_test_rows(harness)
+    assert harness.enter(run.folder, LATER_STAGE="1", ACT_EXPORT="fault")[0] == 1
+    assert outcome(run)["reasons"] == {"export": "ended without an exit report"}
+    assert not run.done.exists()
+    code, _, err = harness.enter(run.folder, LATER_STAGE="1")
+    assert code == 0
+    assert "training is done" in err and "evaluation is done" in err
+    assert calls(run) == ["training finish", "evaluation finish", "export fault", "export finish"]
+
+
+def test_a_run_of_a_version_without_a_stage_stays_finished(harness):
+    run = with_test_rows(harness)
+    assert harness.enter(run.folder)[0] == 0
+    assert harness.enter(run.folder, LATER_STAGE="1")[0] == 0
+    assert calls(run) == ["training finish", "evaluation finish"]
+
+
 def test_an_evaluation_may_take_longer_than_a_stop_may(harness):
     run = with_test_rows(harness)
     assert harness.enter(run.folder, ACT_EVALUATION="slow", HATRAIN_STOP_GRACE="0.2")[0] == 0
