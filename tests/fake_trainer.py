@@ -79,7 +79,7 @@ elif act == "finish-on-stop":
     seal.write_text(run.folder / ".partial" / "weights", "trained")
     seal.seal(run.folder / ".partial", run.model)
     leave(Exit.FINISHED, "trained")
-elif act == "deaf":
+elif act == "ignore-stops":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
 elif act == "orphan":

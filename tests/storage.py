@@ -9,8 +9,8 @@ from pathlib import Path
 
 @contextmanager
 def storage() -> Iterator[Path]:
-    """Give a folder whose path is short, and gone afterwards. Below pytest's own, where a worker's name makes paths
-    longer, nobody tells podman 4.3 of a container's end, and it waits for 20 seconds each time."""
+    """Yield a folder with a short path, and remove it afterwards. With the longer paths of pytest's own folders, podman
+    4.3 does not notice that a container ended, and waits 20 seconds each time."""
     folder = Path(tempfile.mkdtemp(prefix="ha-"))
     try:
         yield folder

@@ -1,4 +1,4 @@
-"""Reading a job: what a person wrote is what is meant, and every mistake is told at once, with its place."""
+"""Reading a job: values keep the meaning they were written with, and all mistakes are reported with their line."""
 
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def test_a_method_is_supervised_fine_tuning_unless_it_says_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "messages"),
     [
         ("sead: 1", "job.yaml:8: sead: unknown key; accepted: name, seed, .*; did you mean seed?"),
         (
@@ -159,20 +159,20 @@ def test_a_method_is_supervised_fine_tuning_unless_it_says_otherwise():
         ("seed: 'unclosed", "not YAML"),
     ],
 )
-def test_a_mistake_is_reported_with_file_line_key_and_accepted_values(written, told):
+def test_a_mistake_is_reported_with_file_line_key_and_accepted_values(written, messages):
     import re
 
     (line,) = problems(f"{JOB}{written}\n")
-    pattern = ".*".join(re.escape(part) for part in told.split(".*"))
+    pattern = ".*".join(re.escape(part) for part in messages.split(".*"))
     assert re.search(pattern, line), line
 
 
 def test_all_mistakes_of_a_file_are_reported_in_its_order():
-    told = problems(
+    messages = problems(
         "name: a b\nmodle: {}\nmodel: {base: ''}\ndata:\n  train: []\n  tset: x\nhardware: {gpu: a6000, nodes: 0}\n"
     )
-    assert [line.split(":")[1] for line in told] == ["1", "2", "3", "5", "6", "7", "7"]
-    assert "did you mean a6000-48gb?" in "".join(told)
+    assert [line.split(":")[1] for line in messages] == ["1", "2", "3", "5", "6", "7", "7"]
+    assert "did you mean a6000-48gb?" in "".join(messages)
 
 
 def test_missing_keys_are_named():
@@ -258,7 +258,7 @@ def test_the_last_setting_of_a_key_holds():
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "messages"),
     [
         ("seed", "--set seed: found no KEY=VALUE"),
         ("=3", "--set =3: found no KEY=VALUE"),
@@ -269,8 +269,8 @@ def test_the_last_setting_of_a_key_holds():
         ("model={bsae: x}", "--set model={bsae: x}: model.bsae: unknown key; .*did you mean base?"),
     ],
 )
-def test_a_wrong_setting_is_reported_as_it_was_given(setting, told):
-    first, _, last = told.partition(".*")
+def test_a_wrong_setting_is_reported_as_it_was_given(setting, messages):
+    first, _, last = messages.partition(".*")
     assert any(line.startswith(first) and line.endswith(last) for line in problems(JOB, setting))
 
 
@@ -305,16 +305,16 @@ def test_a_job_with_a_byte_order_mark_is_read(jobs):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "messages"),
     [
         ("kichen", "kichen: no such job (accepted: a path, or kitchen); did you mean kitchen?"),
         ("jobs/kichen.yaml", "jobs/kichen.yaml: no such job; did you mean jobs/kitchen.yaml?"),
     ],
 )
-def test_a_missing_job_is_refused_with_the_nearest_name(jobs, name, told):
+def test_a_missing_job_is_refused_with_the_nearest_name(jobs, name, messages):
     with pytest.raises(BadInput) as raised:
         load.load_job(name)
-    assert raised.value.problems == (told,)
+    assert raised.value.problems == (messages,)
 
 
 def test_a_folder_without_jobs_is_named(tmp_path, monkeypatch):

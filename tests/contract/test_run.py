@@ -48,9 +48,9 @@ def test_a_rank_without_an_exit_report_is_a_fault(run):
     attempt.report_exit("evaluation", Exit.FINISHED, "judged")
     (attempt.folder / "rank-2.json").write_text('{"code": ')
     (attempt.folder / "rank-3.json").write_text("[]")
-    told = attempt.outcomes([0, 1, 2, 3, "evaluation"])
+    messages = attempt.outcomes([0, 1, 2, 3, "evaluation"])
     silent = (Exit.FAULT, "ended without an exit report")
-    assert told == {
+    assert messages == {
         0: (Exit.REQUEUE, "stopped"),
         1: silent,
         2: silent,
@@ -128,11 +128,11 @@ def test_another_job_is_refused_with_every_difference_and_nothing_is_written(run
     other = a_plan(tmp_path, method__learning_rate=2e-5, method__lora={}, model__revision="main")
     with pytest.raises(BadInput) as raised:
         run.adopt(other, {"job.yaml": "other"})
-    told = "\n".join(raised.value.problems)
-    assert "method.learning_rate: 1e-05 → 2e-05" in told
-    assert 'model.revision: nothing → "main"' in told
-    assert "method.lora.rank: nothing → 4" in told
-    assert "--fresh" in told
+    messages = "\n".join(raised.value.problems)
+    assert "method.learning_rate: 1e-05 → 2e-05" in messages
+    assert 'model.revision: nothing → "main"' in messages
+    assert "method.lora.rank: nothing → 4" in messages
+    assert "--fresh" in messages
     assert run.plan_file.read_bytes() == before
     assert run.job_file.read_text() == "name: kitchen\n"
 

@@ -1,4 +1,4 @@
-"""What a job says: defaults of the training guide, and what makes two runs the same."""
+"""The schema of a job: the training guide's defaults, and the identity of a run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Parts of a cluster file that are another schema's: what a scalar without quotes is, YAML 1.2 says."""
+"""Parts of a cluster file with a schema of their own: scalars without quotes have their YAML 1.2 types."""
 
 import pytest
 

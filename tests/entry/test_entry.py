@@ -261,7 +261,7 @@ def test_a_user_replaces_a_schedulers_stop(harness):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
 def test_a_trainer_that_ignores_a_stop_is_killed(harness, number, code):
     run = harness.adopt()
-    process = harness.start(run.folder, "deaf", HATRAIN_STOP_GRACE="0.3")
+    process = harness.start(run.folder, "ignore-stops", HATRAIN_STOP_GRACE="0.3")
     until(has_started(run), "training starts")
     process.send_signal(number)
     assert process.wait(timeout=600) == code
@@ -321,7 +321,7 @@ def test_an_attempt_that_waited_for_one_that_finished_trains_nothing(harness):
 
 def test_an_attempt_that_lost_its_lease_ends_its_trainer_and_finishes_nothing(harness):
     run = harness.adopt()
-    process = harness.start(run.folder, "deaf", BEAT="0.1")
+    process = harness.start(run.folder, "ignore-stops", BEAT="0.1")
     until(has_started(run), "training starts")
     taken = {"host": "far", "pid": 1, "started": "1", "namespace": "x"}
     seal.write_json(run.lease.path, taken)
@@ -339,11 +339,11 @@ def test_no_process_of_a_failed_attempt_survives(harness):
 
 def test_a_trainer_whose_entry_was_killed_ends_before_the_next_attempt(harness):
     run = harness.adopt()
-    process = harness.start(run.folder, "deaf")
+    process = harness.start(run.folder, "ignore-stops")
     until(has_started(run), "training starts")
     process.kill()
     process.wait()
-    code, _, err = harness.enter(run.folder, "deaf,finish")
+    code, _, err = harness.enter(run.folder, "ignore-stops,finish")
     assert code == 0
     assert "of an earlier attempt" in err
 

@@ -103,7 +103,7 @@ def test_every_node_logs_the_reason_of_the_outcome(harness):
 
 def test_a_trainer_that_dies_on_one_node_ends_the_others_in_their_collectives(harness):
     run = harness.adopt(nodes=3)
-    acts = ("deaf", "die", "deaf")
+    acts = ("ignore-stops", "die", "ignore-stops")
     assert exit_codes(*(harness.node(rank, run, act) for rank, act in enumerate(acts))) == [1, 1, 1]
     assert outcome(run)["reasons"] == {
         "node 0": "ended its ranks: node 1 left before",
@@ -115,7 +115,7 @@ def test_a_trainer_that_dies_on_one_node_ends_the_others_in_their_collectives(ha
 
 def test_a_lost_node_ends_the_attempt(harness):
     run = harness.adopt(nodes=2)
-    leader, follower = harness.node(0, run, "deaf"), harness.node(1, run, "deaf")
+    leader, follower = harness.node(0, run, "ignore-stops"), harness.node(1, run, "ignore-stops")
     wait_for_trainers(run)
     follower.kill()
     assert exit_codes(leader) == [1]
@@ -124,7 +124,7 @@ def test_a_lost_node_ends_the_attempt(harness):
 
 def test_a_node_whose_leader_is_lost_leaves_with_a_fault(harness):
     run = harness.adopt(nodes=2)
-    leader, follower = harness.node(0, run, "deaf"), harness.node(1, run, "deaf")
+    leader, follower = harness.node(0, run, "ignore-stops"), harness.node(1, run, "ignore-stops")
     wait_for_trainers(run)
     leader.kill()
     _, err = follower.communicate(timeout=600)
@@ -135,7 +135,9 @@ def test_a_node_whose_leader_is_lost_leaves_with_a_fault(harness):
 def test_a_node_that_stays_after_all_others_finished_is_ended(harness):
     run = harness.adopt(nodes=2)
     environment = {"HATRAIN_STOP_GRACE": "0.3"}
-    assert exit_codes(harness.node(0, run, **environment), harness.node(1, run, "deaf", **environment)) == [
+    assert exit_codes(
+        harness.node(0, run, **environment), harness.node(1, run, "ignore-stops", **environment)
+    ) == [
         1,
         1,
     ]
@@ -144,12 +146,12 @@ def test_a_node_that_stays_after_all_others_finished_is_ended(harness):
 
 def test_the_next_attempt_kills_orphans_of_lost_nodes(harness):
     run = harness.adopt(nodes=2)
-    first = [harness.node(rank, run, "deaf") for rank in (0, 1)]
+    first = [harness.node(rank, run, "ignore-stops") for rank in (0, 1)]
     wait_for_trainers(run)
     for process in first:
         process.kill()
     exit_codes(*first)
-    leader, follower = (harness.node(rank, run, "deaf,finish") for rank in (0, 1))
+    leader, follower = (harness.node(rank, run, "ignore-stops,finish") for rank in (0, 1))
     stderr = leader.communicate(timeout=600)[1] + follower.communicate(timeout=600)[1]
     assert exit_codes(leader, follower) == [0, 0]
     # On one machine either of them may be the first to look, or both.
@@ -159,7 +161,10 @@ def test_the_next_attempt_kills_orphans_of_lost_nodes(harness):
 
 def test_a_replaced_node_waits_for_the_next_attempt(harness):
     run = harness.adopt(nodes=2)
-    leader, follower = harness.node(0, run, "deaf", LOST_PEER="1.5"), harness.node(1, run, "deaf")
+    leader, follower = (
+        harness.node(0, run, "ignore-stops", LOST_PEER="1.5"),
+        harness.node(1, run, "ignore-stops"),
+    )
     wait_for_trainers(run)
     follower.kill()
     follower.wait()
@@ -175,13 +180,13 @@ def test_a_replaced_node_waits_for_the_next_attempt(harness):
 def test_a_replaced_node_0_starts_no_attempt_with_a_node_of_the_old_one(harness):
     run = harness.adopt(nodes=2)
     # The follower checks its leader so rarely that the next leader comes first.
-    leader, old = harness.node(0, run, "deaf"), harness.node(1, run, "deaf", LEASE_POLL="2")
+    leader, old = harness.node(0, run, "ignore-stops"), harness.node(1, run, "ignore-stops", LEASE_POLL="2")
     wait_for_trainers(run)
     leader.kill()
     leader.wait()
-    replaced = harness.node(0, run, "deaf,finish")
+    replaced = harness.node(0, run, "ignore-stops,finish")
     wait_for_line(replaced, "waiting for node 1 of 2")
-    new = harness.node(1, run, "deaf,finish")
+    new = harness.node(1, run, "ignore-stops,finish")
     assert exit_codes(old) == [1]
     assert exit_codes(replaced, new) == [0, 0]
     assert attempts(run) == [1, 2]
@@ -405,7 +410,7 @@ def test_refreshing_a_missing_folder_is_no_error(tmp_path):
 def test_nodes_on_other_machines_are_alive_while_their_heartbeat_is(harness, lost):
     run = harness.adopt(nodes=2)
     environment = {"BEAT": "0.1", "STALE": "4"}
-    started = [harness.node(rank, run, "deaf", HOST=f"n{rank}", **environment) for rank in (0, 1)]
+    started = [harness.node(rank, run, "ignore-stops", HOST=f"n{rank}", **environment) for rank in (0, 1)]
     wait_for_trainers(run)
     started[lost].kill()
     stderr = started[1 - lost].communicate(timeout=600)[1]
