@@ -90,10 +90,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     from hatrain.errors import BadInput
-    from hatrain.home.dataset import FILES, Part, Recipe, generate
-    from hatrain.home.formats import SystemRole
-    from hatrain.home.known_home import read_home
-    from hatrain.home.language import find_language
+    from hatrain.home.generate.dataset import FILES, Part, Recipe, generate
+    from hatrain.home.generate.formats import SystemRole
+    from hatrain.home.homes.known_home import read_home
+    from hatrain.home.language.load import find_language
 
     parts: list[Part] = [part for part in FILES if getattr(args, part)]
     problems = []
@@ -149,7 +149,7 @@ class Ticker:
 
 
 def _audit(one: Path, other: Path) -> int:
-    from hatrain.home.audit import audit
+    from hatrain.home.generate.audit import audit
 
     for line in audit(one, other).lines():
         print(line)
@@ -157,7 +157,7 @@ def _audit(one: Path, other: Path) -> int:
 
 
 def _check_language(folder: Path) -> int:
-    from hatrain.home.check_language import check_language
+    from hatrain.home.language.check import check_language
 
     report = check_language(folder)
     print("\n".join(report.lines()))

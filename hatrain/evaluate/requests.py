@@ -11,9 +11,9 @@ from hatrain.data.replies import LeftOut, NotFound, ReplyFinder
 from hatrain.data.rows import Row, shortened
 from hatrain.data.template import TemplateRefusal
 from hatrain.errors import BadInput
-from hatrain.home.devices import domain_of
-from hatrain.home.judge import Answer, Known
-from hatrain.home.reading import FORMS, read_answer, read_message, read_prompt
+from hatrain.home.calls.judge import Answer, Known
+from hatrain.home.calls.parse import FORMS, read_answer, read_message, read_prompt
+from hatrain.home.devices.services import domain_of
 
 UNNAMED = "unnamed"
 """Stands for a language, kind or device type that a row does not tell."""

@@ -11,8 +11,8 @@ from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from hatrain.evaluate.asking import Question, ask, put_question
 from hatrain.evaluate.sources import Source
-from hatrain.home.judge import Known
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.judge import Known
+from hatrain.home.calls.parse import read_answer
 from tests.evaluate.models import Scripted
 from tests.families import CHAT_FAMILIES, build_tokenizer
 from tests.plans import a_plan

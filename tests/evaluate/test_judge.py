@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.home.devices import SERVICES
-from hatrain.home.judge import Answer, Known, in_words, judge, knows_entities
-from hatrain.home.meaning import Call
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.compare import Call
+from hatrain.home.calls.judge import Answer, Known, in_words, judge, knows_entities
+from hatrain.home.calls.parse import read_answer
+from hatrain.home.devices.services import SERVICES
 
 KNOWN = Known({"light.kitchen": "Kitchen Light", "fan.attic": "Attic Fan"}, frozenset({"light.turn_on"}))
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hatrain.evaluate.requests import AFTER_A_CALL, Request
 from hatrain.evaluate.results import Evaluation, Outcome, wilson_interval
-from hatrain.home.judge import Known, judge
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.judge import Known, judge
+from hatrain.home.calls.parse import read_answer
 
 ON = '```homeassistant\n{"service": "light.turn_on", "target_device": "light.kitchen"}\n```'
 KNOWN = Known({"light.kitchen": "Kitchen"}, frozenset({"light.turn_on"}))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hatrain.home.dataset import Part, Recipe, Writer
-from hatrain.home.language import language_folders
+from hatrain.home.generate.dataset import Part, Recipe, Writer
+from hatrain.home.language.load import language_folders
 
 LANGUAGES = list(language_folders())
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.home.grammar import PLACEHOLDER, name_device, name_known_device, several
-from hatrain.home.homes import alike
-from hatrain.home.language import Language, find_language, load_language
-from hatrain.home.values import Values
-from hatrain.home.wording import Wording
+from hatrain.home.generate.wording import Wording
+from hatrain.home.homes.home import alike
+from hatrain.home.language.grammar import PLACEHOLDER, name_device, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
+from hatrain.home.language.values import Values
 
 
 @pytest.fixture(scope="module")

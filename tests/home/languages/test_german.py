@@ -4,10 +4,10 @@ from datetime import datetime
 
 import pytest
 
-from hatrain.home.dataset import Recipe, Writer
-from hatrain.home.grammar import Name, Said, name_known_device, several
-from hatrain.home.language import Language, find_language, load_language
-from hatrain.home.split import split_names
+from hatrain.home.generate.dataset import Recipe, Writer
+from hatrain.home.language.grammar import Name, Said, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
+from hatrain.home.language.split import split_names
 
 GERMAN = load_language(find_language("german"))
 

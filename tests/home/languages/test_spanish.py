@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from hatrain.home.grammar import Name, name_known_device, several
-from hatrain.home.language import Language, find_language, load_language
+from hatrain.home.language.grammar import Name, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
 
 
 @pytest.fixture(scope="module")
