@@ -1,32 +1,42 @@
-"""What people ask of a home: each action with its service, the values it takes, the states in which it makes sense
-and those in which there is nothing left to do; and what they ask about. No language, no randomness."""
+"""What users request of devices, and what they ask about: actions with their service, values and states."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 State = Mapping[str, Any]  # {"state": "on", "brightness": 40, "text": "on;40%"}: see states.py
 
-# Placeholder → the service's argument, how a drawn value becomes it, and the state's key that holds it already.
-SLOTS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
-    "brightness": ("brightness_pct", lambda value: value, "brightness"),
-    "color": ("color_name", lambda value: value, "color"),
-    "percentage": ("percentage", lambda value: value, "percentage"),
-    "position": ("position", lambda value: value, "position"),
-    "volume": ("volume_level", lambda value: value / 100, "volume"),
-    "title": ("media_content_id", lambda value: value, "title"),
-    "temperature": ("temperature", lambda value: value, "target"),
-    "humidity": ("humidity", lambda value: value, "target_humidity"),
-    "hvac_mode": ("hvac_mode", lambda value: value, "state"),
-    "fan_mode": ("fan_mode", lambda value: value, "fan_mode"),
-    "duration": ("duration", lambda value: value, "duration"),
-    "item": ("item", lambda value: value, ""),
+
+class Slot(NamedTuple):
+    """A placeholder for a value: the service's argument that takes it, and the key of the state that holds it."""
+
+    argument: str
+    state_key: str
+    divisor: int | None = None  # the argument is the value divided by this
+
+
+SLOTS: dict[str, Slot] = {
+    "brightness": Slot("brightness_pct", "brightness"),
+    "color": Slot("color_name", "color"),
+    "percentage": Slot("percentage", "percentage"),
+    "position": Slot("position", "position"),
+    "volume": Slot("volume_level", "volume", divisor=100),
+    "title": Slot("media_content_id", "title"),
+    "temperature": Slot("temperature", "target"),
+    "humidity": Slot("humidity", "target_humidity"),
+    "hvac_mode": Slot("hvac_mode", "state"),
+    "fan_mode": Slot("fan_mode", "fan_mode"),
+    "duration": Slot("duration", "duration"),
+    "item": Slot("item", ""),
 }
 
 
 @dataclass(frozen=True)
 class Action:
-    """A service with the values that a request names. `key` is how the piles call it: `light.turn_on brightness`."""
+    """A service with the values that a request names. `key` is its name in phrase files: `light.turn_on brightness`.
+
+    `fits` holds for states that the action changes, `done` for those in which there is nothing left to do.
+    """
 
     key: str
     service: str
@@ -40,11 +50,11 @@ class Action:
         return self.service.partition(".")[0]
 
     def call(self, entity_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the call that does it: `{"service", "target_device", arguments…}`."""
+        """Return `{"service", "target_device", arguments…}`."""
         call: dict[str, Any] = {"service": self.service, "target_device": entity_id}
-        for slot in self.slots:
-            argument, convert, _ = SLOTS[slot]
-            call[argument] = convert(values[slot])
+        for name in self.slots:
+            slot = SLOTS[name]
+            call[slot.argument] = values[name] / slot.divisor if slot.divisor else values[name]
         return {**call, **self.fixed}
 
 
@@ -69,7 +79,7 @@ def _has(key: str) -> Callable[[State], bool]:
 
 
 def _actions() -> dict[str, Action]:
-    found: dict[str, Action] = {}
+    actions: dict[str, Action] = {}
 
     def add(
         key: str,
@@ -78,8 +88,8 @@ def _actions() -> dict[str, Action]:
         **fixed: Any,
     ) -> None:
         service, *slots = key.split()
-        # `volume_mute off` and the like: one service, a fixed argument, no value to fill in.
-        found[key] = Action(key, service, tuple(slot for slot in slots if slot in SLOTS), fits, done, fixed)
+        # Words that are no slots, as in `volume_mute off`, only tell actions of one service apart.
+        actions[key] = Action(key, service, tuple(slot for slot in slots if slot in SLOTS), fits, done, fixed)
 
     for domain in ("light", "switch", "fan", "media_player"):
         add(f"{domain}.turn_on", _is("off"), _isnt("off"))
@@ -131,15 +141,15 @@ def _actions() -> dict[str, Action]:
     add("timer.cancel", _is("active", "paused"), _is("idle"))
     add("todo.add_item item")
     add("todo.remove_item item", lambda state: state["count"] > 0)
-    return found
+    return actions
 
 
 ACTIONS: dict[str, Action] = _actions()
 
-# Actions of which the home may have nothing left to do: each wants an answer under `[already KEY]`.
+# Actions that may have nothing left to do: each needs answers under `[already KEY]`.
 REFUSABLE: tuple[str, ...] = tuple(key for key, action in ACTIONS.items() if action.done is not _never)
 
-# Actions that a request may ask of every device of a kind in a room, or in the whole house.
+# Actions that can be requested of all devices of a domain in a room, or in the home.
 COLLECTIVE: frozenset[str] = frozenset(
     key
     for key in ACTIONS
@@ -148,23 +158,23 @@ COLLECTIVE: frozenset[str] = frozenset(
 )
 
 
-def _spoken_states(domain: str, *states: str) -> dict[str, Callable[[State], bool]]:
+def _state_answers(domain: str, *states: str) -> dict[str, Callable[[State], bool]]:
     return {f"{domain}.state {state}": _is(state) for state in states}
 
 
-# What can be asked about: the question's key, and for each answer's key the states that it is the answer to.
+# What users ask about: for each question, its answers and the states that they answer.
 # An answer may use the state's values as placeholders: `{brightness}`, `{title}`, …
 QUESTIONS: dict[str, dict[str, Callable[[State], bool]]] = {
-    "light.state": _spoken_states("light", "on", "off"),
+    "light.state": _state_answers("light", "on", "off"),
     "light.brightness": {"light.brightness": _has("brightness")},
     "light.color": {"light.color": _has("color")},
-    "switch.state": _spoken_states("switch", "on", "off"),
-    "fan.state": _spoken_states("fan", "on", "off"),
+    "switch.state": _state_answers("switch", "on", "off"),
+    "fan.state": _state_answers("fan", "on", "off"),
     "fan.percentage": {"fan.percentage": _has("percentage")},
-    "cover.state": _spoken_states("cover", "open", "closed", "opening", "closing"),
+    "cover.state": _state_answers("cover", "open", "closed", "opening", "closing"),
     "cover.position": {"cover.position": _has("position")},
-    "lock.state": _spoken_states("lock", "locked", "unlocked"),
-    "media_player.state": _spoken_states("media_player", "playing", "paused", "idle", "off"),
+    "lock.state": _state_answers("lock", "locked", "unlocked"),
+    "media_player.state": _state_answers("media_player", "playing", "paused", "idle", "off"),
     "media_player.title": {"media_player.title": _has("title")},
     "media_player.volume": {"media_player.volume": _has("volume")},
     "climate.state": {"climate.state off": _is("off"), "climate.state on": _isnt("off")},
@@ -172,9 +182,9 @@ QUESTIONS: dict[str, dict[str, Callable[[State], bool]]] = {
     "climate.target": {"climate.target": _has("target")},
     "climate.humidity": {"climate.humidity": _has("humidity")},
     "climate.fan_mode": {"climate.fan_mode": _has("fan_mode")},
-    "vacuum.state": _spoken_states("vacuum", "cleaning", "docked", "returning", "paused", "idle"),
+    "vacuum.state": _state_answers("vacuum", "cleaning", "docked", "returning", "paused", "idle"),
     "vacuum.battery": {"vacuum.battery": _has("battery")},
-    "timer.state": _spoken_states("timer", "active", "paused", "idle"),
+    "timer.state": _state_answers("timer", "active", "paused", "idle"),
     "timer.remaining": {"timer.remaining": _has("remaining")},
     "todo.count": {"todo.count": _always},
 }

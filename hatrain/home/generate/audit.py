@@ -1,7 +1,8 @@
-"""Measures what two datasets share: requests, device names and answers, word for word. Other people's sets too."""
+"""Measures what two datasets share, verbatim: requests, device names and answers. Any dataset format is accepted."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,20 +16,20 @@ _KINDS = ("requests", "device names", "answers")
 
 @dataclass
 class Contents:
-    """How often each request, device name and answer stands in a set, as compared: case, spaces and marks aside."""
+    """How often each text occurs in a dataset, by kind, without regard to case, spaces and punctuation."""
 
     rows: int = 0
-    found: Mapping[str, dict[str, int]] = field(default_factory=lambda: {kind: {} for kind in _KINDS})
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in _KINDS})
 
     def add(self, kind: str, text: str) -> None:
         words = " ".join(re.sub(r"[^\w%°.]+", " ", text.casefold()).strip(" .").split())
         if words:
-            self.found[kind][words] = self.found[kind].get(words, 0) + 1
+            self.counts[kind][words] += 1
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Of one kind of text: the distinct ones of B, how many A has too, and the share of all of B's that these are."""
+    """Of one kind of text: how many distinct ones B has, which of them A has too, and their share of all in B."""
 
     kind: str
     distinct: int
@@ -43,41 +44,38 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Audit:
-    """What two sets share."""
-
-    one: Path
-    other: Path
+    a: Path
+    b: Path
     rows: tuple[int, int]
     overlaps: tuple[Overlap, ...]
 
     def lines(self) -> Iterator[str]:
-        """Yield what is printed: a line for each kind, and a few examples of what is shared."""
-        yield f"A: {self.one}, {self.rows[0]:,} rows"
-        yield f"B: {self.other}, {self.rows[1]:,} rows"
+        """Yield the report: for each kind of text a line and up to five shared examples."""
+        yield f"A: {self.a}, {self.rows[0]:,} rows"
+        yield f"B: {self.b}, {self.rows[1]:,} rows"
         for overlap in self.overlaps:
             yield overlap.line()
             yield from (f"  {text}" for text in overlap.shared[:5])
 
 
-def audit(one: Path, other: Path) -> Audit:
-    """Compare two datasets of any format that can be trained on. Raises BadInput for rows that cannot be read."""
-    left, right = contents(read_rows(one)), contents(read_rows(other))
+def audit(a: Path, b: Path) -> Audit:
+    """Compare two datasets. Raises BadInput for rows that cannot be read."""
+    in_a, in_b = contents(read_rows(a)), contents(read_rows(b))
     overlaps = []
     for kind in _KINDS:
-        mine, theirs = left.found[kind], right.found[kind]
-        shared = sorted(mine.keys() & theirs.keys(), key=lambda text: (-theirs[text], text))
-        total = sum(theirs.values())
-        share = sum(theirs[text] for text in shared) / total if total else 0.0
-        overlaps.append(Overlap(kind, len(theirs), tuple(shared), share))
-    return Audit(one, other, (left.rows, right.rows), tuple(overlaps))
+        counts = in_b.counts[kind]
+        shared = sorted(in_a.counts[kind].keys() & counts.keys(), key=lambda text: (-counts[text], text))
+        share = sum(counts[text] for text in shared) / (counts.total() or 1)
+        overlaps.append(Overlap(kind, len(counts), tuple(shared), share))
+    return Audit(a, b, (in_a.rows, in_b.rows), tuple(overlaps))
 
 
 def contents(rows: Iterable[Row]) -> Contents:
-    """Count the texts of a set. A first user text that holds the system prompt is taken apart at its last line."""
+    """Count the texts of a dataset. Of a user message that holds the system prompt, the last line is the request."""
     found = Contents()
     for row in rows:
         found.rows += 1
-        for role, text in _said(row):
+        for role, text in _messages(row):
             for _, name in _DEVICE.findall(text):
                 found.add("device names", name)
             if role == "user":
@@ -87,7 +85,7 @@ def contents(rows: Iterable[Row]) -> Contents:
     return found
 
 
-def _said(row: Row) -> Iterable[tuple[str, str]]:
+def _messages(row: Row) -> Iterable[tuple[str, str]]:
     if row.text is not None:
         return _TURN.findall(row.text)
     return [(message.role, message.content) for message in row.messages]

@@ -1,5 +1,4 @@
-"""Draws what is said in a home, of every kind: a request, the answer, the calls that carry it out, and what comes
-after. It knows no format of rows."""
+"""Generates conversations of every kind in a home, independent of any row format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from hatrain.home.devices.actions import QUESTIONS, SLOTS, STATUS_SLOTS, Action
 from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
 from hatrain.home.language.load import Language
-from hatrain.home.language.split import Piles
+from hatrain.home.language.split import Templates
 
-# How often each kind of request is drawn, in parts of a hundred.
+# How often each kind of conversation is tried, in percent.
 KIND_SHARES = {
     "action": 24,
     "value": 20,
@@ -23,7 +22,7 @@ KIND_SHARES = {
     "followup": 6,
     "failure": 3,
 }
-_WHEEL = tuple(kind for kind, share in KIND_SHARES.items() for _ in range(share))
+_KINDS = tuple(kind for kind, share in KIND_SHARES.items() for _ in range(share))
 
 # The state's key that answers a question, where it is not the placeholder's own name.
 _STATE_KEYS = {("climate.target", "temperature"): "target", ("climate.state on", "hvac_mode"): "state"}
@@ -31,7 +30,7 @@ _STATE_KEYS = {("climate.target", "temperature"): "target", ("climate.state on",
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the assistant does in one go: says `text`, makes `calls`. `error` is what a call that must fail gets."""
+    """One message of the assistant. `error` is the result of a call that must fail."""
 
     text: str
     calls: tuple[Call, ...] = ()
@@ -40,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the user says, and what the assistant does about it."""
+    """A message of the user, and the assistant's messages after it."""
 
     user: str
     steps: tuple[Step, ...]
@@ -48,7 +47,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A whole exchange in a home. `device_types` are the domains it is about, sorted."""
+    """`device_types` are the domains that the conversation is about, sorted."""
 
     home: Home
     kind: str
@@ -56,24 +55,30 @@ class Conversation:
     turns: tuple[Turn, ...]
 
 
-class Speaker:
-    """Draws the conversations of one language and one side of the split.
+class ConversationGenerator:
+    """Generates conversations in one language, from one side's templates.
 
-    `reports` says whether the format has tool results: then a failing call is one to a wrong entity, seen in its
-    result; else the user says that nothing happened. `intents` keeps to what Home Assistant's intents can do.
+    With `tool_results`, a failing call names a wrong entity and its result says so; without, the user says that
+    nothing happened. `intents` restricts actions to those that Home Assistant's intents can do.
     """
 
     def __init__(
-        self, language: Language, piles: Piles, homes: Homes, *, reports: bool = False, intents: bool = False
+        self,
+        language: Language,
+        templates: Templates,
+        homes: Homes,
+        *,
+        tool_results: bool = False,
+        intents: bool = False,
     ):
         self.language, self.homes = language, homes
-        self._piles, self._reports = piles, reports
-        self._drafts = Drafts(language, piles, intents)
+        self._templates, self._tool_results = templates, tool_results
+        self._drafts = Drafts(language, templates, intents)
         self._wording = self._drafts.wording
         self._questions: dict[str, list[str]] = {}
-        for key in sorted(piles.status):
+        for key in sorted(templates.status):
             self._questions.setdefault(key.partition(".")[0], []).append(key)
-        self._makers: dict[str, Callable[[Draw, Home], Conversation | None]] = {
+        self._by_kind: dict[str, Callable[[Draw, Home], Conversation | None]] = {
             "action": self._action,
             "value": self._value,
             "implied": self._implied,
@@ -86,12 +91,12 @@ class Speaker:
         }
 
     def draw(self, draw: Draw, home: Home) -> Conversation:
-        """Draw a conversation that fits the home: what does not fit is drawn again, as another kind."""
+        """Draw a conversation. A kind that does not fit the home is replaced by another draw."""
         for _ in range(200):
-            made = self._makers[_WHEEL[int(draw() * len(_WHEEL))]](draw, home)
-            if made:
-                return made
-        raise AssertionError(f"nothing can be asked of this home: {[device.name for device in home.devices]}")
+            conversation = self._by_kind[_KINDS[int(draw() * len(_KINDS))]](draw, home)
+            if conversation:
+                return conversation
+        raise AssertionError(f"no conversation fits this home: {[device.name for device in home.devices]}")
 
     def _action(self, draw: Draw, home: Home) -> Conversation | None:
         draft = self._drafts.single(draw, home, lambda action: not action.slots)
@@ -105,7 +110,7 @@ class Speaker:
         return self._conversation(home, "implied", self._drafts.implied(draw, home))
 
     def _several(self, draw: Draw, home: Home) -> Conversation | None:
-        """One request about two or three devices: the same for all of them, or one thing and then another."""
+        """One request about several devices: the same action for all of them, or two actions."""
         if draw() < 0.5:
             return self._conversation(home, "several", self._drafts.listed(draw, home))
         first, second = (self._drafts.plain(draw, home) for _ in range(2))
@@ -113,13 +118,13 @@ class Speaker:
             return None
         devices = (*first.devices, *second.devices)
         fillers = {
-            "device": self._wording.said(draw, [device.name for device in devices]),
+            "device": self._wording.reference(draw, [device.name for device in devices]),
             "count": self._drafts.count(draw, home, 2),
         }
         joined = pick(draw, self.language.joins).format(first=first.user, second=second.user)
         both = Draft(
             self._wording.request(draw, joined, True),
-            self._wording.sentence(draw, self._piles.answers[home.persona, "action", "several"], fillers),
+            self._wording.sentence(draw, self._templates.answers[home.persona, "action", "several"], fillers),
             (*first.calls, *second.calls),
             devices,
             first.action,
@@ -135,45 +140,43 @@ class Speaker:
         if not questions:
             return None
         question = pick(draw, questions)
-        key = next((key for key, holds in QUESTIONS[question].items() if holds(device.state)), None)
+        key = next((key for key, answers in QUESTIONS[question].items() if answers(device.state)), None)
         if key is None:
             return None
         fillers = self._wording.device(draw, device)
-        asked = pick(draw, self._piles.status[question]).text.format_map(fillers)
+        user = pick(draw, self._templates.status[question]).text.format_map(fillers)
         for slot in STATUS_SLOTS.get(key, ()):
             value = device.state[_STATE_KEYS.get((key, slot), slot)]
-            fillers[slot] = pick(draw, self.language.values.say(slot, value, home.unit))
-        answer = self._wording.sentence(draw, self._piles.answers[home.persona, "status", key], fillers)
-        return self._without_calls(
-            home, "status", device.name.domain, self._wording.request(draw, asked), answer
-        )
+            fillers[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
+        answer = self._wording.sentence(draw, self._templates.answers[home.persona, "status", key], fillers)
+        return _without_calls(home, "status", device.name.domain, self._wording.request(draw, user), answer)
 
     def _missing(self, draw: Draw, home: Home) -> Conversation | None:
-        """A request for a device that is not there."""
+        """A request for a device that the home does not have."""
         domain = pick(draw, home.domains)
         name = self.homes.absent_name(draw, home, domain)
         actions = self._drafts.actions.get(domain)
         if name is None or not actions:
             return None
-        said = self._drafts.refused(draw, home, pick(draw, actions), name, self._piles.missing)
-        return said and self._without_calls(home, "missing", domain, *said)
+        texts = self._drafts.refused(draw, home, pick(draw, actions), name, self._templates.missing)
+        return texts and _without_calls(home, "missing", domain, *texts)
 
     def _already(self, draw: Draw, home: Home) -> Conversation | None:
-        """A request for what is so already."""
+        """A request that has nothing left to do."""
         device = any_device(draw, home)
         done = [
             action
             for action in self._drafts.actions.get(device.name.domain, ())
-            if action.key in self._piles.already and action.done(device.state)
+            if action.key in self._templates.already and action.done(device.state)
         ]
         if not done:
             return None
         action = pick(draw, done)
-        said = self._drafts.refused(draw, home, action, device.name, self._piles.already[action.key])
-        return said and self._without_calls(home, "already", device.name.domain, *said)
+        texts = self._drafts.refused(draw, home, action, device.name, self._templates.already[action.key])
+        return texts and _without_calls(home, "already", device.name.domain, *texts)
 
     def _followup(self, draw: Draw, home: Home) -> Conversation | None:
-        """A second request that only makes sense after the first: another device, or something else for the same."""
+        """A second request that needs the first to be understood: another device, or another action."""
         first = self._drafts.single(draw, home, lambda action: action.domain not in ("timer", "todo"))
         if not first:
             return None
@@ -181,63 +184,63 @@ class Speaker:
         return self._conversation(home, "followup", first, second)
 
     def _then(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
-        then = [
+        """Draft another action for the device of the first request."""
+        actions = [
             action
             for action in self._drafts.actions.get(first.action.domain, ())
-            if action.key in self._piles.then and _follows(first.action, action)
+            if action.key in self._templates.then and _may_follow(first.action, action)
         ]
-        if not then:
+        if not actions:
             return None
-        action, (device,) = pick(draw, then), first.devices
-        since = {SLOTS[slot][2]: value for slot, value in first.values.items()}
-        now = Device(device.name, {**device.state, **since})
-        return self._drafts.draft(draw, home, action, (now,), pick(draw, self._piles.then[action.key]))
+        action, (device,) = pick(draw, actions), first.devices
+        changes = {SLOTS[slot].state_key: value for slot, value in first.values.items()}
+        changed = Device(device.name, {**device.state, **changes})
+        return self._drafts.draft(
+            draw, home, action, (changed,), pick(draw, self._templates.then[action.key])
+        )
 
     def _again(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
-        fellows = self._drafts.fellows(home, first.devices[0], first.action)
-        if not fellows:
+        """Draft the action of the first request for another device."""
+        others = self._drafts.others_for(home, first.devices[0], first.action)
+        if not others:
             return None
-        device = pick(draw, fellows)
-        fillers = {**self._wording.device(draw, device), **first.said}
-        user = self._wording.request(draw, pick(draw, self._piles.again).text.format_map(fillers))
-        answers = self._piles.answers[home.persona, "action", first.action.key]
+        device = pick(draw, others)
+        fillers = {**self._wording.device(draw, device), **first.wordings}
+        user = self._wording.request(draw, pick(draw, self._templates.again).text.format_map(fillers))
+        answers = self._templates.answers[home.persona, "action", first.action.key]
         answer = self._wording.sentence(draw, answers, fillers)
         call = {**first.calls[0], "target_device": device.name.entity_id}
-        return Draft(user, answer, (call,), (device,), first.action, first.values, first.said)
+        return Draft(user, answer, (call,), (device,), first.action, first.values, first.wordings)
 
     def _failure(self, draw: Draw, home: Home) -> Conversation | None:
-        """A call that fails and is made again: to a wrong entity where results are told, else by the user's word."""
+        """A call that has no effect, and is made again."""
         draft = self._drafts.single(draw, home, lambda action: True)
         if not draft:
             return None
         device, call = draft.devices[0], draft.calls[0]
-        fillers: dict[str, Any] = {"device": device.name.said[0]}
-        retry = self._wording.sentence(draw, self._piles.retries, fillers)
+        fillers: dict[str, Any] = {"device": device.name.references[0]}
+        retry = self._wording.sentence(draw, self._templates.retries, fillers)
         turns: tuple[Turn, ...]
-        if self._reports:
+        if self._tool_results:
             wrong = _wrong_id(draw, device.name.entity_id, {other.name.entity_id for other in home.devices})
-            error = pick(draw, self._piles.errors).text.format_map({"entity_id": {"base": wrong}})
-            missed = Step("", ({**call, "target_device": wrong},), error)
-            turns = (Turn(draft.user, (missed, Step(retry, (call,)), Step(draft.answer))),)
+            error = pick(draw, self._templates.errors).text.format_map({"entity_id": {"base": wrong}})
+            failing = Step("", ({**call, "target_device": wrong},), error)
+            turns = (Turn(draft.user, (failing, Step(retry, (call,)), Step(draft.answer))),)
         else:
-            complaint = pick(draw, self._piles.complaints).text.format_map(fillers)
+            complaint = pick(draw, self._templates.complaints).text.format_map(fillers)
             turns = (
                 Turn(draft.user, (Step(draft.answer, (call,)),)),
                 Turn(self._wording.request(draw, complaint), (Step(retry, (call,)),)),
             )
         return Conversation(home, "failure", (device.name.domain,), turns)
 
-    def _without_calls(self, home: Home, kind: str, domain: str, user: str, answer: str) -> Conversation:
-        """Return a conversation in which nothing is done."""
-        return Conversation(home, kind, (domain,), (Turn(user, (Step(answer),)),))
-
     def _conversation(self, home: Home, kind: str, *drafts: Draft | None) -> Conversation | None:
-        """Return a conversation of one turn for each draft; none where a draft did not come about."""
+        """Make one turn of each draft; None if there is one that did not fit."""
         turns = []
         for draft in drafts:
             if draft is None:
                 return None
-            if self._reports:
+            if self._tool_results:
                 turns.append(Turn(draft.user, (Step("", draft.calls), Step(draft.answer))))
             else:
                 turns.append(Turn(draft.user, (Step(draft.answer, draft.calls),)))
@@ -245,17 +248,21 @@ class Speaker:
         return Conversation(home, kind, tuple(sorted(types)), tuple(turns))
 
 
-def _follows(first: Action, then: Action) -> bool:
-    """Whether a request makes sense on the same device once the first has been carried out."""
-    if "toggle" in first.service + then.service:
+def _without_calls(home: Home, kind: str, domain: str, user: str, answer: str) -> Conversation:
+    return Conversation(home, kind, (domain,), (Turn(user, (Step(answer),)),))
+
+
+def _may_follow(first: Action, second: Action) -> bool:
+    """Whether a second action makes sense on the same device after the first has been carried out."""
+    if "toggle" in first.service + second.service:
         return False
-    if first.service.endswith("turn_off") or then.key.endswith("turn_on"):
-        return first.service.endswith("turn_off") and then.service.endswith("turn_on")
-    return then.service != first.service or bool(then.slots)
+    if first.service.endswith("turn_off") or second.key.endswith("turn_on"):
+        return first.service.endswith("turn_off") and second.service.endswith("turn_on")
+    return second.service != first.service or bool(second.slots)
 
 
-def _wrong_id(draw: Draw, entity_id: str, taken: set[str]) -> str:
-    """Return an entity id that is nearly right and not in the home."""
+def _wrong_id(draw: Draw, entity_id: str, existing: set[str]) -> str:
+    """Draw an entity id that is close to a real one and not in the home."""
     domain, _, name = entity_id.partition(".")
     words = name.split("_")
     wrong = [f"{domain}.{name}_1", f"{domain}.{name}_device", f"{domain}.my_{name}"]
@@ -265,4 +272,4 @@ def _wrong_id(draw: Draw, entity_id: str, taken: set[str]) -> str:
             f"{domain}.{'_'.join(words[:-1])}",
             f"{domain}.{'_'.join(words[::-1])}",
         ]
-    return pick(draw, [name for name in wrong if name not in taken])
+    return pick(draw, [name for name in wrong if name not in existing])

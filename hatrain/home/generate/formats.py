@@ -21,7 +21,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def dump(row: Row) -> str:
-    """Return a row as one line of JSON, with its newline. Tools are encoded once for each kind of home."""
+    """Return a row as one line of JSON, with its newline. Tools are encoded once for each set of domains."""
     tools = row.pop("tools", None)
     line = _encode(row)
     if tools is not None:
@@ -30,7 +30,7 @@ def dump(row: Row) -> str:
 
 
 def answer_text(step: Step) -> str:
-    """Return what is said and, if there are calls, a `homeassistant` fence with one JSON object a line."""
+    """Return the text and, if there are calls, a `homeassistant` fence with one JSON object a line."""
     if not step.calls:
         return step.text
     calls = "\n".join(map(_encode, step.calls))
@@ -38,10 +38,10 @@ def answer_text(step: Step) -> str:
 
 
 def opening(prompt: str, user: str, role: SystemRole, instruction: str) -> tuple[str | None, str]:
-    """Return the system prompt and the first user text, as the model's family wants them.
+    """Return the system message, if the model's family has one, and the first user message.
 
-    `none`: there is no system message, the user's first text holds the prompt. `merged`: the chat template will
-    put the system message before the user's text, so the prompt ends with a label that keeps them apart.
+    `none`: the user's first message holds the prompt. `merged`: the chat template puts the system message before
+    the user's text, so the prompt ends with a label that separates them.
     """
     if role == "system":
         return prompt, user
@@ -55,7 +55,7 @@ def _meta(conversation: Conversation, language: str, home: str | None) -> Row:
 
 
 def _texts(conversation: Conversation, role: SystemRole, instruction: str) -> Iterable[tuple[str, str]]:
-    """Yield (role, text) for each message of a conversation whose calls stand in the text."""
+    """Yield (role, text) for each message, with the calls in the text."""
     system, first = opening(conversation.home.prompt, conversation.turns[0].user, role, instruction)
     if system is not None:
         yield "system", system
@@ -68,25 +68,26 @@ def _texts(conversation: Conversation, role: SystemRole, instruction: str) -> It
 def sharegpt_row(
     conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str
 ) -> Row:
-    """Return `{"conversations": [{"from", "value"}]}` with what the row is about beside it."""
-    turns = [{"from": _SPEAKER[who], "value": text} for who, text in _texts(conversation, role, instruction)]
+    """Return `{"conversations": [{"from", "value"}], "language", "kind", "device_types"}`."""
+    turns = [
+        {"from": _SHAREGPT_ROLES[name], "value": text}
+        for name, text in _texts(conversation, role, instruction)
+    ]
     return {"conversations": turns, **_meta(conversation, language, home)}
 
 
-_SPEAKER = {"system": "system", "user": "human", "assistant": "gpt"}
+_SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
 def raw_row(
     conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str
 ) -> Row:
-    """Return `{"text"}`, written in ChatML."""
+    """Return `{"text", …}`, in ChatML."""
     text = "".join(
-        f"<|im_start|>{who}\n{text}<|im_end|>\n" for who, text in _texts(conversation, role, instruction)
+        f"<|im_start|>{name}\n{text}<|im_end|>\n" for name, text in _texts(conversation, role, instruction)
     )
     return {"text": text, **_meta(conversation, language, home)}
 
-
-# Tools ---------------------------------------------------------------------------------------------------------
 
 _SCHEMAS: dict[Kind, Row] = {
     "percent": {"type": "integer", "minimum": 0, "maximum": 100},
@@ -122,13 +123,13 @@ def _service_tool(name: str) -> Row:
 def _intent_arguments(intent: Intent, argument: Argument) -> Row:
     if argument.kind == "duration":
         return {unit: {"type": "integer", "minimum": 0} for unit in _CLOCK}
-    # The intent counts volume in percent, where the service wants a fraction.
+    # The intent takes volume in percent, the service as a fraction.
     kind: Kind = "percent" if argument.kind == "fraction" else argument.kind
     return {intent.renamed.get(argument.name, argument.name): _SCHEMAS[kind]}
 
 
 def intent_of(service: str, arguments: Iterable[str]) -> Intent | None:
-    """Return the intent that does what a service does with these arguments: a plain `light.turn_on` sets nothing."""
+    """Return the intent that does what a service does with these arguments, which may depend on their being there."""
     given = set(arguments)
     if service == "light.turn_on" and not given:
         return Intent("HassTurnOn")
@@ -139,10 +140,10 @@ def intent_of(service: str, arguments: Iterable[str]) -> Intent | None:
 
 @cache
 def _intent_tools() -> Mapping[str, dict[str, Row]]:
-    """Return for each domain its intents by name, each a whole tool."""
-    found: dict[str, dict[str, Row]] = {}
+    """Return {domain: {intent: tool}}."""
+    by_domain: dict[str, dict[str, Row]] = {}
     for domain, services in DOMAINS.items():
-        tools = found.setdefault(domain, {})
+        tools = by_domain.setdefault(domain, {})
         for service in services.values():
             names = [argument.name for argument in service.arguments]
             for given in ([], names) if names else ([],):
@@ -156,7 +157,7 @@ def _intent_tools() -> Mapping[str, dict[str, Row]]:
                 properties |= {name: {"type": "string", "enum": ["up", "down"]} for name in intent.fixed}
                 description = f"Home Assistant's intent {intent.name}"
                 tools[intent.name] = _function(intent.name, description, properties, ["name"])
-    return found
+    return by_domain
 
 
 @cache
@@ -165,15 +166,15 @@ def _tools_json(domains: frozenset[str], tools: Tools) -> str:
 
 
 def tools_for(domains: frozenset[str], tools: Tools) -> tuple[Row, ...]:
-    """Return the tools that a home with devices of these domains offers, sorted by name."""
+    """Return the tools of a home with devices of these domains, sorted by name."""
     if tools == "service":
         return tuple(_service_tool(name) for domain in sorted(domains) for name in DOMAINS[domain])
-    found = {name: tool for domain in sorted(domains) for name, tool in _intent_tools()[domain].items()}
-    return tuple(found[name] for name in sorted(found))
+    intents = {name: tool for domain in sorted(domains) for name, tool in _intent_tools()[domain].items()}
+    return tuple(intents[name] for name in sorted(intents))
 
 
 def tool_call(call: Call, tools: Tools, names: Mapping[str, str]) -> tuple[str, Row]:
-    """Return a call as (tool name, arguments). Intents know devices by their names; services by entity ids."""
+    """Return a call as (tool name, arguments). Intents take devices by friendly name (`names`: by entity id)."""
     target = call["target_device"]
     arguments = {key: value for key, value in call.items() if key not in ("service", "target_device")}
     if tools == "service":
@@ -181,16 +182,16 @@ def tool_call(call: Call, tools: Tools, names: Mapping[str, str]) -> tuple[str, 
     intent = intent_of(call["service"], arguments)
     assert intent, f"{call['service']} has no intent"
     kinds = {argument.name: argument.kind for argument in SERVICES[call["service"]].arguments}
-    # An id that is wrong on purpose has no name: it is called by what the id says.
-    said: Row = {"name": names.get(target, target.partition(".")[2].replace("_", " "))}
+    # An id that is wrong on purpose has no friendly name: derive one from the id.
+    renamed: Row = {"name": names.get(target, target.partition(".")[2].replace("_", " "))}
     for key, value in arguments.items():
         if kinds[key] == "duration":
-            said |= {
+            renamed |= {
                 unit: int(part) for unit, part in zip(_CLOCK, value.split(":"), strict=True) if int(part)
             }
         elif key != "media_content_type":
-            said[intent.renamed.get(key, key)] = round(value * 100) if kinds[key] == "fraction" else value
-    return intent.name, {**said, **intent.fixed}
+            renamed[intent.renamed.get(key, key)] = round(value * 100) if kinds[key] == "fraction" else value
+    return intent.name, {**renamed, **intent.fixed}
 
 
 def messages_row(
@@ -202,14 +203,14 @@ def messages_row(
     instruction: str,
     tools: Tools,
 ) -> Row:
-    """Return `{"messages", "tools"}`: text as parts, calls with their arguments as a JSON string, tool results.
+    """Return `{"messages", "tools", …}`: text as parts, calls with their arguments as a JSON string, tool results.
 
-    A call that was made to fail carries `train_on_turn: false`. `tools` is what `dump` makes the tools from.
+    A call that must fail has `train_on_turn: false`. `dump` replaces `tools` by the tools themselves.
     """
     names = {device.name.entity_id: device.name.friendly for device in conversation.home.devices}
     system, first = opening(conversation.home.prompt, conversation.turns[0].user, role, instruction)
     messages: list[Row] = [] if system is None else [{"role": "system", "content": _parts(system)}]
-    made = 0
+    count = 0
     for index, turn in enumerate(conversation.turns):
         messages.append({"role": "user", "content": _parts(turn.user if index else first)})
         for step in turn.steps:
@@ -221,14 +222,14 @@ def messages_row(
                 calls = []
                 for call in step.calls:
                     name, arguments = tool_call(call, tools, names)
-                    made += 1
+                    count += 1
                     function = {"name": name, "arguments": _encode(arguments)}
-                    calls.append({"id": f"call_{made}", "type": "function", "function": function})
+                    calls.append({"id": f"call_{count}", "type": "function", "function": function})
                     result = {"error": step.error} if step.error else {"result": "ok"}
                     messages.append(
                         {
                             "role": "tool",
-                            "tool_call_id": f"call_{made}",
+                            "tool_call_id": f"call_{count}",
                             "name": name,
                             "content": _parts(_encode(result)),
                         }
@@ -246,7 +247,7 @@ def _parts(text: str) -> list[Row]:
 
 
 def preference_row(conversation: Conversation, rejected: Step) -> Row:
-    """Return `{system, question, chosen, rejected}` of a conversation of one turn."""
+    """Return `{"system", "question", "chosen", "rejected"}` of a conversation of one turn."""
     (turn,) = conversation.turns
     (step,) = turn.steps
     return {

@@ -1,15 +1,15 @@
-"""Spoils right answers, for preference pairs: six ways in which a model gets a home wrong. Never a right one."""
+"""Makes the rejected answers of preference pairs: a correct answer with one of six errors in its calls."""
 
 from collections.abc import Callable
 from typing import Any
 
 from hatrain.home.devices.actions import ACTIONS
 from hatrain.home.devices.services import DOMAINS, SERVICES, domain_of
-from hatrain.home.generate.conversations import Conversation, Speaker, Step
+from hatrain.home.generate.conversations import Conversation, ConversationGenerator, Step
 from hatrain.home.generate.drafts import Call
 from hatrain.home.homes.home import Draw, Home, pick
 
-REASONS = (
+ERRORS = (
     "wrong_device",
     "wrong_service",
     "missing_call",
@@ -19,37 +19,35 @@ REASONS = (
 )
 
 
-def spoil(draw: Draw, speaker: Speaker, conversation: Conversation) -> tuple[Step, str] | None:
-    """Draw a wrong answer to a conversation of one turn, and why it is wrong; None where the way drawn does not fit."""
-    why = pick(draw, REASONS)
+def rejected_answer(draw: Draw, generator: ConversationGenerator, conversation: Conversation) -> Step | None:
+    """Draw an error and put it into a conversation's answer; None where it does not fit, or for several turns."""
+    error = pick(draw, ERRORS)
     if len(conversation.turns) != 1:
         return None
     (step,) = conversation.turns[0].steps
-    if why == "missing_call":
-        return (Step(step.text), why) if step.calls else None
-    if why == "spurious_call":
-        call = _some_call(draw, speaker, conversation.home)
-        fits = call and call not in step.calls
-        return (Step(step.text, (*step.calls, call)), why) if call and fits else None
+    if error == "missing_call":
+        return Step(step.text) if step.calls else None
+    if error == "spurious_call":
+        call = _any_call(draw, conversation.home)
+        return Step(step.text, (*step.calls, call)) if call and call not in step.calls else None
     if not step.calls:
         return None
     position = int(draw() * len(step.calls))
-    wrong = _SPOILERS[why](draw, speaker, conversation.home, step.calls[position])
+    wrong = _CHANGES[error](draw, generator, conversation.home, step.calls[position])
     if wrong is None or wrong in step.calls:
         return None
-    calls = (*step.calls[:position], wrong, *step.calls[position + 1 :])
-    return Step(step.text, calls), why
+    return Step(step.text, (*step.calls[:position], wrong, *step.calls[position + 1 :]))
 
 
-def _some_call(draw: Draw, speaker: Speaker, home: Home) -> Call | None:
+def _any_call(draw: Draw, home: Home) -> Call | None:
     device = pick(draw, home.devices)
-    plain = [
+    actions = [
         action for action in ACTIONS.values() if action.domain == device.name.domain and not action.slots
     ]
-    return pick(draw, plain).call(device.name.entity_id, {}) if plain else None
+    return pick(draw, actions).call(device.name.entity_id, {}) if actions else None
 
 
-def _wrong_device(draw: Draw, speaker: Speaker, home: Home, call: Call) -> Call | None:
+def _wrong_device(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
     target = call["target_device"]
     others = [
         device.name.entity_id
@@ -59,11 +57,11 @@ def _wrong_device(draw: Draw, speaker: Speaker, home: Home, call: Call) -> Call 
     return {**call, "target_device": pick(draw, others)} if others else None
 
 
-def _wrong_service(draw: Draw, speaker: Speaker, home: Home, call: Call) -> Call | None:
+def _wrong_service(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
     others = [
         name
         for name, service in DOMAINS[domain_of(call["service"])].items()
-        # A toggle may well do what was asked.
+        # A toggle may do what was requested.
         if name != call["service"]
         and not name.endswith("toggle")
         and not any(argument.required for argument in service.arguments)
@@ -71,35 +69,35 @@ def _wrong_service(draw: Draw, speaker: Speaker, home: Home, call: Call) -> Call
     return {"service": pick(draw, others), "target_device": call["target_device"]} if others else None
 
 
-def _wrong_value(draw: Draw, speaker: Speaker, home: Home, call: Call) -> Call | None:
+def _wrong_value(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
     for argument in SERVICES[call["service"]].arguments:
         value = call.get(argument.name)
         if value is None or argument.name == "media_content_type":
             continue
-        wrong = _another(draw, speaker, home, argument.kind, argument.name, value)
+        wrong = _another_value(draw, generator, home, argument.kind, argument.name, value)
         return {**call, argument.name: wrong} if wrong != value else None
     return None
 
 
-def _another(draw: Draw, speaker: Speaker, home: Home, kind: str, name: str, value: Any) -> Any:
+def _another_value(
+    draw: Draw, generator: ConversationGenerator, home: Home, kind: str, name: str, value: Any
+) -> Any:
     if kind == "flag":
         return not value
     if kind == "text":
-        return pick(
-            draw,
-            speaker.language.values.choices("title" if name == "media_content_id" else "item", home.unit),
-        )
-    slot = {"percent": "brightness", "fraction": "volume"}.get(kind, kind)
-    wrong = pick(draw, speaker.language.values.choices(slot, home.unit))
-    return wrong / 100 if kind == "fraction" else wrong
+        slot = "title" if name == "media_content_id" else "item"
+    else:
+        slot = {"percent": "brightness", "fraction": "volume"}.get(kind, kind)
+    another = pick(draw, generator.language.values.choices(slot, home.unit))
+    return another / 100 if kind == "fraction" else another
 
 
-def _hallucinated_name(draw: Draw, speaker: Speaker, home: Home, call: Call) -> Call | None:
-    name = speaker.homes.absent_name(draw, home, domain_of(call["target_device"]))
+def _hallucinated_name(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
+    name = generator.homes.absent_name(draw, home, domain_of(call["target_device"]))
     return {**call, "target_device": name.entity_id} if name else None
 
 
-_SPOILERS: dict[str, Callable[[Draw, Speaker, Home, Call], Call | None]] = {
+_CHANGES: dict[str, Callable[[Draw, ConversationGenerator, Home, Call], Call | None]] = {
     "wrong_device": _wrong_device,
     "wrong_service": _wrong_service,
     "wrong_value": _wrong_value,

@@ -1,6 +1,5 @@
-"""Says what a language folder lacks: mistakes in its files, gaps in what it can say, piles below their minima."""
+"""Checks a language folder: errors in its files, missing phrases, and whether there is enough of everything."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from pathlib import Path
 from hatrain.errors import BadInput
 from hatrain.home.devices.services import DOMAINS
 from hatrain.home.language.load import Language, inspect_language
+from hatrain.home.language.phrase_groups import normalize
 from hatrain.home.language.split import Side, split_names
 from hatrain.home.language.templates import Template
 
-# What one language needs before the split, so that there is enough to learn from.
+# What a language needs before the split, so that there is enough to learn from.
 MINIMA = {
     "nouns": 120,
     "device names": 500,
@@ -28,33 +28,30 @@ MINIMA = {
 
 @dataclass(frozen=True)
 class Report:
-    """What is wrong with a language folder, and how much there is of each thing."""
+    """The problems of a language folder, and its counts."""
 
     folder: Path
     problems: tuple[str, ...]
     counts: dict[str, int]
 
     @property
-    def short(self) -> dict[str, int]:
-        """Return what is below its minimum, and by how much."""
-        return {
-            what: least - self.counts.get(what, 0)
-            for what, least in MINIMA.items()
-            if self.counts.get(what, 0) < least
-        }
+    def too_few(self) -> list[str]:
+        return [what for what, minimum in MINIMA.items() if self.counts and self.counts[what] < minimum]
 
     @property
-    def good(self) -> bool:
-        return not self.problems and bool(self.counts) and not self.short
+    def complete(self) -> bool:
+        return not self.problems and not self.too_few
 
     def lines(self) -> list[str]:
         lines = list(self.problems)
         for what, count in self.counts.items():
-            least = MINIMA.get(what)
-            lacks = f", {least - count} too few" if least and count < least else ""
-            lines.append(f"{what}: {count}" + (f" (at least {least}{lacks})" if least else ""))
+            minimum = MINIMA.get(what, 0)
+            lacking = f", {minimum - count} too few" if count < minimum else ""
+            lines.append(f"{what}: {count}" + (f" (at least {minimum}{lacking})" if minimum else ""))
+        if self.complete:
+            return [*lines, f"{self.folder.name}: complete"]
         verdict = (
-            "complete" if self.good else f"{len(self.problems)} problems, {len(self.short)} piles too small"
+            f"incomplete (problems: {len(self.problems)}, counts below their minimum: {len(self.too_few)})"
         )
         return [*lines, f"{self.folder.name}: {verdict}"]
 
@@ -66,43 +63,38 @@ def check_language(folder: Path) -> Report:
     language, problems = inspect_language(folder)
     if language is None:
         return Report(folder, tuple(problems), {})
-    found = [*problems, *_repeated(language), *_one_sided(language)]
-    return Report(folder, tuple(found), _counts(language))
+    problems += [*_repeated_phrases(language), *_domains_without_names(language, folder)]
+    return Report(folder, tuple(problems), _counts(language))
 
 
-def _one_sided(language: Language) -> Iterable[str]:
-    """Yield a line for each domain that one side of the split has too few names of."""
+def _domains_without_names(language: Language, folder: Path) -> Iterable[str]:
     sides: tuple[Side, Side] = ("train", "test")
     for side in sides:
         names = Counter(name.domain for name in split_names(language.names, side))
         for domain in DOMAINS:
             if names[domain] < 2:
-                yield f"nouns.yaml: {domain}: the {side} side needs 2 names, has {names[domain]}; add nouns or rooms"
+                yield (
+                    f"{folder / 'nouns.yaml'}: {domain}: the {side} side needs at least 2 names, has {names[domain]}; "
+                    "add nouns or rooms"
+                )
 
 
-def _repeated(language: Language) -> Iterable[str]:
-    """Yield a line for each phrase that is said twice in one section, or that two files both have."""
-    for pile in language.piles:
-        seen: dict[str, Template] = {}
-        for template in pile.templates:
-            words = _words(template.text)
-            if words in seen:
-                yield f"{template.phrase.place}: {template.phrase.text}: stands at {seen[words].phrase.place} already"
-            seen.setdefault(words, template)
+def _repeated_phrases(language: Language) -> Iterable[str]:
+    for section in language.sections:
+        first: dict[str, Template] = {}
+        for template in section.templates:
+            phrase, earlier = template.phrase, first.setdefault(normalize(template.text), template)
+            if earlier is not template:
+                yield f"{phrase.where}: {phrase.text}: already at {earlier.phrase.where}"
 
 
-def _words(text: str) -> str:
-    return " ".join(re.sub(r"[^\w{}\[\]]+", " ", text.casefold()).split())
-
-
-def _distinct(language: Language, files: Iterable[str]) -> int:
-    wanted = tuple(files)
+def _distinct(language: Language, files: str) -> int:
     return len(
         {
-            _words(template.text)
-            for pile in language.piles
-            if pile.kind.startswith(wanted)
-            for template in pile.templates
+            normalize(template.text)
+            for section in language.sections
+            if section.file.startswith(files)
+            for template in section.templates
         }
     )
 
@@ -112,13 +104,13 @@ def _counts(language: Language) -> dict[str, int]:
         "nouns": len({noun.base for noun in language.nouns}),
         "rooms": len(language.rooms),
         "device names": len({name.friendly.casefold() for name in language.names}),
-        "templated requests": _distinct(language, ["requests.txt"]),
-        "fixed requests": _distinct(language, ["fixed.txt"]),
-        "status questions": _distinct(language, ["status.txt"]),
-        "follow-ups": _distinct(language, ["followups.txt"]),
-        "answers": _distinct(language, ["answers/"]),
-        "refusals": _distinct(language, ["refusals.txt"]),
-        "failures": _distinct(language, ["failures.txt"]),
+        "templated requests": _distinct(language, "requests.txt"),
+        "fixed requests": _distinct(language, "fixed.txt"),
+        "status questions": _distinct(language, "status.txt"),
+        "follow-ups": _distinct(language, "followups.txt"),
+        "answers": _distinct(language, "answers/"),
+        "refusals": _distinct(language, "refusals.txt"),
+        "failures": _distinct(language, "failures.txt"),
         "personas": len(language.prompts),
         **{f"names of {domain}": sum(name.domain == domain for name in language.names) for domain in DOMAINS},
     }

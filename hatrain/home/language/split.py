@@ -1,6 +1,6 @@
-"""Splits everything a language has to say into a training side and a test side, once, before anything is drawn.
+"""Splits a language's names and phrases into a training side and a test side, once, before anything is drawn.
 
-What is split is split by the hash of its own text, so that the sides never depend on a seed.
+Each is split by the hash of its own text, so that the sides do not depend on a seed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from hatrain.errors import BadInput
 from hatrain.home.language.grammar import Name, Noun
 from hatrain.home.language.load import Language
 from hatrain.home.language.phrase_groups import PhraseGroups, may_be_shared, phrase_key, without_forms
-from hatrain.home.language.templates import NEUTRAL, Pile, Template
+from hatrain.home.language.templates import NEUTRAL, Template
 
 Side = Literal["train", "test"]
 TEST_SHARE = 0.15
@@ -23,31 +23,31 @@ def _order(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=8).digest()
 
 
-def _tested(text: str, what: bytes) -> bool:
-    """Whether a text is the test set's, by nothing but itself: the same words have the same side in any language."""
-    digest = blake2b(text.casefold().encode(), digest_size=8, salt=what).digest()
+def _is_test(text: str, salt: bytes) -> bool:
+    """Decide a text's side by the text alone: the same text is on the same side in every language."""
+    digest = blake2b(text.casefold().encode(), digest_size=8, salt=salt).digest()
     return int.from_bytes(digest) < TEST_SHARE * 2**64
 
 
 def split_names(names: Iterable[Name], side: Side) -> tuple[Name, ...]:
     """Return one side's device names.
 
-    One thing in one room is on the side of its first name. Its names in other styles go there too, unless their own
-    words belong to the other side, as they may in another language: those are nobody's.
+    A noun in a room is on the side of its first name. Its names in other styles join it unless their own text
+    belongs to the other side, as it may in another language: those are left out of both.
     """
     first: dict[tuple[str, str, str], str] = {}
     chosen = []
     for name in names:
         thing = name.domain, name.noun.base if name.noun else "", name.room.base if name.room else ""
-        leads = first.setdefault(thing, name.friendly)
-        if all(_tested(friendly, b"device names") == (side == "test") for friendly in (leads, name.friendly)):
+        first_name = first.setdefault(thing, name.friendly)
+        if all(_is_test(text, b"device names") == (side == "test") for text in (first_name, name.friendly)):
             chosen.append(name)
     return tuple(chosen)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A template of a request, and the nouns or kinds of device it is for (none: any of its domain)."""
+    """A template of a request, and the nouns or kinds of noun it is for (none: all of its domain)."""
 
     template: Template
     nouns: frozenset[str]
@@ -57,30 +57,27 @@ class Request:
 
 
 @cache
-def tested_phrases(language: Language) -> frozenset[str]:
-    """Return the keys (see `phrase_key`) of all phrases of the test side.
-
-    Phrases that could be said in the same words (see `PhraseGroups`) are on one side, in whatever sections they stand.
-    """
+def phrases_of_test_side(language: Language) -> frozenset[str]:
+    """Return the keys (see `phrase_key`) of the test side's phrases. Phrases of one group share a side."""
     groups = PhraseGroups(language)
-    keys = {phrase_key(pile, template) for pile in language.piles for template in pile.templates}
-    # "{device} stop" may stand in several languages: what has next to no words of its own is split by itself.
-    sides: dict[str, bool] = {}
+    keys = {phrase_key(section, template) for section in language.sections for template in section.templates}
+    # "{device} stop" may stand in several languages: a phrase with few letters of its own is split by its text.
+    is_test: dict[str, bool] = {}
     for key in sorted(key for key in keys if may_be_shared(key)):
-        sides.setdefault(groups.root(key), _tested(without_forms(key), b"phrases"))
-    for pile in language.piles:
-        roots = {groups.root(phrase_key(pile, template)) for template in pile.templates}
-        fresh = sorted(roots - sides.keys(), key=_order)
-        decided = [sides[root] for root in roots if root in sides]
-        # Each side needs one of every section, whatever sections before it have decided.
-        spare = len(fresh) if False in decided else len(fresh) - 1
-        tested = max(0, min(max(1, round(len(roots) * TEST_SHARE)) - sum(decided), spare))
-        sides |= {root: index < tested for index, root in enumerate(fresh)}
-    return frozenset(key for key in keys if sides[groups.root(key)])
+        is_test.setdefault(groups.root(key), _is_test(without_forms(key), b"phrases"))
+    for section in language.sections:
+        roots = {groups.root(phrase_key(section, template)) for template in section.templates}
+        undecided = sorted(roots - is_test.keys(), key=_order)
+        decided = [is_test[root] for root in roots if root in is_test]
+        # Each side needs a phrase of every section, whatever earlier sections have decided.
+        spare = len(undecided) if False in decided else len(undecided) - 1
+        tests = max(0, min(max(1, round(len(roots) * TEST_SHARE)) - sum(decided), spare))
+        is_test |= {root: index < tests for index, root in enumerate(undecided)}
+    return frozenset(key for key in keys if is_test[groups.root(key)])
 
 
 @dataclass(frozen=True, eq=False)
-class Piles:
+class Templates:
     """One side's templates, by what they are for."""
 
     requests: Mapping[tuple[str, str], tuple[Request, ...]]  # (scope, action)
@@ -95,55 +92,58 @@ class Piles:
     answers: Mapping[tuple[str, str, str], tuple[Template, ...]]  # (persona, action | status, key)
 
 
-def split_piles(language: Language, side: Side) -> Piles:
-    """Return one side's templates. Each section is split by itself, so that both sides can say everything."""
+def split_templates(language: Language, side: Side) -> Templates:
+    """Return one side's templates. Raises BadInput for a section of neutral answers that the side has nothing of."""
     requests: dict[tuple[str, str], list[Request]] = {}
-    others: dict[tuple[str, str, str], list[Template]] = {}
-    tested = tested_phrases(language)
-    for pile in language.piles:
-        for template in pile.templates:
-            if (phrase_key(pile, template) in tested) != (side == "test"):
+    others: dict[tuple[str, str, str], list[Template]] = {}  # (persona or "", scope, key)
+    tests = phrases_of_test_side(language)
+    for section in language.sections:
+        for template in section.templates:
+            if (phrase_key(section, template) in tests) != (side == "test"):
                 continue
-            for key in pile.key:
-                if pile.kind in ("requests.txt", "fixed.txt"):
-                    requests.setdefault((pile.scope, key), []).append(Request(template, pile.nouns))
+            for key in section.keys:
+                if section.file in ("requests.txt", "fixed.txt"):
+                    requests.setdefault((section.scope, key), []).append(Request(template, section.nouns))
                 else:
-                    others.setdefault((_voice(pile), pile.scope, key), []).append(template)
+                    others.setdefault((section.persona, section.scope, key), []).append(template)
 
-    def found(scope: str) -> dict[str, tuple[Template, ...]]:
+    def by_key(wanted: str) -> dict[str, tuple[Template, ...]]:
         return {
-            key: tuple(texts) for (voice, kind, key), texts in others.items() if kind == scope and not voice
+            key: tuple(templates)
+            for (persona, scope, key), templates in others.items()
+            if scope == wanted and not persona
         }
 
-    voices = {NEUTRAL, *language.prompts}
-    said = {(scope, key) for voice, scope, key in others if voice == NEUTRAL}
-    wanted = {(pile.scope, key) for pile in language.piles for key in pile.key if _voice(pile) == NEUTRAL}
-    if said != wanted:
-        headers = (f"status {key}" if scope == "status" else key for scope, key in sorted(wanted - said))
+    neutral = {(scope, key) for persona, scope, key in others if persona == NEUTRAL}
+    needed = {
+        (section.scope, key)
+        for section in language.sections
+        if section.persona == NEUTRAL
+        for key in section.keys
+    }
+    if neutral != needed:
+        headers = (f"status {key}" if scope == "status" else key for scope, key in sorted(needed - neutral))
         raise BadInput(
-            f"answers/{NEUTRAL}.txt: [{header}]: all is on one side of the split; add a phrase of its own"
+            f"{language.name}: answers/{NEUTRAL}.txt: [{header}]: no phrase for the {side} side; add a phrase "
+            "that no other section has"
             for header in headers
         )
     answers = {
-        (persona, scope, key): tuple(others.get((persona, scope, key), others[voice, scope, key]))
-        for voice, scope, key in others
-        if voice
-        for persona in voices
-        if (persona, scope, key) in others or voice == NEUTRAL
+        (persona, scope, key): tuple(others.get((persona, scope, key), others[source, scope, key]))
+        for source, scope, key in others
+        if source
+        for persona in {NEUTRAL, *language.prompts}
+        if (persona, scope, key) in others or source == NEUTRAL
     }
-    return Piles(
-        requests={key: tuple(texts) for key, texts in requests.items()},
-        status=found("status"),
-        again=found("again").get("", ()),
-        then=found("then"),
-        missing=found("missing").get("", ()),
-        already=found("already"),
-        errors=found("error").get("", ()),
-        retries=found("retry").get("", ()),
-        complaints=found("complaint").get("", ()),
+    return Templates(
+        requests={key: tuple(templates) for key, templates in requests.items()},
+        status=by_key("status"),
+        again=by_key("again").get("", ()),
+        then=by_key("then"),
+        missing=by_key("missing").get("", ()),
+        already=by_key("already"),
+        errors=by_key("error").get("", ()),
+        retries=by_key("retry").get("", ()),
+        complaints=by_key("complaint").get("", ()),
         answers=answers,
     )
-
-
-def _voice(pile: Pile) -> str:
-    return pile.kind.removeprefix("answers/").removesuffix(".txt") if pile.kind.startswith("answers/") else ""

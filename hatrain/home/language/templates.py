@@ -1,8 +1,8 @@
-"""Turns the piles of a language folder into templates: which headers there are, what may be filled in under each."""
+"""Turns the sections of a language's phrase files into templates, and checks their headers and placeholders."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hatrain.errors import nearest
 from hatrain.home.devices.actions import (
@@ -16,12 +16,12 @@ from hatrain.home.devices.actions import (
 from hatrain.home.devices.services import DOMAINS
 from hatrain.home.devices.states import Unit
 from hatrain.home.language.grammar import PLACEHOLDER
-from hatrain.home.language.piles import Phrase, Section
-from hatrain.home.language.records import Problems
+from hatrain.home.language.phrases import Phrase, Section
+from hatrain.home.language.schema import ValuesFile
 from hatrain.home.language.values import forms_of
 
 NEUTRAL = "neutral"
-SCOPES = ("one", "all", "house")
+_GROUP_SCOPES = ("one", "all", "house")
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,32 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Pile:
-    """The templates of one section. `kind` is its file, or `answers/PERSONA.txt`; `scope` and `key` its header."""
+class TemplateSection:
+    """The templates of one section. `file` is relative to the language folder; `scope` and `keys` are the header's."""
 
-    kind: str
+    file: str
     scope: str
-    key: tuple[str, ...]
+    keys: tuple[str, ...]
     nouns: frozenset[str]
     templates: tuple[Template, ...]
 
+    @property
+    def persona(self) -> str:
+        """The persona of an answer file; empty for other files."""
+        folder, _, name = self.file.rpartition("/")
+        return name.removesuffix(".txt") if folder == "answers" else ""
+
 
 @dataclass(frozen=True)
-class Forms:
+class Placeholders:
+    """The forms that a language's templates may use."""
+
     device: set[str]
     room: set[str]
-    values: Mapping[str, Any]
+    values: ValuesFile
     units: tuple[Unit, ...]
 
-    def of(self, slot: str) -> set[str]:
+    def forms(self, slot: str) -> set[str]:
         if slot == "device":
             return self.device | {"base"}
         if slot == "room":
@@ -65,137 +73,149 @@ class Forms:
         return forms_of(self.values, slot, self.units)
 
 
-def read_pile(file: str, section: Section, forms: Forms, kinds: set[str], problems: Problems) -> list[Pile]:
+@dataclass(frozen=True)
+class _Header:
+    """What a key of a header means: which placeholders its phrases may use, and which they must use."""
+
+    scope: str
+    key: str
+    allowed: tuple[str, ...]
+    needed: tuple[str, ...] = ()
+
+
+def read_templates(
+    file: str, section: Section, placeholders: Placeholders, kinds: set[str], problems: list[str]
+) -> TemplateSection | None:
+    """Check a section of a file; None if its header cannot be used. `kinds` are all nouns and kinds of noun."""
     for noun in section.nouns:
-        problems.unless(noun in kinds, f"{section.place}: {noun}: no such noun or kind{nearest(noun, kinds)}")
-    keys = _scoped(section.keys)
-    parsed = [_header(file, key) for key in keys]
-    if None in parsed or len({scope for scope, _, _, _ in filter(None, parsed)}) != 1:
-        accepted = _accepted_headers(file)
-        for key, header in zip(keys, parsed, strict=True):
-            if header is None:
-                problems.append(
-                    f"{section.place}: [{key}]: not a header of this file{nearest(key, accepted)}"
-                )
-        if None not in parsed:
-            problems.append(f"{section.place}: the keys of one header must be of one scope")
-        return []
-    headers = [header for header in parsed if header]
-    allowed = set.intersection(*(set(slots) for _, _, slots, _ in headers))
-    needed = set.union(*(set(slots) for _, _, _, slots in headers))
-    templates = []
-    for phrase in section.phrases:
-        template = _template(phrase, allowed, needed, forms, problems)
-        if template:
-            templates.append(template)
-    scope = headers[0][0]
-    return [
-        Pile(file, scope, tuple(key for _, key, _, _ in headers), frozenset(section.nouns), tuple(templates))
-    ]
+        if noun not in kinds:
+            near = nearest(noun, kinds)
+            problems.append(f"{section.where}: found {noun!r}; accepted: a noun or kind of nouns.yaml{near}")
+    headers = []
+    for key in _with_scope(section.keys):
+        if header := _header(file, key):
+            headers.append(header)
+        else:
+            near = nearest(key, _accepted_headers(file))
+            problems.append(f"{section.where}: [{key}]: not a header of this file{near}")
+    scopes = {header.scope for header in headers}
+    if len(scopes) > 1:
+        problems.append(f"{section.where}: found {' and '.join(sorted(scopes))} in one header; split it")
+    if len(scopes) != 1 or len(headers) < len(section.keys):
+        return None
+    (scope,) = scopes
+    allowed = set.intersection(*(set(header.allowed) for header in headers))
+    needed = set.union(*(set(header.needed) for header in headers))
+    templates = [_template(phrase, allowed, needed, placeholders, problems) for phrase in section.phrases]
+    return TemplateSection(
+        file,
+        scope,
+        tuple(header.key for header in headers),
+        frozenset(section.nouns),
+        tuple(template for template in templates if template),
+    )
 
 
-def gaps(piles: Sequence[Pile], domains: set[str], problems: Problems) -> None:
-    """Tell what cannot be said: each section of phrases that a draw relies on needs two, one for each side."""
-    said: dict[tuple[str, str, str], int] = {}
-    for pile in piles:
-        for key in pile.key:
-            place = (pile.kind, pile.scope, key)
-            said[place] = said.get(place, 0) + len(pile.templates)
-    asked = {key for (kind, _, key) in said if kind in ("requests.txt", "fixed.txt", "followups.txt") and key}
+def find_gaps(sections: Sequence[TemplateSection], domains: set[str]) -> Iterable[str]:
+    """Yield a problem for each section that the generator needs and that has under two phrases, one for each side."""
+    phrases: Counter[tuple[str, str, str]] = Counter()
+    for section in sections:
+        for key in section.keys:
+            phrases[section.file, section.scope, key] += len(section.templates)
+    requested = {
+        key for file, _, key in phrases if file in ("requests.txt", "fixed.txt", "followups.txt") and key
+    }
     neutral = f"answers/{NEUTRAL}.txt"
-    wanted = [
-        (neutral, "action", key, key) for key in [*ACTIONS, "several"] if key in asked or key == "several"
-    ]
-    wanted += [(neutral, "status", key, f"status {key}") for key in STATUS_ANSWERS]
-    wanted += [("failures.txt", kind, "", kind) for kind in ("error", "retry", "complaint")]
-    wanted += [("refusals.txt", "missing", "", "missing"), ("followups.txt", "again", "", "again")]
-    wanted += [("refusals.txt", "already", key, f"already {key}") for key in REFUSABLE if key in asked]
-    wanted += [("status.txt", "status", key, key) for key in QUESTIONS]
-    wanted += [("requests.txt", "device", key, key) for key in ACTIONS]
-    for file, scope, key, header in wanted:
-        found = said.get((file, scope, key), 0)
-        problems.unless(found >= 2, f"{file}: [{header}]: needs at least 2 phrases, has {found}")
+    # (file, scope, key, header)
+    needed = [(neutral, "action", key, key) for key in ACTIONS if key in requested]
+    needed += [(neutral, "action", "several", "several")]
+    needed += [(neutral, "status", key, f"status {key}") for key in STATUS_ANSWERS]
+    needed += [("failures.txt", key, "", key) for key in ("error", "retry", "complaint")]
+    needed += [("refusals.txt", "missing", "", "missing"), ("followups.txt", "again", "", "again")]
+    needed += [("refusals.txt", "already", key, f"already {key}") for key in REFUSABLE if key in requested]
+    needed += [("status.txt", "status", key, key) for key in QUESTIONS]
+    needed += [("requests.txt", "device", key, key) for key in ACTIONS]
+    for file, scope, key, header in needed:
+        if (count := phrases[file, scope, key]) < 2:
+            yield f"{file}: [{header}]: needs at least 2 phrases, has {count}"
     for domain in DOMAINS:
-        problems.unless(domain in domains, f"nouns.yaml: {domain}: missing")
+        if domain not in domains:
+            yield f"nouns.yaml: {domain}: missing"
 
 
-def _scoped(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the keys of a header, the scope word of the first put before them all: `[all fan.turn_on, …]`."""
+def _with_scope(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Repeat the scope of a header's first key before the others: `[all fan.turn_on, light.turn_on]`."""
     scope = keys[0].partition(" ")[0]
-    if scope not in (*SCOPES, "then", "already", "status"):
+    if scope not in (*_GROUP_SCOPES, "then", "already", "status"):
         return keys
     return tuple(key if key.startswith(f"{scope} ") else f"{scope} {key}" for key in keys)
 
 
-_Header = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # scope, key, slots allowed, slots needed
-
-
 def _header(file: str, key: str) -> _Header | None:
     scope, _, rest = key.partition(" ")
+    slots = ACTIONS[rest].slots if rest in ACTIONS else ()
     if file in ("requests.txt", "fixed.txt"):
-        if scope in SCOPES:
-            known = rest in (ACTIONS if scope == "one" else COLLECTIVE)
-            slots = ("room",) if scope != "house" else ()
-            return (
-                (scope, rest, (*slots, *ACTIONS[rest].slots), (*slots, *ACTIONS[rest].slots))
-                if known
-                else None
-            )
+        if scope in _GROUP_SCOPES:
+            if rest not in (ACTIONS if scope == "one" else COLLECTIVE):
+                return None
+            needed = slots if scope == "house" else ("room", *slots)
+            return _Header(scope, rest, needed, needed)
         if key in ACTIONS:
-            return "device", key, ("device", "room", *ACTIONS[key].slots), ACTIONS[key].slots
+            return _Header("device", key, ("device", "room", *ACTIONS[key].slots), ACTIONS[key].slots)
     elif file == "status.txt" and key in QUESTIONS:
-        return "status", key, ("device",), ("device",)
+        return _Header("status", key, ("device",), ("device",))
     elif file == "followups.txt":
         if key == "again":
-            return "again", "", ("device",), ("device",)
+            return _Header("again", "", ("device",), ("device",))
         if scope == "then" and rest in ACTIONS:
-            return "then", rest, ("device", *ACTIONS[rest].slots), ACTIONS[rest].slots
+            return _Header("then", rest, ("device", *slots), slots)
     elif file == "refusals.txt":
         if key == "missing":
-            return "missing", "", ("device",), ()
+            return _Header("missing", "", ("device",))
         if scope == "already" and rest in REFUSABLE:
-            return "already", rest, ("device",), ()
+            return _Header("already", rest, ("device",))
     elif file == "failures.txt" and key in ("error", "retry", "complaint"):
-        return key, "", ("entity_id",) if key == "error" else ("device",), ()
+        return _Header(key, "", ("entity_id",) if key == "error" else ("device",))
     elif file.startswith("answers/"):
         if key == "several":
-            return "action", key, ("device", "count"), ()
+            return _Header("action", key, ("device", "count"))
         if key in ACTIONS:
-            return "action", key, ("device", *ACTIONS[key].slots), ()
+            return _Header("action", key, ("device", *ACTIONS[key].slots))
         if scope == "status" and rest in STATUS_ANSWERS:
-            return "status", rest, ("device", *STATUS_SLOTS.get(rest, ())), STATUS_SLOTS.get(rest, ())[:1]
+            slots = STATUS_SLOTS.get(rest, ())
+            return _Header("status", rest, ("device", *slots), slots[:1])
     return None
 
 
 def _accepted_headers(file: str) -> list[str]:
     candidates = [
         *ACTIONS, *QUESTIONS, "again", "missing", "error", "retry", "complaint", "several", "system",
-        *(f"{scope} {key}" for scope in (*SCOPES, "then", "already") for key in ACTIONS),
+        *(f"{scope} {key}" for scope in (*_GROUP_SCOPES, "then", "already") for key in ACTIONS),
         *(f"status {key}" for key in STATUS_ANSWERS),
     ]  # fmt: skip
     return [key for key in candidates if _header(file, key)]
 
 
 def _template(
-    phrase: Phrase, allowed: set[str], needed: set[str], forms: Forms, problems: Problems
+    phrase: Phrase, allowed: set[str], needed: set[str], placeholders: Placeholders, problems: list[str]
 ) -> Template | None:
-    where, before = f"{phrase.place}: {phrase.text}", len(problems)
+    faults = []
     slots = set()
     for slot, form in PLACEHOLDER.findall(phrase.text):
         slots.add(slot)
-        if problems.unless(
-            slot in allowed,
-            f"{where}: {{{slot}}} cannot be filled here (accepted: {', '.join(sorted(allowed))})",
-        ):
-            known = forms.of(slot)
-            accepted = f"(accepted: {', '.join(sorted(known))}){nearest(form, known)}"
-            problems.unless((form or "base") in known, f"{where}: {{{slot}:{form}}}: no such form {accepted}")
-    left = PLACEHOLDER.sub("", phrase.text)
-    problems.unless("{" not in left and "}" not in left, f"{where}: a brace that is no placeholder")
-    problems.unless(
-        needed <= slots, f"{where}: {', '.join(f'{{{slot}}}' for slot in sorted(needed - slots))} is missing"
-    )
-    if len(problems) > before:
+        if slot not in allowed:
+            accepted = ", ".join(f"{{{name}}}" for name in sorted(allowed)) or "none"
+            faults.append(f"found {{{slot}}}; accepted: {accepted}{nearest(slot, allowed)}")
+        elif (form or "base") not in (forms := placeholders.forms(slot)):
+            accepted = f"the forms {', '.join(sorted(forms))}{nearest(form, forms)}"
+            faults.append(f"found {{{slot}:{form}}}; accepted: {accepted}")
+    rest = PLACEHOLDER.sub("", phrase.text)
+    if "{" in rest or "}" in rest:
+        faults.append("found a brace that is not part of a placeholder")
+    if missing := sorted(needed - slots):
+        faults.append(f"{', '.join(f'{{{slot}}}' for slot in missing)} is missing")
+    if faults:
+        problems += [f"{phrase.where}: {phrase.text}: {fault}" for fault in faults]
         return None
     text = PLACEHOLDER.sub(lambda match: f"{{{match[1]}[{match[2] or 'base'}]}}", phrase.text)
     return Template(text, frozenset(slots), phrase)

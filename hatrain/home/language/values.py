@@ -1,18 +1,18 @@
-"""How a language says a value: numbers with their units, durations, colours, modes, titles, items."""
+"""Words values in a language: numbers with their units, durations, colours, modes, titles, items."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from hatrain.home.devices.services import COLORS, FAN_MODES, HVAC_MODES
+from hatrain.contract.load import Document
+from hatrain.errors import nearest
+from hatrain.home.devices.services import COLORS, FAN_MODES
 from hatrain.home.devices.states import DURATIONS, HUMIDITIES, PERCENTS, TEMPERATURES, Unit
-from hatrain.home.language.grammar import PLACEHOLDER, Grammar, Noun
-from hatrain.home.language.piles import Text
+from hatrain.home.language.grammar import PLACEHOLDER, Forms, Grammar, Noun
+from hatrain.home.language.schema import MODES, ValuesFile
 
-Forms = Mapping[str, str]  # form → text; `base` is always there
-
-# Placeholder → the kind of number that says it (a key of `numbers` in values.yaml).
-NUMBERS = {
+# Placeholder → the key of `numbers` in values.yaml that words it.
+_NUMBERS = {
     "brightness": "percent",
     "percentage": "percent",
     "position": "percent",
@@ -21,28 +21,24 @@ NUMBERS = {
     "humidity": "humidity",
     "count": "count",
 }
-WORDS = {"color": tuple(COLORS), "hvac_mode": tuple(HVAC_MODES), "fan_mode": tuple(FAN_MODES)}
-_MODES = tuple(mode for mode in HVAC_MODES if mode != "off")
+_DEGREES: dict[Unit, str] = {"C": "celsius", "F": "fahrenheit"}
+_WORDS = {"color": tuple(COLORS), "hvac_mode": MODES, "fan_mode": FAN_MODES}
 _HEATING_MODES = ("heat", "auto")
-UNITS = ("percent", "degree", "hour", "minute", "second", "thing")
 
 
 class Values:
-    """The values.yaml of a language. `say` gives a value's wordings, `choices` what may be drawn for a slot."""
+    """A language's values.yaml."""
 
-    def __init__(self, records: Mapping[str, Any], grammar: Grammar):
-        self._records, self._grammar = records, grammar
-        self.titles = tuple(str(title) for title in records["title"])
-        self._items = {
-            str(kind): {record["base"]: record for record in map(as_forms, items)}
-            for kind, items in records["item"].items()
-        }
+    def __init__(self, file: ValuesFile, grammar: Grammar):
+        self._file, self._grammar = file, grammar
+        self.titles = file.title
+        self._items = {kind: {forms["base"]: forms for forms in items} for kind, items in file.item.items()}
         self._item_names = {kind: tuple(items) for kind, items in self._items.items()}
-        self._usual_items = next(iter(self._item_names.values()))
-        self.say = cache(self._say)
+        self._default_items = next(iter(self._item_names.values()))
+        self.wordings = cache(self._wordings)
 
     def choices(self, slot: str, unit: Unit, noun: Noun | None = None) -> Sequence[Any]:
-        """Return the values that a request may name for a placeholder: those that suit the noun, where it matters."""
+        """Return the values that a request may name for a placeholder, for this noun where it matters."""
         if slot == "temperature":
             return TEMPERATURES[unit]
         if slot == "humidity":
@@ -52,85 +48,93 @@ class Values:
         if slot == "title":
             return self.titles
         if slot == "item":
-            return self._item_names.get(noun.kind if noun else "", self._usual_items)
-        if slot == "hvac_mode":
-            return _MODES if noun is None or noun.cools else _HEATING_MODES
-        return WORDS.get(slot, PERCENTS)
+            return self._item_names.get(noun.kind if noun else "", self._default_items)
+        if slot == "hvac_mode" and noun is not None and not noun.cools:
+            return _HEATING_MODES
+        return _WORDS.get(slot, PERCENTS)
 
-    def _say(self, slot: str, value: Any, unit: Unit) -> tuple[Forms, ...]:
+    def _wordings(self, slot: str, value: Any, unit: Unit) -> tuple[Forms, ...]:
         """Return the wordings of a value, each with every form that the language gives it."""
         if slot == "title":
             return ({"base": value},)
         if slot == "item":
             return (next(items[value] for items in self._items.values() if value in items),)
-        if slot in WORDS:
-            return (as_forms(self._records[slot][value]),)
+        if slot in _WORDS:
+            return (getattr(self._file, slot)[value],)
         if slot in ("duration", "remaining"):
             return self._duration(value)
-        kind = {"C": "celsius", "F": "fahrenheit"}[unit] if slot == "temperature" else NUMBERS[slot]
-        return _variants(self._records["numbers"][kind], lambda pattern: self._number(pattern, value))
+        return _each(_patterns(self._file, slot, unit), lambda pattern: self._number(pattern, value))
 
     def _number(self, pattern: str, value: float) -> str:
         category = self._grammar.rules.plural(value)
-        units = self._records["units"]
         number = self._grammar.number(value)
         return PLACEHOLDER.sub(
-            lambda match: number if match[1] == "n" else units[match[1]][category], pattern
+            lambda match: number if match[1] == "n" else self._file.units[match[1]][category], pattern
         )
 
     def _duration(self, value: str) -> tuple[Forms, ...]:
-        amounts = dict(zip(("hour", "minute", "second"), map(int, value.split(":")), strict=True))
-        durations = self._records["durations"]
-
-        def long(form: str) -> str:
-            patterns = durations["parts"][form]
-            parts = [self._number(patterns[unit], amount) for unit, amount in amounts.items() if amount]
-            return self._grammar.listed(parts)
-
-        built: Forms = {form: long(form) for form in durations["parts"]}
-        special = durations.get("special", {}).get(value)
-        return (built, *_variants(special, str)) if special else (built,)
-
-
-def as_forms(record: Any) -> Forms:
-    """Return a record that may be one plain word as a mapping of forms."""
-    return (
-        {key: str(text) for key, text in record.items()}
-        if isinstance(record, Mapping)
-        else {"base": str(record)}
-    )
+        hours, minutes, seconds = map(int, value.split(":"))
+        regular: Forms = {
+            form: self._grammar.listed(
+                [
+                    self._number(pattern, amount)
+                    for pattern, amount in (
+                        (parts.hour, hours),
+                        (parts.minute, minutes),
+                        (parts.second, seconds),
+                    )
+                    if amount
+                ]
+            )
+            for form, parts in self._file.durations.parts.items()
+        }
+        special = self._file.durations.special.get(value)
+        return (regular, *_each(special, str)) if special else (regular,)
 
 
-def as_variants(record: Any) -> Mapping[str, Sequence[Text]]:
-    """Return `form → wordings` of a record that may be a plain list (its base form alone)."""
-    return record if isinstance(record, Mapping) else {"base": record}
+def _patterns(file: ValuesFile, slot: str, unit: Unit) -> dict[str, list[str]]:
+    return getattr(file.numbers, _DEGREES[unit] if slot == "temperature" else _NUMBERS[slot])
 
 
-def _variants(record: Any, make: Any) -> tuple[Forms, ...]:
-    forms = as_variants(record)
-    count = max(len(patterns) for patterns in forms.values())
+def _each(wordings: dict[str, list[str]], fill: Callable[[str], str]) -> tuple[Forms, ...]:
+    """Turn form → wordings into wordings with all forms; a form with fewer of them repeats its own."""
+    count = max(map(len, wordings.values()))
     return tuple(
-        {form: make(patterns[index % len(patterns)]) for form, patterns in forms.items()}
-        for index in range(count)
+        {form: fill(texts[index % len(texts)]) for form, texts in wordings.items()} for index in range(count)
     )
 
 
-def forms_of(records: Mapping[str, Any], slot: str, units: Iterable[Unit]) -> set[str]:
-    """Return the forms that every value of a slot has: those that a template may ask for."""
+def forms_of(file: ValuesFile, slot: str, units: Iterable[Unit]) -> set[str]:
+    """Return the forms that every value of a placeholder has: those that a template may use."""
     if slot == "title":
         return {"base"}
     if slot == "item":
-        return set.intersection(
-            *(set(as_forms(record)) for items in records["item"].values() for record in items)
-        )
-    if slot in WORDS:
-        return set.intersection(*(set(as_forms(record)) for record in records[slot].values()))
+        return set.intersection(*(set(forms) for items in file.item.values() for forms in items))
+    if slot in _WORDS:
+        return set.intersection(*map(set, getattr(file, slot).values()))
     if slot in ("duration", "remaining"):
-        special = records["durations"].get("special", {}).values()
-        return set.intersection(
-            set(records["durations"]["parts"]), *(set(as_variants(record)) for record in special)
-        )
-    if slot == "temperature":
-        kinds = [{"C": "celsius", "F": "fahrenheit"}[unit] for unit in units]
-        return set.intersection(*(set(as_variants(records["numbers"][kind])) for kind in kinds))
-    return set(as_variants(records["numbers"][NUMBERS[slot]]))
+        return set.intersection(set(file.durations.parts), *map(set, file.durations.special.values()))
+    return set.intersection(*(set(_patterns(file, slot, unit)) for unit in units))
+
+
+def check_units(document: Document, problems: list[str]) -> None:
+    """Add a problem for each unit word that a pattern of values.yaml uses and its `units` lack."""
+    units = document.data["units"]
+    for keys in (("numbers",), ("durations", "parts")):
+        for key, pattern in _texts(document.data, keys):
+            for word, _ in PLACEHOLDER.findall(pattern):
+                if word != "n" and word not in units:
+                    accepted = f"{{n}} or one of the units{nearest(word, units)}"
+                    problems.append(f"{document.where(key)}: found {{{word}}}; accepted: {accepted}")
+
+
+def _texts(data: Any, key: tuple[str | int, ...]) -> Iterable[tuple[tuple[str | int, ...], str]]:
+    """Yield the texts below a key of a file, each with its own key."""
+    value = data
+    for part in key:
+        value = value[part]
+    if isinstance(value, str):
+        yield key, value
+    else:
+        for part in value if isinstance(value, dict) else range(len(value)):
+            yield from _texts(data, (*key, part))

@@ -1,4 +1,4 @@
-"""The audit finds what two sets share, in anybody's format."""
+"""The audit finds what two datasets share, in any format."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ def write(path: Path, *rows: dict) -> Path:
     return path
 
 
-def talk(system: str, user: str, answer: str) -> dict:
+def conversation(system: str, user: str, answer: str) -> dict:
     return {
         "conversations": [
             {"from": "system", "value": system},
@@ -25,14 +25,14 @@ def test_requests_names_and_answers_are_compared_without_case_marks_and_calls(tm
     call = '\n```homeassistant\n{"service": "light.turn_on", "target_device": "light.%s"}\n```'
     one = write(
         tmp_path / "a.jsonl",
-        talk("Devices:\nlight.a 'Hall Lamp' = on", "Turn on the lamp!", "Lamp on." + call % "a"),
-        talk("Devices:\nlight.b 'Attic' = on", "something else", "No."),
+        conversation("Devices:\nlight.a 'Hall Lamp' = on", "Turn on the lamp!", "Lamp on." + call % "a"),
+        conversation("Devices:\nlight.b 'Attic' = on", "something else", "No."),
     )
     other = write(
         tmp_path / "b.jsonl",
-        talk("Devices:\nlight.x 'hall lamp' = off", "turn on the lamp", "lamp on" + call % "x"),
-        talk("Devices:\nlight.c 'Cellar' = off", "never said", "Not this."),
-        talk("Devices:\nlight.c 'Cellar' = off", "turn on the lamp", "Not that."),
+        conversation("Devices:\nlight.x 'hall lamp' = off", "turn on the lamp", "lamp on" + call % "x"),
+        conversation("Devices:\nlight.c 'Cellar' = off", "only here", "Not this."),
+        conversation("Devices:\nlight.c 'Cellar' = off", "turn on the lamp", "Not that."),
     )
     requests, names, answers = audit(one, other).overlaps
     assert (requests.shared, requests.distinct, round(requests.share, 2)) == (("turn on the lamp",), 2, 0.67)
@@ -40,7 +40,7 @@ def test_requests_names_and_answers_are_compared_without_case_marks_and_calls(tm
     assert (answers.shared, answers.distinct) == (("lamp on",), 3)
 
 
-def test_formats_may_differ_and_a_prompt_in_the_users_text_is_taken_apart(tmp_path: Path) -> None:
+def test_formats_may_differ_and_a_prompt_in_the_users_message_is_no_request(tmp_path: Path) -> None:
     prompt = "You are Al.\nDevices:\nlight.a 'Hall Lamp' = on"
     parts = [{"type": "text", "text": f"{prompt}\nUser instruction:\nlights on"}]
     one = write(

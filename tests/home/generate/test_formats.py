@@ -1,4 +1,4 @@
-"""Each format holds the same conversation, and what trains on it can read it."""
+"""Every format holds the same conversations, and training can read it."""
 
 import json
 from collections.abc import Callable
@@ -9,15 +9,15 @@ import pytest
 
 from hatrain.data.rows import read_rows
 from hatrain.home.devices.services import SERVICES
-from hatrain.home.generate.dataset import FILES, Recipe, Writer
+from hatrain.home.generate.dataset import FILES, Chunks, Recipe
 from hatrain.home.generate.formats import tools_for
 
 Rows = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.mark.parametrize("row_format", ["sharegpt", "messages", "raw"])
-def test_the_reader_of_datasets_takes_every_row(tmp_path: Path, row_format: Any) -> None:
-    text, count = Writer(Recipe(format=row_format), "test").stretch(0)
+def test_training_can_read_every_row(tmp_path: Path, row_format: Any) -> None:
+    text, count = Chunks(Recipe(format=row_format), "test").chunk(0)
     path = tmp_path / FILES["test"]
     path.write_text(text)
     rows = list(read_rows(path))
@@ -31,12 +31,12 @@ def test_the_reader_of_datasets_takes_every_row(tmp_path: Path, row_format: Any)
             assert [message.role for message in row.messages][:2] == ["system", "user"]
 
 
-def test_raw_text_says_what_sharegpt_says(make_rows: Rows) -> None:
+def test_raw_text_holds_the_messages_of_sharegpt(make_rows: Rows) -> None:
     for raw, row in zip(
         make_rows(Recipe(format="raw"), "test", 256), make_rows(Recipe(), "test", 256), strict=True
     ):
-        said = [turn["value"] for turn in row["conversations"]]
-        assert all(text in raw["text"] for text in said)
+        texts = [turn["value"] for turn in row["conversations"]]
+        assert all(text in raw["text"] for text in texts)
 
 
 def tool_messages(row: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -48,8 +48,8 @@ def tool_messages(row: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, A
 
 
 @pytest.mark.parametrize("tools", ["service", "hass"])
-def test_each_tool_call_fits_the_schema_of_a_tool_offered(make_rows: Rows, tools: Any) -> None:
-    made = 0
+def test_each_tool_call_fits_the_schema_of_an_offered_tool(make_rows: Rows, tools: Any) -> None:
+    calls = 0
     for row in make_rows(Recipe(format="messages", tools=tools), "train", 2048):
         offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in row["tools"]}
         assert list(offered) == sorted(offered)
@@ -62,8 +62,8 @@ def test_each_tool_call_fits_the_schema_of_a_tool_offered(make_rows: Rows, tools
             for name, value in arguments.items():
                 assert fits(schema["properties"][name], value), (name, value)
             assert result["name"] == function["name"]
-            made += 1
-    assert made > 1000
+            calls += 1
+    assert calls > 1000
 
 
 def fits(schema: dict[str, Any], value: Any) -> bool:
@@ -73,7 +73,7 @@ def fits(schema: dict[str, Any], value: Any) -> bool:
     return schema["type"] == "string" or schema.get("minimum", value) <= value <= schema.get("maximum", value)
 
 
-def test_tools_of_a_home_assistant_are_its_intents_by_name(make_rows: Rows) -> None:
+def test_hass_tools_are_intents_and_name_devices_by_friendly_name(make_rows: Rows) -> None:
     seen = set()
     for row in make_rows(Recipe(format="messages", tools="hass"), "train", 2048):
         prompt = row["messages"][0]["content"][0]["text"]
@@ -86,7 +86,7 @@ def test_tools_of_a_home_assistant_are_its_intents_by_name(make_rows: Rows) -> N
     assert all(name.startswith("Hass") for name in seen)
 
 
-def test_the_call_that_was_made_to_fail_is_not_trained_on_and_is_made_again(make_rows: Rows) -> None:
+def test_a_failing_call_is_not_trained_on_and_is_made_again(make_rows: Rows) -> None:
     failures = [
         row for row in make_rows(Recipe(format="messages"), "train", 2048) if row["kind"] == "failure"
     ]
@@ -105,14 +105,14 @@ def test_the_call_that_was_made_to_fail_is_not_trained_on_and_is_made_again(make
 
 
 def test_messages_are_text_parts_and_end_with_the_assistant(make_rows: Rows) -> None:
-    crowded = 0
+    most_devices = 0
     for row in make_rows(Recipe(format="messages"), "train", 2048):
         for message in row["messages"]:
             assert all(set(part) == {"type", "text"} and part["text"] for part in message["content"])
             assert message["content"] or message.get("tool_calls")
         assert row["messages"][-1]["role"] == "assistant" and row["messages"][-1]["content"]
-        crowded = max(crowded, row["messages"][0]["content"][0]["text"].count("' = "))
-    assert 32 < crowded <= 128
+        most_devices = max(most_devices, row["messages"][0]["content"][0]["text"].count("' = "))
+    assert 32 < most_devices <= 128
 
 
 def test_every_service_is_a_tool_of_its_domain() -> None:

@@ -1,4 +1,4 @@
-"""Preference pairs: the chosen answer is right, the rejected one is wrong in one of six ways."""
+"""Preference pairs: the chosen answer is correct, the rejected one has one of six errors."""
 
 import json
 import re
@@ -18,8 +18,7 @@ def calls_in(answer: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in fence[1].splitlines()] if fence else []
 
 
-def way(row: dict[str, Any]) -> str:
-    """Return in which way a rejected answer is wrong."""
+def error_of(row: dict[str, Any]) -> str:
     entity_ids = re.findall(r"^(\w+\.\w+) '", row["system"], re.MULTILINE)
     chosen, rejected = calls_in(row["chosen"]), calls_in(row["rejected"])
     if len(rejected) != len(chosen):
@@ -32,9 +31,9 @@ def way(row: dict[str, Any]) -> str:
     return "wrong service" if wrong["service"] != right["service"] else "wrong value"
 
 
-def test_rejected_answers_are_wrong_in_each_of_six_ways(make_rows: Rows) -> None:
+def test_rejected_answers_have_each_of_six_errors(make_rows: Rows) -> None:
     rows = make_rows(Recipe(), "dpo", 3000)
-    ways = Counter()
+    errors = Counter()
     for row in rows:
         assert list(row) == ["system", "question", "chosen", "rejected"]
         entity_ids = re.findall(r"^(\w+\.\w+) '", row["system"], re.MULTILINE)
@@ -42,11 +41,11 @@ def test_rejected_answers_are_wrong_in_each_of_six_ways(make_rows: Rows) -> None
             problem for call in calls_in(row["chosen"]) for problem in call_problems(call, entity_ids)
         ]
         assert row["chosen"] != row["rejected"]
-        ways[way(row)] += 1
+        errors[error_of(row)] += 1
     assert len(rows) == 3000
-    assert len(ways) == 6 and min(ways.values()) > 100, ways
+    assert len(errors) == 6 and min(errors.values()) > 100, errors
 
 
-def test_a_rejected_answer_says_the_same_words(make_rows: Rows) -> None:
+def test_a_rejected_answer_has_the_text_of_the_chosen_one(make_rows: Rows) -> None:
     for row in make_rows(Recipe(), "dpo", 512):
         assert FENCE.sub("", row["chosen"]) == FENCE.sub("", row["rejected"])

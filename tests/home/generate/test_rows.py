@@ -1,4 +1,4 @@
-"""What every generated row promises, in every language and format, on both sides of the split."""
+"""What holds for every generated row, in every language, on both sides of the split."""
 
 import json
 import re
@@ -25,8 +25,8 @@ def calls_in(answer: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in fence[1].splitlines()] if fence else []
 
 
-def turns(row: dict[str, Any], speaker: str) -> list[str]:
-    return [turn["value"] for turn in row["conversations"] if turn["from"] == speaker]
+def turns(row: dict[str, Any], role: str) -> list[str]:
+    return [turn["value"] for turn in row["conversations"] if turn["from"] == role]
 
 
 def both_sides(make_rows: Rows, language: str) -> Iterator[dict[str, Any]]:
@@ -35,14 +35,14 @@ def both_sides(make_rows: Rows, language: str) -> Iterator[dict[str, Any]]:
     yield from make_rows(recipe, "test", 2500)
 
 
-def test_nothing_is_left_unfilled(make_rows: Rows, language_name: str) -> None:
+def test_every_placeholder_is_filled(make_rows: Rows, language_name: str) -> None:
     for row in both_sides(make_rows, language_name):
         for turn in row["conversations"]:
             text = FENCE.sub("", turn["value"])
             assert not re.search(r"[{}<>]|\[\w+\]|  | [.,?!]|^\s|\s$|None", text), text
 
 
-def test_each_call_can_be_executed_in_the_home_it_is_for(make_rows: Rows, language_name: str) -> None:
+def test_every_call_can_be_executed_in_its_home(make_rows: Rows, language_name: str) -> None:
     for row in both_sides(make_rows, language_name):
         entity_ids = [entity_id for entity_id, _, _ in DEVICE.findall(turns(row, "system")[0])]
         for answer in turns(row, "gpt"):
@@ -50,7 +50,7 @@ def test_each_call_can_be_executed_in_the_home_it_is_for(make_rows: Rows, langua
                 assert not call_problems(call, entity_ids), (call, entity_ids)
 
 
-def test_calls_are_due_for_requests_and_none_for_questions_and_refusals(
+def test_requests_have_calls_and_questions_and_refusals_have_none(
     make_rows: Rows, language_name: str
 ) -> None:
     for row in both_sides(make_rows, language_name):
@@ -61,8 +61,8 @@ def test_calls_are_due_for_requests_and_none_for_questions_and_refusals(
             assert all(calls), row
 
 
-def test_every_kind_of_request_and_every_action_is_there(make_rows: Rows, language_name: str) -> None:
-    rows = make_rows(Recipe((language_name,)), "train", 2048)
+def test_every_kind_of_request_and_every_action_occurs(make_rows: Rows, language_name: str) -> None:
+    rows = list(both_sides(make_rows, language_name))
     kinds = Counter(row["kind"] for row in rows)
     assert set(kinds) == set(KIND_SHARES)
     assert all(count > len(rows) / 100 for count in kinds.values()), kinds
@@ -71,7 +71,7 @@ def test_every_kind_of_request_and_every_action_is_there(make_rows: Rows, langua
     assert set(DOMAINS) == {domain for row in rows for domain in row["device_types"]}
 
 
-def test_a_home_has_2_to_32_devices_no_two_of_one_name(make_rows: Rows, language_name: str) -> None:
+def test_a_home_has_2_to_32_devices_with_different_names(make_rows: Rows, language_name: str) -> None:
     sizes = set()
     for row in both_sides(make_rows, language_name):
         devices = DEVICE.findall(turns(row, "system")[0])
@@ -81,7 +81,7 @@ def test_a_home_has_2_to_32_devices_no_two_of_one_name(make_rows: Rows, language
     assert min(sizes) == 2 and max(sizes) == 32
 
 
-def test_no_device_in_a_home_can_be_taken_for_another(make_rows: Rows, language_name: str) -> None:
+def test_no_two_devices_of_a_room_are_alike(make_rows: Rows, language_name: str) -> None:
     language = load_language(find_language(language_name))
     rooms = {name.entity_id: name.room.base if name.room else None for name in language.names}
     nouns = {name.entity_id: name.noun.base for name in language.names if name.noun}
@@ -96,7 +96,7 @@ def test_no_device_in_a_home_can_be_taken_for_another(make_rows: Rows, language_
                 assert language.alike[noun].isdisjoint(found[:index] + found[index + 1 :]), (row, found)
 
 
-def test_the_services_are_those_of_the_devices_present_sorted(make_rows: Rows, language_name: str) -> None:
+def test_the_prompt_lists_the_services_of_its_devices_sorted(make_rows: Rows, language_name: str) -> None:
     label = load_language(find_language(language_name)).labels["services"]
     for row in make_rows(Recipe((language_name,)), "test", 2500)[:500]:
         prompt = turns(row, "system")[0]
@@ -106,7 +106,7 @@ def test_the_services_are_those_of_the_devices_present_sorted(make_rows: Rows, l
         assert listed == sorted(name for name in SERVICES if name.partition(".")[0] in domains)
 
 
-def test_a_request_for_what_is_so_already_is_refused_and_others_change_something(make_rows: Rows) -> None:
+def test_a_request_that_is_carried_out_changes_a_state(make_rows: Rows) -> None:
     opposite = {
         "light.turn_on": "off",
         "light.turn_off": "on",
@@ -127,7 +127,7 @@ def test_a_request_for_what_is_so_already_is_refused_and_others_change_something
     assert len(seen) == len(opposite)
 
 
-def test_a_missing_device_is_not_in_the_home(make_rows: Rows) -> None:
+def test_a_device_that_is_called_missing_is_not_in_the_home(make_rows: Rows) -> None:
     language = load_language(find_language("english"))
     known = sorted((name.friendly.lower() for name in language.names), key=len, reverse=True)
     for row in both_sides(make_rows, "english"):
@@ -138,7 +138,7 @@ def test_a_missing_device_is_not_in_the_home(make_rows: Rows) -> None:
             assert named not in names, row
 
 
-def test_no_language_leaks_into_another(make_rows: Rows, language_name: str) -> None:
+def test_names_and_prompts_are_those_of_the_rows_language(make_rows: Rows, language_name: str) -> None:
     language = load_language(find_language(language_name))
     names = {name.friendly for name in language.names}
     openings = tuple(text for texts in language.prompts.values() for text in texts)
@@ -157,11 +157,11 @@ def test_several_languages_are_shuffled_together(make_rows: Rows) -> None:
     rows = make_rows(recipe, "test", 512)
     codes = Counter(row["language"] for row in rows)
     assert set(codes) == {load_language(find_language(name)).code for name in LANGUAGES}
-    fair = len(rows) / len(LANGUAGES)
-    assert all(0.6 * fair < count < 1.4 * fair for count in codes.values()), codes
+    even = len(rows) / len(LANGUAGES)
+    assert all(0.6 * even < count < 1.4 * even for count in codes.values()), codes
 
 
-def test_rows_of_one_home_share_its_prompt_stand_together_and_name_it(make_rows: Rows) -> None:
+def test_rows_of_one_home_stand_together_and_share_its_prompt_and_name(make_rows: Rows) -> None:
     rows = make_rows(Recipe(requests_per_home=7), "test", 512)
     homes = [row["home"] for row in rows]
     runs = [home for index, home in enumerate(homes) if index == 0 or homes[index - 1] != home]
@@ -176,9 +176,7 @@ def test_rows_of_one_home_share_its_prompt_stand_together_and_name_it(make_rows:
 
 
 @pytest.mark.parametrize("role", ["none", "merged"])
-def test_a_family_without_a_system_role_gets_the_prompt_before_the_request(
-    make_rows: Rows, role: Any
-) -> None:
+def test_without_a_system_role_the_prompt_comes_before_the_request(make_rows: Rows, role: Any) -> None:
     usual = make_rows(Recipe(), "test", 256)
     rows = make_rows(Recipe(system_role=role), "test", 256)
     for row, plain in zip(rows, usual, strict=True):
@@ -193,7 +191,7 @@ def test_a_family_without_a_system_role_gets_the_prompt_before_the_request(
 
 
 @pytest.mark.long
-def test_whole_sets_hold_what_the_short_ones_promise(make_rows: Rows, language_name: str) -> None:
+def test_complete_files_hold_valid_calls_and_no_placeholder(make_rows: Rows, language_name: str) -> None:
     rows = make_rows(Recipe((language_name,), size="xl"), "train", 55_000)
     assert len(rows) == 55_000
     for row in rows:

@@ -1,4 +1,4 @@
-"""A home that somebody has: read from YAML or an export, spoken of by its own names."""
+"""A user's real home: read from YAML or an export, with its devices referred to by their own names."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.errors import BadInput
-from hatrain.home.generate.dataset import Recipe, Writer
+from hatrain.home.generate.dataset import Chunks, Recipe
 from hatrain.home.homes.known_home import KnownHome, read_home
 from hatrain.home.language.load import find_language, load_language
 
@@ -26,9 +26,9 @@ def home_file(tmp_path: Path, text: str, name: str = "home.yaml") -> Path:
     return path
 
 
-def test_every_row_lists_the_whole_home_in_its_order_under_its_own_prompt(tmp_path: Path) -> None:
-    writer = Writer(Recipe(home=home_file(tmp_path, HOME)), "train")
-    for line in writer.stretch(0)[0].splitlines():
+def test_every_row_lists_all_devices_in_the_files_order_below_its_own_prompt(tmp_path: Path) -> None:
+    chunks = Chunks(Recipe(home=home_file(tmp_path, HOME)), "train")
+    for line in chunks.chunk(0)[0].splitlines():
         prompt = json.loads(line)["conversations"][0]["value"]
         assert prompt.startswith("You run our house.\nThe current time")
         listed = prompt.partition("Devices:\n")[2].splitlines()
@@ -41,13 +41,13 @@ def test_every_row_lists_the_whole_home_in_its_order_under_its_own_prompt(tmp_pa
         assert "%" not in listed[2]
 
 
-def test_a_name_that_the_language_knows_is_spoken_of_as_usual_and_others_by_name(tmp_path: Path) -> None:
+def test_a_device_is_referred_to_in_the_languages_words_where_it_knows_the_name(tmp_path: Path) -> None:
     language = load_language(find_language("english"))
     home = KnownHome(language, read_home(home_file(tmp_path, HOME)))
-    said = {name.entity_id: name.said for name in home.names}
-    assert said["light.k1"][0]["the"] == "the kitchen light"
-    assert said["light.k1"][1]["the"] == "the light in the kitchen"
-    assert said["cover.k"][0]["the"] == "the Serving Hatch"
+    references = {name.entity_id: name.references for name in home.names}
+    assert references["light.k1"][0]["the"] == "the kitchen light"
+    assert references["light.k1"][1]["the"] == "the light in the kitchen"
+    assert references["cover.k"][0]["the"] == "the Serving Hatch"
     rooms = {name.entity_id: name.room.forms["in"] if name.room else None for name in home.names}
     assert rooms == {
         "lock.front": None,
@@ -57,7 +57,7 @@ def test_a_name_that_the_language_knows_is_spoken_of_as_usual_and_others_by_name
     }
 
 
-def test_the_states_that_home_assistant_lists_are_a_home(tmp_path: Path) -> None:
+def test_a_list_of_states_is_read_as_a_home(tmp_path: Path) -> None:
     states = [
         {"entity_id": "light.sofa", "state": "on", "attributes": {"friendly_name": "Sofa Light"}},
         {"entity_id": "cover.gate", "state": "open", "attributes": {"friendly_name": "Gate"}},
@@ -77,7 +77,7 @@ def test_the_states_that_home_assistant_lists_are_a_home(tmp_path: Path) -> None
     assert home.left_out == ("sensor.rain",)
 
 
-def test_an_entity_registry_is_a_home_without_what_is_disabled(tmp_path: Path) -> None:
+def test_an_entity_registry_is_read_as_a_home_without_disabled_entities(tmp_path: Path) -> None:
     entities = [
         {
             "entity_id": "light.a",
@@ -100,33 +100,48 @@ def test_an_entity_registry_is_a_home_without_what_is_disabled(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
-        ("device: {light.a: A}", "home.yaml:1: device: not a key of a home .*did you mean devices"),
-        ("devices: {lihgt.a: A}", "home.yaml:1: lihgt.a: not an entity id of .*did you mean light"),
-        ("devices: {light.a: A, light.a: B}", "home.yaml:1: light.a: given twice"),
-        ("devices: {light.a: {nme: A}}", "home.yaml:1: light.a: accepted: a name, or {name, position}"),
-        ("areas: {Hall: {light.a: A}}\ndevices:\n  light.a: B", "home.yaml:3: light.a: given twice|light.a"),
-        ("temperature_unit: K\ndevices: {light.a: A}", "temperature_unit: found K, accepted: C, F"),
-        ("devices: {}", "no devices that can be asked for anything"),
-        ("- light.a", "not a home"),
-        ("areas: [Hall]", "areas: not a mapping"),
-        ("devices: {light.a: [", "not YAML"),
+        ("device: {light.a: A}", "home.yaml:1: device: unknown key; accepted: .*did you mean devices"),
+        ("devices: {lihgt.a: A}", "home.yaml:1: .*'lihgt.a'; accepted: an entity id of .*did you mean light"),
+        ("devices: {light.a: A, light.a: B}", "home.yaml:1: devices.light.a: given twice"),
+        (
+            "devices: {light.a: {nme: A}}",
+            "light.a.nme: unknown key; accepted: name, position; did you mean name",
+        ),
+        (
+            "areas: {Hall: {light.a: A}}\ndevices:\n  light.a: B",
+            "home.yaml:1: areas.Hall.light.a: given twice",
+        ),
+        (
+            "temperature_unit: K\ndevices: {light.a: A}",
+            "home.yaml:1: temperature_unit: found 'K'; accepted: C | F",
+        ),
+        ("devices: {cover.a: {name: A, position: so}}", "position: found 'so'; accepted: true or false"),
+        ("devices: {light.a: }", "home.yaml:1: devices.light.a: found nothing"),
+        ("devices: {}", "no device that takes requests"),
+        ("", "home.yaml: empty"),
+        ("- light.a", "home.yaml: found a list; accepted: a mapping"),
+        ("areas: [Hall]", "home.yaml:1: areas: found a list; accepted: a mapping"),
+        ("devices: {light.a: [", "home.yaml:2: not YAML"),
     ],
 )
-def test_a_mistake_in_a_home_is_named(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_a_mistake_in_a_home_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(BadInput, match=expected):
         read_home(home_file(tmp_path, text))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("[", "not JSON"), ('{"a": 1}', "neither a list of states"), ("[]", "no devices")]
+    ("text", "expected"),
+    [("[", "not JSON"), ('{"a": 1}', "accepted: a list of states"), ("[]", "no device that takes requests")],
 )
-def test_an_export_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_json_that_home_assistant_does_not_export_is_refused(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(BadInput, match=expected):
         read_home(home_file(tmp_path, text, "states.json"))
 
 
-def test_a_home_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"home\.yaml: cannot be read"):
+def test_a_missing_home_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"home\.yaml: no such file"):
         read_home(tmp_path / "home.yaml")
