@@ -57,7 +57,7 @@ class Children:
 
     def train(self, command: Command, abandon: Abandon) -> Outcome:
         """Run this node's ranks to their end, as `outcome` does; none of them where this machine cannot train."""
-        unfit, reasons = doctor.quick(self.plan)
+        unfit, reasons = doctor.preflight(self.plan)
         if unfit is not None:
             # The others would wait for long after a node that left in order; after a fault they do not.
             fault = unfit is Exit.REQUEUE and self.plan.nodes > 1
