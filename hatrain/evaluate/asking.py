@@ -13,7 +13,7 @@ from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
 from hatrain.evaluate.generation import find_stops, generate
 from hatrain.evaluate.sources import Source
-from hatrain.home.calls.judge import Answer, Known
+from hatrain.home.calls.judge import Answer, PromptContents
 from hatrain.home.calls.parse import read_answer, read_prompt
 from hatrain.home.generate.formats import SystemRole, opening, tools_for
 from hatrain.home.homes.home import Home
@@ -39,7 +39,7 @@ class Question:
     """Where the home comes from, in words."""
 
     @property
-    def known(self) -> Known:
+    def known(self) -> PromptContents:
         """What the home has."""
         return read_prompt((message.content for message in self.messages), self.tools)
 

@@ -11,7 +11,7 @@ from hatrain.data.replies import LeftOut, NotFound, ReplyFinder
 from hatrain.data.rows import Row, shortened
 from hatrain.data.template import TemplateRefusal
 from hatrain.errors import BadInput
-from hatrain.home.calls.judge import Answer, Known
+from hatrain.home.calls.judge import Answer, PromptContents
 from hatrain.home.calls.parse import FORMS, read_answer, read_message, read_prompt
 from hatrain.home.devices.services import domain_of
 
@@ -37,7 +37,7 @@ class Request:
     reply: str
     """The expected reply, as the template renders it, without its end."""
     expected: Answer
-    known: Known
+    known: PromptContents
     language: str
     kind: str
     device_types: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Colours by value: what a name, a hex code, RGB channels or a hue stand for. Guesses at no shade."""
+"""Converts colours to RGB: CSS names, hex codes, channels, hue and saturation."""
 
 import colorsys
 import re
@@ -43,10 +43,10 @@ CSS_COLORS: dict[str, RGB] = {
 
 
 def color_value(key: str, value: Any) -> RGB | None:
-    """Return the RGB value, each channel 0..255, of an argument named `key`, or None if it is no colour.
+    """Return an argument's RGB value, each channel 0..255, or None if it is not a colour.
 
-    Understood are CSS names (spaces and case ignored), `#rgb`, `#rrggbb`, three channels as a list or as
-    text, and, where the key is `hs_color`, a hue of 0..360 and a saturation of 0..100, at full brightness.
+    Accepts CSS names (ignoring spaces and case), `#rgb`, `#rrggbb`, three channels as a list or as text, and for the
+    key `hs_color` a hue of 0..360 and a saturation of 0..100, at full brightness.
     """
     if isinstance(value, str):
         return _color_text(key, value)

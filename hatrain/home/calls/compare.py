@@ -1,5 +1,4 @@
-"""When two service calls mean the same to a home: numbers, colours, durations and words, by what they do.
-Pure functions; nothing here knows a model, a prompt or a language."""
+"""Compares service calls by their effect: numbers, colours, durations and text."""
 
 import json
 import math
@@ -16,26 +15,26 @@ TARGET_KEYS = ("target_device", "entity_id")
 """Arguments that hold entity ids: one, a list, or several separated by commas."""
 
 COLOR_KEYS = ("color_name", "color", "rgb_color", "hs_color")
-"""Arguments that hold a colour. Which of them says it makes no difference to the lamp."""
+"""Arguments that hold a colour. They have the same effect."""
 
 CLOCK_KEYS = ("hours", "minutes", "seconds")
-"""Arguments that together say a duration, as Home Assistant's timer intents take it."""
+"""Arguments that together give a duration, as in Home Assistant's timer intents."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call as it was said: the service or tool, and every argument, the target among them."""
+    """A call as written: the service or tool, and all arguments including the target."""
 
     service: str
     arguments: Mapping[str, Any]
 
     def targets(self) -> tuple[str, ...]:
-        """Return the entity ids it names, in lower case, each once, in order."""
-        found = (entity for key in TARGET_KEYS for entity in _entities(self.arguments.get(key)))
-        return tuple(dict.fromkeys(found))
+        """Return the entity ids in lower case, each once, in order."""
+        entities = (entity for key in TARGET_KEYS for entity in _entities(self.arguments.get(key)))
+        return tuple(dict.fromkeys(entities))
 
     def per_target(self) -> tuple["Call", ...]:
-        """Return the call once for each entity: one call for two lamps does what two calls do."""
+        """Split the call by entity: one call for two lamps does the same as two calls."""
         targets = self.targets()
         rest = {key: value for key, value in self.arguments.items() if key not in TARGET_KEYS}
         return tuple(Call(self.service, {"target_device": target, **rest}) for target in targets) or (self,)
@@ -45,13 +44,13 @@ class Call:
 
 
 def same_call(one: Call, other: Call) -> bool:
-    """Whether both do the same: the same service, the same entities, arguments of the same meaning."""
+    """Whether two calls have the same service, entities and effect of arguments."""
     return _word(one.service) == _word(other.service) and same_arguments(one.arguments, other.arguments)
 
 
 def same_arguments(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two sets of arguments mean the same. Order is ignored, and so is which key says a colour."""
-    left, right = _by_meaning(one), _by_meaning(other)
+    """Whether two sets of arguments have the same effect, whatever their order and the key of a colour."""
+    left, right = _unified(one), _unified(other)
     return left.keys() == right.keys() and all(same_value(key, left[key], right[key]) for key in left)
 
 
@@ -83,11 +82,11 @@ def same_value(key: str, one: Any, other: Any) -> bool:
 
 
 def same_number(key: str, one: float, other: float) -> bool:
-    """Whether two numbers are one number, rounded differently.
+    """Whether two numbers are the same number, rounded differently.
 
-    They may differ by less than half a unit of the last decimal of the shorter one, and by at most one part
-    in a hundred, so that 33 is 33.3 and 0.5 is 0.502, while 21 is not 21.4 and 0 is nothing but 0.
-    `brightness` above 100 counts 255 steps and is compared as the percentage that Home Assistant shows.
+    They may differ by less than half a unit of the last decimal of the shorter one, and by at most 1 %: 33 equals
+    33.3 and 0.5 equals 0.502, while 21 does not equal 21.4, and 0 equals only 0. `brightness` above 100 is in steps of
+    1/255 and is compared as the percentage that Home Assistant shows.
     """
     if one == other:
         return True
@@ -100,9 +99,9 @@ def same_number(key: str, one: float, other: float) -> bool:
 
 
 def duration_seconds(value: Any) -> float | None:
-    """Return a duration in seconds as Home Assistant reads it, or None.
+    """Return a duration in seconds as Home Assistant parses it, or None.
 
-    A number is seconds, `HH:MM` hours and minutes, `HH:MM:SS` with seconds; a mapping names its units.
+    A number is seconds, `HH:MM` is hours and minutes, `HH:MM:SS` has seconds, a mapping names its units.
     """
     if isinstance(value, Mapping):
         units = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
@@ -117,10 +116,10 @@ def duration_seconds(value: Any) -> float | None:
 
 
 def pair_off(left: Sequence[T], right: Sequence[T], same: Callable[[T, T], bool]) -> dict[int, int]:
-    """Return the most pairs of the `same` that can be made, as {index in `right`: index in `left`}.
+    """Return a maximum matching of items that are the `same`, as {index in `right`: index in `left`}.
 
-    Each item is in one pair at most. Sameness within rounding is not transitive, so taking the first that
-    fits could miss pairs: items change partners along augmenting paths (Kuhn's bipartite matching).
+    Equality within rounding is not transitive, so pairing each item with the first that fits could miss pairs.
+    Kuhn's algorithm for bipartite matching changes partners along augmenting paths.
     """
     partner: dict[int, int] = {}
 
@@ -139,8 +138,8 @@ def pair_off(left: Sequence[T], right: Sequence[T], same: Callable[[T, T], bool]
     return partner
 
 
-def _by_meaning(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Fold keys that say one thing: the first colour, as channels where it can be read; targets; a duration."""
+def _unified(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Unify keys with the same effect: the first colour, as RGB channels if it can be parsed; targets; a duration."""
     folded: dict[str, Any] = {}
     for key, value in arguments.items():
         color = color_value(key, value) if key in COLOR_KEYS else None
@@ -171,7 +170,7 @@ def _word(text: str) -> str:
 
 
 def _truth(value: Any) -> bool | None:
-    """Return what Home Assistant's `cv.boolean` makes of a value, or None where it refuses."""
+    """Parse a value as Home Assistant's `cv.boolean` does; None where it refuses."""
     if isinstance(value, str):
         return {"true": True, "yes": True, "on": True, "1": True, "enable": True}.get(
             _word(value), False if _word(value) in ("false", "no", "off", "0", "disable") else None
@@ -180,13 +179,13 @@ def _truth(value: Any) -> bool | None:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number, also one in quotes, which Home Assistant takes as well."""
+    """Parse a number, also one in quotes, which Home Assistant accepts as well."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str) and (
         found := re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", value)
     ):
-        # Not the whole text: a pattern's white space is more than what float leaves out.
+        # Only the match: \s matches white space that float() does not accept.
         return float(found[1])
     try:
         return float(value) if isinstance(value, int | float) else None

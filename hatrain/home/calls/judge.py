@@ -1,5 +1,4 @@
-"""Judges what an answer would do to the home against what should have been done. Pure functions over calls that
-were read elsewhere; how an answer sounds is never judged, only that there is one."""
+"""Judges an answer by its calls: would they do to the home what should be done? The text only has to be there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,31 +10,31 @@ from hatrain.home.devices.services import SERVICES, call_problems
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a request's prompt says there is: friendly names by entity id, and services or tools.
+class PromptContents:
+    """What a prompt lists: friendly names by entity id, and services or tools.
 
-    Either is empty where the prompt does not say, and nothing is then held against an answer.
+    If the prompt lists none of a kind, an answer is not judged by that kind.
     """
 
     entities: Mapping[str, str] = field(default_factory=dict)
     services: frozenset[str] = frozenset()
 
     def entity(self, name: Any) -> str | None:
-        """Return the id of the entity with this id or friendly name, case and spacing ignored, or None."""
-        word = _word(name)
+        """Find an entity's id by its id or friendly name, ignoring case and spacing."""
+        wanted = _normalized(name)
         for entity, friendly in self.entities.items():
-            if word in (_word(entity), _word(friendly)):
+            if wanted in (_normalized(entity), _normalized(friendly)):
                 return entity
         return None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said, taken apart.
+    """A parsed answer.
 
-    `text` is what a person hears, `calls` the calls of every closed block, `bad_lines` what stood in a block and
-    is no call. `blocks` counts fences or tool calls, closed or not. `ended` is false for an answer that was still
-    going on when its room was used up.
+    `text` is what the user hears, `calls` the calls of all closed blocks, `bad_lines` what a block contains besides
+    calls. `blocks` counts fences or tool calls, closed or not. `ended` is false for an answer that reached the token
+    limit.
     """
 
     text: str
@@ -48,37 +47,37 @@ class Answer:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on one answer. Every rate of an evaluation is a sum of these counts."""
+    """The judgement of one answer. Every rate of an evaluation is a sum of these counts."""
 
     strict: bool
-    """Exactly the calls that were due, each once, and nothing else was done."""
+    """Exactly the expected calls, each once, and no others."""
     problems: tuple[str, ...]
-    """Why not, a line each; empty when `strict`."""
+    """Why not, one line each; empty if `strict`."""
     points: int
-    """Of the compatible measure."""
+    """Of the compatible measure (see `compatible_points`)."""
     possible_points: int
     color_mismatches: int
-    """Points that were given although the colour was another."""
+    """Points given although the colour differs."""
     lines: int
-    """Lines that stood where a call belongs."""
+    """Lines where a call belongs."""
     valid_lines: int
     """Those that are a call in valid JSON."""
     targeted_calls: int
-    """Calls that name an entity, where the prompt says which there are."""
+    """Calls that name an entity, if the prompt lists entities."""
     known_targets: int
-    """Those whose entities are all there."""
+    """Those whose entities are all listed."""
     called_services: int
-    """Calls, where the prompt says which services there are."""
+    """Calls, if the prompt lists services."""
     known_services: int
+    """Those whose service is listed."""
     call_due: bool
     call_made: bool
 
 
-def judge(expected: Answer, answer: Answer, known: Known) -> Judgement:
-    """Judge one answer. Total: any two answers can be judged, nothing is raised.
+def judge(expected: Answer, answer: Answer, known: PromptContents) -> Judgement:
+    """Judge one answer. It accepts any two answers and never raises.
 
-    An answer that says and does nothing, that does not end, or whose block is broken, empty or left open is
-    wrong, whatever was due.
+    An answer that is empty, does not end, or has a broken, empty or open block is wrong, whatever is expected.
     """
     problems = (*_form_problems(answer), *_call_problems(expected.calls, answer.calls, known))
     points, mismatches = compatible_points(expected, answer)
@@ -104,9 +103,9 @@ def judge(expected: Answer, answer: Answer, known: Known) -> Judgement:
 def compatible_points(expected: Answer, answer: Answer) -> tuple[int, int]:
     """Return (points, colour mismatches) of the measure that published figures of these models use.
 
-    Each expected call is a point, and so is an expected silence. Calls are compared key by key, not by meaning;
-    calls that are too many cost nothing; a call that differs in its colour alone gets its point and is counted.
-    Unlike the original, a call is paid for once, and silence is an answer in words, not no answer at all.
+    Each expected call is a point; so is an answer without calls if none is expected. Calls are compared key by key,
+    not by effect; extra calls cost nothing; a call that differs only in its colour gets its point and is counted.
+    Unlike the original, a call is counted once, and an answer without calls must have text.
     """
     if not expected.calls:
         return int(answer.blocks == 0 and bool(answer.text.strip()) and answer.ended), 0
@@ -123,67 +122,66 @@ def compatible_points(expected: Answer, answer: Answer) -> tuple[int, int]:
     return points, mismatches
 
 
-def knows_entities(call: Call, known: Known) -> bool:
-    """Whether every entity that the call names is in the home."""
+def knows_entities(call: Call, known: PromptContents) -> bool:
+    """Whether the home has every entity that a call names."""
     return all(known.entity(name) is not None for name in _named(call))
 
 
-def execution_problems(call: Call, known: Known) -> list[str]:
-    """Return why a call could not be executed in the home of a prompt, a line each; none if it could."""
+def execution_problems(call: Call, known: PromptContents) -> list[str]:
+    """Return why a call cannot be executed in the home of a prompt, one line each."""
     problems = []
     if known.services and call.service not in known.services:
-        problems.append(f"{call.service} is not offered in this home{nearest(call.service, known.services)}")
+        problems.append(f"{call.service}: not offered in this home{nearest(call.service, known.services)}")
     if call.service in SERVICES:
         for single in call.per_target():
-            said = {"service": single.service, **single.arguments}
-            problems += call_problems(said, list(known.entities))
+            problems += call_problems({"service": single.service, **single.arguments}, list(known.entities))
     elif not knows_entities(call, known):
         problems.append(f"{', '.join(map(str, _named(call)))}: not in this home")
     return problems
 
 
-def in_words(call: Call, known: Known) -> str:
-    """Return a call as a person would read it: `turn on Kitchen Light (light.kitchen): brightness_pct 40`."""
+def in_words(call: Call, known: PromptContents) -> str:
+    """Describe a call for users: `turn on Kitchen Light (light.kitchen): brightness_pct 40`."""
     action = call.service.partition(".")[2] or call.service
     names = [
         f"{known.entities[entity]} ({entity})" if entity in known.entities else entity
         for entity in call.targets()
     ]
     settings = ", ".join(f"{key} {value}" for key, value in _without(call.arguments, TARGET_KEYS).items())
-    what = f"{action.replace('_', ' ')} {' and '.join(names)}".strip()
-    return f"{what}: {settings}" if settings else what
+    description = f"{action.replace('_', ' ')} {' and '.join(names)}".strip()
+    return f"{description}: {settings}" if settings else description
 
 
 def _form_problems(answer: Answer) -> tuple[str, ...]:
     problems = []
     if not answer.text.strip() and not answer.blocks:
-        problems.append("says nothing")
+        problems.append("is empty")
     if not answer.ended:
         problems.append("does not end")
     if answer.unclosed:
-        problems.append("leaves its block of calls open")
+        problems.append("leaves a block of calls open")
     elif answer.blocks and not answer.calls and not answer.bad_lines:
-        problems.append("opens a block of calls and puts none in it")
-    return (*problems, *(f"no call in valid JSON: {line}" for line in answer.bad_lines))
+        problems.append("has an empty block of calls")
+    return (*problems, *(f"not a call in valid JSON: {line}" for line in answer.bad_lines))
 
 
-def _call_problems(expected: Sequence[Call], calls: Sequence[Call], known: Known) -> tuple[str, ...]:
+def _call_problems(expected: Sequence[Call], calls: Sequence[Call], known: PromptContents) -> tuple[str, ...]:
     due = [_resolved(single, known) for call in expected for single in call.per_target()]
-    made = [_resolved(single, known) for call in calls for single in call.per_target()]
-    partner = pair_off(due, made, same_call)
+    actual = [_resolved(single, known) for call in calls for single in call.per_target()]
+    partner = pair_off(due, actual, same_call)
     missing = [call for index, call in enumerate(due) if index not in partner.values()]
-    extra = [call for index, call in enumerate(made) if index not in partner]
-    return (*(f"missing: {call}" for call in missing), *(f"not due: {call}" for call in extra))
+    extra = [call for index, call in enumerate(actual) if index not in partner]
+    return (*(f"missing: {call}" for call in missing), *(f"not expected: {call}" for call in extra))
 
 
-def _resolved(call: Call, known: Known) -> Call:
-    """Let a tool's `name` mean the entity that it names: Home Assistant takes an id there as well as a name."""
+def _resolved(call: Call, known: PromptContents) -> Call:
+    """Replace a tool's `name` by the entity's id: Home Assistant accepts an id or a friendly name there."""
     entity = known.entity(call.arguments["name"]) if "name" in call.arguments else None
     return call if entity is None else Call(call.service, {**call.arguments, "name": entity})
 
 
 def _named(call: Call) -> list[Any]:
-    """Return what a call names as its entities: ids, and the `name` that a tool takes."""
+    """Return the entities that a call names: ids, and a tool's `name`."""
     return [*call.targets(), *([call.arguments["name"]] if "name" in call.arguments else [])]
 
 
@@ -198,5 +196,5 @@ def _without(arguments: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any
     return {key: value for key, value in arguments.items() if key not in keys}
 
 
-def _word(name: Any) -> str:
+def _normalized(name: Any) -> str:
     return " ".join(name.split()).casefold() if isinstance(name, str) else ""

@@ -1,5 +1,7 @@
-"""Reads what was said: the calls in an answer, and the services and devices that a prompt lists. By shape alone,
-for labels are in the user's language; never by asking a tokenizer."""
+"""Parses answers and prompts: the calls of an answer; the services and devices of a prompt.
+
+It relies on their format alone, since labels are in the user's language, and needs no tokenizer.
+"""
 
 import json
 import re
@@ -7,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hatrain.home.calls.compare import Call
-from hatrain.home.calls.judge import Answer, Known
+from hatrain.home.calls.judge import Answer, PromptContents
 
 FORMS = (
     "```homeassistant fences with one JSON object a line",
@@ -15,7 +17,7 @@ FORMS = (
     "[TOOL_CALLS][{…}] (Mistral)",
     "<|python_tag|>{…} or an answer that is one JSON object (Llama 3)",
 )
-"""The forms of calls that are read."""
+"""The formats of calls that can be parsed."""
 
 _FENCE = re.compile(r"```homeassistant[ \t]*\n(.*?)```", re.DOTALL)
 _OPEN_FENCE = re.compile(r"```homeassistant.*\Z", re.DOTALL)
@@ -24,7 +26,7 @@ _OPEN_TOOL_CALL = re.compile(r"<tool_call>.*\Z", re.DOTALL)
 _TOOL_LIST = re.compile(r"(?:\[TOOL_CALLS\]|<\|python_tag\|>)(.*)\Z", re.DOTALL)
 
 _MOST_BRACKETS = 200
-"""Of one call. A model that runs wild can nest JSON deeper than Python's parser goes."""
+"""In one call. A degenerate answer may nest JSON deeper than Python's parser can go."""
 
 _DEVICE = re.compile(r"^\s*([a-z_]+\.[a-z0-9_]+)\s+'(.*?)'\s*=", re.MULTILINE)
 _SERVICE = r"[a-z_]+\.[a-z_0-9]+(?:\([^()\n]*\))?"
@@ -33,9 +35,9 @@ _SIGNATURE = re.compile(r"\b([a-z_]+\.[a-z_0-9]+)\([^()\n]*\)")
 
 
 def read_answer(text: str, *, ended: bool = True) -> Answer:
-    """Take an answer apart. Total: any text is an answer, at worst one without calls.
+    """Parse an answer. It accepts any text, at worst as an answer without calls.
 
-    `ended` is whether the model closed its turn. See `FORMS` for what counts as a call.
+    `ended` is whether the model ended its turn. `FORMS` lists the formats of calls.
     """
     calls: list[Call] = []
     bad_lines: list[str] = []
@@ -60,18 +62,23 @@ def read_answer(text: str, *, ended: bool = True) -> Answer:
 
 
 def read_message(content: str, tool_calls: Iterable[Mapping[str, Any]]) -> Answer:
-    """Take apart a message of a dataset: the calls in its text, and its `tool_calls`, arguments as objects."""
-    said = read_answer(content)
-    made = tuple(Call(call["function"]["name"], call["function"]["arguments"]) for call in tool_calls)
-    return Answer(said.text, said.calls + made, said.bad_lines, said.blocks + len(made), said.unclosed)
+    """Parse a message of a dataset: the calls in its text, and its `tool_calls`, whose arguments are objects."""
+    answer = read_answer(content)
+    calls = tuple(Call(call["function"]["name"], call["function"]["arguments"]) for call in tool_calls)
+    return Answer(
+        answer.text,
+        answer.calls + calls,
+        answer.bad_lines,
+        answer.blocks + len(calls),
+        answer.unclosed,
+    )
 
 
-def read_prompt(texts: Iterable[str], tools: Iterable[Mapping[str, Any]] = ()) -> Known:
-    """Return what a prompt says there is.
+def read_prompt(texts: Iterable[str], tools: Iterable[Mapping[str, Any]] = ()) -> PromptContents:
+    """Parse a prompt.
 
-    A device stands on a line of its own as `entity_id 'Friendly name' = state…`. A service stands anywhere as
-    `domain.service(arguments)`, or without brackets in a list after a label and a colon. Tools are JSON schema
-    functions.
+    A device is a line `entity_id 'Friendly name' = state…`. A service is `domain.service(arguments)` anywhere, or
+    without parentheses in a list after a label and a colon. Tools are JSON schema functions.
     """
     entities: dict[str, str] = {}
     services: set[str] = set()
@@ -81,11 +88,11 @@ def read_prompt(texts: Iterable[str], tools: Iterable[Mapping[str, Any]] = ()) -
             services.update(name.partition("(")[0] for name in re.findall(_SERVICE, line))
         services.update(_SIGNATURE.findall(text))
     services.update(name for name in map(_tool_name, tools) if name)
-    return Known(entities, frozenset(services))
+    return PromptContents(entities, frozenset(services))
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Yield each closed block's parts that should be a call: a fence's lines, the inside of a tool call."""
+    """Yield for each closed block what should be calls: the lines of a fence, the inside of a tool call."""
     for block in sorted(
         [*_FENCE.finditer(text), *_TOOL_CALL.finditer(text)], key=lambda match: match.start()
     ):
@@ -94,7 +101,7 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 
 def _calls(part: str) -> list[Call]:
-    """Return the calls in one JSON text: an object, or a list of them. Nothing if any of it is no call."""
+    """Parse the calls in a JSON object, or a list of them; none if a part of it is not a call."""
     if part.count("[") + part.count("{") > _MOST_BRACKETS:
         return []
     try:
@@ -106,7 +113,7 @@ def _calls(part: str) -> list[Call]:
 
 
 def _call(value: Any) -> Call | None:
-    """Return the call that a JSON object is: `{"service", arguments…}`, or a tool's name with its arguments."""
+    """Parse `{"service", arguments…}`, or a tool's name with its arguments."""
     if not isinstance(value, dict):
         return None
     if isinstance(value.get("service"), str):

@@ -1,5 +1,4 @@
-"""What Home Assistant can be asked to do: domains, their services, the arguments those take, the intents that
-stand for them. Tables and their checks alone; nothing here knows a language or draws at random."""
+"""What Home Assistant can do: domains, services, their arguments, and the intents that match them."""
 
 import math
 import re
@@ -25,7 +24,7 @@ Kind = Literal[
 HVAC_MODES = ("off", "heat", "cool", "heat_cool", "auto", "dry", "fan_only")
 FAN_MODES = ("auto", "low", "medium", "high")
 
-# CSS3 names, which is what `color_name` of light.turn_on takes, with their RGB values.
+# CSS3 names, as accepted by `color_name` of light.turn_on, with their RGB values.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),
     "green": (0, 128, 0),
@@ -54,8 +53,8 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a service. `kind` says what it may hold: percent and humidity are 0..100, fraction is
-    0..1, color a CSS3 name, temperature a number of degrees in the home's unit, duration `HH:MM:SS`."""
+    """An argument of a service. Of its kinds, percent and humidity are 0..100, fraction is 0..1, color a CSS3 name,
+    temperature a number of degrees in the home's unit, duration `HH:MM:SS`."""
 
     name: str
     kind: Kind
@@ -64,9 +63,9 @@ class Argument:
 
 @dataclass(frozen=True)
 class Intent:
-    """The tool of Home Assistant's own LLM interface that does what a service does.
+    """The tool of Home Assistant's LLM interface that does what a service does.
 
-    `renamed` maps the service's arguments to the intent's; `fixed` are arguments that the intent always gets.
+    `renamed` maps the service's arguments to the intent's; `fixed` are arguments that never change.
     """
 
     name: str
@@ -76,7 +75,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class Service:
-    """One service, such as `light.turn_on`. Without an intent it is only reachable by its service name."""
+    """A service, such as `light.turn_on`. Without an intent it can only be called by its name."""
 
     name: str
     arguments: tuple[Argument, ...] = ()
@@ -84,19 +83,21 @@ class Service:
 
     @property
     def signature(self) -> str:
-        """Return `light.turn_on(brightness_pct,color_name)`, as a system prompt lists it."""
+        """`light.turn_on(brightness_pct,color_name)`, as in a system prompt."""
         return f"{self.name}({','.join(argument.name for argument in self.arguments)})"
 
 
 def _services(domain: str, *services: tuple[str, tuple[Argument, ...], Intent | None]) -> dict[str, Service]:
-    made = (Service(f"{domain}.{name}", arguments, intent) for name, arguments, intent in services)
-    return {service.name: service for service in sorted(made, key=lambda service: service.name)}
+    return {
+        f"{domain}.{name}": Service(f"{domain}.{name}", arguments, intent)
+        for name, arguments, intent in sorted(services, key=lambda service: service[0])
+    }
 
 
 _ON, _OFF = Intent("HassTurnOn"), Intent("HassTurnOff")
 
 # Sources: the "Actions" section of each integration's page in Home Assistant's documentation, and its list of
-# built-in intents. Only what people ask for is here.
+# built-in intents. Only what users request is listed.
 DOMAINS: dict[str, dict[str, Service]] = {
     "light": _services(
         "light",
@@ -182,7 +183,7 @@ SERVICES: dict[str, Service] = {
 
 
 def domain_of(name: str) -> str:
-    """Return the part before the dot of an entity id or a service name."""
+    """Return the domain of an entity id or a service name: the part before the dot."""
     return name.partition(".")[0]
 
 
@@ -199,13 +200,13 @@ def _color(value: Any) -> bool:
     return isinstance(value, str) and value.replace(" ", "").lower() in COLORS
 
 
-# What each kind accepts, as a person would be told, and the test of it. Temperatures span both units.
+# What each kind accepts, for error messages, and the check. Temperatures cover both units.
 ACCEPTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "percent": ("a number from 0 to 100", lambda value: _number(value, 0, 100)),
     "humidity": ("a number from 0 to 100", lambda value: _number(value, 0, 100)),
     "fraction": ("a number from 0 to 1", lambda value: _number(value, 0, 1)),
     "temperature": ("a number of degrees from 5 to 95", lambda value: _number(value, 5, 95)),
-    "color": ("a colour's CSS name", _color),
+    "color": ("the CSS name of a colour", _color),
     "duration": (
         "HH:MM:SS",
         lambda value: isinstance(value, str) and bool(re.fullmatch(r"\d{1,2}:[0-5]\d:[0-5]\d", value)),
@@ -218,29 +219,30 @@ ACCEPTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
 
 
 def call_problems(call: Mapping[str, Any], entity_ids: Sequence[str]) -> list[str]:
-    """Return why `{"service", "target_device", arguments…}` cannot be executed in a home of these entities.
-
-    An empty list means that Home Assistant would accept it.
-    """
+    """Return why Home Assistant would refuse `{"service", "target_device", arguments…}` in a home of these entities."""
     name, target = call.get("service"), call.get("target_device")
     service = SERVICES.get(name) if isinstance(name, str) else None
     if service is None:
-        return [f"service: {name!r} is not known{nearest(str(name), SERVICES)}"]
+        return [
+            f"service: found {name!r}; accepted: a service of Home Assistant{nearest(str(name), SERVICES)}"
+        ]
     problems = []
     if target not in entity_ids:
         problems.append(f"target_device: {target!r} is not in this home{nearest(str(target), entity_ids)}")
     elif domain_of(str(target)) != domain_of(service.name):
-        problems.append(f"target_device: {target} is no {domain_of(service.name)}, which {name} is for")
+        problems.append(f"target_device: {target} is not a {domain_of(service.name)}, which {name} needs")
     known = {argument.name: argument for argument in service.arguments}
     given = {key: value for key, value in call.items() if key not in ("service", "target_device")}
     for key, value in given.items():
         if key not in known:
-            problems.append(f"{key}: {name} takes no such argument{nearest(key, known)}")
+            problems.append(f"{key}: not an argument of {name}{nearest(key, known)}")
             continue
         accepted, accepts = ACCEPTS[known[key].kind]
         if not accepts(value):
-            problems.append(f"{key}: found {value!r}, {name} takes {accepted}")
+            problems.append(f"{key}: found {value!r}; {name} accepts {accepted}")
     problems += [
-        f"{key}: {name} needs it" for key, argument in known.items() if argument.required and key not in given
+        f"{key}: missing; {name} needs it"
+        for key, argument in known.items()
+        if argument.required and key not in given
     ]
     return problems

@@ -1,4 +1,4 @@
-"""What state a device can be in, and how a system prompt writes it. Built once, in full; nothing is drawn here."""
+"""The states that devices can be in, and how a system prompt writes them. Every list is built once, in full."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -28,12 +28,12 @@ DURATIONS = tuple(
 
 
 def degrees(value: float, unit: Unit) -> str:
-    """Return `21.5°C`, as Home Assistant writes it: a point, whatever the language."""
+    """Return `21.5°C`, as Home Assistant writes it in every language."""
     return f"{value:g}°{unit}"
 
 
 def write(state: dict[str, Any], *attributes: str) -> State:
-    """Add `text`, the part of a device's line after the `=`, to a state."""
+    """Add `text`, the part of a device's line after the `=`."""
     return {**state, "text": ";".join([state["state"], *attributes])}
 
 
@@ -121,7 +121,7 @@ def _switches(*states: str) -> Iterator[State]:
 def state_pool(
     domain: str, unit: Unit, titles: tuple[str, ...], *, positioned: bool = True, cools: bool = True
 ) -> tuple[State, ...]:
-    """Return the states that a device may be in, the likely ones several times.
+    """Return the states that a device may be in; likely ones occur several times.
 
     `positioned`: a cover that can stop half way. `cools`: a climate device that does more than heat.
     """
