@@ -18,7 +18,7 @@ FORMATS = ("sharegpt", "messages", "raw")
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
-from hatrain.home.dataset import Recipe, generate
+from hatrain.home.generate.dataset import Recipe, generate
 size, format, workers, out, *languages = sys.argv[1:]
 generate(Recipe(tuple(languages), format, size=size), ["train"], Path(out), workers=int(workers))
 used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

@@ -1,5 +1,7 @@
-"""Runs inside the image: `sizes` prints what takes the room, `sbom NAME` an SBOM in CycloneDX 1.6. It reads what the
-installers wrote down, dpkg and Python's; it needs nothing but the standard library."""
+"""Runs inside the image: `sizes` prints the largest packages, `sbom NAME` an SBOM in CycloneDX 1.6.
+
+It reads the records of dpkg and pip, and needs only the standard library.
+"""
 
 import json
 import os
@@ -17,38 +19,38 @@ from urllib.parse import quote
 
 def python_packages() -> Iterator[tuple[metadata.Distribution, int]]:
     """Yield every Python package with its bytes on disk."""
-    for found in sorted(metadata.distributions(), key=lambda one: one.name.lower()):
-        files = (Path(str(path.locate())) for path in found.files or ())
-        yield found, sum(path.stat().st_size for path in files if path.is_file())
+    for package in sorted(metadata.distributions(), key=lambda package: package.name.lower()):
+        files = (Path(str(path.locate())) for path in package.files or ())
+        yield package, sum(path.stat().st_size for path in files if path.is_file())
 
 
 def debian_packages() -> Iterator[tuple[str, str, str, int]]:
     """Yield name, version, architecture and bytes of every installed package."""
-    form = "${db:Status-Abbrev}\t${Package}\t${Version}\t${Architecture}\t${Installed-Size}\n"
-    told = subprocess.run(
-        ["dpkg-query", "--show", "--showformat", form], capture_output=True, text=True, check=True
+    fields = "${db:Status-Abbrev}\t${Package}\t${Version}\t${Architecture}\t${Installed-Size}\n"
+    listing = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", fields], capture_output=True, text=True, check=True
     )
-    for line in told.stdout.splitlines():
+    for line in listing.stdout.splitlines():
         status, name, version, architecture, kilobytes = line.split("\t")
         if status.startswith("ii"):
             yield name, version, architecture, int(kilobytes or 0) * 1024
 
 
 def sizes() -> None:
-    """Print the largest packages, and what all of either kind come to."""
+    """Print the largest packages and the total, of each kind."""
     groups = {
-        "Python packages": [(found.name, found.version, size) for found, size in python_packages()],
+        "Python packages": [(package.name, package.version, size) for package, size in python_packages()],
         "Debian packages": [(name, version, size) for name, version, _, size in debian_packages()],
     }
     for title, packages in groups.items():
         total = sum(size for _, _, size in packages)
         print(f"{title}: {len(packages)}, {total / 1e6:,.0f} MB")
-        for name, version, size in sorted(packages, key=lambda one: -one[2])[:12]:
+        for name, version, size in sorted(packages, key=lambda package: -package[2])[:12]:
             print(f"  {size / 1e6:>8,.0f} MB  {name} {version}")
 
 
 def sbom(image: str) -> dict[str, Any]:
-    """Return the bill of materials of everything that has an installer's record."""
+    """Return a bill of materials of all installed packages."""
     system = platform.freedesktop_os_release()
     components = [
         {
@@ -58,11 +60,9 @@ def sbom(image: str) -> dict[str, Any]:
             "version": system.get("VERSION_ID", "unknown"),
         }
     ]
-    for found, _ in python_packages():
-        name = found.name.lower().replace("_", "-")
-        components.append(
-            _component(f"pkg:pypi/{name}@{quote(found.version)}", found.name, found.version, licences(found))
-        )
+    for package, _ in python_packages():
+        purl = f"pkg:pypi/{package.name.lower().replace('_', '-')}@{quote(package.version)}"
+        components.append(_component(purl, package.name, package.version, licences(package)))
     for name, version, architecture, _ in debian_packages():
         purl = f"pkg:deb/{system['ID']}/{quote(name)}@{quote(version)}?arch={architecture}"
         components.append(_component(purl, name, version, []))
@@ -89,30 +89,30 @@ def sbom(image: str) -> dict[str, Any]:
     }
 
 
-def licences(found: metadata.Distribution) -> list[dict[str, Any]]:
-    """Return a package's licences as it states them: an SPDX expression, else names; none where it states none."""
-    told = found.metadata
-    if expression := told.get("License-Expression"):
+def licences(package: metadata.Distribution) -> list[dict[str, Any]]:
+    """Return a package's licences as it states them: an SPDX expression, else names, else nothing."""
+    stated = package.metadata
+    if expression := stated.get("License-Expression"):
         return [{"expression": expression}]
     names = [
         line.rpartition(" :: ")[2]
-        for line in told.get_all("Classifier") or ()
+        for line in stated.get_all("Classifier") or ()
         if line.startswith("License ::")
     ]
-    # Some put the whole text of their licence there; its first line is its name.
-    stated = (told.get("License") or "").strip().splitlines()
-    return [{"license": {"name": name}} for name in names or stated[:1] if name]
+    # Some packages put the whole licence text there; its first line is the name.
+    text = (stated.get("License") or "").strip().splitlines()
+    return [{"license": {"name": name}} for name in names or text[:1] if name]
 
 
-def _component(purl: str, name: str, version: str, told: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _component(purl: str, name: str, version: str, licences: list[dict[str, Any]]) -> dict[str, Any]:
+    component: dict[str, Any] = {
         "type": "library",
         "bom-ref": purl,
         "name": name,
         "version": version,
         "purl": purl,
     }
-    return found | ({"licenses": told} if told else {})
+    return component | ({"licenses": licences} if licences else {})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the image and turns it into what other runtimes want, with docker, podman or buildah, whichever is there.
-# `make image`, `make sbom`, `make sqsh` and `make sif` call it.
+# Builds the image with docker, podman or buildah, whichever is installed, and converts it for other runtimes.
+# Called by `make image`, `make sbom`, `make sqsh` and `make sif`.
 #
 # usage: image.sh build | size | sbom | sqsh | sif
 #
-# From the environment: IMAGE, its name (hatrain:latest); ENGINE, to choose one; BUILD_FLAGS, further words for the
-# build; and any argument of the Dockerfile by its name, such as LOCK or TORCH_CUDA_ARCH_LIST.
+# Environment: IMAGE (name, default hatrain:latest); ENGINE (docker, podman or buildah); BUILD_FLAGS (more flags for the
+# build); and any argument of the Dockerfile by its name, such as LOCK or TORCH_CUDA_ARCH_LIST.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -13,7 +13,7 @@ root=$(dirname -- "$here")
 image=${IMAGE:-hatrain:latest}
 
 engine() {
-  # A docker client whose engine does not answer is no engine.
+  # The docker client may be installed without a running engine.
   if command -v docker > /dev/null && timeout 20 docker info > /dev/null 2>&1; then
     echo docker
   elif command -v podman > /dev/null; then
@@ -21,20 +21,20 @@ engine() {
   elif command -v buildah > /dev/null; then
     echo buildah
   else
-    echo "image.sh: found no docker with a running engine, no podman and no buildah; install one of them" >&2
+    echo "image.sh: found no running docker, no podman and no buildah; install one of them" >&2
     exit 2
   fi
 }
 
 engine=${ENGINE:-$(engine)}
 
-# Where the sources are, without anybody's password; nothing for a folder of this machine.
+# Prints the URL of the git remote without its credentials; nothing for a local folder.
 origin() {
   git -C "$root" config --get remote.origin.url 2> /dev/null | sed -nE 's#^(https?|ssh)://([^@/]*@)?#\1://#p; /^git@/p' || true
 }
 
 build() {
-  # The loop below reads these by the names that the Dockerfile has for them.
+  # The loop below reads these by the names of the Dockerfile's arguments.
   export VERSION REVISION SOURCE LICENSES
   VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
   LICENSES=${LICENSES:-$(sed -n 's/^license = "\(.*\)"$/\1/p' "$root/pyproject.toml")}
@@ -47,13 +47,13 @@ build() {
     fi
   done < <(sed -nE 's/^ARG ([A-Z_]+)=.*/\1/p' "$here/Dockerfile" | sort --unique)
   read -ra flags <<< "${BUILD_FLAGS:-}"
-  # The others do so by themselves; without, buildah makes one layer of everything.
+  # docker and podman cache layers by default; buildah would make a single layer.
   if [[ $engine == buildah ]]; then flags=(--layers "${flags[@]}"); fi
   "$engine" build "${arguments[@]}" "${flags[@]}" --file "$here/Dockerfile" --tag "$image" "$root" >&2
 }
 
-# Runs a script of this folder in the image, with the image's own Python.
-inside() {
+# Runs a script of this folder with the image's Python.
+run_inside() {
   local script=$1
   shift
   if [[ $engine == buildah ]]; then
@@ -73,7 +73,7 @@ size() {
     "$engine" history --human --format '{{.Size}}	{{.CreatedBy}}' "$image" | cut -c -110 | grep -v '^0 \?B' || true
     echo
   fi
-  inside contents.py sizes
+  run_inside contents.py sizes
 }
 
 sqsh() {
@@ -82,7 +82,7 @@ sqsh() {
     docker) from=dockerd://$image ;;
     podman) from=podman://$image ;;
     *)
-      echo "image.sh: enroot imports from docker or podman, not from $engine; or from a registry: docs/image.md" >&2
+      echo "image.sh: enroot cannot import from $engine; use docker, podman or a registry (see docs/image.md)" >&2
       exit 2
       ;;
   esac
@@ -95,7 +95,7 @@ sif() {
     apptainer build "$file.sif" "docker-daemon:$image"
     return
   fi
-  # apptainer does not look into the storage of podman and buildah: an archive lies in between.
+  # apptainer cannot read the storage of podman and buildah: go through an archive.
   local folder code=0
   folder=$(mktemp --directory --tmpdir hatrain.XXXXXX)
   "$engine" push "$image" "docker-archive:$folder/image.tar:$image" &&
@@ -110,7 +110,7 @@ case ${1-} in
     size
     ;;
   size) size ;;
-  sbom) inside contents.py sbom "$image" ;;
+  sbom) run_inside contents.py sbom "$image" ;;
   sqsh) sqsh ;;
   sif) sif ;;
   *)

@@ -1,5 +1,5 @@
-"""`python docker/lock.py`: writes the image's lock files, every package with its version and hashes, from what uv
-resolves, and the digests of the base images. Versions follow the environments that the tests ran in."""
+"""`python docker/lock.py`: writes the lock files of the image (versions and hashes, resolved by uv) and the digests of
+its base images. Versions follow the environments that the tests ran in."""
 
 import os
 import re
@@ -13,65 +13,67 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
 SOURCES = ("deepspeed", "flash-attn", "gptqmodel", "device-smi", "logbar", "pypcre", "tokenicer", "defuser")
-"""Of these the index has no wheel for us: they are built from source, after torch, and locked apart."""
+"""Packages without a usable wheel. They are built from source, after torch, and have lock files of their own."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock file: what goes in, and what for."""
+    """The contents of one lock file."""
 
-    says: str
+    title: str
     extras: tuple[str, ...] = ()
-    """Of pyproject.toml; its own dependencies as well, unless there are `packages`."""
+    """hatrain with these extras, unless there are `packages`."""
     packages: tuple[str, ...] = ()
-    """Exactly these, and none that they need."""
-    follows: tuple[str, ...] = ("requirements.lock", "requirements-deepspeed.lock")
+    """Exactly these, without their dependencies."""
+    constraints: tuple[str, ...] = ("requirements.lock", "requirements-deepspeed.lock")
     """The versions that were tested."""
     python: str = "3.12"
-    """Of the base image: Ubuntu 24.04's, or Debian 12's 3.11."""
+    """The base image's: 3.12 in Ubuntu 24.04, 3.11 in Debian 12."""
     find_links: bool = False
-    """Whether wheels from pip's find-links count, which is where a CPU build of torch comes from."""
+    """Whether to use wheels from pip's find-links, which is where a CPU build of torch comes from."""
 
 
 LOCKS = {
-    "": Lock("The CUDA image: every wheel", extras=("train", "quant", "deepspeed")),
+    "": Lock("Wheels of the CUDA image", extras=("train", "quant", "deepspeed")),
     "gptq": Lock(
-        "The CUDA image for GPTQ bases: every wheel; gptqmodel wants an older numpy",
+        "Wheels of the CUDA image for GPTQ bases; gptqmodel needs an older numpy",
         extras=("train", "quant", "gptq"),
-        follows=("requirements-gptq.lock",),
+        constraints=("requirements-gptq.lock",),
     ),
     "cpu": Lock(
-        "The image for processors, on Debian 12: every wheel; torch is the CPU build for Python 3.11",
+        "Wheels of the CPU image on Debian 12; torch is the CPU build for Python 3.11",
         extras=("train", "quant", "deepspeed"),
         python="3.11",
         find_links=True,
     ),
-    "launch": Lock("The image that plans, renders and submits, and cannot train: every wheel"),
-    "build": Lock("What wheels are built with", packages=("setuptools",)),
+    "launch": Lock("Wheels of the image that plans, renders and submits, but cannot train"),
+    "build": Lock("Build requirements", packages=("setuptools",)),
     "deepspeed": Lock("DeepSpeed, as source", packages=("deepspeed",)),
     "flash-attention": Lock("flash-attn, as source", packages=("flash-attn",)),
     "gptqmodel": Lock(
-        "gptqmodel and what it needs that is only source",
+        "gptqmodel and its dependencies, as source",
         packages=SOURCES[2:],
-        follows=("requirements-gptq.lock",),
+        constraints=("requirements-gptq.lock",),
     ),
 }
 
 
 def main() -> int:
-    """Write all that is locked. Returns 1 when something could not be resolved."""
+    """Write all lock files. Returns 1 if one of them cannot be resolved."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if uv is None:
-        print("docker/lock.py: no uv here; `make lock` brings one", file=sys.stderr)
+        print("docker/lock.py: found no uv; run `make lock`, which installs it", file=sys.stderr)
         return 1
     for name, lock in LOCKS.items():
         file = DOCKER / f"requirements{'-' if name else ''}{name}.lock"
-        told = subprocess.run(command(uv, lock), cwd=ROOT, input=wanted(lock), capture_output=True, text=True)
-        if told.returncode:
-            print(f"{file.name}: {told.stderr}", file=sys.stderr)
+        resolved = subprocess.run(
+            command(uv, lock), cwd=ROOT, input=requirements(lock), capture_output=True, text=True
+        )
+        if resolved.returncode:
+            print(f"{file.name}: {resolved.stderr}", file=sys.stderr)
             return 1
-        file.write_text(f"# {lock.says}. 'make lock' writes it.\n{told.stdout}", encoding="utf-8")
-        print(f"{file.relative_to(ROOT)}: {told.stdout.count('==')} packages", file=sys.stderr)
+        file.write_text(f"# {lock.title}. 'make lock' writes it.\n{resolved.stdout}", encoding="utf-8")
+        print(f"{file.relative_to(ROOT)}: {resolved.stdout.count('==')} packages", file=sys.stderr)
     dockerfile = DOCKER / "Dockerfile"
     dockerfile.write_text(with_digests(dockerfile.read_text(encoding="utf-8"), digest), encoding="utf-8")
     return 0
@@ -80,67 +82,66 @@ def main() -> int:
 # --- packages -----------------------------------------------------------------------------------------------
 
 
-def wanted(lock: Lock) -> str:
-    """Return what uv reads from its stdin: packages, or hatrain itself with extras."""
+def requirements(lock: Lock) -> str:
+    """Return what uv reads from stdin: packages, or hatrain with extras."""
     return (
         "\n".join(lock.packages) if lock.packages else f"hatrain[{','.join(lock.extras)}] @ {ROOT.as_uri()}"
     )
 
 
 def command(uv: str, lock: Lock) -> list[str]:
-    """Return the command that resolves a lock. Of this machine's settings it takes the find-links, where asked."""
-    words = [uv, "pip", "compile", "-", "--quiet", "--no-config", "--no-header", "--no-annotate"]
-    words += ["--generate-hashes", "--no-python-downloads", "--python-version", lock.python]
-    words += ["--python-platform", "x86_64-manylinux_2_28"]
-    for file in lock.follows:
-        words += ["--constraints", file]
+    arguments = [uv, "pip", "compile", "-", "--quiet", "--no-config", "--no-header", "--no-annotate"]
+    arguments += ["--generate-hashes", "--no-python-downloads", "--python-version", lock.python]
+    arguments += ["--python-platform", "x86_64-manylinux_2_28"]
+    for file in lock.constraints:
+        arguments += ["--constraints", file]
     if lock.packages:
-        words += ["--no-deps"]
+        arguments += ["--no-deps"]
     else:
         for package in ("hatrain", *SOURCES):
-            words += ["--no-emit-package", package]
+            arguments += ["--no-emit-package", package]
     if lock.find_links:
         for folder in find_links():
-            words += ["--find-links", folder]
-    return words
+            arguments += ["--find-links", folder]
+    return arguments
 
 
 def find_links() -> list[str]:
-    """Return where this machine's pip looks for wheels beside the index."""
-    told = subprocess.run(
+    """Return the find-links of this machine's pip configuration."""
+    setting = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True
     )
-    return told.stdout.split()
+    return setting.stdout.split()
 
 
 # --- base images --------------------------------------------------------------------------------------------
 
 
 def with_digests(dockerfile: str, ask: Callable[[str], str | None]) -> str:
-    """Return a Dockerfile whose base images are pinned to what `ask` says of NAME:TAG; of None, one stays as it is."""
+    """Pin a Dockerfile's base images to the digest that `ask` returns for NAME:TAG; None leaves one unchanged."""
 
-    def pin(found: re.Match[str]) -> str:
-        told = ask(found["image"])
-        return f"{found['argument']}{found['image']}@{told}" if told else found[0]
+    def pin(match: re.Match[str]) -> str:
+        found = ask(match["image"])
+        return f"{match['argument']}{match['image']}@{found}" if found else match[0]
 
     image = r"^(?P<argument>ARG (?:BUILD|BASE)_IMAGE=)(?P<image>[^@\s]+)(?:@sha256:[0-9a-f]{64})?$"
     return re.sub(image, pin, dockerfile, flags=re.MULTILINE)
 
 
 def digest(image: str) -> str | None:
-    """Return what a registry says is the digest of an image now; None, and why on stderr, when none answers."""
+    """Ask a registry for the current digest of an image; None, with the reason on stderr, if there is no answer."""
     command = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", f"docker://{image}"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except FileNotFoundError:
-        why = "no skopeo here to ask its registry with"
+        reason = "skopeo is not installed"
     except subprocess.TimeoutExpired:
-        why = "its registry gave no answer in 60 s"
+        reason = "the registry did not answer within 60 s"
     except subprocess.CalledProcessError as error:
-        why = error.stderr.strip().rpartition("\n")[2]
+        reason = error.stderr.strip().rpartition("\n")[2]
     else:
-        return told.stdout.strip()
-    print(f"docker/Dockerfile: {image} stays as it is: {why}", file=sys.stderr)
+        return answer.stdout.strip()
+    print(f"docker/Dockerfile: {image} is not pinned: {reason}", file=sys.stderr)
     return None
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stands in for gcc and g++ while DeepSpeed's processor ops are built. DeepSpeed compiles them for the very processor of
-# the machine that builds (-march=native, AVX-512 where it has it); an image has to run on others. $CPU_ARCH says on which.
+# Wraps gcc and g++ while DeepSpeed's CPU ops are built. DeepSpeed compiles for the CPU of the build machine
+# (-march=native, AVX-512 if available); the image must run on any CPU of level $CPU_ARCH.
 set -eu
 
 if [ "$(uname -m)" = x86_64 ]; then

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hatrain.home.judge import Answer, Known
+    from hatrain.home.calls.judge import Answer, PromptContents
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def told(answer: "Answer", known: "Known") -> list[str]:
+def told(answer: "Answer", known: "PromptContents") -> list[str]:
     """Return an answer and what it would do, in lines."""
-    from hatrain.home.judge import execution_problems, in_words
+    from hatrain.home.calls.judge import execution_problems, in_words
 
     lines = [answer.text or "(says nothing)", ""]
     for call in answer.calls:

@@ -1,83 +1,77 @@
-"""`hatrain data`: make the Home Assistant dataset, measure the overlap of two sets, check a language folder."""
+"""`hatrain data`: generate the Home Assistant dataset, compare two datasets, check a language folder."""
 
 import argparse
 import sys
 import time
 from pathlib import Path
 
-SIZES = ("small", "medium", "large", "xl")
+SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
+FORMATS = ("sharegpt", "messages", "raw")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parts = parser.add_argument_group("what to make")
+    add = parser.add_argument
+    parts = parser.add_argument_group("files to generate")
     parts.add_argument("--train", action="store_true", help="home_assistant_train.jsonl")
     parts.add_argument(
-        "--test", action="store_true", help="home_assistant_test.jsonl, of words that train lacks"
+        "--test", action="store_true", help="home_assistant_test.jsonl; shares no phrase or name with train"
     )
     parts.add_argument(
         "--dpo", action="store_true", help="home_assistant_dpo.jsonl: {system, question, chosen, rejected}"
     )
-    parts.add_argument(
-        "--sample", action="store_true", help="sample.jsonl, a hundred rows a language to look at"
-    )
+    parts.add_argument("--sample", action="store_true", help="sample.jsonl: 100 rows per language to look at")
     sizes = parser.add_mutually_exclusive_group()
-    for size, rows in zip(SIZES, ("20,000", "34,000", "43,000", "55,000"), strict=True):
-        sizes.add_argument(
-            f"--{size}",
-            dest="size",
-            action="store_const",
-            const=size,
-            help=f"{rows} training rows a language",
-        )
-    parser.add_argument(
+    for size, rows in SIZES.items():
+        help_text = f"{rows} training rows per language" + (" (default)" if size == "small" else "")
+        sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, help=help_text)
+    add(
         "--language",
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="names or codes; several are shuffled together (english)",
+        help="names or codes; rows of several languages are shuffled together (default: english)",
     )
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument(
-        "--format", choices=("sharegpt", "messages", "raw"), help="how rows are written (sharegpt)"
-    )
-    for name in ("sharegpt", "messages", "raw"):
+    formats.add_argument("--format", choices=FORMATS, help="format of the rows (default: sharegpt)")
+    for name in FORMATS:
         formats.add_argument(
-            f"--{name}", dest="format", action="store_const", const=name, help=f"--format {name}"
+            f"--{name}", dest="format", action="store_const", const=name, help=f"same as --format {name}"
         )
-    parser.add_argument(
+    add(
         "--tools",
         choices=("service", "hass"),
-        help="messages: tools are services, or Home Assistant's own intents (service)",
+        help="with --format messages: offer services, or Home Assistant's intents, as tools (default: service)",
     )
     roles = parser.add_mutually_exclusive_group()
     roles.add_argument(
-        "--no-system-role", action="store_true", help="put the system prompt into the user's first text"
+        "--no-system-role", action="store_true", help="put the system prompt into the user's first message"
     )
     roles.add_argument(
         "--merged-system-role",
         action="store_true",
-        help="end it with a label, for templates that merge it into the user's text",
+        help="end the system prompt with a label, for chat templates that merge it into the user's message",
     )
-    parser.add_argument(
-        "--home", type=Path, metavar="FILE", help="make the data for one home: YAML, or Home Assistant's JSON"
+    add("--home", type=Path, metavar="FILE", help="data for one real home: YAML, or JSON from Home Assistant")
+    add("--requests-per-home", type=int, default=1, metavar="N", help="rows that share a home (default: 1)")
+    add("--seed", type=int, default=42, metavar="N", help="the same seed gives the same files (default: 42)")
+    add(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of processes; does not change the files (default: 1)",
     )
-    parser.add_argument(
-        "--requests-per-home", type=int, default=1, metavar="N", help="rows that share one home (1)"
+    add("--out", type=Path, default=Path("data"), metavar="DIR", help="folder for the files (default: data)")
+    others = parser.add_argument_group("other actions")
+    others.add_argument(
+        "--audit", nargs=2, type=Path, metavar=("A", "B"), help="show what two datasets share"
     )
-    parser.add_argument(
-        "--seed", type=int, default=42, metavar="N", help="the same seed makes the same files (42)"
+    others.add_argument(
+        "--check-language",
+        type=Path,
+        metavar="DIR",
+        help="show what is wrong or missing in a language folder",
     )
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes (1); the files do not depend on it"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("data"), metavar="DIR", help="where the files go (data)"
-    )
-    tools = parser.add_argument_group("instead")
-    tools.add_argument(
-        "--audit", nargs=2, type=Path, metavar=("A", "B"), help="print what two datasets share"
-    )
-    tools.add_argument("--check-language", type=Path, metavar="DIR", help="say what a language folder lacks")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,15 +84,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     from hatrain.errors import BadInput
-    from hatrain.home.dataset import FILES, Part, Recipe, generate
-    from hatrain.home.formats import SystemRole
-    from hatrain.home.known_home import read_home
-    from hatrain.home.language import find_language
+    from hatrain.home.generate.dataset import FILES, Part, Recipe, generate
+    from hatrain.home.generate.formats import SystemRole
+    from hatrain.home.homes.known_home import read_home
+    from hatrain.home.language.load import find_language
 
     parts: list[Part] = [part for part in FILES if getattr(args, part)]
     problems = []
     if not parts:
-        problems.append("hatrain data: nothing to make (accepted: --train, --test, --dpo, --sample)")
+        problems.append("hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample")
     if args.tools and args.format != "messages":
         problems.append("--tools: only rows of --format messages have tools")
     for name in ("requests_per_home", "workers"):
@@ -109,8 +103,9 @@ def _generate(args: argparse.Namespace) -> int:
     if problems:
         raise BadInput(problems)
     if args.home and (left_out := read_home(args.home).left_out):
+        examples = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
         print(
-            f"{args.home}: {len(left_out)} entities are not for requests: {', '.join(left_out[:5])} …",
+            f"{args.home}: entities that take no requests are left out: {len(left_out)} ({examples})",
             file=sys.stderr,
         )
     role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
@@ -124,41 +119,41 @@ def _generate(args: argparse.Namespace) -> int:
         requests_per_home=args.requests_per_home,
         home=args.home,
     )
-    for path in generate(recipe, parts, args.out, workers=args.workers, progress=Ticker()).values():
+    for path in generate(recipe, parts, args.out, workers=args.workers, progress=_Progress()).values():
         print(path)
     return 0
 
 
-class Ticker:
-    """Shows rows and rows per second: a line that renews itself on a terminal, one line a file elsewhere."""
+class _Progress:
+    """Prints rows and rows per second to stderr: a line that updates on a terminal, one line per file elsewhere."""
 
     def __init__(self) -> None:
-        self._part, self._began, self._shown = "", 0.0, 0.0
+        self._part, self._started, self._printed = "", 0.0, 0.0
 
     def __call__(self, part: str, done: int, total: int) -> None:
         now = time.monotonic()
         if part != self._part:
-            self._part, self._began, self._shown = part, now, 0.0
-        over, terminal = done == total, sys.stderr.isatty()
-        if not over and (not terminal or now - self._shown < 0.2):
+            self._part, self._started, self._printed = part, now, 0.0
+        finished, terminal = done == total, sys.stderr.isatty()
+        if not finished and (not terminal or now - self._printed < 0.2):
             return
-        self._shown = now
-        rate = f", {done / (now - self._began):,.0f} rows/s" if now > self._began else ""
+        self._printed = now
+        rate = f", {done / (now - self._started):,.0f} rows/s" if now > self._started else ""
         line = f"{part}: {done:,} of {total:,} rows{rate}"
-        print(f"\r{line}\033[K" if terminal else line, end="\n" if over else "", file=sys.stderr, flush=True)
+        end = "\n" if finished else ""
+        print(f"\r{line}\033[K" if terminal else line, end=end, file=sys.stderr, flush=True)
 
 
-def _audit(one: Path, other: Path) -> int:
-    from hatrain.home.audit import audit
+def _audit(a: Path, b: Path) -> int:
+    from hatrain.home.generate.audit import audit
 
-    for line in audit(one, other).lines():
-        print(line)
+    print("\n".join(audit(a, b).lines()))
     return 0
 
 
 def _check_language(folder: Path) -> int:
-    from hatrain.home.check_language import check_language
+    from hatrain.home.language.check import check_language
 
     report = check_language(folder)
     print("\n".join(report.lines()))
-    return 0 if report.good else 1
+    return 0 if report.complete else 1

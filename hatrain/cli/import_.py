@@ -1,4 +1,4 @@
-"""`hatrain import`: a command of the training guide in, the job file or the command that means the same out."""
+"""`hatrain import`: translate a command of the training guide into a job file, or into the matching command."""
 
 import argparse
 import sys
@@ -9,13 +9,11 @@ from hatrain.errors import BadInput
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "hatrain import -- COMMAND ..."
     parser.epilog = (
-        "For example: hatrain import -- python3 train.py --run_name my-run ... > jobs/my-run.yaml. Notes on what a "
-        "job says in another way go to stderr."
+        "For example: hatrain import -- python3 train.py --run_name my-run ... > jobs/my-run.yaml. Notes on settings "
+        "that a job writes in another way go to stderr."
     )
     parser.add_argument(
-        "command",
-        nargs=argparse.REMAINDER,
-        help="a command as the guide has it, behind --, or quoted as one word",
+        "command", nargs=argparse.REMAINDER, help="a command of the guide, after -- or as one quoted argument"
     )
 
 

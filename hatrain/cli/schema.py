@@ -1,19 +1,18 @@
-"""`hatrain schema`: the JSON Schemas that editors complete and check job files and cluster files with."""
+"""`hatrain schema`: print the JSON Schema that editors complete and check job files or cluster files with."""
 
 import argparse
 import json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("--cluster", action="store_true", help="of a cluster file, in place of a job's")
+    parser.add_argument(
+        "--cluster", action="store_true", help="the schema of a cluster file instead of a job's"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the schema."""
-    from hatrain.contract import cluster as place
-    from hatrain.contract import spec
+    from hatrain.contract import cluster, spec
 
-    schema = place.json_schema() if args.cluster else spec.json_schema()
+    schema = cluster.json_schema() if args.cluster else spec.json_schema()
     print(json.dumps(schema, indent=2, ensure_ascii=False))
     return 0

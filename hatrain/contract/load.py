@@ -117,8 +117,13 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
 
 def read_file(path: Path) -> Document:
     """Read a YAML file. Raises BadInput when it is missing or not UTF-8 text."""
+    return read_text(read_source(path), str(path))
+
+
+def read_source(path: Path) -> str:
+    """Read a text file. Raises BadInput when it is missing or not UTF-8 text."""
     try:
-        return read_text(path.read_text(encoding="utf-8-sig"), str(path))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -204,12 +209,10 @@ def accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]
         elif isinstance(part, int):
             at = [leaf for branch in at if "items" in branch for leaf in _branches(branch["items"], root)]
         else:
-            at = [
-                leaf
-                for branch in mappings
-                if part in branch["properties"]
-                for leaf in _branches(branch["properties"][part], root)
+            values = [
+                branch.get("properties", {}).get(part, branch.get("additionalProperties")) for branch in at
             ]
+            at = [leaf for value in values if isinstance(value, dict) for leaf in _branches(value, root)]
     return list(dict.fromkeys(key for branch in at for key in branch.get("properties", {})))
 
 
@@ -295,7 +298,7 @@ def _shown(value: Any, key: Key = ()) -> str:
 
 def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDetails]) -> list[str]:
     """Turn pydantic's errors into a line for each key, in the order of the file."""
-    messages: dict[Key, tuple[str, list[str]]] = {}
+    messages: dict[Key, tuple[str, list[str], Any]] = {}
     for error in errors:
         loc = error["loc"]
         key = _key_of(loc, document.data, keep_last=error["type"] in ("missing", "extra_forbidden"))
@@ -304,18 +307,19 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
         if error["type"] == "extra_forbidden":
             keys = accepted_keys(model, loc[:-1])
             hint = nearest(str(loc[-1]), keys)
-            messages[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [])
+            messages[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [], None)
         elif error["type"] == "missing":
-            messages[key] = ("missing, and has no default", [])
+            messages[key] = ("missing, and has no default", [], None)
         else:
-            found = _found(document.data, key)
-            _, options = messages.setdefault(key, (f"found {_shown(found, key)}; accepted: ", []))
+            # A mapping's key that is refused is reported at the key, with its name as what was found.
+            found = key[-1] if loc[-1:] == ("[key]",) else _found(document.data, key)
+            _, options, _ = messages.setdefault(key, (f"found {_shown(found, key)}; accepted: ", [], found))
             if (accepted := _accepted(error)) not in options:
                 options.append(accepted)
     lines = []
-    for key, (text, options) in messages.items():
+    for key, (text, options, found) in messages.items():
         hint = ""
-        if options and isinstance(found := _found(document.data, key), str):
+        if options and isinstance(found, str):
             hint = nearest(
                 found, [word for option in options for word in option.split(" | ") if " " not in word]
             )

@@ -1,5 +1,7 @@
-"""Whether this machine can train: GPUs, shared memory, folders, clock, disk and the way to the other nodes. It looks,
-says what it found and what to do about it, and mends nothing. Never imports torch."""
+"""Checks whether this machine can train: GPUs, shared memory, folders, clock, disk and the network to other nodes.
+
+It reports what it finds and how to fix it, changes nothing, and never imports torch.
+"""
 
 import os
 import sys
@@ -8,86 +10,84 @@ from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Exit, combine, runs_root
-from hatrain.doctor import gpus, surroundings
+from hatrain.doctor import gpus, machine
 from hatrain.doctor.finding import Finding
 
 RESOLVE_SECONDS = 90.0
-"""How long a name of the rendezvous host may take to be known: a pod's is, some seconds after the pod is, and where it
-was asked for too early, a cluster's DNS says so for 30 s more, and a node's own cache for as long again."""
+"""How long the rendezvous host's name may take to resolve. A pod's name resolves some seconds after the pod starts; if
+it was looked up too early, the cluster's DNS repeats the failure for 30 s, and a node's own cache for another 30 s."""
 
-_COMPILED = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
+_COMPILER_CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
 
 
-def quick(plan: Plan, *, patience: float = RESOLVE_SECONDS) -> tuple[Exit | None, dict[str, str]]:
-    """Return how a run has to leave that would begin on this machine, and why; (None, {}) when it can begin.
+def preflight(plan: Plan, *, resolve_seconds: float = RESOLVE_SECONDS) -> tuple[Exit | None, dict[str, str]]:
+    """Check what a run needs before its first step.
 
-    A plan for processors passes where its folders can be written to. `patience` is how many seconds the name of the
-    rendezvous host may take. To be asked once the attempt is on record: 75 is bounded by the retries alone.
+    Returns (None, {}) if it can start, else the exit code to leave with and the reason for each failed check. Call it
+    after the attempt is recorded: exit code 75 is bounded only by the retries of recorded attempts.
     """
-    bad = [finding for finding in _before_training(plan, patience) if finding.state == "bad"]
+    bad = [finding for finding in _needed_by(plan, resolve_seconds) if finding.state == "bad"]
     if not bad:
         return None, {}
-    return combine(finding.code or Exit.FATAL for finding in bad), {item.check: item.line() for item in bad}
+    code = combine(finding.code or Exit.FATAL for finding in bad)
+    return code, {finding.check: finding.line() for finding in bad}
 
 
-def _before_training(plan: Plan, patience: float) -> Iterator[Finding]:
-    run, local = Path(plan.paths.run), plan.launcher == "local"
+def _needed_by(plan: Plan, resolve_seconds: float) -> Iterator[Finding]:
+    run, only_machine = Path(plan.paths.run), plan.cluster_spec.single_machine
     if plan.device == "cuda":
-        facts = gpus.probe()
-        yield from gpus.findings(facts, gpus.torch_cuda(), plan.processes_per_node, local=local)
-        yield surroundings.shared_memory(plan.processes_per_node)
-    yield surroundings.writable("run directory", run, local=local)
-    yield surroundings.writable("temporary files", surroundings.temporary(), local=local)
-    yield surroundings.disk("disk of the run", run, surroundings.checkpoint_bytes(run))
+        facts = gpus.ask_driver()
+        cuda = gpus.torch_cuda()
+        yield from gpus.driver_findings(facts, cuda, plan.processes_per_node, only_machine=only_machine)
+        yield machine.shared_memory(plan.processes_per_node)
+    yield machine.writable("run directory", run, only_machine=only_machine)
+    yield machine.writable("temporary files", machine.temporary(), only_machine=only_machine)
+    yield machine.disk("disk of the run", run, machine.checkpoint_bytes(run))
     if plan.nodes > 1:
-        yield surroundings.rendezvous(os.environ.get("MASTER_ADDR"), None, patience)
+        yield machine.rendezvous(os.environ.get("MASTER_ADDR"), None, resolve_seconds)
 
 
-def examine(plan: Plan | None = None, meeting: tuple[str, int | None] | None = None) -> Iterator[Finding]:
-    """Yield all there is to say about this machine, for a run if there is a plan; it takes some seconds.
+def examine(plan: Plan | None = None, rendezvous: tuple[str, int | None] | None = None) -> Iterator[Finding]:
+    """Run every check on this machine, for a run if there is a plan; this takes some seconds.
 
-    `meeting` is the host and port of the rendezvous; left out, it is $MASTER_ADDR and $MASTER_PORT, if set.
+    `rendezvous` is a host and port; by default $MASTER_ADDR and $MASTER_PORT, if set.
     """
-    local = plan is None or plan.launcher == "local"
-    needed = plan.processes_per_node if plan and plan.device == "cuda" else 0
+    only_machine = plan is None or plan.cluster_spec.single_machine
+    ranks = plan.processes_per_node if plan and plan.device == "cuda" else 0
     run = Path(plan.paths.run) if plan else runs_root()
-    yield _whoami()
-    facts = gpus.probe()
-    yield from gpus.findings(facts, gpus.torch_cuda(), needed, local=local)
-    yield from gpus.torch_findings(facts, gpus.ask_torch(), local=local)
-    yield surroundings.shared_memory(needed or len(facts.gpus))
-    yield surroundings.writable("run directory" if plan else "runs", run, local=local)
-    yield surroundings.hub_cache(local)
-    yield surroundings.writable("temporary files", surroundings.temporary(), local=local)
-    for variable in _COMPILED:
+    yield _process()
+    facts = gpus.ask_driver()
+    yield from gpus.driver_findings(facts, gpus.torch_cuda(), ranks, only_machine=only_machine)
+    yield from gpus.torch_findings(facts, gpus.ask_torch(), only_machine=only_machine)
+    yield machine.shared_memory(ranks or len(facts.gpus))
+    yield machine.writable("run directory" if plan else "runs", run, only_machine=only_machine)
+    yield machine.hub_cache()
+    yield machine.writable("temporary files", machine.temporary(), only_machine=only_machine)
+    for variable in _COMPILER_CACHES:
         if folder := os.environ.get(variable):
-            yield _only_with_gpus(facts, surroundings.writable(variable, Path(folder), local=local))
-    yield surroundings.disk(
-        f"disk of the {'run' if plan else 'runs'}", run, surroundings.checkpoint_bytes(run)
-    )
-    yield surroundings.disk("disk of temporary files", surroundings.temporary(), 0)
-    yield surroundings.clock(run)
-    host, port = meeting or (os.environ.get("MASTER_ADDR"), _number(os.environ.get("MASTER_PORT")))
+            finding = machine.writable(variable, Path(folder), only_machine=only_machine)
+            yield finding if facts.gpus else _not_needed(finding)
+    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, machine.checkpoint_bytes(run))
+    yield machine.disk("disk of temporary files", machine.temporary(), 0)
+    yield machine.clock(run)
+    host, port = rendezvous or (os.environ.get("MASTER_ADDR"), _port(os.environ.get("MASTER_PORT")))
     if host or (plan and plan.nodes > 1):
-        yield surroundings.rendezvous(host, port, surroundings.CONNECT_SECONDS)
+        yield machine.rendezvous(host, port, machine.CONNECT_SECONDS)
     else:
-        yield Finding("rendezvous", "ok", "none: no MASTER_ADDR, so a run on one node, which meets itself")
+        yield Finding("rendezvous", "ok", "not needed on one node: MASTER_ADDR is not set")
 
 
-def _only_with_gpus(facts: gpus.Facts, finding: Finding) -> Finding:
-    if finding.state == "bad" and not facts.gpus:
-        return Finding(finding.check, "note", finding.found, "nothing is compiled here without a GPU")
-    return finding
+def _not_needed(finding: Finding) -> Finding:
+    if finding.state != "bad":
+        return finding
+    return Finding(finding.check, "note", finding.found, "not needed: without a GPU nothing is compiled")
 
 
-def _whoami() -> Finding:
-    home = Path(os.environ.get("HOME") or "/")
-    return Finding(
-        "process",
-        "ok",
-        f"uid {os.getuid()}, gid {os.getgid()}, home {home}, Python {sys.version.split()[0]} in {sys.prefix}",
-    )
+def _process() -> Finding:
+    home = os.environ.get("HOME") or "/"
+    python = f"Python {sys.version.split()[0]} in {sys.prefix}"
+    return Finding("process", "ok", f"uid {os.getuid()}, gid {os.getgid()}, home {home}, {python}")
 
 
-def _number(text: str | None) -> int | None:
+def _port(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None

@@ -1,5 +1,7 @@
-"""`python -m hatrain.doctor.gpu_probe driver|torch`: what NVIDIA's driver, or torch, says here, as JSON. It runs as a
-process of its own, since a driver that hangs or crashes takes its caller with it; it judges nothing."""
+"""`python -m hatrain.doctor.gpu_probe driver|torch`: prints what NVIDIA's driver, or torch, reports, as JSON.
+
+It runs in its own process, because a driver that hangs or crashes takes its caller down with it.
+"""
 
 import contextlib
 import ctypes
@@ -14,8 +16,8 @@ _MAJOR, _MINOR = 75, 76
 
 
 def driver() -> dict[str, Any]:
-    """Return {"library", "cuda", "error", "gpus"}: whether libcuda is here, the newest CUDA that it speaks
-    (1000 × major + 10 × minor), the name of what went wrong, and each visible GPU."""
+    """Return {"library", "cuda", "error", "gpus"}: whether libcuda was found, the newest CUDA version that it supports
+    (1000 × major + 10 × minor), the name of an error, and each visible GPU."""
     found: dict[str, Any] = {"library": False, "cuda": None, "error": None, "gpus": []}
     try:
         library = ctypes.CDLL("libcuda.so.1")
@@ -51,10 +53,10 @@ def _error_name(library: Any, code: int) -> str:
     return f"error {code}"
 
 
-def torch_here() -> dict[str, Any]:
-    """Return what torch was built for, and how a product in bf16 and a sum over NCCL went on the visible GPUs.
+def torch_report() -> dict[str, Any]:
+    """Return what torch was built for, and the result of a bf16 product and an NCCL sum on the visible GPUs.
 
-    `{"version": None}` where torch is not installed; a key that ends in `_error` holds why something failed.
+    `{"version": None}` if torch is not installed. `bf16_error` and `nccl_error` hold the reason of a failure.
     """
     try:
         import torch
@@ -72,13 +74,13 @@ def torch_here() -> dict[str, Any]:
         found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     if not found["gpus"]:
         return found
-    with _told(found, "bf16_error"):
+    with _error_recorded(found, "bf16_error"):
         for index in range(found["gpus"]):
             ones = torch.ones(64, 64, dtype=torch.bfloat16, device=f"cuda:{index}")
             if (ones @ ones).float().mean().item() != 64.0:
                 raise ArithmeticError(f"GPU {index} computes a wrong product")
     if found["nccl"] and found["gpus"] > 1:
-        with _told(found, "nccl_error"):
+        with _error_recorded(found, "nccl_error"):
             parts = [torch.ones(1024, device=f"cuda:{index}") for index in range(found["gpus"])]
             torch.cuda.nccl.all_reduce(parts)
             if any(part.min().item() != found["gpus"] for part in parts):
@@ -87,7 +89,7 @@ def torch_here() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told(found: dict[str, Any], key: str) -> Iterator[None]:
+def _error_recorded(found: dict[str, Any], key: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -96,12 +98,11 @@ def _told(found: dict[str, Any], key: str) -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the facts as one line of JSON."""
-    # Libraries that talk on stdout must not spoil the answer.
-    answer = os.dup(1)
+    # Libraries may print to stdout: send that to stderr, so that only the JSON is left there.
+    stdout = os.dup(1)
     os.dup2(2, 1)
-    facts = torch_here() if arguments == ["torch"] else driver()
-    with os.fdopen(answer, "w") as out:
+    facts = torch_report() if arguments == ["torch"] else driver()
+    with os.fdopen(stdout, "w") as out:
         json.dump(facts, out)
     return 0
 

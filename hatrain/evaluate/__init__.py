@@ -1,5 +1,5 @@
 """Does a model do what the user asked? Rows become requests, a model answers them, and each answer is judged by what
-it would do to the home. Reading results: `requests`, `generation`, `results`; the judge is `hatrain.home.judge`."""
+it would do to the home. Reading results: `requests`, `generation`, `results`; the judge: `hatrain.home.calls`."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,8 +10,8 @@ from hatrain.data.rows import Row
 from hatrain.evaluate.generation import find_stops, generate, room_for
 from hatrain.evaluate.requests import read_requests
 from hatrain.evaluate.results import Evaluation, Outcome
-from hatrain.home.judge import judge
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.judge import judge
+from hatrain.home.calls.parse import read_answer
 
 __all__ = ["Evaluation", "evaluate_model"]
 

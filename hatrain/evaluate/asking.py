@@ -13,13 +13,14 @@ from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
 from hatrain.evaluate.generation import find_stops, generate
 from hatrain.evaluate.sources import Source
-from hatrain.home.formats import SystemRole, opening, tools_for
-from hatrain.home.homes import Home, RandomHomes
-from hatrain.home.judge import Answer, Known
-from hatrain.home.known_home import KnownHome, read_home
-from hatrain.home.language import Language, find_language, load_language
-from hatrain.home.reading import read_answer, read_prompt
-from hatrain.home.split import split_names
+from hatrain.home.calls.judge import Answer, PromptContents
+from hatrain.home.calls.parse import read_answer, read_prompt
+from hatrain.home.generate.formats import SystemRole, opening, tools_for
+from hatrain.home.homes.home import Home
+from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.random_homes import RandomHomes
+from hatrain.home.language.load import Language, find_language, load_language
+from hatrain.home.language.split import split_names
 
 _ROOM = 512
 """Tokens of an answer, at most."""
@@ -38,7 +39,7 @@ class Question:
     """Where the home comes from, in words."""
 
     @property
-    def known(self) -> Known:
+    def known(self) -> PromptContents:
         """What the home has."""
         return read_prompt((message.content for message in self.messages), self.tools)
 

@@ -11,9 +11,9 @@ from hatrain.data.replies import LeftOut, NotFound, ReplyFinder
 from hatrain.data.rows import Row, shortened
 from hatrain.data.template import TemplateRefusal
 from hatrain.errors import BadInput
-from hatrain.home.devices import domain_of
-from hatrain.home.judge import Answer, Known
-from hatrain.home.reading import FORMS, read_answer, read_message, read_prompt
+from hatrain.home.calls.judge import Answer, PromptContents
+from hatrain.home.calls.parse import FORMS, read_answer, read_message, read_prompt
+from hatrain.home.devices.services import domain_of
 
 UNNAMED = "unnamed"
 """Stands for a language, kind or device type that a row does not tell."""
@@ -37,7 +37,7 @@ class Request:
     reply: str
     """The expected reply, as the template renders it, without its end."""
     expected: Answer
-    known: Known
+    known: PromptContents
     language: str
     kind: str
     device_types: tuple[str, ...]

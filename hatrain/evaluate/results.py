@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from hatrain.evaluate.requests import AFTER_A_CALL, Request
-from hatrain.home.judge import Answer, Judgement
+from hatrain.home.calls.judge import Answer, Judgement
 
 _Z = 1.959963984540054
 """The 97.5th percentile of the standard normal distribution."""

@@ -1,4 +1,4 @@
-"""The training guide's own commands, turned into jobs. It reads command lines and never trains, plans or downloads."""
+"""Translates the training guide's commands into jobs. It only reads command lines."""
 
 from hatrain.guide.flags import flags_help, is_guide_command, job_from_flags
 

@@ -1,5 +1,4 @@
-"""A whole command of the training guide, as it was typed, turned into what to write or type here instead. It runs
-nothing."""
+"""Translates a whole command of the training guide into a job file, or into the matching hatrain command."""
 
 import re
 import shlex
@@ -15,80 +14,83 @@ from hatrain.guide.launchers import Launch, accelerate, torchrun
 from hatrain.guide.machine import first_gpu
 
 ASSUMED_GPU = "a100-80gb"
-"""For a command that names no GPU, read where there is none: the guide's runs fit on it."""
+"""For a command read on a machine without a GPU: the guide's runs fit on it."""
 
 DEFAULT_FIND_SPLIT_MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
-"""What find_split.py looks at when it is given no model."""
+"""find_split.py's default."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """What a command becomes: a job file, or a command line."""
-
     text: str
+    """A job file, or a command line."""
     notes: list[str] = field(default_factory=list)
 
 
 def translate(command: Sequence[str]) -> Translation:
-    """Return what a command of the guide means here. Raises BadInput where it is none, or cannot be read.
+    """Translate a command. Raises BadInput if it is not one of the guide's, or cannot be read.
 
-    `command` is as a shell leaves it: words, or one word that holds a whole command with its line continuations.
+    `command` holds arguments as a shell splits them, or one argument with a whole command and its line continuations.
     """
-    words = _words(command)
+    arguments = _split(command)
     environment = []
-    while words and (words[0] == "env" or re.match(r"[A-Za-z_]\w*=", words[0])):
-        if (word := words.pop(0)) != "env":
-            environment.append(word)
-    launch, script = _launch(words, _visible_gpus(environment))
+    while arguments and (arguments[0] == "env" or re.match(r"[A-Za-z_]\w*=", arguments[0])):
+        if (argument := arguments.pop(0)) != "env":
+            environment.append(argument)
+    launch, script = _launch(arguments, _visible_gpus(environment))
     if not script:
         raise BadInput(f"{shlex.join(command) or 'nothing'}: no script; accepted: {_ACCEPTED}")
-    name, arguments = PurePath(script[0]).name, script[1:]
+    name = PurePath(script[0]).name
     if name not in _SCRIPTS:
         raise BadInput(
             f"{script[0]}: not a script of the guide; accepted: {_ACCEPTED}{nearest(name, _SCRIPTS)}"
         )
-    translation = _SCRIPTS[name](arguments, launch, _quoted(words))
+    translation = _SCRIPTS[name](script[1:], launch, _quoted(arguments))
     return Translation(translation.text, [*_environment_notes(environment), *translation.notes])
 
 
-def _words(command: Sequence[str]) -> list[str]:
-    """Return the words of a command, without the line continuations that a copy brings along."""
+def _split(command: Sequence[str]) -> list[str]:
+    """Return the arguments of a command, without the line continuations of a copied one."""
     if len(command) == 1:
         try:
             command = shlex.split(re.sub(r"\\\s*\n", " ", command[0]))
         except ValueError as error:
             raise BadInput(f"{command[0]}: not a command line: {str(error).lower()}") from None
-    # A backslash with a space behind it reaches us as a word of white space.
-    words = [word for word in command if word == "" or word.strip(" \t\r\n\\")]
-    return words[1:] if words and words[0] in ("--", "$") else words
+    # A backslash with a space behind it becomes an argument of white space.
+    arguments = [argument for argument in command if argument == "" or argument.strip(" \t\r\n\\")]
+    return arguments[1:] if arguments and arguments[0] in ("--", "$") else arguments
 
 
-def _quoted(words: Sequence[str]) -> str:
-    """Return a command over several lines, as it would be typed; no word is broken."""
+def _quoted(arguments: Sequence[str]) -> str:
+    """Write a command over several lines, as it would be typed."""
     lines = [""]
-    for word in map(shlex.quote, words):
-        if len(lines[-1]) + len(word) > 100:
+    for argument in map(shlex.quote, arguments):
+        if len(lines[-1]) + len(argument) > 100:
             lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".lstrip()
+        lines[-1] = f"{lines[-1]} {argument}".lstrip()
     return " \\\n    ".join(lines)
 
 
 def _environment_notes(environment: Sequence[str]) -> list[str]:
-    names = [word.partition("=")[0] for word in environment]
-    return [f"{', '.join(names)}: not part of a job; set where the job runs"] if names else []
+    names = [assignment.partition("=")[0] for assignment in environment]
+    return (
+        [f"{', '.join(names)}: not part of a job; set them under environment or secrets of a cluster file"]
+        if names
+        else []
+    )
 
 
 def _visible_gpus(environment: Sequence[str]) -> int | None:
-    for word in environment:
-        name, _, value = word.partition("=")
+    for assignment in environment:
+        name, _, value = assignment.partition("=")
         if name == "CUDA_VISIBLE_DEVICES" and value.strip(" ,"):
             return len(value.strip(" ,").split(","))
     return None
 
 
-def _launch(words: Sequence[str], visible: int | None) -> tuple[Launch, list[str]]:
-    """Return what the words in front of the script mean, and the script with its arguments."""
-    rest = list(words)
+def _launch(arguments: Sequence[str], visible: int | None) -> tuple[Launch, list[str]]:
+    """Return what precedes the script as a launch, and the script with its arguments."""
+    rest = list(arguments)
     if rest and re.fullmatch(r"python(\d(\.\d+)?)?", PurePath(rest[0]).name):
         rest.pop(0)
         while rest and rest[0] in ("-u", "-O", "-B"):
@@ -101,7 +103,7 @@ def _launch(words: Sequence[str], visible: int | None) -> tuple[Launch, list[str
         if rest[:1] != ["-m"]:
             return Launch(), rest
         rest = modules.get(" ".join(rest[1:2]), " ".join(rest[1:2])).split() + rest[2:]
-    match [PurePath(word).name for word in rest[:2]]:
+    match [PurePath(argument).name for argument in rest[:2]]:
         case ["accelerate", "launch"]:
             return accelerate(rest[2:], visible)
         case ["torchrun", *_]:
@@ -114,13 +116,13 @@ def _launch(words: Sequence[str], visible: int | None) -> tuple[Launch, list[str
 
 def _train(arguments: Sequence[str], launch: Launch, command: str) -> Translation:
     notes = list(launch.notes)
-    if launch.precision == "bf16" and not any(word.startswith("--bf16") for word in arguments):
+    if launch.precision == "bf16" and not any(argument.startswith("--bf16") for argument in arguments):
         arguments = [*arguments, "--bf16"]
-        notes.append("mixed_precision: bf16 of accelerate is taken for --bf16")
+        notes.append("accelerate's mixed_precision: bf16 is read as --bf16")
     gpu = "cpu" if launch.cpu else first_gpu()
     if gpu is None:
         gpu = ASSUMED_GPU
-        notes.append(f"hardware.gpu: the command names none; {gpu} is assumed, write yours")
+        notes.append(f"hardware.gpu: not in the command; assumed {gpu}, change it to yours")
     hardware = HardwareSpec(
         nodes=launch.nodes,
         gpus_per_node=launch.gpus_per_node,
@@ -130,12 +132,14 @@ def _train(arguments: Sequence[str], launch: Launch, command: str) -> Translatio
     )
     job, job_notes = job_from_flags(arguments, hardware)
     if launch.precision in ("fp16", "no") and job.model.dtype != {"no": "fp32"}.get(launch.precision, "fp16"):
-        notes.append(f"mixed_precision: {launch.precision} of accelerate: train.py's own flags win")
+        notes.append(
+            f"accelerate's mixed_precision: {launch.precision} is ignored: train.py's flags take precedence"
+        )
     return Translation(job_yaml(job, f"From: {command}"), notes + job_notes)
 
 
 def _find_split(arguments: Sequence[str], launch: Launch, command: str) -> Translation:
-    if len(arguments) > 1 or any(word.startswith("-") for word in arguments):
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
         raise BadInput(f"find_split.py: found {shlex.join(arguments)!r}; accepted: one model")
     model = arguments[0] if arguments else DEFAULT_FIND_SPLIT_MODEL
     return Translation(shlex.join(["hatrain", "find-split", model]) + "\n")
@@ -146,30 +150,29 @@ _DATA_SWITCHES = ("train", "test", "dpo", "sample", "small", "medium", "large", 
 
 
 def _generate(arguments: Sequence[str], launch: Launch, command: str) -> Translation:
-    """Return the `hatrain data` command for generate_home_assistant_data.py, whose rows are raw text by default."""
-    words = ["hatrain", "data"]
+    """Return the `hatrain data` command. The guide's script writes raw text by default."""
+    translated = ["hatrain", "data"]
     rows = "raw"
     problems = []
     known = [f"--{name}" for name in (*_DATA_SWITCHES, "sharegpt", "raw_corpus", "language")]
     rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        name = word.removeprefix("--").replace("-", "_")
-        if word == "--merge" or word.startswith("--merge="):
+        argument = rest.pop(0)
+        name = argument.removeprefix("--").replace("-", "_")
+        if argument == "--merge" or argument.startswith("--merge="):
             problems.append(
-                "--merge: rows are not mixed into a file here; list both files under data.train of a job, "
-                "each with its weight"
+                "--merge: not supported; list both files under data.train of a job, each with its weight"
             )
-            rest = rest[1:] if word == "--merge" else rest
-        elif word.startswith("--") and name in _DATA_SWITCHES:
-            words.append(word)
+            rest = rest[1:] if argument == "--merge" else rest
+        elif argument.startswith("--") and name in _DATA_SWITCHES:
+            translated.append(argument)
         elif name in ("sharegpt", "raw_corpus"):
             rows = {"sharegpt": "sharegpt", "raw_corpus": "raw"}[name]
-        elif word == "--language":
+        elif argument == "--language":
             languages = []
             while rest and not rest[0].startswith("-"):
                 languages.append(rest.pop(0))
-            words += ["--language", *languages]
+            translated += ["--language", *languages]
             problems += [
                 f"--language: found {language!r}; accepted: {' | '.join(_LANGUAGES)}"
                 f"{nearest(language, _LANGUAGES)}"
@@ -177,10 +180,10 @@ def _generate(arguments: Sequence[str], launch: Launch, command: str) -> Transla
                 if language not in _LANGUAGES
             ]
         else:
-            problems.append(f"{word}: no such flag{nearest(word, known)}")
+            problems.append(f"{argument}: no such flag{nearest(argument, known)}")
     if problems:
         raise BadInput(problems)
-    return Translation(shlex.join([*words, "--format", rows]) + "\n")
+    return Translation(shlex.join([*translated, "--format", rows]) + "\n")
 
 
 _SCRIPTS: dict[str, Callable[[Sequence[str], Launch, str], Translation]] = {

@@ -1,5 +1,7 @@
-"""The flags of the training guide's train.py, each to the key of a job that it means. No flag is dropped on the way:
-it sets a key, or it is refused, or a note says why it changes nothing."""
+"""Maps the flags of the training guide's train.py to the keys of a job.
+
+Every flag sets a key, is refused, or gets a note that says why it has no effect.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,16 +17,14 @@ from hatrain.guide.machine import this_machine
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag: what it sets, in words for `--help`, and how."""
-
     sets: str
-    """The key of a job, dotted; for a switch with the value it writes."""
+    """What it sets, for `--help`: a key of a job, dotted; for a switch also the value."""
     key: Key | None = None
-    """The same key for a flag whose value goes in as it stands."""
+    """That key, if the flag's value is used unchanged."""
     switch: bool = False
-    """Whether it stands alone (`--bf16`), or with true or false behind it."""
+    """Whether it needs no value (`--bf16`); true or false may follow."""
     only_with: str | None = None
-    """The switch without which train.py never looks at it."""
+    """The switch without which train.py ignores it."""
 
 
 def _value(dotted: str, only_with: str | None = None) -> Flag:
@@ -35,8 +35,8 @@ def _switch(sets: str, only_with: str | None = None) -> Flag:
     return Flag(sets, switch=True, only_with=only_with)
 
 
-# Names and meanings: TrainingRunArguments in the guide's train.py. Its defaults are the job's own (hatrain/spec.py)
-# except for the switches, all of which are off until they are given.
+# Source: TrainingRunArguments in the guide's train.py. Its defaults are those of a job (hatrain/contract/spec.py);
+# only its switches are all off by default.
 FLAGS: Mapping[str, Flag] = {
     "run_name": _value("name"),
     "base_model": Flag("model.base"),
@@ -58,7 +58,7 @@ FLAGS: Mapping[str, Flag] = {
     "logging_steps": _value("logging.logging_steps"),
     "weight_decay": _value("method.weight_decay"),
     "gradient_clip": _value("method.gradient_clip"),
-    "resume_from_checkpoint": Flag("nothing: a run goes on from its newest checkpoint by itself"),
+    "resume_from_checkpoint": Flag("nothing: a run resumes from its newest checkpoint by itself"),
     "add_pad_token": _switch("model.add_pad_token: true"),
     "add_chatml_tokens": _switch("model.add_chatml_tokens: true"),
     "use_lora": _switch("method.lora"),
@@ -79,13 +79,13 @@ FLAGS: Mapping[str, Flag] = {
     "sync_to_bucket": Flag("checkpoints.sync_to: s3://BUCKET"),
 }
 
-# What train.py knows as well, and a job has no place for. Refused, for to take one and do nothing would be a lie.
-WITHOUT_A_PLACE: Mapping[str, str] = {
-    "add_chatml_prompt_template": "--add_chatml_tokens brings the template along",
-    "dataset_processing_threads": "how many processes read the rows is decided here",
-    "pre_allocate_cuda_buffers": "no memory is reserved ahead of its use",
-    "bucket_save_limit": "--save_total_limit counts the copies as well",
-    "flops_baseline": "a GPU's speed is known from its name",
+# Flags of train.py that a job has no key for. They are refused rather than ignored.
+UNSUPPORTED: Mapping[str, str] = {
+    "add_chatml_prompt_template": "--add_chatml_tokens sets the template as well",
+    "dataset_processing_threads": "the plan decides how many processes read the rows",
+    "pre_allocate_cuda_buffers": "memory is not allocated in advance",
+    "bucket_save_limit": "--save_total_limit applies to the copies as well",
+    "flops_baseline": "training speed is not compared with a baseline",
 }
 
 _TRUE = {"true", "yes", "t", "y", "1"}
@@ -94,17 +94,16 @@ _QUANTIZATION = {"load_in_8bit": "8bit", "load_in_4bit": "4bit", "load_as_gptq":
 
 
 def _name(token: str) -> str:
-    """Return a flag's name without dashes in front, in train.py's spelling."""
+    """Return a flag's name in train.py's spelling, without leading dashes."""
     return token.partition("=")[0].lstrip("-").replace("-", "_")
 
 
 def is_guide_command(argv: Sequence[str]) -> bool:
-    """Return whether the arguments are train.py's flags, and not a job's name with options of our own."""
+    """Whether the arguments are train.py's flags rather than a job with hatrain's options."""
     return any(token.startswith("--") and _name(token) in FLAGS for token in argv)
 
 
 def flags_help() -> str:
-    """Return the flags with the job's key that each sets, a line each."""
     width = max(map(len, FLAGS)) + 2
     return "\n".join(f"  {'--' + name:<{width}}  {flag.sets}" for name, flag in FLAGS.items())
 
@@ -113,8 +112,8 @@ def flags_help() -> str:
 
 
 @dataclass(frozen=True)
-class Given:
-    """The flags of one command line by train.py's names, with the spelling that stood there."""
+class Flags:
+    """The flags of a command line by train.py's names. `spelling` has each as it was typed."""
 
     values: Mapping[str, str]
     switches: frozenset[str]
@@ -124,7 +123,7 @@ class Given:
         return name in self.values or name in self.switches
 
 
-def read_flags(argv: Sequence[str]) -> Given:
+def read_flags(argv: Sequence[str]) -> Flags:
     """Read `--flag value`, `--flag=value` and switches, in either spelling. Raises BadInput with every problem."""
     values: dict[str, str] = {}
     switches: set[str] = set()
@@ -134,7 +133,7 @@ def read_flags(argv: Sequence[str]) -> Given:
     while tokens:
         token = tokens.pop(0)
         if not _is_flag(token):
-            problems.append(f"found {token!r} where a flag was expected")
+            problems.append(f"found {token!r}; accepted: a flag")
             continue
         written, equals, value = token.partition("=")
         name = _name(token)
@@ -147,13 +146,13 @@ def read_flags(argv: Sequence[str]) -> Given:
             problems.append(f"{written}: given twice")
         spelling[name] = written
         if FLAGS[name].switch:
-            word = (value if equals else tokens[0] if tokens else "").lower()
-            if not equals and word in _TRUE | _FALSE:
+            state = (value if equals else tokens[0] if tokens else "").lower()
+            if not equals and state in _TRUE | _FALSE:
                 tokens.pop(0)
-            if word in _TRUE or not (equals or word in _FALSE):
+            if state in _TRUE or not (equals or state in _FALSE):
                 switches.add(name)
-            elif word not in _FALSE:
-                problems.append(f"{written}: found {value!r}; accepted: alone, or with true or false")
+            elif state not in _FALSE:
+                problems.append(f"{written}: found {value!r}; accepted: no value, true or false")
         elif equals:
             values[name] = value
         elif tokens and not _is_flag(tokens[0]):
@@ -162,7 +161,7 @@ def read_flags(argv: Sequence[str]) -> Given:
             problems.append(f"{written}: found nothing; accepted: a value")
     if problems:
         raise BadInput(problems)
-    return Given(values, frozenset(switches), spelling)
+    return Flags(values, frozenset(switches), spelling)
 
 
 def _is_flag(token: str) -> bool:
@@ -172,8 +171,8 @@ def _is_flag(token: str) -> bool:
 def _unknown(name: str, written: str) -> str | None:
     if not written.startswith("--"):
         return f"{written}: no such flag; accepted: train.py's flags, which begin with two dashes"
-    if name in WITHOUT_A_PLACE:
-        return f"{written}: not taken here: {WITHOUT_A_PLACE[name]}; leave it out"
+    if name in UNSUPPORTED:
+        return f"{written}: not supported: {UNSUPPORTED[name]}; leave it out"
     if name not in FLAGS:
         return f"{written}: no such flag{nearest('--' + name, ['--' + known for known in FLAGS])}"
     return None
@@ -183,10 +182,10 @@ def _unknown(name: str, written: str) -> str | None:
 
 
 def job_from_flags(argv: Sequence[str], hardware: HardwareSpec | None = None) -> tuple[JobSpec, list[str]]:
-    """Return the job that train.py's flags mean, and notes for stderr on what a reader might not expect.
+    """Return the job that train.py's flags describe, and notes on what a user may not expect.
 
-    Without `hardware` the job is for this machine, now: its GPU (one process, or torchrun's), and a checkpoint to
-    resume from must be one that the run would go on from. Raises BadInput with every problem, by flag.
+    Without `hardware` the job is to run on this machine now: it gets this machine's GPU (one process, or torchrun's),
+    and a checkpoint to resume from must be the one that the run would use. Raises BadInput with every problem, by flag.
     """
     given = read_flags(argv)
     problems = [
@@ -195,7 +194,7 @@ def job_from_flags(argv: Sequence[str], hardware: HardwareSpec | None = None) ->
         if name not in given
     ]
     problems += [
-        f"{given.spelling[name]}: means nothing without --{flag.only_with}"
+        f"{given.spelling[name]}: has no effect without --{flag.only_with}; add it, or leave both out"
         for name, flag in FLAGS.items()
         if flag.only_with and name in given and flag.only_with not in given
     ]
@@ -210,24 +209,24 @@ def job_from_flags(argv: Sequence[str], hardware: HardwareSpec | None = None) ->
     return job, notes
 
 
-def _conflicts(given: Given) -> list[str]:
+def _conflicts(given: Flags) -> list[str]:
     problems = []
     kinds = [name for name in _QUANTIZATION if name in given]
     if len(kinds) > 1:
-        problems.append(f"{' and '.join('--' + kind for kind in kinds)}: one of them, not {len(kinds)}")
-    for one, other in (("prefix_ids", "suffix_ids"), ("suffix_ids", "prefix_ids")):
-        if one in given and other not in given:
-            problems.append(f"{given.spelling[one]}: wants --{other} beside it")
+        problems.append(f"{' and '.join('--' + kind for kind in kinds)}: only one of them is accepted")
+    for name, other in (("prefix_ids", "suffix_ids"), ("suffix_ids", "prefix_ids")):
+        if name in given and other not in given:
+            problems.append(f"{given.spelling[name]}: needs --{other} as well")
     if given.values.get("eval_steps") == "-1":
         problems.append(
-            f"{given.spelling['eval_steps']}: found '-1'; accepted: at least 1, the steps between two looks at "
-            "the test set (at the end the model is evaluated on all of it in any case)"
+            f"{given.spelling['eval_steps']}: found '-1'; accepted: at least 1, the steps between two evaluations "
+            "on the test set (the finished model is always evaluated on all of it)"
         )
     return problems
 
 
-def _document(given: Given, hardware: HardwareSpec) -> Document:
-    """Return the job's data, each key with the flag that set it, so that the schema's errors name the flag."""
+def _document(given: Flags, hardware: HardwareSpec) -> Document:
+    """Return the job's data, with the flag that set each key, so that errors name the flag."""
     document = Document("command line", data={})
 
     def put(dotted: str, value: object, *flags: str) -> None:
@@ -236,8 +235,8 @@ def _document(given: Given, hardware: HardwareSpec) -> Document:
         for part in key[:-1]:
             at = at.setdefault(part, {})
         at[key[-1]] = value
-        if spelled := [given.spelling[flag] for flag in flags if flag in given.spelling]:
-            document.overrides[key] = spelled[0]
+        if typed := [given.spelling[flag] for flag in flags if flag in given.spelling]:
+            document.overrides[key] = typed[0]
 
     for name, flag in FLAGS.items():
         if flag.key and name in given.values:
@@ -266,43 +265,43 @@ def _document(given: Given, hardware: HardwareSpec) -> Document:
         put("evaluation.eval_steps", given.values["eval_steps"], "eval_steps")
     if "sync_to_bucket" in given:
         put("checkpoints.sync_to", _bucket(given.values["sync_to_bucket"]), "sync_to_bucket")
-    if run := _run_before(base):
+    if run := _run_of(base):
         put("after", run)
     document.data["hardware"] = hardware.model_dump()
     return document
 
 
 def _base(value: str) -> str:
-    """Return a base model without the `./` and the `/` that the guide puts around a folder."""
+    """Drop the `./` and the `/` that the guide writes around a folder."""
     return value.removeprefix("./").rstrip("/") or value
 
 
-def _run_before(base: str) -> str | None:
-    """Return the run whose model is the base: a name under models/, unless a real folder of that name is there."""
-    found = re.fullmatch(r"models/([^/]+)", base)
+def _run_of(base: str) -> str | None:
+    """Return the run whose model is the base: a name under models/ that is not a real folder."""
+    name = re.fullmatch(r"models/([^/]+)", base)
     folder = Path(base)
-    return found[1] if found and (folder.is_symlink() or not folder.is_dir()) else None
+    return name[1] if name and (folder.is_symlink() or not folder.is_dir()) else None
 
 
-def _dtype(given: Given) -> str:
-    """Return train.py's choice: without --bf16 a LoRA's unquantised base is read in fp16, all else in fp32."""
+def _dtype(given: Flags) -> str:
+    """Return train.py's choice: without --bf16, fp16 for a LoRA on an unquantized base, else fp32."""
     if "bf16" in given:
         return "bf16"
-    quantised = any(name in given for name in _QUANTIZATION)
-    return "fp16" if "use_lora" in given and not quantised else "fp32"
+    quantized = any(name in given for name in _QUANTIZATION)
+    return "fp16" if "use_lora" in given and not quantized else "fp32"
 
 
 def _bucket(value: str) -> str:
-    """Return a bucket's name as an address; a folder or an address stays as it is."""
+    """Return a bucket's name as a URL; a folder or a URL is unchanged."""
     return value if not value or "/" in value else f"s3://{value}"
 
 
-def _notes(given: Given, job: JobSpec) -> list[str]:
+def _notes(given: Flags, job: JobSpec) -> list[str]:
     notes = []
     if "bf16" not in given:
         notes.append(f"no --bf16: model.dtype is {job.model.dtype}, as in train.py")
     if "eval_steps" in given and job.data.test is None:
-        notes.append(f"{given.spelling['eval_steps']}: changes nothing as long as there is no --test_dataset")
+        notes.append(f"{given.spelling['eval_steps']}: has no effect without --test_dataset")
     if job.checkpoints.sync_to is not None:
         notes.append(
             f"{given.spelling['sync_to_bucket']}: becomes checkpoints.sync_to: {job.checkpoints.sync_to}"
@@ -310,28 +309,28 @@ def _notes(given: Given, job: JobSpec) -> list[str]:
     if (ranks := job.hardware.nodes * job.hardware.gpus_per_node) > 1:
         batch = job.method.batch_size
         notes.append(
-            f"the batch of {batch} rows is over all {ranks} GPUs; train.py did not divide by their number and took "
-            f"{batch * ranks} rows a step"
+            f"the batch of {batch} rows is divided among {ranks} GPUs; train.py used {batch} rows on each, "
+            f"{batch * ranks} per step"
         )
     return notes
 
 
-def _resume(given: Given, name: str, here: bool) -> str:
-    """Return the note on a checkpoint to resume from. Raises BadInput where the run would take another."""
+def _resume(given: Flags, name: str, here: bool) -> str:
+    """Return the note on a checkpoint to resume from. Raises BadInput if the run would use another."""
     flag, value = given.spelling["resume_from_checkpoint"], given.values["resume_from_checkpoint"]
     wanted = Path(value).name
     folder = RunDirectory(runs_root() / name).checkpoints
     if here:
-        there = sorted(
+        existing = sorted(
             (path.name for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)),
             key=lambda checkpoint: int(checkpoint.removeprefix("checkpoint-")),
         )
-        if wanted not in there:
-            accepted = f"accepted: {there[-1]}" if there else "there is none to go on from"
+        if wanted not in existing:
+            accepted = f"accepted: {existing[-1]}" if existing else "the run has no checkpoint"
             raise BadInput(f"{flag}: found {value!r}, which is not in {folder}; {accepted}")
-        if wanted != there[-1]:
+        if wanted != existing[-1]:
             raise BadInput(
-                f"{flag}: found {value!r}, but {there[-1]} is newer, and a run goes on from its newest; "
-                f"to go back, move what is newer out of {folder}"
+                f"{flag}: found {value!r}, but a run resumes from its newest checkpoint, {existing[-1]}; "
+                f"to go back, move the newer ones out of {folder}"
             )
-    return f"{flag}: changes nothing; a run that is started again goes on from its newest complete checkpoint"
+    return f"{flag}: has no effect; a run that is started again resumes from its newest complete checkpoint"

@@ -1,4 +1,4 @@
-"""A job as a person would have written it: what it must say and what differs from the defaults, nothing else."""
+"""Writes a job file by hand-written standards: required keys, and what differs from the defaults."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ SCHEMA_LINE = "# yaml-language-server: $schema=schema.json"
 
 
 def job_yaml(job: JobSpec, comment: str) -> str:
-    """Return a job file that `hatrain.contract.load` reads back to the same job. `comment` says where it comes from."""
+    """Return a job file that `hatrain.contract.load` reads back as the same job, with a comment at the top."""
     data = job.model_dump(mode="json", exclude_defaults=True)
     data["data"]["train"] = _short_list(data["data"]["train"])
     if isinstance(quantization := data["model"].get("quantization"), dict):
         data["model"]["quantization"] = _short(quantization, "kind")
-    # The batch arithmetic is what a reader looks for first.
+    # Always written, because readers look for them first.
     method = data.get("method", {})
-    told = {"learning_rate", "batch_size", "micro_batch_size", *method}
+    shown = {"learning_rate", "batch_size", "micro_batch_size", *method}
     full = job.method.model_dump(mode="json")
-    data["method"] = {key: method.get(key, full[key]) for key in ("kind", *full) if key in told}
+    data["method"] = {key: method.get(key, full[key]) for key in ("kind", *full) if key in shown}
     lines = [SCHEMA_LINE, *(f"# {line}".rstrip() for line in comment.splitlines())]
     return "\n".join(lines) + "\n" + _dump({key: data[key] for key in JobSpec.model_fields if key in data})
 
@@ -43,7 +43,7 @@ class _Dumper(yaml.SafeDumper):
 def _float(dumper: _Dumper, value: float) -> yaml.Node:
     digits, e, exponent = repr(value).removesuffix(".0").partition("e")
     text = f"{digits}e{int(exponent)}" if e else digits
-    # With the tag that YAML itself would give the text, it needs neither tag nor quotes.
+    # With the tag that YAML resolves for this text, PyYAML writes neither tag nor quotes.
     tag = dumper.resolve(yaml.ScalarNode, text, (True, False))
     return dumper.represent_scalar(tag, text)
 

@@ -1,5 +1,5 @@
-"""What stood in front of train.py: `accelerate launch` and `torchrun`, as a number of processes and a sharding. It
-reads their options and accelerate's configuration file, and starts nothing."""
+"""Reads the options of `accelerate launch` and `torchrun`, and accelerate's configuration file: how many processes, and
+how they share the model."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,13 +13,11 @@ from hatrain.errors import BadInput, nearest
 Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"]
 Offload = Literal["none", "optimizer", "all"]
 Setting = Callable[..., tuple[str | None, str]]
-"""Returns what a launcher's command line, else its file says, and where."""
+"""Returns a setting from the launcher's command line, else from its file; and where it was found."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How many processes a command starts, and how they share the model."""
-
     nodes: int = 1
     gpus_per_node: int = 1
     sharding: Sharding = "auto"
@@ -30,8 +28,8 @@ class Launch:
     notes: list[str] = field(default_factory=list)
 
 
-# Options with a value and without, from the parsers of accelerate 1.15 and torch 2.13. The second of each pair are
-# those that a job leaves to the place it runs on: each launcher here finds them for itself.
+# Options with and without a value, from the parsers of accelerate 1.15 and torch 2.13. Those in *_CLUSTER are not part
+# of a job: hatrain's launchers set them.
 # fmt: off
 _ACCELERATE = (
     "config_file", "num_processes", "num_machines", "mixed_precision", "zero_stage",
@@ -39,7 +37,7 @@ _ACCELERATE = (
     "offload_optimizer_device", "offload_param_device",
 )
 _ACCELERATE_SWITCHES = ("cpu", "multi_gpu", "use_fsdp", "use_deepspeed")
-_ACCELERATE_PLACE = (
+_ACCELERATE_CLUSTER = (
     "machine_rank", "main_process_ip", "main_process_port", "rdzv_backend", "rdzv_conf", "max_restarts",
     "monitor_interval", "num_cpu_threads_per_process", "log_dir", "role", "tee", "deepspeed_hostfile",
     "deepspeed_multinode_launcher", "fsdp_version", "fsdp_auto_wrap_policy",
@@ -47,9 +45,9 @@ _ACCELERATE_PLACE = (
     "fsdp_forward_prefetch", "fsdp_use_orig_params", "fsdp_cpu_ram_efficient_loading",
     "fsdp_sync_module_states", "fsdp_reshard_after_forward", "zero3_init_flag", "zero3_save_16bit_model",
 )
-_ACCELERATE_PLACE_SWITCHES = ("same_network", "enable_cpu_affinity", "quiet", "debug")
+_ACCELERATE_CLUSTER_SWITCHES = ("same_network", "enable_cpu_affinity", "quiet", "debug")
 _TORCHRUN = ("nnodes", "nproc_per_node")
-_TORCHRUN_PLACE = (
+_TORCHRUN_CLUSTER = (
     "node_rank", "master_addr", "master_port", "local_addr", "rdzv_backend", "rdzv_endpoint", "rdzv_id",
     "rdzv_conf", "max_restarts", "monitor_interval", "log_dir", "role", "tee", "redirects",
     "start_method", "shutdown_timeout",
@@ -57,7 +55,7 @@ _TORCHRUN_PLACE = (
 # fmt: on
 
 _KINDS = ("NO", "MULTI_GPU", "MULTI_CPU", "FSDP", "DEEPSPEED")
-"""accelerate's kinds of training that a job can hold."""
+"""accelerate's distributed types that a job can express."""
 
 
 def _options(
@@ -66,7 +64,7 @@ def _options(
     valued: Collection[str],
     switches: Collection[str],
 ) -> tuple[dict[str, str], list[str]]:
-    """Split a launcher's own options from the script that follows. Raises BadInput for one it does not know."""
+    """Split a launcher's options from the script that follows. Raises BadInput for an unknown one."""
     options: dict[str, str] = {}
     rest = list(tokens)
     while rest and rest[0].startswith("-"):
@@ -76,7 +74,7 @@ def _options(
             options[name] = "true"
         elif name not in valued:
             known = ["--" + option for option in (*valued, *switches)]
-            raise BadInput(f"{launcher} {written}: no such option here{nearest('--' + name, known)}")
+            raise BadInput(f"{launcher} {written}: no such option{nearest('--' + name, known)}")
         elif equals:
             options[name] = value
         elif rest:
@@ -86,10 +84,9 @@ def _options(
     return options, rest
 
 
-def _place_note(launcher: str, options: Mapping[str, str], place: Collection[str]) -> list[str]:
-    left = [f"--{name}" for name in options if name in place]
-    verb = "is" if len(left) == 1 else "are"
-    return [f"{launcher} {', '.join(left)}: {verb} left to the cluster and the plan"] if left else []
+def _ignored_note(launcher: str, options: Mapping[str, str], ignored: Collection[str]) -> list[str]:
+    names = [f"--{name}" for name in options if name in ignored]
+    return [f"{launcher} {', '.join(names)}: ignored; set by the cluster file and the plan"] if names else []
 
 
 def _number(text: str, where: str, least: int = 1) -> int:
@@ -102,11 +99,11 @@ def _number(text: str, where: str, least: int = 1) -> int:
 
 
 def torchrun(tokens: Sequence[str], visible: int | None) -> tuple[Launch, list[str]]:
-    """Read torchrun's options; returns what they mean and the script with its arguments.
+    """Read torchrun's options. Returns the launch, and the script with its arguments.
 
-    `visible` is the number of GPUs that CUDA_VISIBLE_DEVICES leaves, for `--nproc-per-node gpu`.
+    `visible` is the number of GPUs in CUDA_VISIBLE_DEVICES, for `--nproc-per-node gpu`.
     """
-    options, script = _options("torchrun", tokens, [*_TORCHRUN, *_TORCHRUN_PLACE], ["standalone"])
+    options, script = _options("torchrun", tokens, [*_TORCHRUN, *_TORCHRUN_CLUSTER], ["standalone"])
     nodes = options.get("nnodes", "1").partition(":")[0]
     processes = options.get("nproc_per_node", "1")
     if processes in ("gpu", "auto") and visible:
@@ -114,7 +111,7 @@ def torchrun(tokens: Sequence[str], visible: int | None) -> tuple[Launch, list[s
     launch = Launch(
         nodes=_number(nodes, "torchrun --nnodes"),
         gpus_per_node=_number(processes, "torchrun --nproc-per-node"),
-        notes=_place_note("torchrun", options, _TORCHRUN_PLACE),
+        notes=_ignored_note("torchrun", options, _TORCHRUN_CLUSTER),
     )
     return launch, script
 
@@ -123,31 +120,33 @@ def torchrun(tokens: Sequence[str], visible: int | None) -> tuple[Launch, list[s
 
 
 def accelerate(tokens: Sequence[str], visible: int | None) -> tuple[Launch, list[str]]:
-    """Read the options of `accelerate launch`, and the configuration file that they name if it is here.
+    """Read the options of `accelerate launch`, and its configuration file if it exists.
 
-    Without one, FSDP on 2 GPUs is assumed, the guide's own configuration, unless the options say otherwise.
-    Raises BadInput for an option or a kind of training that a job cannot hold.
+    Without one, the guide's configuration is assumed, FSDP on 2 GPUs, unless the options say otherwise.
+    Raises BadInput for an option or a distributed type that a job cannot express.
     """
     options, script = _options(
         "accelerate",
         tokens,
-        [*_ACCELERATE, *_ACCELERATE_PLACE],
-        [*_ACCELERATE_SWITCHES, *_ACCELERATE_PLACE_SWITCHES],
+        [*_ACCELERATE, *_ACCELERATE_CLUSTER],
+        [*_ACCELERATE_SWITCHES, *_ACCELERATE_CLUSTER_SWITCHES],
     )
-    notes = _place_note("accelerate", options, [*_ACCELERATE_PLACE, *_ACCELERATE_PLACE_SWITCHES])
-    config, found = _config(options)
+    notes = _ignored_note("accelerate", options, [*_ACCELERATE_CLUSTER, *_ACCELERATE_CLUSTER_SWITCHES])
+    config, exists = _config(options)
     kind = _kind(options, config)
     if kind is None:
         kind = "FSDP"
         config.data.setdefault("num_processes", str(visible or 2))
         name = options.get("config_file", "accelerate's configuration file")
         count = options.get("num_processes") or config.data["num_processes"]
-        notes.append(f"{name}: {'names no kind' if found else 'not here'}; assumed: FSDP on {count} GPUs")
+        notes.append(
+            f"{name}: {'has no distributed_type' if exists else 'no such file'}; assumed FSDP on {count} GPUs"
+        )
     return _launch(kind, options, config, visible, notes), script
 
 
 def _config(options: Mapping[str, str]) -> tuple[Document, bool]:
-    """Return accelerate's configuration, empty where there is none, and whether it was there."""
+    """Return accelerate's configuration, and whether its file exists; without it the configuration is empty."""
     default = Path.home() / ".cache/huggingface/accelerate/default_config.yaml"
     path = Path(options["config_file"]) if "config_file" in options else default
     if not path.is_file():
@@ -156,12 +155,12 @@ def _config(options: Mapping[str, str]) -> tuple[Document, bool]:
     if config.problems:
         raise BadInput(config.problems)
     if not isinstance(config.data, dict):
-        raise BadInput(f"{path}: found no mapping; accepted: a configuration file of accelerate")
+        raise BadInput(f"{path}: accepted: a mapping of keys, as in a configuration file of accelerate")
     return config, True
 
 
 def _kind(options: Mapping[str, str], config: Document) -> str | None:
-    """Return accelerate's distributed_type; None where nothing says it."""
+    """Return accelerate's distributed_type; None if neither options nor file determine it."""
     for switch, kind in (("use_deepspeed", "DEEPSPEED"), ("use_fsdp", "FSDP"), ("cpu", "MULTI_CPU")):
         if switch in options:
             return kind
@@ -178,7 +177,6 @@ def _launch(
     kind: str, options: Mapping[str, str], config: Document, visible: int | None, notes: list[str]
 ) -> Launch:
     def setting(name: str, *section: str) -> tuple[str | None, str]:
-        """Return what the command line, else the file says, and where."""
         if name in options:
             return options[name], f"accelerate --{name}"
         at: Any = config.data
@@ -200,7 +198,7 @@ def _launch(
     elif processes is None and visible:
         processes = str(visible)
     elif processes is None:
-        raise BadInput(f"{where}: missing; accepted: the number of processes, over all machines")
+        raise BadInput(f"{where}: missing; accepted: the number of processes on all machines together")
     count = _number(processes, where)
     if count % nodes:
         raise BadInput(
@@ -209,7 +207,7 @@ def _launch(
 
     offload: Offload = "none"
     if kind == "FSDP" and (setting("fsdp_offload_params", "fsdp_config")[0] or "false").lower() != "false":
-        notes.append("fsdp_offload_params: offload to the CPU goes with ZeRO alone: it is not taken over")
+        notes.append("fsdp_offload_params: ignored; only ZeRO can offload to the CPU")
     cpu = (config.data.get("use_cpu") or "false").lower() == "true" or "cpu" in options
     match kind:
         case "MULTI_GPU" | "MULTI_CPU":
@@ -236,14 +234,14 @@ def _fsdp(strategy: str, where: str, notes: list[str]) -> Sharding:
     if name == "NO_SHARD":
         return "ddp"
     if name != "FULL_SHARD":
-        notes.append(f"{where}: {name} becomes fsdp, which shards everything over all GPUs")
+        notes.append(f"{where}: {name} becomes fsdp, which shards all state over all GPUs")
     return "fsdp"
 
 
 def _zero(setting: Setting) -> Sharding:
-    """Return the ZeRO stage: accelerate's own, else the one in DeepSpeed's file, else accelerate's default of 2."""
+    """Return the ZeRO stage: accelerate's setting, else that of DeepSpeed's file, else accelerate's default of 2."""
     stage, where = setting("zero_stage", "deepspeed_config")
-    if stage is None and (document := _deepspeeds_file(setting)) is not None:
+    if stage is None and (document := _deepspeed_file(setting)) is not None:
         stage = str(document.data.get("stage", 0))
         where = document.where(("zero_optimization", "stage"))
     known: dict[str, Sharding] = {"0": "ddp", "1": "zero1", "2": "zero2", "3": "zero3"}
@@ -253,30 +251,30 @@ def _zero(setting: Setting) -> Sharding:
 
 
 def _offload(setting: Setting, notes: list[str]) -> Offload:
-    """Return what is kept in the machine's memory: as accelerate says it, else DeepSpeed's file."""
-    document = _deepspeeds_file(setting)
-    kept = []
+    """Return what is offloaded to CPU memory: by accelerate's settings, else by DeepSpeed's file."""
+    document = _deepspeed_file(setting)
+    offloaded = []
     for part in ("optimizer", "param"):
         device, _ = setting(f"offload_{part}_device", "deepspeed_config")
         section = document.data.get(f"offload_{part}") if document else None
         if device is None and isinstance(section, dict):
             device = str(section.get("device", "none"))
         if (device or "none").lower() not in ("none", "false"):
-            kept.append(part)
+            offloaded.append(part)
         if device == "nvme":
-            notes.append(f"offload_{part}_device: nvme becomes the machine's memory")
-    if kept == ["param"]:
-        notes.append("offload_param_device: hardware.offload: all takes optimizer state along")
-    return "all" if "param" in kept else "optimizer" if kept else "none"
+            notes.append(f"offload_{part}_device: nvme becomes CPU memory")
+    if offloaded == ["param"]:
+        notes.append("offload_param_device: hardware.offload: all offloads optimizer state as well")
+    return "all" if "param" in offloaded else "optimizer" if offloaded else "none"
 
 
-def _deepspeeds_file(setting: Setting) -> Document | None:
-    """Return `zero_optimization` of the DeepSpeed file that is named, or None. Raises BadInput when it is not here."""
-    file, named = setting("deepspeed_config_file", "deepspeed_config")
+def _deepspeed_file(setting: Setting) -> Document | None:
+    """Return `zero_optimization` of the DeepSpeed file, if one is configured. Raises BadInput if it does not exist."""
+    file, where = setting("deepspeed_config_file", "deepspeed_config")
     if file is None:
         return None
     if not Path(file).is_file():
-        raise BadInput(f"{named}: {file}: no such file; the ZeRO stage stands in it")
+        raise BadInput(f"{where}: {file}: no such file; it is needed for the ZeRO stage")
     document = read_file(Path(file))
     zero = document.data.get("zero_optimization") if isinstance(document.data, dict) else None
     return replace(document, data=zero if isinstance(zero, dict) else {})

@@ -1,5 +1,4 @@
-"""Which GPU this machine has, asked of nvidia-smi, so that a command that names none can become a job. It never
-imports torch."""
+"""Finds out this machine's GPU with nvidia-smi, for commands that name none. It never imports torch."""
 
 import os
 import re
@@ -10,14 +9,14 @@ from hatrain.contract.spec import HardwareSpec
 
 
 def this_machine() -> HardwareSpec:
-    """Return this machine as a job's hardware: one process on its first GPU, or as many as torchrun started."""
+    """Describe this machine as a job's hardware: one process on its first GPU, or as many as torchrun started."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     return HardwareSpec(nodes=max(world // local, 1), gpus_per_node=local, gpu=first_gpu() or CPU)
 
 
 def first_gpu() -> str | None:
-    """Return the name of the first visible GPU, or None where there is none."""
+    """Return the name of the first visible GPU, as jobs use it; None if there is none."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return None
@@ -29,21 +28,20 @@ def first_gpu() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     name, _, mebibytes = answer.partition("\n")[0].rpartition(",")
-    return known_as(name, int(mebibytes) * 2**20) if mebibytes.strip().isdigit() else None
+    return job_name(name, int(mebibytes) * 2**20) if mebibytes.strip().isdigit() else None
 
 
-def known_as(name: str, memory: int) -> str:
-    """Return a job's name for a GPU, by what its maker calls it and its memory in bytes.
+def job_name(name: str, memory: int) -> str:
+    """Return the name that jobs use for a GPU, given NVIDIA's name and the memory in bytes.
 
-    One that no job can name goes by the largest known one with bf16 that holds no more than it does.
+    For an unknown GPU it is the largest known one with bf16 that has no more memory.
     """
     letters = re.sub(r"[^a-z0-9]", "", name.lower())
-    models = {known.name.rpartition("-")[0] for known in GPUS.values()}
+    models = {gpu.name.rpartition("-")[0] for gpu in GPUS.values()}
     model = max((model for model in models if model in letters), key=len, default=None)
     if model is not None:
-        same = [known for known in GPUS.values() if known.name.rpartition("-")[0] == model]
-        return min(same, key=lambda known: abs(known.memory - memory)).name
-    by_memory = sorted((known for known in GPUS.values() if known.bf16), key=lambda known: known.memory)
-    return next(
-        (known.name for known in reversed(by_memory) if known.memory <= memory + GIB), by_memory[0].name
-    )
+        same = [gpu for gpu in GPUS.values() if gpu.name.rpartition("-")[0] == model]
+        return min(same, key=lambda gpu: abs(gpu.memory - memory)).name
+    by_memory = sorted((gpu for gpu in GPUS.values() if gpu.bf16), key=lambda gpu: gpu.memory)
+    fitting = (gpu.name for gpu in reversed(by_memory) if gpu.memory <= memory + GIB)
+    return next(fitting, by_memory[0].name)

@@ -11,15 +11,15 @@ from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from hatrain.evaluate.asking import Question, ask, put_question
 from hatrain.evaluate.sources import Source
-from hatrain.home.judge import Known
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.judge import PromptContents
+from hatrain.home.calls.parse import read_answer
 from tests.evaluate.models import Scripted
 from tests.families import CHAT_FAMILIES, build_tokenizer
 from tests.plans import a_plan
 
 PROMPT = "Dienste: light.turn_off()\nGeräte:\nlight.flur 'Flurlicht' = on"
 HOME = "areas:\n  Kitchen:\n    light.kitchen: Kitchen Light\n    lock.door: Back Door\n"
-KNOWN = Known(
+KNOWN = PromptContents(
     {"light.flur": "Flurlicht", "lock.door": "Back Door"}, frozenset({"light.turn_off", "lock.lock"})
 )
 
@@ -161,8 +161,8 @@ TOLD = [
             "Ja.",
             "",
             "cannot toggle Flurlicht (light.flur)",
-            "  fan.toggle is not offered in this home",
-            "  target_device: light.flur is no fan, which fan.toggle is for",
+            "  fan.toggle: not offered in this home",
+            "  target_device: light.flur is not a fan, which fan.toggle needs",
         ],
     ),
     (
@@ -172,7 +172,7 @@ TOLD = [
             "(says nothing)",
             "",
             "cannot HassTurnOff: name Keller",
-            "  HassTurnOff is not offered in this home",
+            "  HassTurnOff: not offered in this home",
             "  Keller: not in this home",
         ],
     ),
@@ -185,4 +185,4 @@ def test_an_answer_is_told_with_what_it_would_do_and_why_it_could_not(said, ende
 
 
 def test_what_a_home_has_is_read_from_the_question():
-    assert Question((), (), "nowhere").known == Known()
+    assert Question((), (), "nowhere").known == PromptContents()

@@ -9,9 +9,9 @@ import pytest
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import read_rows
 from hatrain.evaluate.requests import read_requests
-from hatrain.home.dataset import Recipe, rows_of
-from hatrain.home.judge import execution_problems, judge
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.judge import execution_problems, judge
+from hatrain.home.calls.parse import read_answer
+from hatrain.home.generate.dataset import Recipe, rows_of
 from tests.families import build_tokenizer
 
 _ROWS = 200

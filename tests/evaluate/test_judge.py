@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.home.devices import SERVICES
-from hatrain.home.judge import Answer, Known, in_words, judge, knows_entities
-from hatrain.home.meaning import Call
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.compare import Call
+from hatrain.home.calls.judge import Answer, PromptContents, in_words, judge, knows_entities
+from hatrain.home.calls.parse import read_answer
+from hatrain.home.devices.services import SERVICES
 
-KNOWN = Known({"light.kitchen": "Kitchen Light", "fan.attic": "Attic Fan"}, frozenset({"light.turn_on"}))
+KNOWN = PromptContents(
+    {"light.kitchen": "Kitchen Light", "fan.attic": "Attic Fan"}, frozenset({"light.turn_on"})
+)
 
 
 def fence(*calls: dict | str, text: str = "Sure.") -> str:
@@ -23,7 +25,7 @@ def on(target: str = "light.kitchen", **arguments: object) -> dict:
     return {"service": "light.turn_on", "target_device": target, **arguments}
 
 
-def verdict(expected: str, said: str, *, ended: bool = True, known: Known = KNOWN):
+def verdict(expected: str, said: str, *, ended: bool = True, known: PromptContents = KNOWN):
     return judge(read_answer(expected), read_answer(said, ended=ended), known)
 
 
@@ -48,38 +50,46 @@ RIGHT = {
 }
 
 WRONG = {
-    "another device": (fence(on()), fence(on("light.hall")), ["missing", "not due"]),
-    "another service": (fence(on()), fence({**on(), "service": "light.turn_off"}), ["missing", "not due"]),
-    "another value": (fence(on(brightness_pct=5)), fence(on(brightness_pct=50)), ["missing", "not due"]),
-    "a value too many": (fence(on()), fence(on(brightness_pct=50)), ["missing", "not due"]),
-    "a value too few": (fence(on(brightness_pct=50)), fence(on()), ["missing", "not due"]),
-    "a call too many": (fence(on()), fence(on(), on("light.hall")), ["not due"]),
+    "another device": (fence(on()), fence(on("light.hall")), ["missing", "not expected"]),
+    "another service": (
+        fence(on()),
+        fence({**on(), "service": "light.turn_off"}),
+        ["missing", "not expected"],
+    ),
+    "another value": (fence(on(brightness_pct=5)), fence(on(brightness_pct=50)), ["missing", "not expected"]),
+    "a value too many": (fence(on()), fence(on(brightness_pct=50)), ["missing", "not expected"]),
+    "a value too few": (fence(on(brightness_pct=50)), fence(on()), ["missing", "not expected"]),
+    "a call too many": (fence(on()), fence(on(), on("light.hall")), ["not expected"]),
     "a call too few": (fence(on(), on("light.hall")), fence(on()), ["missing"]),
-    "the call twice": (fence(on()), fence(on(), on()), ["not due"]),
+    "the call twice": (fence(on()), fence(on(), on()), ["not expected"]),
     "words where a call is due": (fence(on()), "Sure.", ["missing"]),
-    "a call where words are due": ("It is off already.", fence(on()), ["not due"]),
-    "nothing where words are due": ("It is off already.", " \n", ["says nothing"]),
-    "nothing where a call is due": (fence(on()), "", ["says nothing", "missing"]),
-    "an empty fence where words are due": ("No.", "```homeassistant\n```", ["puts none in it"]),
+    "a call where words are due": ("It is off already.", fence(on()), ["not expected"]),
+    "nothing where words are due": ("It is off already.", " \n", ["is empty"]),
+    "nothing where a call is due": (fence(on()), "", ["is empty", "missing"]),
+    "an empty fence where words are due": ("No.", "```homeassistant\n```", ["has an empty block of calls"]),
     "an empty fence where a call is due": (
         fence(on()),
         "```homeassistant\n```",
-        ["puts none in it", "missing"],
+        ["has an empty block of calls", "missing"],
     ),
     "an open fence": (fence(on()), fence(on()).removesuffix("```"), ["open", "missing"]),
     "an open fence alone": ("No.", "```homeassistant", ["open"]),
     "an open tool call": ("No.", '<tool_call>{"name": "x"}', ["open"]),
-    "broken JSON": (fence(on()), fence("{'service': 'light.turn_on'}"), ["no call in valid JSON", "missing"]),
-    "broken JSON beside the call": (fence(on()), fence(on(), "{"), ["no call in valid JSON"]),
+    "broken JSON": (
+        fence(on()),
+        fence("{'service': 'light.turn_on'}"),
+        ["not a call in valid JSON", "missing"],
+    ),
+    "broken JSON beside the call": (fence(on()), fence(on(), "{"), ["not a call in valid JSON"]),
     "JSON that is no call": (
         fence(on()),
         fence('{"target_device": "light.kitchen"}'),
-        ["no call", "missing"],
+        ["not a call", "missing"],
     ),
     "NaN, which is no JSON": (
         fence(on(brightness_pct=5)),
         fence('{"service": "light.turn_on", "target_device": "light.kitchen", "brightness_pct": NaN}'),
-        ["no call in valid JSON", "missing"],
+        ["not a call in valid JSON", "missing"],
     ),
 }
 
@@ -153,7 +163,7 @@ def test_rates_count_lines_entities_and_services():
 
 
 def test_where_a_prompt_lists_nothing_nothing_counts_as_unknown():
-    judged = verdict(fence(on()), fence(on()), known=Known())
+    judged = verdict(fence(on()), fence(on()), known=PromptContents())
     assert (judged.targeted_calls, judged.called_services) == (0, 0)
     assert judged.strict
 

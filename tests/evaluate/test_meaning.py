@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hatrain.home.colors import CSS_COLORS, color_value
-from hatrain.home.devices import COLORS
-from hatrain.home.meaning import Call, duration_seconds, pair_off, same_arguments, same_call, same_value
+from hatrain.home.calls.colors import CSS_COLORS, color_value
+from hatrain.home.calls.compare import Call, duration_seconds, pair_off, same_arguments, same_call, same_value
+from hatrain.home.devices.services import COLORS
 
 SAME = [
     ("brightness_pct", 40, 40.0),

@@ -10,7 +10,7 @@ from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Row, read_rows
 from hatrain.errors import BadInput
 from hatrain.evaluate.requests import AFTER_A_CALL, read_requests, sample
-from hatrain.home.meaning import Call
+from hatrain.home.calls.compare import Call
 from tests.families import CHAT_FAMILIES, build_tokenizer
 
 SYSTEM = (

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from hatrain.evaluate.requests import AFTER_A_CALL, Request
 from hatrain.evaluate.results import Evaluation, Outcome, wilson_interval
-from hatrain.home.judge import Known, judge
-from hatrain.home.reading import read_answer
+from hatrain.home.calls.judge import PromptContents, judge
+from hatrain.home.calls.parse import read_answer
 
 ON = '```homeassistant\n{"service": "light.turn_on", "target_device": "light.kitchen"}\n```'
-KNOWN = Known({"light.kitchen": "Kitchen"}, frozenset({"light.turn_on"}))
+KNOWN = PromptContents({"light.kitchen": "Kitchen"}, frozenset({"light.turn_on"}))
 
 # Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), table I,
 # method 3 (the score method without continuity correction).
@@ -138,7 +138,7 @@ def test_each_failure_is_told_in_full():
     failures = EVALUATION.failures()
     assert [failure["problems"][0].partition(":")[0] for failure in failures] == [
         "missing",
-        "not due",
+        "not expected",
         "missing",
     ]
     first = failures[0]

@@ -1,4 +1,4 @@
-"""The commands of the training guide, as they stand there: what its readers paste."""
+"""The commands of the training guide, verbatim."""
 
 # ruff: noqa: E501  (long lines are the guide's own)
 
@@ -181,7 +181,7 @@ python3 train.py \
     --save_steps 200 --save_total_limit 3 --eval_steps 100 --logging_steps 2
 """,
 }
-"""One command for each of the fifteen jobs, by the job's name."""
+"""The command of each of the fifteen jobs, by the job's name."""
 
 EARLIER = {
     "home-3b": r"""
@@ -243,7 +243,7 @@ python3 train.py \
     --use_lora --lora_rank 64 --lora_alpha 128 --lora_modules up_proj,down_proj,q_proj,v_proj,o_proj --lora_merge
 """,
 }
-"""Commands of the guide's earlier editions, by run name."""
+"""Commands of earlier editions of the guide, by run name."""
 
 IDS = {
     "tinyllama": ("--prefix_ids 29966,29989,465,22137,29989,29958,13 --suffix_ids 2", 7, 1),
@@ -251,7 +251,7 @@ IDS = {
     "polka": ("--prefix_ids 43883,20255,13 --suffix_ids 43882,29871,13", 3, 3),
     "llama3": ("--prefix-ids 128006,78191,128007,271 --suffix-ids 128009,128006,78191,128007,271", 4, 5),
 }
-"""The known ids, in the spelling that each has in the guide, and how many of each."""
+"""Published prefix and suffix ids as the guide writes them, and how many there are of each."""
 
 OTHER = {
     "python3 find_split.py NousResearch/Meta-Llama-3.1-8B-Instruct": (
@@ -268,7 +268,7 @@ OTHER = {
         "hatrain data --train --test --large --format raw"
     ),
 }
-"""The guide's other commands, and what they are here."""
+"""The guide's other commands, and their translations."""
 
 FSDP_CONFIG = """\
 compute_environment: LOCAL_MACHINE

@@ -1,4 +1,4 @@
-"""A small model hub on 127.0.0.1 that speaks enough of the real one's protocol for its own client to download from."""
+"""A small model hub on 127.0.0.1 with enough of the protocol for the real client to download from it."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_" + "a" * 34
-"""The one token that the hub knows."""
+"""The only token that the hub accepts."""
 
 
 def commit_of(content: str) -> str:
@@ -26,7 +26,7 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)
     gated: bool = False
     granted: bool = False
-    """Whether the one token has access to a gated repository."""
+    """Whether the token has access to a gated repository."""
 
     def commit(self, files: Mapping[str, bytes], *refs: str) -> str:
         sha = commit_of(repr(sorted(files.items())))

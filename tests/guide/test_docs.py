@@ -1,4 +1,4 @@
-"""What the two documents tell a reader to type or to write is accepted."""
+"""Commands, rows and YAML in the documentation are valid."""
 
 import argparse
 import importlib
@@ -28,7 +28,7 @@ COMMANDS = [line for name in NAMES for block in fenced(name, "console") for line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_in_the_documents_is_one_that_the_door_takes(command):
+def test_every_documented_command_is_accepted(command):
     program, verb, *rest = shlex.split(command)
     assert (program, verb in VERBS) == ("hatrain", True)
     parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
@@ -36,33 +36,33 @@ def test_a_command_in_the_documents_is_one_that_the_door_takes(command):
     parser.parse_args(rest)
 
 
-def test_every_row_that_is_shown_is_read(tmp_path):
+def test_every_documented_row_can_be_read(tmp_path):
     for block in fenced("data.md", "jsonl"):
         (tmp_path / "rows.jsonl").write_text(block)
         assert len(list(read_rows(tmp_path / "rows.jsonl"))) == len(block.splitlines())
 
 
-def test_every_pair_that_is_shown_is_one():
+def test_every_documented_pair_has_both_answers():
     for block in fenced("data.md", "json"):
         for line in block.splitlines():
             assert {"chosen", "rejected"} < set(json.loads(line))
 
 
 @pytest.mark.parametrize("block", [block for name in NAMES for block in fenced(name, "yaml")])
-def test_a_piece_of_a_job_in_the_documents_has_the_jobs_keys(block):
+def test_every_documented_data_section_is_valid(block):
     data = read_text(block, "docs").data["data"]
     DataSpec.model_validate({"train": "t.jsonl", **data})
 
 
 @pytest.mark.parametrize("family", IDS)
-def test_the_known_ids_of_each_family_are_in_the_table(family):
+def test_the_published_ids_of_each_family_are_in_the_table(family):
     prefix, suffix = re.findall(r"[\d,]{1,}", IDS[family][0])
     table = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     assert f"| `{prefix}` | `{suffix}` |" in table
     assert TypeAdapter(TokenIds).validate_python(prefix)
 
 
-def test_links_between_the_documents_lead_somewhere():
+def test_links_between_documents_have_a_target():
     for name in NAMES:
         text = (DOCS / name).read_text(encoding="utf-8")
         headings = {
@@ -76,7 +76,7 @@ def test_links_between_the_documents_lead_somewhere():
             assert path or anchor in headings
 
 
-def test_the_matrix_of_strategies_in_the_documents_is_the_one_that_is_printed():
+def test_the_documented_matrix_of_strategies_is_the_printed_one():
     from hatrain.cli.plan import matrix
 
     assert f"```\n$ hatrain plan --matrix\n{matrix()}\n```" in (DOCS / "clusters.md").read_text(

@@ -1,4 +1,4 @@
-"""`hatrain fetch` against a small hub of our own, with the hub's real client in a process of its own."""
+"""`hatrain fetch` against a fake hub, with the real client in a process of its own."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def fetch(hub, tmp_path):
             env=_environment(tmp_path, HF_ENDPOINT=hub.endpoint, **environment),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
 
     return run
@@ -78,7 +78,7 @@ def _snapshots(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def test_what_transformers_reads_is_fetched_and_nothing_else(hub, fetch, tmp_path):
+def test_only_files_that_transformers_reads_are_fetched(hub, fetch, tmp_path):
     commit = hub.add("org/model", FILES)
     done = fetch()
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def test_a_second_fetch_downloads_nothing(hub, fetch):
     assert hub.downloads == []
 
 
-def test_a_pinned_commit_is_fetched_however_far_main_has_moved(hub, fetch, tmp_path):
+def test_a_pinned_commit_is_fetched_even_if_main_has_moved(hub, fetch, tmp_path):
     old = hub.add("org/model", FILES)
     hub.add("org/model", {**FILES, "config.json": b'{"model_type": "other"}'})
     done = fetch(old)
@@ -104,7 +104,7 @@ def test_a_pinned_commit_is_fetched_however_far_main_has_moved(hub, fetch, tmp_p
     assert _snapshots(tmp_path) == {old: NEEDED}
 
 
-def test_a_branch_is_told_by_its_commit(hub, fetch):
+def test_the_commit_of_a_branch_is_printed(hub, fetch):
     commit = hub.add("org/model", FILES)
     hub.repositories["org/model"].refs["v2"] = commit
     hub.add("org/model", {**FILES, "config.json": b"{}"})
@@ -136,7 +136,7 @@ def test_a_gated_model_asks_for_a_token_with_the_page_to_visit(hub, fetch):
     )
 
 
-def test_a_token_without_access_is_sent_to_the_same_page_and_never_shown(hub, fetch):
+def test_a_token_without_access_is_refused_with_the_same_page_and_never_printed(hub, fetch):
     hub.add("org/model", FILES, gated=True)
     done = fetch(HF_TOKEN=fake_hub.TOKEN)
     assert done.returncode == 2
@@ -152,24 +152,24 @@ def test_a_token_with_access_opens_a_gated_model(hub, fetch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("revision", "token", "said"),
+    ("revision", "token", "expected"),
     [
         ("null", "", "no such model at {hub}/org/model, or it is private and HF_TOKEN is not set"),
         ("null", fake_hub.TOKEN, "no such model at {hub}/org/model, or the token does not open it"),
         ("null", "hf_wrong", "HF_TOKEN: {hub} does not accept the token (401)"),
     ],
 )
-def test_a_model_that_is_not_there_is_told_from_a_token_that_does_not_open_it(
-    hub, fetch, revision, token, said
+def test_a_missing_model_and_a_token_without_access_have_different_errors(
+    hub, fetch, revision, token, expected
 ):
     done = fetch(revision, **({"HF_TOKEN": token} if token else {}))
     assert done.returncode == 2
-    assert said.format(hub=hub.endpoint) in done.stderr
+    assert expected.format(hub=hub.endpoint) in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not token or token not in done.stderr
 
 
-def test_a_revision_that_is_not_there_is_named_with_its_line(hub, fetch):
+def test_a_missing_revision_is_named_with_its_line(hub, fetch):
     hub.add("org/model", FILES)
     done = fetch("v9")
     assert done.returncode == 2
@@ -183,7 +183,7 @@ def test_a_model_without_weights_is_refused(hub, fetch):
     assert "org/model holds no weights that transformers reads" in done.stderr
 
 
-def test_no_network_is_one_line(hub, fetch):
+def test_without_a_network_the_error_is_one_line(hub, fetch):
     for environment in ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}):
         hub.endpoint = environment.pop("HF_ENDPOINT", hub.endpoint)
         done = fetch(**environment)
@@ -192,7 +192,7 @@ def test_no_network_is_one_line(hub, fetch):
         assert "network" in done.stderr
 
 
-def test_a_hub_that_is_down_is_one_line(hub, fetch):
+def test_a_hub_that_is_down_gives_a_one_line_error(hub, fetch):
     hub.broken = True
     done = fetch()
     assert (done.returncode, done.stderr.splitlines()) == (
@@ -201,7 +201,7 @@ def test_a_hub_that_is_down_is_one_line(hub, fetch):
     )
 
 
-def test_what_was_fetched_loads_without_the_network(hub, fetch, tmp_path):
+def test_a_fetched_model_loads_without_a_network(hub, fetch, tmp_path):
     from safetensors.numpy import save_file
 
     from tests.families import build_tokenizer
@@ -223,7 +223,7 @@ def test_what_was_fetched_loads_without_the_network(hub, fetch, tmp_path):
         env=_environment(tmp_path, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     weights = sum(weight.size for weight in _llama_weights(len(tokenizer)).values())
@@ -257,7 +257,7 @@ def _llama_weights(vocabulary: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("there", "taken"),
+    ("files", "expected"),
     [
         (["model.safetensors", "pytorch_model.bin", "model.onnx"], ["model.safetensors"]),
         (
@@ -273,12 +273,12 @@ def _llama_weights(vocabulary: int) -> dict[str, np.ndarray]:
         (["model.gguf", "flax_model.msgpack"], []),
     ],
 )
-def test_one_set_of_weights_is_taken(there, taken):
-    assert needed(there) == taken
+def test_only_one_format_of_the_weights_is_fetched(files, expected):
+    assert needed(files) == expected
 
 
-def test_the_tokenizers_files_and_templates_come_along_and_code_only_when_it_may_run():
-    there = [
+def test_tokenizer_files_and_templates_are_fetched_and_code_only_if_trusted():
+    files = [
         "model.safetensors",
         "model.safetensors.index.json",
         "tokenizer.model",
@@ -291,6 +291,6 @@ def test_the_tokenizers_files_and_templates_come_along_and_code_only_when_it_may
         "onnx/config.json",
         "requirements.txt",
     ]
-    with_code = set(needed(there, trust_remote_code=True))
-    assert with_code - set(needed(there)) == {"modeling_own.py"}
-    assert set(there) - with_code == {"README.md", "onnx/model.onnx", "onnx/config.json", "requirements.txt"}
+    with_code = set(needed(files, trust_remote_code=True))
+    assert with_code - set(needed(files)) == {"modeling_own.py"}
+    assert set(files) - with_code == {"README.md", "onnx/model.onnx", "onnx/config.json", "requirements.txt"}

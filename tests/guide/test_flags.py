@@ -1,4 +1,4 @@
-"""The guide's flags become the job that they meant, and none of them is lost on the way."""
+"""The guide's flags are translated into the keys of a job, and none of them is dropped."""
 
 import re
 import shlex
@@ -9,8 +9,8 @@ from hatrain.contract.gpus import GIB
 from hatrain.contract.spec import Dpo, HardwareSpec, JobSpec, LoraSpec
 from hatrain.errors import BadInput
 from hatrain.guide import flags_help, is_guide_command, job_from_flags
-from hatrain.guide.flags import FLAGS, WITHOUT_A_PLACE
-from hatrain.guide.machine import first_gpu, known_as, this_machine
+from hatrain.guide.flags import FLAGS, UNSUPPORTED
+from hatrain.guide.machine import first_gpu, job_name, this_machine
 from tests.guide.commands import IDS
 
 REQUIRED = "--run_name r --base_model b/m --train_dataset t.jsonl"
@@ -82,11 +82,11 @@ def _at(spec: JobSpec, dotted: str) -> object:
 
 
 def _command(flags: str) -> list[str]:
-    """The flags with those that are required, unless they are among them."""
-    given = {word.replace("-", "_").lstrip("_") for word in flags.split() if word.startswith("--")}
-    pairs = {"run_name": "r", "base_model": "b/m", "train_dataset": "t.jsonl"}
+    """Add the required flags that are missing."""
+    given = {part.replace("-", "_").lstrip("_") for part in flags.split() if part.startswith("--")}
+    required = {"run_name": "r", "base_model": "b/m", "train_dataset": "t.jsonl"}
     return [
-        *(word for name, value in pairs.items() if name not in given for word in (f"--{name}", value)),
+        *(part for name, value in required.items() if name not in given for part in (f"--{name}", value)),
         *shlex.split(flags),
     ]
 
@@ -94,27 +94,27 @@ def _command(flags: str) -> list[str]:
 @pytest.mark.parametrize("flags", CHANGES)
 def test_every_flag_changes_the_job_in_both_spellings(flags):
     key, value = CHANGES[flags]
-    dashed = " ".join(word.replace("_", "-") if word.startswith("--") else word for word in flags.split())
+    dashed = " ".join(part.replace("_", "-") if part.startswith("--") else part for part in flags.split())
     for spelling in (flags, dashed):
-        made, _ = job_from_flags(_command(spelling), GPU)
-        assert _at(made, key) == value
-    assert made != job(), "the flag left the job as it was"
+        changed, _ = job_from_flags(_command(spelling), GPU)
+        assert _at(changed, key) == value
+    assert changed != job(), "the flag did not change the job"
 
 
 def test_no_flag_of_the_guide_is_left_untested():
-    tested = {word.removeprefix("--") for flags in CHANGES for word in flags.split() if word.startswith("--")}
+    tested = {part.removeprefix("--") for flags in CHANGES for part in flags.split() if part.startswith("--")}
     assert tested | {"resume_from_checkpoint"} == set(FLAGS)
 
 
-def test_a_value_may_follow_an_equals_sign_and_a_switch_may_say_true_or_false():
-    made = job("--batch_size=16 --bf16 true --gradient_checkpointing=false --group-by-length False")
-    assert (made.method.batch_size, made.model.dtype) == (16, "bf16")
-    assert (made.method.gradient_checkpointing, made.data.order) == (False, "shuffled")
+def test_a_value_may_follow_an_equals_sign_and_a_switch_may_be_true_or_false():
+    parsed = job("--batch_size=16 --bf16 true --gradient_checkpointing=false --group-by-length False")
+    assert (parsed.method.batch_size, parsed.model.dtype) == (16, "bf16")
+    assert (parsed.method.gradient_checkpointing, parsed.data.order) == (False, "shuffled")
 
 
 def test_the_defaults_are_the_guides():
-    made = job("--bf16 --dpo --use_lora")
-    method, lora = made.method, made.method.lora
+    parsed = job("--bf16 --dpo --use_lora")
+    method, lora = parsed.method, parsed.method.lora
     assert isinstance(method, Dpo)
     assert (method.batch_size, method.micro_batch_size, method.epochs, method.ctx_size) == (8, 2, 1, 2048)
     assert (method.learning_rate, method.learning_rate_warmup, method.learning_rate_schedule) == (
@@ -124,9 +124,9 @@ def test_the_defaults_are_the_guides():
     )
     assert (method.weight_decay, method.gradient_clip, method.beta, method.loss) == (0.1, 1.0, 0.1, "sigmoid")
     assert (lora.rank, lora.alpha, lora.dropout, lora.modules, lora.merge) == (4, 32, 0.05, None, False)
-    assert (made.checkpoints.save_steps, made.checkpoints.save_total_limit) == (None, 1)
-    assert (made.evaluation.eval_steps, made.logging.logging_steps) == (200, 5)
-    assert (method.gradient_checkpointing, made.data.order) == (False, "shuffled")
+    assert (parsed.checkpoints.save_steps, parsed.checkpoints.save_total_limit) == (None, 1)
+    assert (parsed.evaluation.eval_steps, parsed.logging.logging_steps) == (200, 5)
+    assert (method.gradient_checkpointing, parsed.data.order) == (False, "shuffled")
 
 
 def test_minus_one_saves_at_the_end_of_each_epoch_as_in_the_guide():
@@ -134,14 +134,14 @@ def test_minus_one_saves_at_the_end_of_each_epoch_as_in_the_guide():
 
 
 @pytest.mark.parametrize("family", IDS)
-def test_the_known_ids_are_read_in_the_spelling_they_are_published_in(family):
+def test_ids_are_read_as_they_are_published(family):
     flags, prefix, suffix = IDS[family]
-    made = job(flags)
-    assert (len(made.data.prefix_ids), len(made.data.suffix_ids)) == (prefix, suffix)
-    assert ",".join(map(str, made.data.prefix_ids)) in flags
+    parsed = job(flags)
+    assert (len(parsed.data.prefix_ids), len(parsed.data.suffix_ids)) == (prefix, suffix)
+    assert ",".join(map(str, parsed.data.prefix_ids)) in flags
 
 
-def test_without_bf16_the_dtype_is_train_pys_own_choice_and_is_said():
+def test_without_bf16_the_dtype_is_train_pys_choice_and_noted():
     assert job("").model.dtype == "fp32"
     assert job("--use_lora").model.dtype == "fp16"
     assert job("--use_lora --load_in_4bit").model.dtype == "fp32"
@@ -149,13 +149,13 @@ def test_without_bf16_the_dtype_is_train_pys_own_choice_and_is_said():
     assert "dtype" not in notes("--bf16")
 
 
-def test_a_folder_loses_the_dots_and_slashes_around_it():
+def test_dots_and_slashes_around_a_folder_are_dropped():
     assert job("").model.base == "b/m"
-    made = job_from_flags(shlex.split("--run_name r --base_model ./models/old/ --train_dataset t"), GPU)[0]
-    assert (made.model.base, made.after) == ("models/old", "old")
+    parsed = job_from_flags(shlex.split("--run_name r --base_model ./models/old/ --train_dataset t"), GPU)[0]
+    assert (parsed.model.base, parsed.after) == ("models/old", "old")
 
 
-def test_a_real_folder_under_models_is_no_run_to_wait_for(tmp_path, monkeypatch):
+def test_a_real_folder_under_models_is_not_a_dependency(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "plain").mkdir(parents=True)
     (tmp_path / "models" / "linked").symlink_to("../runs/linked/model")
@@ -168,25 +168,25 @@ def test_a_real_folder_under_models_is_no_run_to_wait_for(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         (f"{REQUIRED} --lora_rnk 3", "--lora_rnk: no such flag; did you mean --lora_rank?"),
         (f"{REQUIRED} --learning-rat 3", "--learning-rat: no such flag; did you mean --learning_rate?"),
         (f"{REQUIRED} -bf16", "-bf16: no such flag"),
-        (f"{REQUIRED} stray", "found 'stray' where a flag was expected"),
+        (f"{REQUIRED} stray", "found 'stray'; accepted: a flag"),
         (f"{REQUIRED} --epochs", "--epochs: found nothing; accepted: a value"),
         (f"{REQUIRED} --epochs --bf16", "--epochs: found nothing; accepted: a value"),
         (f"{REQUIRED} --epochs 1 --epochs=2", "--epochs: given twice"),
         (f"{REQUIRED} --prefix_ids 1 --prefix-ids 2 --suffix_ids 3", "--prefix-ids: given twice"),
-        (f"{REQUIRED} --bf16=maybe", "--bf16: found 'maybe'; accepted: alone, or with true or false"),
-        (f"{REQUIRED} --lora_rank 8", "--lora_rank: means nothing without --use_lora"),
-        (f"{REQUIRED} --lora-merge", "--lora-merge: means nothing without --use_lora"),
-        (f"{REQUIRED} --beta 0.2", "--beta: means nothing without --dpo"),
+        (f"{REQUIRED} --bf16=maybe", "--bf16: found 'maybe'; accepted: no value, true or false"),
+        (f"{REQUIRED} --lora_rank 8", "--lora_rank: has no effect without --use_lora"),
+        (f"{REQUIRED} --lora-merge", "--lora-merge: has no effect without --use_lora"),
+        (f"{REQUIRED} --beta 0.2", "--beta: has no effect without --dpo"),
         (
             f"{REQUIRED} --load_in_8bit --load_in_4bit",
-            "--load_in_8bit and --load_in_4bit: one of them, not 2",
+            "--load_in_8bit and --load_in_4bit: only one of them is accepted",
         ),
-        (f"{REQUIRED} --prefix-ids 1", "--prefix-ids: wants --suffix_ids beside it"),
+        (f"{REQUIRED} --prefix-ids 1", "--prefix-ids: needs --suffix_ids as well"),
         (f"{REQUIRED} --learning_rate fast", "--learning_rate: found 'fast'; accepted: a number"),
         (f"{REQUIRED} --batch-size 2.5", "--batch-size: found '2.5'; accepted: a whole number"),
         (f"{REQUIRED} --save_steps 0", "--save_steps: found '0'; accepted: above 0"),
@@ -199,62 +199,64 @@ def test_a_real_folder_under_models_is_no_run_to_wait_for(tmp_path, monkeypatch)
         ("", "--run_name: missing, and has no default"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_flag(flags, said):
-    assert said in problems(flags)
+def test_invalid_flags_are_refused_by_name(flags, expected):
+    assert expected in problems(flags)
 
 
-@pytest.mark.parametrize("name", WITHOUT_A_PLACE)
-def test_flags_of_train_py_without_a_place_in_a_job_are_refused_with_the_reason(name):
-    assert f"--{name}: not taken here: {WITHOUT_A_PLACE[name]}" in problems(f"{REQUIRED} --{name} 1")
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_flags_without_a_key_in_a_job_are_refused_with_the_reason(name):
+    assert f"--{name}: not supported: {UNSUPPORTED[name]}" in problems(f"{REQUIRED} --{name} 1")
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     assert len(problems(f"{REQUIRED} --lora_rnk 3 --epoch 2 stray").splitlines()) == 3
     assert len(problems(f"{REQUIRED} --learning_rate x --batch_size y").splitlines()) == 2
 
 
-# --- what is said -------------------------------------------------------------------------------------------
+# --- notes ------------------------------------------------------------------------------------------------
 
 
-def test_a_flag_that_changes_nothing_is_said():
-    assert "--eval-steps: changes nothing" in notes("--bf16 --eval-steps 100")
+def test_a_flag_without_effect_is_noted():
+    assert "--eval-steps: has no effect" in notes("--bf16 --eval-steps 100")
     assert notes("--bf16 --eval_steps 100 --test_dataset e") == ""
 
 
-def test_the_batch_over_several_gpus_is_said():
+def test_the_batch_over_several_gpus_is_noted():
     two = HardwareSpec(gpu="rtx3090-24gb", gpus_per_node=2, sharding="fsdp")
-    assert "the batch of 64 rows is over all 2 GPUs" in notes("--bf16 --batch_size 64", two)
-    assert "128 rows a step" in notes("--bf16 --batch_size 64", two)
+    assert "the batch of 64 rows is divided among 2 GPUs" in notes("--bf16 --batch_size 64", two)
+    assert "128 per step" in notes("--bf16 --batch_size 64", two)
 
 
-def test_a_bucket_is_told_from_a_folder():
+def test_a_bucket_and_a_folder_are_distinguished():
     assert job("--sync_to_bucket /mnt/bucket").checkpoints.sync_to == "/mnt/bucket"
     assert "checkpoints.sync_to: s3://b" in notes("--bf16 --sync_to_bucket b")
 
 
-def test_a_checkpoint_to_resume_from_is_only_noted_where_a_job_is_written():
-    assert "goes on from its newest complete checkpoint" in notes(
+def test_a_checkpoint_to_resume_from_is_only_noted_for_a_job_file():
+    assert "resumes from its newest complete checkpoint" in notes(
         "--bf16 --resume_from_checkpoint checkpoint-9"
     )
     assert notes("--bf16 --resume_from_checkpoint ''") == ""
 
 
-def test_training_here_resumes_from_the_named_checkpoint_or_says_why_not(tmp_path, monkeypatch):
+def test_training_now_resumes_from_the_named_checkpoint_or_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HATRAIN_RUNS", str(tmp_path))
     resume = f"{REQUIRED} --bf16 --resume_from_checkpoint"
-    assert "there is none to go on from" in problems(f"{resume} checkpoint-10", None)
+    assert "the run has no checkpoint" in problems(f"{resume} checkpoint-10", None)
     for step in (9, 10):
         (tmp_path / "r" / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
     assert "accepted: checkpoint-10" in problems(f"{resume} checkpoint-7", None)
-    assert "checkpoint-10 is newer" in problems(f"{resume} ./models/r/checkpoint-9", None)
-    assert "changes nothing" in notes("--bf16 --resume_from_checkpoint models/r/checkpoint-10", None)
+    assert "resumes from its newest checkpoint, checkpoint-10" in problems(
+        f"{resume} ./models/r/checkpoint-9", None
+    )
+    assert "has no effect" in notes("--bf16 --resume_from_checkpoint models/r/checkpoint-10", None)
 
 
 # --- this machine -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("called", "memory", "name"),
+    ("product", "memory", "name"),
     [
         ("NVIDIA GeForce RTX 3090", 24, "rtx3090-24gb"),
         ("NVIDIA GeForce RTX 4060 Ti", 16, "rtx4060ti-16gb"),
@@ -269,16 +271,13 @@ def test_training_here_resumes_from_the_named_checkpoint_or_says_why_not(tmp_pat
         ("NVIDIA A10G", 22, "a10-24gb"),
         ("Tesla V100-SXM2-32GB", 32, "v100-32gb"),
         ("Tesla T4", 15, "t4-16gb"),
-        ("Some new one", 30, "rtx3090-24gb"),
-        ("Some small one", 6, "rtx3060-12gb"),
+        ("An unknown large GPU", 30, "rtx3090-24gb"),
+        ("An unknown small GPU", 6, "rtx3060-12gb"),
     ],
 )
-def test_a_gpu_is_known_by_its_makers_name(called, memory, name):
-    found = known_as(called, memory * GIB)
-    if called.startswith("Some"):
-        assert found in (name, "rtx4090-24gb", "a5000-24gb")
-    else:
-        assert found == name
+def test_a_gpu_is_recognized_by_its_product_name(product, memory, name):
+    accepted = (name, "rtx4090-24gb", "a5000-24gb") if "unknown" in product else (name,)
+    assert job_name(product, memory * GIB) in accepted
 
 
 def _nvidia_smi(folder, monkeypatch, answer: str) -> None:
@@ -291,7 +290,7 @@ def _nvidia_smi(folder, monkeypatch, answer: str) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_this_machines_gpu_is_used_and_none_when_it_is_hidden(tmp_path, monkeypatch):
+def test_this_machines_gpu_is_used_unless_it_is_hidden(tmp_path, monkeypatch):
     _nvidia_smi(tmp_path, monkeypatch, "echo 'NVIDIA RTX A6000, 49140'")
     assert job("", None).hardware == HardwareSpec(gpu="a6000-48gb")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -299,20 +298,20 @@ def test_this_machines_gpu_is_used_and_none_when_it_is_hidden(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("answer", ["exit 9", "echo 'no devices were found'", "echo"])
-def test_a_machine_without_a_working_driver_trains_on_its_processor(tmp_path, monkeypatch, answer):
+def test_a_machine_without_a_working_driver_trains_on_the_cpu(tmp_path, monkeypatch, answer):
     _nvidia_smi(tmp_path, monkeypatch, answer)
     assert first_gpu() is None
     assert job("", None).hardware == HardwareSpec(gpu="cpu")
 
 
-def test_torchruns_processes_are_the_jobs(tmp_path, monkeypatch):
+def test_the_job_has_torchruns_nodes_and_processes(tmp_path, monkeypatch):
     _nvidia_smi(tmp_path, monkeypatch, "echo 'NVIDIA RTX A6000, 49140'")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert (this_machine().nodes, this_machine().gpus_per_node) == (2, 4)
 
 
-def test_the_guides_flags_are_told_from_a_job_name():
+def test_the_guides_flags_are_distinguished_from_a_job_name():
     assert is_guide_command(["--run_name", "x"])
     assert is_guide_command(["--bf16", "--run-name=x"])
     assert not is_guide_command(["tinyhome", "--set", "method.epochs=2"])

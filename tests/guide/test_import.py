@@ -1,4 +1,4 @@
-"""`hatrain import`: every command of the guide, as it stands there, becomes the job that the repository has for it."""
+"""`hatrain import`: every command of the guide gives the job that the repository has for it."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def _a_machine_without_a_gpu(tmp_path, monkeypatch):
 
 
 def pasted(command: str) -> list[str]:
-    """A command as a shell hands it over."""
+    """Split a command as a shell does."""
     return shlex.split(command.replace("\\\n", " "))
 
 
@@ -35,45 +35,45 @@ def job_of(translation: Translation) -> JobSpec:
     return validate(JobSpec, read_text(translation.text, "stdout"))
 
 
-def said_by_a_command(job: JobSpec) -> dict:
-    """All that a command can say: it names no GPU, and no chat template for a base that has none."""
+def without_additions(job: JobSpec) -> dict:
+    """Drop what a command cannot express: the GPU, and the chat template of a base without one."""
     return job.model_dump(exclude={"hardware": {"gpu"}, "model": {"chat_template"}})
 
 
 @pytest.mark.parametrize("name", TRAIN)
-def test_each_command_of_the_guide_is_the_job_of_its_name(name):
+def test_each_command_of_the_guide_gives_the_job_of_its_name(name):
     imported = job_of(translate(pasted(TRAIN[name])))
-    assert said_by_a_command(imported) == said_by_a_command(
+    assert without_additions(imported) == without_additions(
         load_job(str(REPOSITORY / "jobs" / f"{name}.yaml"))
     )
     assert imported.hardware.gpu == ASSUMED_GPU
 
 
 @pytest.mark.parametrize("name", TRAIN)
-def test_a_command_quoted_whole_with_its_line_continuations_is_the_same_job(name):
+def test_a_command_in_one_quoted_argument_gives_the_same_job(name):
     assert job_of(translate([TRAIN[name]])) == job_of(translate(pasted(TRAIN[name])))
 
 
 @pytest.mark.parametrize("name", EARLIER)
-def test_commands_of_earlier_editions_are_read_too(name):
+def test_commands_of_earlier_editions_are_accepted(name):
     job = job_of(translate(pasted(EARLIER[name])))
     assert job.name == name
     assert job.hardware.sharding == ("fsdp" if name == "home-3b" else "auto")
 
 
 @pytest.mark.parametrize("family", IDS)
-def test_the_known_ids_go_into_the_file(family):
+def test_published_ids_are_written_to_the_file(family):
     flags, prefix, suffix = IDS[family]
     job = job_of(translate(pasted(f"python3 train.py {TRAIN_FLAGS} {flags}")))
     assert (len(job.data.prefix_ids), len(job.data.suffix_ids)) == (prefix, suffix)
 
 
 @pytest.mark.parametrize("command", OTHER)
-def test_the_other_scripts_are_a_verb_here(command):
+def test_the_other_scripts_become_hatrain_commands(command):
     assert translate(pasted(command)).text == OTHER[command] + "\n"
 
 
-def test_a_verb_here_takes_what_import_prints():
+def test_the_printed_hatrain_commands_are_accepted():
     import argparse
 
     from hatrain.cli import data, find_split
@@ -85,16 +85,16 @@ def test_a_verb_here_takes_what_import_prints():
         parser.parse_args(rest)
 
 
-# --- through the door ---------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------
 
 
-def test_the_verb_prints_the_file_and_tells_its_notes_on_stderr(capsys):
+def test_the_file_goes_to_stdout_and_notes_to_stderr(capsys):
     assert main(["import", "--", *pasted(TRAIN["stablehome-3b"])]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("# yaml-language-server: $schema=schema.json\n# From: accelerate launch")
-    assert "fsdp_config.yaml: not here; assumed: FSDP on 2 GPUs" in err
-    assert f"{ASSUMED_GPU} is assumed" in err
-    assert "the batch of 64 rows is over all 2 GPUs" in err
+    assert "fsdp_config.yaml: no such file; assumed FSDP on 2 GPUs" in err
+    assert f"assumed {ASSUMED_GPU}" in err
+    assert "the batch of 64 rows is divided among 2 GPUs" in err
 
 
 def test_the_two_dashes_may_be_left_out(capsys):
@@ -102,13 +102,13 @@ def test_the_two_dashes_may_be_left_out(capsys):
     assert "name: tinyhome-rev4" in capsys.readouterr().out
 
 
-def test_what_cannot_be_read_is_bad_input(capsys):
+def test_an_invalid_command_is_bad_input(capsys):
     assert main(["import"]) == 2
     assert main(["import", "--", "python3", "train.py", "--run_nam", "x"]) == 2
     assert "--run_nam: no such flag; did you mean --run_name?" in capsys.readouterr().err
 
 
-def test_the_file_says_no_more_than_it_must():
+def test_the_file_holds_only_what_is_needed():
     text = translate(pasted(f"python3 train.py {TRAIN_FLAGS} --gradient_checkpointing")).text
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         "name: r",
@@ -128,7 +128,7 @@ def test_the_file_says_no_more_than_it_must():
 @pytest.mark.parametrize(
     "value", ["no", "null", "010", "a: b", "#x", "1e5", "it's", "überall/päth", " x ", "a\nb"]
 )
-def test_text_that_yaml_reads_as_something_else_comes_back_as_it_was(value):
+def test_text_that_yaml_would_convert_is_quoted(value):
     argv = [
         "python3",
         "train.py",
@@ -165,14 +165,14 @@ def test_one_process_is_one_gpu_however_it_is_started(front):
     assert (job.hardware.nodes, job.hardware.gpus_per_node, job.hardware.sharding) == (1, 1, "auto")
 
 
-def test_what_is_set_in_front_is_named_and_a_secret_is_never_shown(capsys):
+def test_variables_before_a_command_are_named_and_their_values_never_printed(capsys):
     assert main(["import", "--", "HF_TOKEN=hf_verysecret", *pasted(f"python3 train.py {TRAIN_FLAGS}")]) == 0
     out, err = capsys.readouterr()
-    assert "HF_TOKEN: not part of a job; set where the job runs" in err
+    assert "HF_TOKEN: not part of a job; set them under environment or secrets of a cluster file" in err
     assert "hf_verysecret" not in out + err
 
 
-def test_a_backslash_with_a_space_behind_it_does_no_harm():
+def test_a_space_after_a_line_continuation_is_accepted():
     broken = TRAIN["tinyhome"].replace("\\\n", "\\ \n")
     assert job_of(translate([broken])) == job_of(translate(pasted(TRAIN["tinyhome"])))
     assert job_of(translate(shlex.split(broken))) == job_of(translate(pasted(TRAIN["tinyhome"])))
@@ -185,7 +185,7 @@ def test_quoted_values_keep_their_spaces():
     assert job.model.base == "my models/b"
 
 
-def test_the_command_in_the_files_comment_is_the_same_command():
+def test_the_comment_of_the_file_holds_the_same_command():
     argv = [
         "python3",
         "train.py",
@@ -202,21 +202,21 @@ def test_the_command_in_the_files_comment_is_the_same_command():
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "expected"),
     [
         ("python3 trian.py --bf16", "trian.py: not a script of the guide; accepted: train.py"),
         ("python3", "no script"),
         ("accelerate launch --config_file", "found nothing; accepted: a value"),
         ("accelerate launch --num_proceses 2 train.py", "did you mean --num_processes?"),
-        ("torchrun --nproc 2 train.py", "no such option here"),
+        ("torchrun --nproc 2 train.py", "no such option"),
         ("python3 find_split.py a b", "accepted: one model"),
         ("python3 generate_home_assistant_data.py --tran", "--tran: no such flag; did you mean --train?"),
         ("python3 generate_home_assistant_data.py --train --language germn", "did you mean german?"),
         ("python3 generate_home_assistant_data.py --merge alpaca", "list both files under data.train"),
     ],
 )
-def test_what_is_no_command_of_the_guide_is_refused(command, said):
-    with pytest.raises(BadInput, match=re.escape(said)):
+def test_other_commands_are_refused(command, expected):
+    with pytest.raises(BadInput, match=re.escape(expected)):
         translate(pasted(command))
 
 
@@ -229,23 +229,23 @@ def test_an_open_quote_is_refused():
 
 
 def launched(front: str) -> tuple[str, str]:
-    """`nodes x gpus sharding`, and the notes."""
+    """Return `NODESxGPUS SHARDING`, and the notes."""
     translation = translate(pasted(f"{front} train.py {TRAIN_FLAGS} --batch_size 64"))
     hardware = job_of(translation).hardware
-    place = f"{hardware.nodes}x{hardware.gpus_per_node} {hardware.sharding}"
-    return place, "\n".join(translation.notes)
+    processes = f"{hardware.nodes}x{hardware.gpus_per_node} {hardware.sharding}"
+    return processes, "\n".join(translation.notes)
 
 
-def test_a_configuration_that_is_here_is_read():
+def test_an_existing_configuration_is_read():
     Path("fsdp_config.yaml").write_text(FSDP_CONFIG.format(processes=4))
-    place, notes = launched("accelerate launch --config_file fsdp_config.yaml")
-    assert place == "1x4 fsdp"
-    assert "assumed: FSDP" not in notes
+    processes, notes = launched("accelerate launch --config_file fsdp_config.yaml")
+    assert processes == "1x4 fsdp"
+    assert "assumed FSDP" not in notes
     assert launched("accelerate launch --config-file=fsdp_config.yaml --num_processes 8")[0] == "1x8 fsdp"
 
 
 @pytest.mark.parametrize(
-    ("config", "place"),
+    ("config", "processes"),
     [
         ("distributed_type: 'NO'", "1x1 auto"),
         ("distributed_type: MULTI_GPU\nnum_processes: 4", "1x4 ddp"),
@@ -260,18 +260,18 @@ def test_a_configuration_that_is_here_is_read():
         ),
     ],
 )
-def test_each_kind_of_configuration_has_its_sharding(config, place):
+def test_each_distributed_type_has_its_sharding(config, processes):
     Path("ds.json").write_text(json.dumps({"zero_optimization": {"stage": 1}}))
     Path("config.yaml").write_text(config)
-    assert launched("accelerate launch --config_file config.yaml")[0] == place
+    assert launched("accelerate launch --config_file config.yaml")[0] == processes
 
 
 @pytest.mark.parametrize(
-    ("config", "of_deepspeed", "offload", "note"),
+    ("config", "deepspeed", "offload", "note"),
     [
         ("{zero_stage: 2, offload_optimizer_device: cpu}", {}, "optimizer", ""),
         ("{zero_stage: 3, offload_optimizer_device: cpu, offload_param_device: cpu}", {}, "all", ""),
-        ("{zero_stage: 3, offload_param_device: nvme}", {}, "all", "nvme becomes the machine's memory"),
+        ("{zero_stage: 3, offload_param_device: nvme}", {}, "all", "nvme becomes CPU memory"),
         ("{zero_stage: 2, offload_optimizer_device: none}", {}, "none", ""),
         (
             "{deepspeed_config_file: ds.json}",
@@ -282,8 +282,8 @@ def test_each_kind_of_configuration_has_its_sharding(config, place):
         ("{deepspeed_config_file: ds.json}", {"stage": 2}, "none", ""),
     ],
 )
-def test_offload_of_accelerate_or_deepspeed_becomes_the_jobs(config, of_deepspeed, offload, note):
-    Path("ds.json").write_text(json.dumps({"zero_optimization": of_deepspeed}))
+def test_offload_of_accelerate_or_deepspeed_is_translated(config, deepspeed, offload, note):
+    Path("ds.json").write_text(json.dumps({"zero_optimization": deepspeed}))
     Path("config.yaml").write_text(
         f"distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {config}"
     )
@@ -293,7 +293,7 @@ def test_offload_of_accelerate_or_deepspeed_becomes_the_jobs(config, of_deepspee
 
 
 @pytest.mark.parametrize(
-    ("front", "place"),
+    ("front", "processes"),
     [
         ("accelerate launch --multi_gpu --num_processes 4", "1x4 ddp"),
         ("accelerate launch --num_processes 4 --num_machines 2 --machine_rank 0", "2x2 ddp"),
@@ -309,47 +309,48 @@ def test_offload_of_accelerate_or_deepspeed_becomes_the_jobs(config, of_deepspee
         ("CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc-per-node gpu", "1x2 auto"),
     ],
 )
-def test_each_way_to_launch_has_its_processes(front, place):
-    assert launched(front)[0] == place
+def test_every_launcher_has_its_processes(front, processes):
+    assert launched(front)[0] == processes
 
 
-def test_accelerates_own_configuration_is_read_when_none_is_named():
+def test_accelerates_default_configuration_is_read_if_none_is_named():
     assert launched("accelerate launch")[0] == "1x2 fsdp"
     default = Path.home() / ".cache/huggingface/accelerate/default_config.yaml"
     default.parent.mkdir(parents=True)
     default.write_text("distributed_type: MULTI_GPU\nnum_processes: 3\n")
-    place, notes = launched("accelerate launch")
-    assert (place, "assumed: FSDP" in notes) == ("1x3 ddp", False)
+    processes, notes = launched("accelerate launch")
+    assert (processes, "assumed FSDP" in notes) == ("1x3 ddp", False)
 
 
-def test_training_on_processors_is_a_job_for_processors():
+def test_training_on_cpus_gives_a_job_for_cpus():
     translation = translate(pasted(f"accelerate launch --cpu --num_processes 2 train.py {TRAIN_FLAGS}"))
     assert job_of(translation).hardware.gpu == "cpu"
 
 
-def test_what_a_launcher_leaves_to_the_place_is_said():
+def test_ignored_options_of_a_launcher_are_noted():
     assert (
-        "--main_process_port: is left to the cluster"
+        "--main_process_port: ignored; set by the cluster file"
         in launched("accelerate launch --num_processes 2 --main_process_port 29501")[1]
     )
     Path("config.yaml").write_text(
         "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_offload_params: true}"
     )
-    assert "offload to the CPU" in launched("accelerate launch --config_file config.yaml")[1]
+    assert "only ZeRO can offload to the CPU" in launched("accelerate launch --config_file config.yaml")[1]
 
 
-def test_accelerates_mixed_precision_counts_where_train_py_says_nothing():
+def test_accelerates_mixed_precision_is_used_if_train_py_sets_none():
     command = "accelerate launch --num_processes 2 --mixed_precision bf16 train.py"
     translation = translate(pasted(f"{command} {TRAIN_FLAGS.removesuffix(' --bf16')}"))
     assert job_of(translation).model.dtype == "bf16"
-    assert "mixed_precision: bf16 of accelerate is taken for --bf16" in translation.notes
+    assert "accelerate's mixed_precision: bf16 is read as --bf16" in translation.notes
     assert (
-        "train.py's own flags win" in launched("accelerate launch --num_processes 2 --mixed_precision no")[1]
+        "train.py's flags take precedence"
+        in launched("accelerate launch --num_processes 2 --mixed_precision no")[1]
     )
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "expected"),
     [
         ("distributed_type: MEGATRON_LM", "config.yaml:1: distributed_type: found 'MEGATRON_LM'"),
         ("distributed_type: FSPD\nnum_processes: 2", "did you mean FSDP?"),
@@ -357,7 +358,7 @@ def test_accelerates_mixed_precision_counts_where_train_py_says_nothing():
         ("distributed_type: FSDP\nnum_processes: two", "config.yaml:2: num_processes: found 'two'"),
         ("distributed_type: FSDP\nnum_processes: 3\nnum_machines: 2", "3 processes on 2 machines"),
         ("distributed_type: [", "not YAML"),
-        ("- a", "found no mapping"),
+        ("- a", "accepted: a mapping of keys"),
         (
             "distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {deepspeed_config_file: no.json}",
             "no.json: no such file",
@@ -372,7 +373,7 @@ def test_accelerates_mixed_precision_counts_where_train_py_says_nothing():
         ),
     ],
 )
-def test_a_configuration_that_cannot_be_meant_is_refused_by_file_and_line(config, said):
+def test_an_invalid_configuration_is_refused_by_file_and_line(config, expected):
     Path("config.yaml").write_text(config)
-    with pytest.raises(BadInput, match=re.escape(said)):
+    with pytest.raises(BadInput, match=re.escape(expected)):
         launched("accelerate launch --config_file config.yaml")

@@ -1,4 +1,4 @@
-"""The fifteen jobs against the table of the guide's runs, row by row."""
+"""The fifteen jobs have the settings of the guide's runs."""
 
 from pathlib import Path
 
@@ -184,8 +184,8 @@ TABLE: dict[str, tuple[str, str, float, str, dict]] = {
 }
 
 
-def _told(job: JobSpec) -> dict:
-    """Everything of a job but its GPU, flat, under the words of the table."""
+def settings(job: JobSpec) -> dict:
+    """Flatten a job, without its GPU, into the names of the table."""
     method = job.method
     return {
         "name": job.name,
@@ -224,7 +224,7 @@ def _told(job: JobSpec) -> dict:
 
 
 def expected(job: str) -> dict:
-    """A row of the table, with the defaults where it says nothing."""
+    """Return a row of the table, with defaults for what it does not set."""
     name, base, rate, batch, more = TABLE[job]
     defaults = {
         "name": name,
@@ -260,8 +260,9 @@ def expected(job: str) -> dict:
         "log": 5,
         "after": None,
     }
-    said = {**more, "test": TEST_ROWS} if more.get("test") else more
-    return {**defaults, **said}
+    if more.get("test"):
+        more = {**more, "test": TEST_ROWS}
+    return {**defaults, **more}
 
 
 @pytest.fixture(autouse=True)
@@ -270,8 +271,8 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_a_job_says_what_its_row_of_the_table_says(name):
-    assert _told(load_job(name)) == expected(name)
+def test_a_job_has_the_settings_of_its_row(name):
+    assert settings(load_job(name)) == expected(name)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -282,10 +283,10 @@ def test_a_job_opens_with_what_it_needs_and_the_command_that_runs_it(name):
     assert any(line.startswith("#     ") and line.endswith(f"hatrain submit {name}") for line in header)
     memory = GPUS[load_job(name).hardware.gpu].name.rpartition("-")[2].removesuffix("gb")
     assert f"with {memory} GB" in " ".join(header), "the header names another memory than hardware.gpu"
-    assert any("For less:" in line for line in header)
+    assert any("With less memory:" in line for line in header)
 
 
-def test_the_base_without_a_chat_format_is_given_llama_2s():
+def test_the_base_without_a_chat_template_gets_llama_2s():
     import jinja2
 
     template = jinja2.Template(Path(load_job("home-7b-gptq").model.chat_template).read_text(encoding="utf-8"))
@@ -310,16 +311,16 @@ def test_a_job_plans(name, tmp_path):
     from launch.planner import plan
 
     job = load_job(name)
-    name_of_place, place = load_cluster("local")
-    made = plan(job, place, name_of_place, workdir=tmp_path, runs_root=tmp_path / "runs")
-    batch = made.batch
+    name_of_cluster, cluster = load_cluster("local")
+    planned = plan(job, cluster, name_of_cluster, workdir=tmp_path, runs_root=tmp_path / "runs")
+    batch = planned.batch
     assert batch.rows_per_step == job.method.batch_size
     assert batch.micro_batch_size * batch.accumulation * batch.ranks == job.method.batch_size
-    assert made.world_size == (2 if name == "stablehome-3b" else 1)
-    assert made.sharding == ("fsdp" if name == "stablehome-3b" else "none")
+    assert planned.world_size == (2 if name == "stablehome-3b" else 1)
+    assert planned.sharding == ("fsdp" if name == "stablehome-3b" else "none")
 
 
-def test_the_gated_model_says_where_to_ask_for_it():
+def test_the_gated_model_names_the_page_to_request_access():
     text = (REPOSITORY / "jobs" / "home-llama-3.2-3b.yaml").read_text(encoding="utf-8")
     assert "https://huggingface.co/meta-llama/Llama-3.2-3B-Instruct" in text
     assert "HF_TOKEN" in text

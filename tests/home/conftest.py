@@ -1,4 +1,4 @@
-"""Sets of rows that several tests read: made once, and kept as short as what they prove allows."""
+"""Rows that several tests read, generated once per session."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hatrain.home.dataset import Part, Recipe, Writer
-from hatrain.home.language import language_folders
+from hatrain.home.generate.dataset import CHUNK, Chunks, Part, Recipe
+from hatrain.home.language.load import language_folders
 
 LANGUAGES = list(language_folders())
 
@@ -25,8 +25,8 @@ def make_rows() -> Callable[..., list[dict[str, Any]]]:
     def make(recipe: Recipe, part: Part, homes: int = 512) -> list[dict[str, Any]]:
         import json
 
-        writer = Writer(recipe, part)
-        texts = [writer.stretch(start)[0] for start in range(0, min(homes, writer.homes), 256)]
+        chunks = Chunks(recipe, part)
+        texts = [chunks.chunk(start)[0] for start in range(0, min(homes, chunks.homes), CHUNK)]
         return [json.loads(line) for text in texts for line in text.splitlines()]
 
     return make

@@ -1,4 +1,4 @@
-"""One storage of images for the tests of a process; it is gone afterwards."""
+"""A container storage for the tests of one process, deleted afterwards."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""buildah and podman for tests, with storage and settings of their own; and a Debian made by debootstrap in place of
-CUDA's base images. Nothing of this machine's own container settings is read or changed."""
+"""buildah and podman for tests, with their own storage and settings, and a Debian from debootstrap instead of CUDA's
+base images. This machine's own container settings are neither read nor changed."""
 
 import fcntl
 import json
@@ -17,7 +17,7 @@ from tests.require import cannot, need
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/base"
 HOST = "/mnt/host"
-"""Where a build finds what it needs of this machine: certificates, and wheels that lie on its disk."""
+"""Where this machine's certificates and wheels are mounted during a build."""
 
 CONTAINERS = """\
 [containers]
@@ -30,12 +30,12 @@ events_logger = "file"
 
 
 def cache() -> Path:
-    """Return the folder that outlives a test run: $HATRAIN_CACHE, else ~/.cache/hatrain."""
+    """Return the folder that is kept between test runs: $HATRAIN_CACHE, else ~/.cache/hatrain."""
     return Path(os.environ.get("HATRAIN_CACHE") or Path.home() / ".cache" / "hatrain")
 
 
 def base_archive() -> Path:
-    """Return a small Debian as a tar file, made once (about half a minute) and kept. Skips where it cannot be made."""
+    """Return a minimal Debian as a tar file, made once (about half a minute). Skips the test if it cannot be made."""
     need("buildah", "buildah", "podman", "runc", "debootstrap")
     if os.getuid() != 0:
         cannot("buildah", "needs root, for debootstrap and for containers without user namespaces")
@@ -45,23 +45,23 @@ def base_archive() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
             with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-                made = subprocess.run(
+                bootstrap = subprocess.run(
                     ["debootstrap", "--variant=minbase", "bookworm", f"{folder}/root"],
                     capture_output=True,
                     text=True,
                 )
-                assert made.returncode == 0, made.stdout[-2000:]
+                assert bootstrap.returncode == 0, bootstrap.stdout[-2000:]
                 for package in Path(folder, "root/var/cache/apt/archives").glob("*.deb"):
                     package.unlink()
-                aside = archive.with_suffix(".partial")
-                subprocess.run(["tar", "-C", f"{folder}/root", "-cf", aside, "."], check=True)
-                aside.replace(archive)
+                partial = archive.with_suffix(".partial")
+                subprocess.run(["tar", "-C", f"{folder}/root", "-cf", partial, "."], check=True)
+                partial.replace(archive)
     return archive
 
 
 @dataclass
-class Finished:
-    """How a command in a container ended."""
+class Result:
+    """The outcome of a command in a container."""
 
     code: int
     out: str
@@ -70,7 +70,7 @@ class Finished:
 
 @dataclass
 class Engine:
-    """One storage of images, below `folder`, and what is done with it."""
+    """A container storage in `folder`, and the commands on it."""
 
     folder: Path
     environment: dict[str, str] = field(init=False)
@@ -86,25 +86,25 @@ class Engine:
             **os.environ,
             "CONTAINERS_CONF": str(settings),
             "CONTAINERS_STORAGE_CONF": str(storage),
-            # The engines leave their own temporary files there, layers among them.
+            # The engines write temporary files there, including layers.
             "TMPDIR": str(self.folder),
         }
 
     # --- building ---
 
     def make_base(self) -> None:
-        """Bring in the Debian that stands for CUDA's images."""
+        """Import the Debian that replaces CUDA's images."""
         archive = base_archive()
         container = self.call("buildah", "from", "scratch").out.strip()
         self.call("buildah", "add", "--quiet", container, str(archive), "/")
         self.call("buildah", "commit", "--quiet", "--rm", container, BASE)
 
-    def build(self, tag: str, *words: str, **arguments: str) -> str:
-        """Build the project's Dockerfile on the base, as `make image` does, with further words for the engine.
+    def build(self, tag: str, *options: str, **arguments: str) -> str:
+        """Build the Dockerfile on the base as `make image` does, with more options for the engine.
 
-        Returns what that prints of the image's size.
+        Returns what it prints about the image's size.
         """
-        mounts, settings = self._of_this_machine()
+        mounts, settings = self._pip_settings()
         secret = self.folder / "pip.conf"
         secret.write_text(settings)
         flags = [
@@ -115,67 +115,72 @@ class Engine:
             "--secret",
             f"id=pip,src={secret}",
             *mounts,
-            *words,
+            *options,
         ]
-        given = {"BUILD_IMAGE": BASE, "BASE_IMAGE": BASE, **arguments}
-        return self.script("build", tag, BUILD_FLAGS=" ".join(flags), **given)
+        variables = {"BUILD_IMAGE": BASE, "BASE_IMAGE": BASE, **arguments}
+        return self.script("build", tag, BUILD_FLAGS=" ".join(flags), **variables)
 
-    def script(self, verb: str, tag: str, **around: str) -> str:
+    def script(self, verb: str, tag: str, **variables: str) -> str:
         """Run docker/image.sh on an image of this storage, with buildah. Returns its stdout."""
-        told = subprocess.run(
+        process = subprocess.run(
             ["bash", str(ROOT / "docker" / "image.sh"), verb],
-            env=self.environment | {"ENGINE": "buildah", "IMAGE": tag, **around},
+            env=self.environment | {"ENGINE": "buildah", "IMAGE": tag, **variables},
             capture_output=True,
             text=True,
         )
-        assert told.returncode == 0, told.stderr[-6000:]
-        return told.stdout
+        assert process.returncode == 0, process.stderr[-6000:]
+        return process.stdout
 
-    def _of_this_machine(self) -> tuple[list[str], str]:
-        """Return volumes and a pip.conf that let pip in a build find what pip finds here."""
-        told = subprocess.run(
+    def _pip_settings(self) -> tuple[list[str], str]:
+        """Return volumes and a pip.conf that give pip in a build the settings of this machine's pip."""
+        listing = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
         ).stdout
-        here: dict[str, str] = {}
-        for line in told.splitlines():
+        settings: dict[str, str] = {}
+        for line in listing.splitlines():
             name, _, value = line.partition("=")
-            here[name.rpartition(".")[2]] = value.strip("'")
+            settings[name.rpartition(".")[2]] = value.strip("'")
         mounts, lines = [], ["[global]"]
-        if certificates := here.get("cert"):
+        if certificates := settings.get("cert"):
             mounts += ["--volume", f"{certificates}:{HOST}/certificates.pem:ro"]
             lines.append(f"cert = {HOST}/certificates.pem")
-        for folder in here.get("find-links", "").split():
+        for folder in settings.get("find-links", "").split():
             mounts += ["--volume", f"{folder}:{HOST}/wheels:ro"]
             lines.append(f"find-links = {HOST}/wheels")
-        lines += [f"{key} = {here[key]}" for key in ("index-url", "trusted-host", "timeout") if key in here]
+        lines += [
+            f"{key} = {settings[key]}" for key in ("index-url", "trusted-host", "timeout") if key in settings
+        ]
         return mounts, "\n".join(lines) + "\n"
 
     # --- running ---
 
-    def start(self, image: str, *words: str, name: str, options: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """Start a container that a signal can be sent to by its name."""
-        command = ["podman", "run", "--rm", "--name", name, "--network", "none", *options, image, *words]
+    def start(
+        self, image: str, *arguments: str, name: str, options: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a container with a name, so that it can be sent signals."""
+        command = ["podman", "run", "--rm", "--name", name, "--network", "none", *options, image, *arguments]
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def run(self, image: str, *words: str, options: Sequence[str] = (), timeout: float = 600) -> Finished:
-        """Run a container to its end, without a network."""
-        command = ["podman", "run", "--rm", "--network", "none", *options, image, *words]
+    def run(self, image: str, *arguments: str, options: Sequence[str] = (), timeout: float = 600) -> Result:
+        """Run a container without a network, and wait for it."""
+        command = ["podman", "run", "--rm", "--network", "none", *options, image, *arguments]
         return self.call(*command, check=False, timeout=timeout)
 
     def inspect(self, image: str) -> dict:
-        """Return an image's configuration."""
         return json.loads(self.call("podman", "image", "inspect", image).out)[0]
 
-    def call(self, *command: str, check: bool = True, timeout: float = 3000) -> Finished:
-        """Run a command in this storage."""
-        told = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout)
-        assert not check or told.returncode == 0, f"{command}: {told.stdout[-3000:]}\n{told.stderr[-3000:]}"
-        return Finished(told.returncode, told.stdout, told.stderr)
+    def call(self, *command: str, check: bool = True, timeout: float = 3000) -> Result:
+        """Run a command on this storage."""
+        process = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
+        output = f"{process.stdout[-3000:]}\n{process.stderr[-3000:]}"
+        assert not check or process.returncode == 0, f"{command}: {output}"
+        return Result(process.returncode, process.stdout, process.stderr)
 
     def clear(self) -> None:
-        """Give back the disk."""
-        for words in ("podman rm --all --force", "buildah rm --all", "buildah rmi --all --force"):
-            self.call(*words.split(), check=False)
+        for command in ("podman rm --all --force", "buildah rm --all", "buildah rmi --all --force"):
+            self.call(*command.split(), check=False)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,15 +1,15 @@
-"""A folder that is mounted at /workspace in a container, with a job for processors in it."""
+"""A folder with a job for CPUs, to be mounted at /workspace."""
 
 from pathlib import Path
 
 USERS = {
-    "its own": [],
+    "the image's": [],
     "arbitrary": ["--user", "1234567"],
-    "in no group of ours": ["--user", "7654321:7654321"],
+    "in another group": ["--user", "7654321:7654321"],
 }
 """The image's own user, OpenShift's, and apptainer's."""
 READ_ONLY = ["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp"]
-"""As docker and Kubernetes have it: /tmp is what is asked for, and nothing else comes by itself."""
+"""As docker and Kubernetes do it: /tmp is the only tmpfs."""
 
 JOB = """\
 name: kitchen
@@ -28,16 +28,17 @@ ROW = (
 )
 
 
-def made(folder: Path, rows: int) -> Path:
-    """Make a folder that whoever runs the container may write to, and return it."""
+def make_workspace(folder: Path, rows: int) -> Path:
+    """Make a folder that any user of the container can write to."""
     for part in (folder, folder / "data", folder / "models", folder / "runs"):
         part.mkdir(parents=True, exist_ok=True)
         part.chmod(0o777)
     (folder / "job.yaml").write_text(JOB, encoding="utf-8")
-    (folder / "data" / "train.jsonl").write_text("".join(ROW % at for at in range(rows)), encoding="utf-8")
+    (folder / "data" / "train.jsonl").write_text(
+        "".join(ROW % number for number in range(rows)), encoding="utf-8"
+    )
     return folder
 
 
 def mounted(folder: Path) -> list[str]:
-    """Return the options that mount it."""
     return ["--volume", f"{folder}:/workspace"]

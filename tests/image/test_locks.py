@@ -1,5 +1,4 @@
-"""What the lock files of the image promise: versions that the suite tested, a hash for every package, nothing of this
-machine. No image is built."""
+"""The lock files of the image: tested versions, a hash for every package, no local paths. No image is built."""
 
 import importlib.metadata
 import re
@@ -7,16 +6,16 @@ import runpy
 
 import pytest
 
-from tests.image.locks import DOCKER, ROOT, normal, pinned, public, versions
+from tests.image.locks import DOCKER, ROOT, normalized, pinned, public, versions
 
 WHEELS = ("requirements.lock", "requirements-cpu.lock", "requirements-launch.lock", "requirements-gptq.lock")
 CUDA = re.compile(r"nvidia-|cuda-|triton$")
-"""What torch needs on GPUs alone."""
+"""Packages that torch needs only on GPUs."""
 ALL = sorted(path.name for path in DOCKER.glob("*.lock"))
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_package_has_hashes_and_no_place(name):
+def test_every_package_has_hashes_and_no_url(name):
     text = (DOCKER / name).read_text(encoding="utf-8")
     blocks = re.split(r"\n(?=\S)", text.rstrip())
     assert blocks[0].startswith("#")
@@ -37,15 +36,17 @@ def test_every_package_has_hashes_and_no_place(name):
     ],
 )
 def test_the_image_holds_the_versions_of_the_tested_environment(image, tested):
-    here, there = pinned(image), versions(ROOT / tested)
+    in_image, in_tests = pinned(image), versions(ROOT / tested)
     assert {
-        name for name in here if name not in there and not CUDA.match(name) and name != "setuptools"
+        name for name in in_image if name not in in_tests and not CUDA.match(name) and name != "setuptools"
     } == set()
-    both = set(here) & set(there)
-    assert {name: (here[name], there[name]) for name in both if public(here[name]) != there[name]} == {}
+    both = set(in_image) & set(in_tests)
+    assert {
+        name: (in_image[name], in_tests[name]) for name in both if public(in_image[name]) != in_tests[name]
+    } == {}
 
 
-def test_the_images_for_gpus_and_for_processors_hold_the_same_versions():
+def test_the_cuda_and_cpu_images_hold_the_same_versions():
     cuda, cpu = pinned("requirements.lock"), pinned("requirements-cpu.lock")
     assert {name for name in cpu if name not in cuda} == set()
     assert {name: (cuda[name], public(cpu[name])) for name in cpu if cuda[name] != public(cpu[name])} == {}
@@ -53,30 +54,30 @@ def test_the_images_for_gpus_and_for_processors_hold_the_same_versions():
 
 
 def test_the_suite_runs_on_the_versions_of_the_image():
-    """What is in both is the same: a green suite speaks of the image."""
-    held = {normal(found.name): found.version for found in importlib.metadata.distributions()}
+    """So that a green test suite holds for the image."""
+    installed = {normalized(package.name): package.version for package in importlib.metadata.distributions()}
     wrong = {
-        name: (version, held[name])
+        name: (version, installed[name])
         for name, version in (pinned("requirements-cpu.lock") | pinned("requirements-deepspeed.lock")).items()
-        if name in held and name != "setuptools" and public(held[name]) != public(version)
+        if name in installed and name != "setuptools" and public(installed[name]) != public(version)
     }
     assert wrong == {}
-    assert len(set(held) & set(pinned("requirements-cpu.lock"))) > 40
+    assert len(set(installed) & set(pinned("requirements-cpu.lock"))) > 40
 
 
-def test_torch_in_the_cuda_image_brings_its_own_cuda():
+def test_torch_in_the_cuda_image_depends_on_cuda_wheels():
     cuda = pinned("requirements.lock")
     assert "+" not in cuda["torch"]
     assert {"triton", "nvidia-nccl-cu13", "nvidia-cublas"} <= set(cuda)
 
 
 @pytest.mark.parametrize("name", WHEELS)
-def test_what_is_built_from_source_is_locked_apart(name):
+def test_packages_built_from_source_have_their_own_lock_files(name):
     assert not {"deepspeed", "flash-attn", "gptqmodel"} & set(pinned(name))
 
 
-def test_the_base_of_the_build_has_the_cuda_of_torch():
-    """DeepSpeed refuses to compile with another major version than torch was built with."""
+def test_the_base_images_have_the_cuda_version_of_torch():
+    """DeepSpeed refuses to compile with another major version than torch's."""
     text = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
     tags = re.findall(
         r"^ARG (?:BUILD|BASE)_IMAGE=docker\.io/nvidia/cuda:(\d+)\.\d+\.\d+-\w+-ubuntu24\.04",
@@ -88,7 +89,7 @@ def test_the_base_of_the_build_has_the_cuda_of_torch():
     assert set(tags) == {runtime}
 
 
-def test_base_images_are_pinned_to_what_a_registry_answers_and_stay_where_none_does():
+def test_base_images_are_pinned_to_the_registrys_digest_or_left_unchanged():
     lock = runpy.run_path(str(DOCKER / "lock.py"))
     text = (
         "ARG BUILD_IMAGE=docker.io/a/b:1\nARG BASE_IMAGE=docker.io/a/c:2@sha256:"

@@ -1,5 +1,5 @@
-"""The Dockerfile at its slimmest, the launch wing alone, built for real: stages, user, entrypoint, folders, signals.
-The whole of it, with torch and training, is in test_whole.py."""
+"""The Dockerfile with the smallest lock file, which can plan but not train, built for real: stages, user, entrypoint,
+folders, signals. test_whole.py builds it with torch, and trains."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from hatrain.contract.run import RunDirectory
 from tests.image.engine import ROOT
-from tests.image.folder import READ_ONLY, USERS, made, mounted
+from tests.image.folder import READ_ONLY, USERS, make_workspace, mounted
 from tests.image.locks import pinned
 
 IMAGE = "localhost/hatrain:slim"
@@ -18,7 +18,7 @@ IMAGE = "localhost/hatrain:slim"
 
 @pytest.fixture(scope="module")
 def built(engine):
-    """What building it printed."""
+    """The output of the build."""
     return engine.build(
         IMAGE,
         LOCK="requirements-launch.lock",
@@ -45,22 +45,22 @@ def user(request):
 
 
 def shell(image, script, *options):
-    told = image.run(IMAGE, "-euc", script, options=["--entrypoint", "bash", *options])
-    assert told.code == 0, told.err
-    return told.out.strip()
+    result = image.run(IMAGE, "-euc", script, options=["--entrypoint", "bash", *options])
+    assert result.code == 0, result.err
+    return result.out.strip()
 
 
-# --- what the image says of itself --------------------------------------------------------------------------
+# --- the image and its metadata -----------------------------------------------------------------------------
 
 
-def test_the_entrypoint_is_hatrain_with_no_shell_before_it(configuration):
+def test_the_entrypoint_is_hatrain_without_a_shell(configuration):
     assert configuration["Entrypoint"] == ["hatrain"]
     assert not configuration.get("Cmd")
     assert configuration["User"] == "10001:0"
     assert configuration["WorkingDir"] == "/workspace"
 
 
-def test_the_labels_say_where_it_comes_from(configuration):
+def test_the_labels_name_version_revision_and_source(configuration):
     label = {name.rpartition(".")[2]: value for name, value in configuration["Labels"].items()}
     assert label["version"] == "0.1.0"
     assert label["revision"] == "0123abc"
@@ -68,21 +68,21 @@ def test_the_labels_say_where_it_comes_from(configuration):
     assert label["licenses"]
 
 
-def test_every_cache_is_a_mounted_or_a_temporary_folder(configuration):
-    told = dict(line.split("=", 1) for line in configuration["Env"])
-    folders = {name: told[name] for name in told if name.endswith(("HOME", "DIR"))}
+def test_every_cache_is_in_a_volume_or_a_temporary_folder(configuration):
+    variables = dict(line.split("=", 1) for line in configuration["Env"])
+    folders = {name: variables[name] for name in variables if name.endswith(("HOME", "DIR"))}
     assert len(folders) >= 6
     assert {name for name, folder in folders.items() if not folder.startswith(("/tmp", "/cache"))} == set()
 
 
-def test_building_it_tells_what_takes_the_room(built):
+def test_the_build_prints_the_largest_packages(built):
     groups = re.findall(r"^(Python|Debian) packages: (\d+), ([\d,]+) MB$", built, re.MULTILINE)
     assert [group[0] for group in groups] == ["Python", "Debian"]
     assert int(groups[0][1]) == len(pinned("requirements-launch.lock")) + 1
     assert re.search(r"^ +\d+ MB  pydantic_core 2\.", built, re.MULTILINE)
 
 
-def test_a_new_version_of_hatrain_is_a_small_layer_of_its_own(image):
+def test_hatrain_itself_is_a_small_layer_of_its_own(image):
     layers = json.loads(image.call("podman", "history", "--format", "json", IMAGE).out)
     copied = [layer["size"] for layer in layers if " COPY " in layer["CreatedBy"]]
     assert len(copied) == 2
@@ -91,7 +91,7 @@ def test_a_new_version_of_hatrain_is_a_small_layer_of_its_own(image):
     assert packages > hatrain
 
 
-def test_nothing_of_how_it_was_built_is_left(image, configuration):
+def test_the_image_has_no_build_tools_and_no_build_settings(image, configuration):
     assert not any("PIP_" in line or "proxy" in line.lower() for line in configuration["Env"])
     script = r"""
         command -v pip pip3 gcc g++ cc c++ make nvcc || true
@@ -101,31 +101,31 @@ def test_nothing_of_how_it_was_built_is_left(image, configuration):
     assert found == ""
 
 
-def test_python_is_the_one_that_hatrain_is_installed_for(image):
-    told = shell(image, "command -v python3; python3 -c 'import hatrain, launch; print(hatrain.__file__)'")
-    interpreter, package = told.splitlines()
+def test_python3_is_the_interpreter_of_hatrain(image):
+    output = shell(image, "command -v python3; python3 -c 'import hatrain, launch; print(hatrain.__file__)'")
+    interpreter, package = output.splitlines()
     assert interpreter == "/opt/hatrain/bin/python3"
     assert package.startswith("/opt/hatrain/lib/")
 
 
-def test_the_packages_are_those_of_the_lock(image):
-    held = json.loads(
+def test_the_packages_are_those_of_the_lock_file(image):
+    installed = json.loads(
         shell(
             image,
             "python3 -c 'import importlib.metadata as m, json; "
             'print(json.dumps({d.name.lower().replace("_", "-"): d.version for d in m.distributions()}))\'',
         )
     )
-    assert held.pop("hatrain") == "0.1.0"
-    assert held == pinned("requirements-launch.lock")
+    assert installed.pop("hatrain") == "0.1.0"
+    assert installed == pinned("requirements-launch.lock")
 
 
-def test_the_bill_of_materials_has_every_package_of_both_kinds(image):
-    told = json.loads(image.script("sbom", IMAGE))
-    assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.6")
-    assert told["metadata"]["component"]["version"] == "0.1.0"
-    assert told["metadata"]["component"]["properties"] == [{"name": "revision", "value": "0123abc"}]
-    names = [component["purl"] for component in told["components"] if component["type"] == "library"]
+def test_the_sbom_lists_every_python_and_debian_package(image):
+    sbom = json.loads(image.script("sbom", IMAGE))
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
+    assert sbom["metadata"]["component"]["version"] == "0.1.0"
+    assert sbom["metadata"]["component"]["properties"] == [{"name": "revision", "value": "0123abc"}]
+    names = [component["purl"] for component in sbom["components"] if component["type"] == "library"]
     assert len(names) == len(set(names))
     python = {
         name.partition("?")[0].removeprefix("pkg:pypi/") for name in names if name.startswith("pkg:pypi/")
@@ -134,15 +134,15 @@ def test_the_bill_of_materials_has_every_package_of_both_kinds(image):
         "hatrain@0.1.0"
     }
     assert any(name.startswith("pkg:deb/debian/libc6@") for name in names)
-    licences = {component["name"]: component.get("licenses") for component in told["components"]}
+    licences = {component["name"]: component.get("licenses") for component in sbom["components"]}
     assert licences["pydantic"] == [{"expression": "MIT"}]
     assert licences["rich"] == [{"license": {"name": "MIT License"}}]
 
 
-# --- who may run it, and where it writes --------------------------------------------------------------------
+# --- users, and where they can write ------------------------------------------------------------------------
 
 
-def test_nobody_writes_outside_of_what_is_meant_for_it(image, user):
+def test_users_can_write_only_to_the_intended_folders(image, user):
     found = shell(
         image,
         "find / -xdev -type d -writable -not -path '/proc*' 2>/dev/null | sort | tr '\\n' ' '",
@@ -160,90 +160,89 @@ def test_nobody_writes_outside_of_what_is_meant_for_it(image, user):
     }
 
 
-def test_it_works_with_a_read_only_root_and_no_home_for_anybody(image, user, tmp_path):
-    folder = made(tmp_path / "work", rows=16)
-    told = image.run(IMAGE, "plan", "job.yaml", options=[*READ_ONLY, *user, *mounted(folder)])
-    assert told.code == 0, told.err
-    assert "4 = 4 per epoch" in told.out
-    told = image.run(
+def test_a_job_is_planned_and_rendered_on_a_read_only_root_by_any_user(image, user, tmp_path):
+    folder = make_workspace(tmp_path / "work", rows=16)
+    result = image.run(IMAGE, "plan", "job.yaml", options=[*READ_ONLY, *user, *mounted(folder)])
+    assert result.code == 0, result.err
+    assert "4 = 4 per epoch" in result.out
+    result = image.run(
         IMAGE, "render", "job.yaml", "--out", "runs/kitchen", options=[*READ_ONLY, *user, *mounted(folder)]
     )
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     assert (folder / "runs" / "kitchen" / "plan.json").is_file()
 
 
-def test_a_user_without_an_entry_has_a_name_all_the_same(image, user):
+def test_a_user_without_a_passwd_entry_has_a_name(image, user):
     assert shell(image, "python3 -c 'import getpass; print(getpass.getuser())'", *user) == "hatrain"
 
 
-def test_the_doctor_says_what_is_there_and_what_is_not(image, user, tmp_path):
-    folder = made(tmp_path / "work", rows=1)
+def test_the_doctor_reports_gpus_torch_and_folders(image, user, tmp_path):
+    folder = make_workspace(tmp_path / "work", rows=1)
     options = [*READ_ONLY, *user]
-    told = image.run(IMAGE, "doctor", "--json", options=[*options, *mounted(folder)])
-    assert told.code == 0, told.out
-    found = {one["check"]: one for one in json.loads(told.out)["findings"]}
-    assert "computes on its processors" in found["GPUs"]["found"]
+    result = image.run(IMAGE, "doctor", "--json", options=[*options, *mounted(folder)])
+    assert result.code == 0, result.out
+    found = {finding["check"]: finding for finding in json.loads(result.out)["findings"]}
+    assert "trains on the CPU" in found["GPUs"]["found"]
     assert found["torch"]["state"] == "note"
     assert found["TRITON_CACHE_DIR"]["state"] == found["temporary files"]["state"] == "ok"
     assert found["hub cache"]["state"] == "note"  # nothing is mounted at /cache
-    assert (
-        image.run(IMAGE, "doctor", options=options).code == 1
-    )  # and nothing at /workspace: no run could begin
+    # Without a volume at /workspace no run can start.
+    assert image.run(IMAGE, "doctor", options=options).code == 1
 
 
-def test_the_verbs_leave_with_their_own_codes(image, tmp_path):
-    folder = made(tmp_path / "work", rows=16)
+def test_verbs_exit_with_their_own_codes(image, tmp_path):
+    folder = make_workspace(tmp_path / "work", rows=16)
     assert image.run(IMAGE).code == 0
     assert image.run(IMAGE, "plam", "job.yaml").code == 2
-    told = image.run(IMAGE, "plan", "job.yaml", "--set", "method.batch_size=3", options=mounted(folder))
-    assert told.code == 2
-    assert "batch_size" in told.err
+    result = image.run(IMAGE, "plan", "job.yaml", "--set", "method.batch_size=3", options=mounted(folder))
+    assert result.code == 2
+    assert "batch_size" in result.err
 
 
-# --- signals and exit codes, with entry as process 1 and a pretended trainer -----------------------------------
+# --- signals and exit codes, with entry as process 1 and a fake trainer ----------------------------------------
 
 
 def entry(image, folder, act, *, name=None):
-    """Return entry at work on a run, or how it ended; `act` is what the trainer does."""
+    """Run entry to its end, or start it under a name. `act` is what the fake trainer does."""
     image.run(IMAGE, "render", "job.yaml", "--out", "runs/kitchen", options=mounted(folder))
     (folder / "models" / "base").mkdir(exist_ok=True)
     options = [*READ_ONLY, *mounted(folder), "--volume", f"{ROOT}/tests:/tests:ro", "--env", f"ACT={act}"]
     options += ["--entrypoint", "python3"]
-    words = ["/tests/fake_entry.py", "runs/kitchen"]
+    arguments = ["/tests/fake_entry.py", "runs/kitchen"]
     if name:
-        return image.start(IMAGE, *words, name=name, options=options)
-    return image.run(IMAGE, *words, options=options)
+        return image.start(IMAGE, *arguments, name=name, options=options)
+    return image.run(IMAGE, *arguments, options=options)
 
 
 @pytest.mark.parametrize(("act", "code"), [("finish", 0), ("fault", 1), ("die", 1), ("fatal", 78)])
-def test_a_run_leaves_the_container_with_its_own_code(image, tmp_path, act, code):
-    told = entry(image, made(tmp_path / "work", rows=16), act)
-    assert told.code == code, told.err
+def test_a_container_exits_with_the_code_of_its_run(image, tmp_path, act, code):
+    result = entry(image, make_workspace(tmp_path / "work", rows=16), act)
+    assert result.code == code, result.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_to_the_container_reaches_the_trainer(image, tmp_path, number, code):
-    folder = made(tmp_path / "work", rows=16)
+    folder = make_workspace(tmp_path / "work", rows=16)
     name = f"hatrain-test-{number}"
     running = entry(image, folder, "stop", name=name)
     run = RunDirectory(folder / "runs" / "kitchen")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (run.folder / "calls").exists() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.1)
     image.call("podman", "kill", "--signal", str(int(number)), name)
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=600)
     assert running.returncode == code, err
     assert [event["event"] for event in run.events()] == ["attempt begun", "checkpoint sealed", "outcome"]
 
 
-def test_a_launchers_script_runs_in_place_of_the_entrypoint(image, tmp_path):
-    folder = made(tmp_path / "work", rows=16)
+def test_a_rendered_script_can_replace_the_entrypoint(image, tmp_path):
+    folder = make_workspace(tmp_path / "work", rows=16)
     image.run(IMAGE, "render", "job.yaml", "--out", "runs/kitchen", options=mounted(folder))
-    told = image.run(
+    result = image.run(
         IMAGE,
         "runs/kitchen/launch/node.sh",
         "runs/kitchen",
         options=["--entrypoint", "bash", *mounted(folder)],
     )
-    assert told.code == 78
-    assert "models/base: no such folder" in told.err
+    assert result.code == 78
+    assert "models/base: no such folder" in result.err

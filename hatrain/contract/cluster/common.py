@@ -2,7 +2,7 @@
 network. Only the schema."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -102,6 +102,9 @@ class ClusterSecret(Model):
 
 class BaseCluster(Model):
     """What every kind of place says."""
+
+    single_machine: ClassVar[bool] = False
+    """Whether every attempt runs on the same machine, so that a retry cannot avoid a broken one."""
 
     environment: Environment = Field(default_factory=dict)
     """Exported before anything starts. Never a secret."""

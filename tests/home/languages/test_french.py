@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.home.grammar import PLACEHOLDER, name_device, name_known_device, several
-from hatrain.home.homes import alike
-from hatrain.home.language import Language, find_language, load_language
-from hatrain.home.values import Values
-from hatrain.home.wording import Wording
+from hatrain.home.generate.wording import Wording
+from hatrain.home.homes.home import alike
+from hatrain.home.language.grammar import PLACEHOLDER, name_device, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
+from hatrain.home.language.values import Values
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def fill(french: Language, template: str, *things: str) -> str:
         noun_name, _, room_name = thing.partition(" @ ")
         noun = next(noun for noun in french.nouns if noun.base == noun_name)
         room = next((room for room in french.rooms if room.base == room_name), None)
-        said.append(name_device(french.grammar, noun, room, french.grammar.styles[0]).said[0])
+        said.append(name_device(french.grammar, noun, room, french.grammar.styles[0]).references[0])
     device = said[0] if len(said) == 1 else several(french.grammar, said)
     return french.grammar.rules.finish(PLACEHOLDER.sub(lambda slot: device[slot[2]], template))
 
@@ -106,7 +106,7 @@ def test_sentences_are_elided_and_spaced(french: Language, raw: str, finished: s
 
 
 def wordings(values: Values, slot: str, value: object) -> set[str]:
-    return {forms["base"] for forms in values.say(slot, value, "C")}
+    return {forms["base"] for forms in values.wordings(slot, value, "C")}
 
 
 def test_numbers_have_a_decimal_comma_and_are_plural_from_two(french: Language) -> None:
@@ -120,7 +120,7 @@ def test_numbers_have_a_decimal_comma_and_are_plural_from_two(french: Language) 
         "other",
     ]
     assert wordings(values, "count", 1) == {"1 élément"}
-    assert values.say("count", 3, "C")[0]["appareils"] == "3 appareils"
+    assert values.wordings("count", 3, "C")[0]["appareils"] == "3 appareils"
 
 
 def test_durations_are_said_as_people_say_them(french: Language) -> None:
@@ -130,7 +130,7 @@ def test_durations_are_said_as_people_say_them(french: Language) -> None:
 
 
 def test_things_on_lists_take_their_article_and_are_noted_without_it(french: Language) -> None:
-    (oil,) = french.values.say("item", "huile d'olive", "C")
+    (oil,) = french.values.wordings("item", "huile d'olive", "C")
     assert oil == {"base": "huile d'olive", "du": "de l'huile d'olive", "le": "l'huile d'olive"}
     assert "huile d'olive" in french.values.choices("item", "C")
 
@@ -148,7 +148,9 @@ def test_names_are_typed_in_two_styles_with_the_ids_that_home_assistant_makes(fr
         ("Éclairage entrée", "light.eclairage_entree"),
     ):
         assert names[friendly].entity_id == entity_id
-        assert names[friendly].said[0]["du"] == "du éclairage de l'entrée"  # elided when the sentence is done
+        assert (
+            names[friendly].references[0]["du"] == "du éclairage de l'entrée"
+        )  # elided when the sentence is done
     assert "Porte d'entrée" in names
 
 
@@ -175,10 +177,10 @@ def test_plain_imperatives_say_tu_so_that_two_of_them_can_be_joined() -> None:
 
 
 def test_a_known_device_gets_the_article_of_its_noun_and_none_without_one(french: Language) -> None:
-    lamp = name_known_device(french.grammar, "light.ikea", "Lampe Ikea", None, None, "f").said[0]
-    echo = name_known_device(french.grammar, "media_player.e", "Écho", None, None, french.unknown_class).said[
-        0
-    ]
+    lamp = name_known_device(french.grammar, "light.ikea", "Lampe Ikea", None, None, "f").references[0]
+    echo = name_known_device(
+        french.grammar, "media_player.e", "Écho", None, None, french.unknown_class
+    ).references[0]
     assert [lamp[form] for form in ("le", "du", "au")] == [
         "la Lampe Ikea",
         "de la Lampe Ikea",

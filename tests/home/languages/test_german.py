@@ -4,10 +4,10 @@ from datetime import datetime
 
 import pytest
 
-from hatrain.home.dataset import Recipe, Writer
-from hatrain.home.grammar import Name, Said, name_known_device, several
-from hatrain.home.language import Language, find_language, load_language
-from hatrain.home.split import split_names
+from hatrain.home.generate.dataset import Chunks, Recipe
+from hatrain.home.language.grammar import Name, Reference, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
+from hatrain.home.language.split import split_names
 
 GERMAN = load_language(find_language("german"))
 
@@ -18,7 +18,7 @@ def named(friendly: str) -> Name:
 
 def say(template: str, *names: str, **values: object) -> str:
     """Fill a template as a draw would, the device spoken of in the usual way."""
-    said = [named(name).said[0] for name in names]
+    said = [named(name).references[0] for name in names]
     device = said[0] if len(said) == 1 else several(GERMAN.grammar, said)
     return GERMAN.grammar.rules.finish(template.format_map({"device": device, **values}))
 
@@ -69,7 +69,7 @@ def say(template: str, *names: str, **values: object) -> str:
     ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_a_device_is_declined(name: str, forms: dict[str, str]) -> None:
-    said = named(name).said[0]
+    said = named(name).references[0]
     assert {form: said[form] for form in forms} == forms
 
 
@@ -88,7 +88,7 @@ def test_plurals_have_a_dative_in_n_or_s() -> None:
 
 
 def test_a_compound_is_spoken_of_as_one_word_or_by_its_room() -> None:
-    usual, other = named("Küchenlampe").said
+    usual, other = named("Küchenlampe").references
     assert usual["dat"] == "der Küchenlampe"
     assert other["dat"] == "der Lampe in der Küche"
     assert named("Küchenlampe").entity_id == "light.kuchenlampe"
@@ -172,17 +172,17 @@ def test_devices_named_together_each_stand_in_the_case_asked_for() -> None:
     ],
 )
 def test_values_are_said_with_commas_and_plurals(slot: str, value: object, expected: str) -> None:
-    assert expected in [said["base"] for said in GERMAN.values.say(slot, value, "C")]
+    assert expected in [said["base"] for said in GERMAN.values.wordings(slot, value, "C")]
 
 
 def test_durations_have_a_dative() -> None:
-    said = {forms["base"]: forms["dat"] for forms in GERMAN.values.say("duration", "00:30:00", "C")}
+    said = {forms["base"]: forms["dat"] for forms in GERMAN.values.wordings("duration", "00:30:00", "C")}
     assert said["eine halbe Stunde"] == "einer halben Stunde"
     assert all(" dat" not in text for text in said.values())
 
 
 def test_colours_are_said_as_what_a_thing_is_and_as_what_it_is_set_to() -> None:
-    red, teal = (GERMAN.values.say("color", color, "C")[0] for color in ("red", "teal"))
+    red, teal = (GERMAN.values.wordings("color", color, "C")[0] for color in ("red", "teal"))
     assert (red["base"], red["noun"], red["light"]) == ("rot", "Rot", "rotes Licht")
     assert teal["noun"] == "Petrol" and teal["light"] == "petrolfarbenes Licht"
 
@@ -192,10 +192,10 @@ def test_date_and_time_are_written_as_in_germany() -> None:
     assert line == "Aktuelles Datum und Uhrzeit: Mittwoch, 1. März 2028, 07:05 Uhr"
 
 
-def known(language: Language, friendly: str, noun: str | None) -> Said:
+def known(language: Language, friendly: str, noun: str | None) -> Reference:
     found = next((known for known in language.nouns if known.base == noun), None)
     cls = found.cls if found else language.unknown_class
-    return name_known_device(language.grammar, "light.x", friendly, found, None, cls).said[0]
+    return name_known_device(language.grammar, "light.x", friendly, found, None, cls).references[0]
 
 
 def test_a_device_of_a_real_home_gets_an_article_only_where_its_noun_is_known() -> None:
@@ -210,16 +210,16 @@ def test_a_device_of_a_real_home_gets_an_article_only_where_its_noun_is_known() 
 def test_plain_imperatives_say_du_so_that_two_may_be_joined() -> None:
     plain = [
         template.text
-        for pile in GERMAN.piles
-        for template in pile.templates
-        if template.plain and pile.kind == "requests.txt"
+        for section in GERMAN.sections
+        for template in section.templates
+        if template.plain and section.file == "requests.txt"
     ]
     assert len(plain) > 150
     assert not [text for text in plain if " Sie " in f" {text} " or text.endswith("?")]
 
 
 def test_no_article_stands_in_the_wrong_case_after_a_preposition() -> None:
-    rows = Writer(Recipe(("german",), seed=11), "train").stretch(0)[0]
+    rows = Chunks(Recipe(("german",), seed=11), "train").chunk(0)[0]
     for wrong in (
         " von die ",
         " von das ",

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from hatrain.home.grammar import Name, Said, name_known_device, several
-from hatrain.home.language import Language, find_language, load_language
+from hatrain.home.language.grammar import Name, Reference, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
 
 CASES = ("gen", "dat", "acc", "ins", "loc")
 
@@ -20,7 +20,7 @@ def device(language: Language, friendly: str) -> Name:
     return next(name for name in language.names if name.friendly == friendly)
 
 
-def filled(language: Language, text: str, said: Said) -> str:
+def filled(language: Language, text: str, said: Reference) -> str:
     """Fill a phrase as the templates are filled: `{device:acc}` has become `{device[acc]}`."""
     ready = re.sub(r"\{device:(\w+)\}", r"{device[\1]}", text).replace("{device}", "{device[base]}")
     return language.grammar.rules.finish(ready.format_map({"device": said}))
@@ -63,7 +63,7 @@ DECLINED = {
 
 @pytest.mark.parametrize("friendly", DECLINED)
 def test_a_device_is_declined_with_its_adjectives(polish: Language, friendly: str) -> None:
-    said = device(polish, friendly).said[0]
+    said = device(polish, friendly).references[0]
     assert tuple(said[case] for case in CASES) == DECLINED[friendly]
 
 
@@ -102,12 +102,12 @@ def test_participles_verbs_and_pronouns_agree(polish: Language, friendly: str) -
     question = (
         "czy {device} {device:jest} włączon{device:y}? wyłącz {device:go}, nie potrzebuję {device:jego}"
     )
-    assert filled(polish, question, device(polish, friendly).said[0]) == AGREEING[friendly]
+    assert filled(polish, question, device(polish, friendly).references[0]) == AGREEING[friendly]
 
 
 def test_things_named_together_are_plural(polish: Language) -> None:
     both = several(
-        polish.grammar, [device(polish, name).said[0] for name in ("Lampa w kuchni", "Okap w kuchni")]
+        polish.grammar, [device(polish, name).references[0] for name in ("Lampa w kuchni", "Okap w kuchni")]
     )
     text = "{device} {device:został} włączon{device:y}, co z {device:ins}?"
     assert filled(polish, text, both) == (
@@ -164,24 +164,24 @@ MINUTES = {
 
 @pytest.mark.parametrize("value", MINUTES)
 def test_a_duration_is_counted_and_declined(polish: Language, value: str) -> None:
-    said = polish.values.say("duration", value, "C")[0]
+    said = polish.values.wordings("duration", value, "C")[0]
     assert tuple(said[form] for form in ("base", "acc", "gen", "loc")) == MINUTES[value]
 
 
 def test_a_half_has_a_comma_and_the_genitive(polish: Language) -> None:
-    assert polish.values.say("temperature", 21.5, "C")[0]["base"] == "21,5 stopnia"
-    assert polish.values.say("temperature", 22, "C")[0]["base"] == "22 stopnie"
-    assert polish.values.say("temperature", 22, "C")[0]["gen"] == "22 stopni"
-    assert polish.values.say("temperature", 25, "C")[0]["base"] == "25 stopni"
+    assert polish.values.wordings("temperature", 21.5, "C")[0]["base"] == "21,5 stopnia"
+    assert polish.values.wordings("temperature", 22, "C")[0]["base"] == "22 stopnie"
+    assert polish.values.wordings("temperature", 22, "C")[0]["gen"] == "22 stopni"
+    assert polish.values.wordings("temperature", 25, "C")[0]["base"] == "25 stopni"
 
 
 def test_the_number_of_things_on_a_list_agrees_with_its_verb(polish: Language) -> None:
-    said = [polish.values.say("count", count, "C")[0]["are"] for count in (0, 1, 3, 5, 12)]
+    said = [polish.values.wordings("count", count, "C")[0]["are"] for count in (0, 1, 3, 5, 12)]
     assert said == ["jest 0 pozycji", "jest 1 pozycja", "są 3 pozycje", "jest 5 pozycji", "jest 12 pozycji"]
 
 
 def test_things_on_lists_are_declined(polish: Language) -> None:
-    coffee = polish.values.say("item", "kawa", "C")[0]
+    coffee = polish.values.wordings("item", "kawa", "C")[0]
     assert (coffee["acc"], coffee["gen"]) == ("kawę", "kawy")
 
 
@@ -199,7 +199,7 @@ def test_the_known_noun_in_somebodys_own_name_is_declined(polish: Language) -> N
     lamp = next(noun for noun in polish.nouns if noun.base == "lampa stojąca")
     name = name_known_device(polish.grammar, "light.ani", "Lampa stojąca Ani", lamp, None, lamp.cls)
     text = "włącz {device:acc}, nie widzę {device:gen}, {device} {device:jest} włączon{device:y}"
-    assert filled(polish, text, name.said[0]) == (
+    assert filled(polish, text, name.references[0]) == (
         "włącz lampę stojącą Ani, nie widzę lampy stojącej Ani, Lampa stojąca Ani jest włączona"
     )
 
@@ -207,6 +207,6 @@ def test_the_known_noun_in_somebodys_own_name_is_declined(polish: Language) -> N
 def test_a_name_of_unknown_words_is_called_a_thing(polish: Language) -> None:
     name = name_known_device(polish.grammar, "light.hue", "Hue Go", None, None, polish.unknown_class)
     text = "włącz {device:acc}, nie widzę {device:gen}, {device} {device:jest} włączon{device:y}"
-    assert filled(polish, text, name.said[0]) == (
+    assert filled(polish, text, name.references[0]) == (
         "włącz urządzenie Hue Go, nie widzę urządzenia Hue Go, urządzenie Hue Go jest włączone"
     )

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from hatrain.home.grammar import Name, name_known_device, several
-from hatrain.home.language import Language, find_language, load_language
+from hatrain.home.language.grammar import Name, name_known_device, several
+from hatrain.home.language.load import Language, find_language, load_language
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def device(language: Language, friendly: str) -> Name:
 
 def put(language: Language, template: str, friendly: str) -> str:
     """Return a template about a device as a finished sentence, said in the usual way."""
-    said = device(language, friendly).said[0]
+    said = device(language, friendly).references[0]
     filled = re.sub(r"\{device:?(\w*)\}", lambda match: said[match[1] or "base"], template)
     return language.grammar.rules.finish(filled)
 
@@ -84,13 +84,13 @@ def test_a_device_is_named_with_its_room_as_people_type_it(spanish: Language) ->
         device(spanish, "Tele del cuarto de los niños").entity_id
         == "media_player.tele_del_cuarto_de_los_ninos"
     )
-    assert device(spanish, "Lámpara de pie salón").said[0]["el"] == "la lámpara de pie del salón"
-    assert device(spanish, "Luz terraza").said[1]["el"] == "la luz en la terraza"
+    assert device(spanish, "Lámpara de pie salón").references[0]["el"] == "la lámpara de pie del salón"
+    assert device(spanish, "Luz terraza").references[1]["el"] == "la luz en la terraza"
 
 
 def test_several_devices_are_masculine_unless_all_are_feminine(spanish: Language) -> None:
     def together(*friendly: str) -> str:
-        said = several(spanish.grammar, [device(spanish, name).said[0] for name in friendly])
+        said = several(spanish.grammar, [device(spanish, name).references[0] for name in friendly])
         return f"{said['el']}: apagad{said['o']}"
 
     assert together("Luz del baño", "Lámpara del salón") == "la luz del baño y la lámpara del salón: apagadas"
@@ -99,10 +99,12 @@ def test_several_devices_are_masculine_unless_all_are_feminine(spanish: Language
 
 def test_a_name_of_unknown_gender_gets_no_article(spanish: Language) -> None:
     grammar = spanish.grammar
-    unknown = name_known_device(grammar, "light.nave", "Nave 3", None, None, spanish.unknown_class).said[0]
+    unknown = name_known_device(
+        grammar, "light.nave", "Nave 3", None, None, spanish.unknown_class
+    ).references[0]
     assert unknown["el"] == "Nave 3"
     lamp = device(spanish, "Luz del salón").noun
-    known = name_known_device(grammar, "light.mia", "Luz mía", lamp, None, "f").said[0]
+    known = name_known_device(grammar, "light.mia", "Luz mía", lamp, None, "f").references[0]
     assert (known["el"], known["o"]) == ("la Luz mía", "a")
 
 
@@ -123,11 +125,13 @@ def test_a_name_of_unknown_gender_gets_no_article(spanish: Language) -> None:
 def test_values_are_said_with_comma_and_plural(
     spanish: Language, slot: str, value: object, wordings: tuple[str, ...]
 ) -> None:
-    assert tuple(said["base"] for said in spanish.values.say(slot, value, "C")) == wordings
+    assert tuple(said["base"] for said in spanish.values.wordings(slot, value, "C")) == wordings
 
 
 def test_colours_agree_with_light(spanish: Language) -> None:
-    said = {color: spanish.values.say("color", color, "C")[0] for color in ("red", "yellow", "blue", "pink")}
+    said = {
+        color: spanish.values.wordings("color", color, "C")[0] for color in ("red", "yellow", "blue", "pink")
+    }
     assert [f"luz {forms['luz']}" for forms in said.values()] == [
         "luz roja",
         "luz amarilla",
@@ -152,12 +156,12 @@ def test_the_date_line_counts_24_hours_and_writes_small_letters(
 
 
 def test_questions_open_with_their_mark(spanish: Language) -> None:
-    phrases = [template.phrase for pile in spanish.piles for template in pile.templates]
-    assert [phrase.place for phrase in phrases if phrase.text.count("?") != phrase.text.count("¿")] == []
-    assert [phrase.place for phrase in phrases if phrase.text.count("!") != phrase.text.count("¡")] == []
+    phrases = [template.phrase for section in spanish.sections for template in section.templates]
+    assert [phrase.where for phrase in phrases if phrase.text.count("?") != phrase.text.count("¿")] == []
+    assert [phrase.where for phrase in phrases if phrase.text.count("!") != phrase.text.count("¡")] == []
 
 
 def test_no_phrase_holds_a_preposition_that_its_placeholder_brings_along(spanish: Language) -> None:
     doubled = re.compile(r"\b(?:en|de|del) \{room\[(?:en|de)\]\}|\b(?:el|la|los|las|del|al) \{device\[el\]\}")
-    texts = [template.text for pile in spanish.piles for template in pile.templates]
+    texts = [template.text for section in spanish.sections for template in section.templates]
     assert [text for text in texts if doubled.search(text)] == []

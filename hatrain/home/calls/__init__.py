@@ -1,0 +1,1 @@
+"""Service calls: parsing them from an answer, comparing them by their effect, judging them."""

@@ -1,0 +1,1 @@
+"""Generates the Home Assistant dataset: conversations, rows, files."""

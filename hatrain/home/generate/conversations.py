@@ -1,0 +1,275 @@
+"""Generates conversations of every kind in a home, independent of any row format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hatrain.home.devices.actions import QUESTIONS, SLOTS, STATUS_SLOTS, Action
+from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device
+from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
+from hatrain.home.language.load import Language
+from hatrain.home.language.split import Templates
+
+# How often each kind of conversation is tried, in percent.
+KIND_SHARES = {
+    "action": 24,
+    "value": 20,
+    "implied": 14,
+    "several": 10,
+    "status": 13,
+    "missing": 5,
+    "already": 5,
+    "followup": 6,
+    "failure": 3,
+}
+_KINDS = tuple(kind for kind, share in KIND_SHARES.items() for _ in range(share))
+
+# The state's key that answers a question, where it is not the placeholder's own name.
+_STATE_KEYS = {("climate.target", "temperature"): "target", ("climate.state on", "hvac_mode"): "state"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message of the assistant. `error` is the result of a call that must fail."""
+
+    text: str
+    calls: tuple[Call, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message of the user, and the assistant's messages after it."""
+
+    user: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """`device_types` are the domains that the conversation is about, sorted."""
+
+    home: Home
+    kind: str
+    device_types: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+class ConversationGenerator:
+    """Generates conversations in one language, from one side's templates.
+
+    With `tool_results`, a failing call names a wrong entity and its result says so; without, the user says that
+    nothing happened. `intents` restricts actions to those that Home Assistant's intents can do.
+    """
+
+    def __init__(
+        self,
+        language: Language,
+        templates: Templates,
+        homes: Homes,
+        *,
+        tool_results: bool = False,
+        intents: bool = False,
+    ):
+        self.language, self.homes = language, homes
+        self._templates, self._tool_results = templates, tool_results
+        self._drafts = Drafts(language, templates, intents)
+        self._wording = self._drafts.wording
+        self._questions: dict[str, list[str]] = {}
+        for key in sorted(templates.status):
+            self._questions.setdefault(key.partition(".")[0], []).append(key)
+        self._by_kind: dict[str, Callable[[Draw, Home], Conversation | None]] = {
+            "action": self._action,
+            "value": self._value,
+            "implied": self._implied,
+            "several": self._several,
+            "status": self._status,
+            "missing": self._missing,
+            "already": self._already,
+            "followup": self._followup,
+            "failure": self._failure,
+        }
+
+    def draw(self, draw: Draw, home: Home) -> Conversation:
+        """Draw a conversation. A kind that does not fit the home is replaced by another draw."""
+        for _ in range(200):
+            conversation = self._by_kind[_KINDS[int(draw() * len(_KINDS))]](draw, home)
+            if conversation:
+                return conversation
+        raise AssertionError(f"no conversation fits this home: {[device.name for device in home.devices]}")
+
+    def _action(self, draw: Draw, home: Home) -> Conversation | None:
+        draft = self._drafts.single(draw, home, lambda action: not action.slots)
+        return self._conversation(home, "action", draft)
+
+    def _value(self, draw: Draw, home: Home) -> Conversation | None:
+        draft = self._drafts.single(draw, home, lambda action: bool(action.slots))
+        return self._conversation(home, "value", draft)
+
+    def _implied(self, draw: Draw, home: Home) -> Conversation | None:
+        return self._conversation(home, "implied", self._drafts.implied(draw, home))
+
+    def _several(self, draw: Draw, home: Home) -> Conversation | None:
+        """One request about several devices: the same action for all of them, or two actions."""
+        if draw() < 0.5:
+            return self._conversation(home, "several", self._drafts.listed(draw, home))
+        first, second = (self._drafts.plain(draw, home) for _ in range(2))
+        if not first or not second or first.devices[0] is second.devices[0]:
+            return None
+        devices = (*first.devices, *second.devices)
+        fillers = {
+            "device": self._wording.reference(draw, [device.name for device in devices]),
+            "count": self._drafts.count(draw, home, 2),
+        }
+        joined = pick(draw, self.language.joins).format(first=first.user, second=second.user)
+        both = Draft(
+            self._wording.request(draw, joined, True),
+            self._wording.sentence(draw, self._templates.answers[home.persona, "action", "several"], fillers),
+            (*first.calls, *second.calls),
+            devices,
+            first.action,
+            {},
+            {},
+        )
+        return self._conversation(home, "several", both)
+
+    def _status(self, draw: Draw, home: Home) -> Conversation | None:
+        """A question about a device's state."""
+        device = any_device(draw, home)
+        questions = self._questions.get(device.name.domain)
+        if not questions:
+            return None
+        question = pick(draw, questions)
+        key = next((key for key, answers in QUESTIONS[question].items() if answers(device.state)), None)
+        if key is None:
+            return None
+        fillers = self._wording.device(draw, device)
+        user = pick(draw, self._templates.status[question]).text.format_map(fillers)
+        for slot in STATUS_SLOTS.get(key, ()):
+            value = device.state[_STATE_KEYS.get((key, slot), slot)]
+            fillers[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
+        answer = self._wording.sentence(draw, self._templates.answers[home.persona, "status", key], fillers)
+        return _without_calls(home, "status", device.name.domain, self._wording.request(draw, user), answer)
+
+    def _missing(self, draw: Draw, home: Home) -> Conversation | None:
+        """A request for a device that the home does not have."""
+        domain = pick(draw, home.domains)
+        name = self.homes.absent_name(draw, home, domain)
+        actions = self._drafts.actions.get(domain)
+        if name is None or not actions:
+            return None
+        texts = self._drafts.refused(draw, home, pick(draw, actions), name, self._templates.missing)
+        return texts and _without_calls(home, "missing", domain, *texts)
+
+    def _already(self, draw: Draw, home: Home) -> Conversation | None:
+        """A request that has nothing left to do."""
+        device = any_device(draw, home)
+        done = [
+            action
+            for action in self._drafts.actions.get(device.name.domain, ())
+            if action.key in self._templates.already and action.done(device.state)
+        ]
+        if not done:
+            return None
+        action = pick(draw, done)
+        texts = self._drafts.refused(draw, home, action, device.name, self._templates.already[action.key])
+        return texts and _without_calls(home, "already", device.name.domain, *texts)
+
+    def _followup(self, draw: Draw, home: Home) -> Conversation | None:
+        """A second request that needs the first to be understood: another device, or another action."""
+        first = self._drafts.single(draw, home, lambda action: action.domain not in ("timer", "todo"))
+        if not first:
+            return None
+        second = self._then(draw, home, first) if draw() < 0.5 else self._again(draw, home, first)
+        return self._conversation(home, "followup", first, second)
+
+    def _then(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
+        """Draft another action for the device of the first request."""
+        actions = [
+            action
+            for action in self._drafts.actions.get(first.action.domain, ())
+            if action.key in self._templates.then and _may_follow(first.action, action)
+        ]
+        if not actions:
+            return None
+        action, (device,) = pick(draw, actions), first.devices
+        changes = {SLOTS[slot].state_key: value for slot, value in first.values.items()}
+        changed = Device(device.name, {**device.state, **changes})
+        return self._drafts.draft(
+            draw, home, action, (changed,), pick(draw, self._templates.then[action.key])
+        )
+
+    def _again(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
+        """Draft the action of the first request for another device."""
+        others = self._drafts.others_for(home, first.devices[0], first.action)
+        if not others:
+            return None
+        device = pick(draw, others)
+        fillers = {**self._wording.device(draw, device), **first.wordings}
+        user = self._wording.request(draw, pick(draw, self._templates.again).text.format_map(fillers))
+        answers = self._templates.answers[home.persona, "action", first.action.key]
+        answer = self._wording.sentence(draw, answers, fillers)
+        call = {**first.calls[0], "target_device": device.name.entity_id}
+        return Draft(user, answer, (call,), (device,), first.action, first.values, first.wordings)
+
+    def _failure(self, draw: Draw, home: Home) -> Conversation | None:
+        """A call that has no effect, and is made again."""
+        draft = self._drafts.single(draw, home, lambda action: True)
+        if not draft:
+            return None
+        device, call = draft.devices[0], draft.calls[0]
+        fillers: dict[str, Any] = {"device": device.name.references[0]}
+        retry = self._wording.sentence(draw, self._templates.retries, fillers)
+        turns: tuple[Turn, ...]
+        if self._tool_results:
+            wrong = _wrong_id(draw, device.name.entity_id, {other.name.entity_id for other in home.devices})
+            error = pick(draw, self._templates.errors).text.format_map({"entity_id": {"base": wrong}})
+            failing = Step("", ({**call, "target_device": wrong},), error)
+            turns = (Turn(draft.user, (failing, Step(retry, (call,)), Step(draft.answer))),)
+        else:
+            complaint = pick(draw, self._templates.complaints).text.format_map(fillers)
+            turns = (
+                Turn(draft.user, (Step(draft.answer, (call,)),)),
+                Turn(self._wording.request(draw, complaint), (Step(retry, (call,)),)),
+            )
+        return Conversation(home, "failure", (device.name.domain,), turns)
+
+    def _conversation(self, home: Home, kind: str, *drafts: Draft | None) -> Conversation | None:
+        """Make one turn of each draft; None if there is one that did not fit."""
+        turns = []
+        for draft in drafts:
+            if draft is None:
+                return None
+            if self._tool_results:
+                turns.append(Turn(draft.user, (Step("", draft.calls), Step(draft.answer))))
+            else:
+                turns.append(Turn(draft.user, (Step(draft.answer, draft.calls),)))
+        types = {device.name.domain for draft in drafts if draft for device in draft.devices}
+        return Conversation(home, kind, tuple(sorted(types)), tuple(turns))
+
+
+def _without_calls(home: Home, kind: str, domain: str, user: str, answer: str) -> Conversation:
+    return Conversation(home, kind, (domain,), (Turn(user, (Step(answer),)),))
+
+
+def _may_follow(first: Action, second: Action) -> bool:
+    """Whether a second action makes sense on the same device after the first has been carried out."""
+    if "toggle" in first.service + second.service:
+        return False
+    if first.service.endswith("turn_off") or second.key.endswith("turn_on"):
+        return first.service.endswith("turn_off") and second.service.endswith("turn_on")
+    return second.service != first.service or bool(second.slots)
+
+
+def _wrong_id(draw: Draw, entity_id: str, existing: set[str]) -> str:
+    """Draw an entity id that is close to a real one and not in the home."""
+    domain, _, name = entity_id.partition(".")
+    words = name.split("_")
+    wrong = [f"{domain}.{name}_1", f"{domain}.{name}_device", f"{domain}.my_{name}"]
+    if len(words) > 1:
+        wrong += [
+            f"{domain}.{'_'.join(words[1:])}",
+            f"{domain}.{'_'.join(words[:-1])}",
+            f"{domain}.{'_'.join(words[::-1])}",
+        ]
+    return pick(draw, [name for name in wrong if name not in existing])

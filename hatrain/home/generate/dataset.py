@@ -1,0 +1,239 @@
+"""Generates whole datasets: which rows, in what order, by how many processes, into which files.
+
+Row i of a language is a function of (seed, language, i), so the files are the same on any machine and for any number
+of processes, and no rows are held in memory.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from hatrain.home.generate.conversations import ConversationGenerator
+from hatrain.home.generate.formats import (
+    Format,
+    Row,
+    SystemRole,
+    Tools,
+    dump,
+    messages_row,
+    preference_row,
+    raw_row,
+    sharegpt_row,
+)
+from hatrain.home.generate.preferences import rejected_answer
+from hatrain.home.homes.home import Draw, Home, Homes
+from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.random_homes import RandomHomes
+from hatrain.home.language.load import Language, find_language, load_language
+from hatrain.home.language.split import Side, split_names, split_templates
+
+Size = Literal["small", "medium", "large", "xl"]
+Part = Literal["train", "test", "dpo", "sample"]
+
+# Rows per language.
+TRAIN_ROWS: dict[Size, int] = {"small": 20_000, "medium": 34_000, "large": 43_000, "xl": 55_000}
+TEST_ROWS, DPO_ROWS, SAMPLE_ROWS = 2_500, 3_000, 100
+FILES: dict[Part, str] = {
+    "train": "home_assistant_train.jsonl",
+    "test": "home_assistant_test.jsonl",
+    "dpo": "home_assistant_dpo.jsonl",
+    "sample": "sample.jsonl",
+}
+CHUNK = 256  # homes that a process generates at a time
+_LARGE_HOMES = 0.1  # share of homes with up to 128 devices, in the messages format
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the contents of the files. `home` is the file of a user's home, if there is one."""
+
+    languages: tuple[str, ...] = ("english",)
+    format: Format = "sharegpt"
+    tools: Tools = "service"
+    system_role: SystemRole = "system"
+    size: Size = "small"
+    seed: int = 42
+    requests_per_home: int = 1
+    home: Path | None = None
+
+    def rows(self, part: Part) -> int:
+        """Return the number of rows of each language."""
+        if part == "train":
+            return TRAIN_ROWS[self.size]
+        return {"test": TEST_ROWS, "dpo": DPO_ROWS, "sample": SAMPLE_ROWS}[part]
+
+
+def _key(*parts: object) -> int:
+    return int.from_bytes(blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest())
+
+
+def shuffled(count: int, key: int) -> list[int]:
+    """Return range(count) in an order that depends on `key` alone.
+
+    It sorts by random(), the one sequence that Python promises never to change; random.shuffle may change.
+    """
+    draw = random.Random(key).random
+    return sorted(range(count), key=lambda _: draw())
+
+
+class RowSource:
+    """Generates the rows of one part of one language, home by home."""
+
+    def __init__(self, recipe: Recipe, part: Part, language: Language):
+        side: Side = "test" if part == "test" else "train"
+        self._recipe, self._part, self._language = recipe, part, language
+        messages = recipe.format == "messages" and part != "dpo"
+        homes: Homes
+        if recipe.home:
+            homes = KnownHome(language, read_home(recipe.home), list_services=not messages)
+        else:
+            homes = RandomHomes(language, split_names(language.names, side), list_services=not messages)
+        self._homes, self._with_large_homes = homes, messages
+        self._generator = ConversationGenerator(
+            language,
+            split_templates(language, side),
+            homes,
+            tool_results=messages,
+            intents=messages and recipe.tools == "hass",
+        )
+        self._key = _key(recipe.seed, language.code, "train" if part == "sample" else part)
+        self._random = random.Random()
+        self._make = self._preference if part == "dpo" else self._row
+
+    def lines(self, index: int) -> Iterator[str]:
+        """Yield the rows of home number `index`, a line of JSON each. Each row is a function of its number alone."""
+        recipe, seed, draw = self._recipe, self._random.seed, self._random.random
+        seed(self._key << 64 | index << 1)
+        home = self._homes.draw(draw, 128 if self._with_large_homes and draw() < _LARGE_HOMES else 32)
+        first = index * recipe.requests_per_home
+        for number in range(first, min(first + recipe.requests_per_home, recipe.rows(self._part))):
+            seed(self._key << 64 | number << 1 | 1)
+            yield dump(self._make(draw, home, index))
+
+    def _row(self, draw: Draw, home: Home, index: int) -> Row:
+        recipe = self._recipe
+        conversation = self._generator.draw(draw, home)
+        common: dict[str, Any] = {
+            "language": self._language.code,
+            "home": f"{self._language.code}-{index}" if recipe.requests_per_home > 1 else None,
+            "role": recipe.system_role,
+            "instruction": self._language.labels["instruction"],
+        }
+        if recipe.format == "messages":
+            return messages_row(conversation, **common, tools=recipe.tools)
+        return (raw_row if recipe.format == "raw" else sharegpt_row)(conversation, **common)
+
+    def _preference(self, draw: Draw, home: Home, index: int) -> Row:
+        while True:
+            conversation = self._generator.draw(draw, home)
+            if rejected := rejected_answer(draw, self._generator, conversation):
+                return preference_row(conversation, rejected)
+
+
+class Chunks:
+    """Generates the file of one part, any chunk of it at a time. Each process has one."""
+
+    def __init__(self, recipe: Recipe, part: Part):
+        languages = [load_language(find_language(name)) for name in recipe.languages]
+        self._sources = [RowSource(recipe, part, language) for language in languages]
+        self._homes = -(-recipe.rows(part) // recipe.requests_per_home)  # of each language
+        self._order = shuffled(self._homes * len(languages), _key(recipe.seed, "order", part))
+
+    @property
+    def homes(self) -> int:
+        """The number of homes in the file. Rows of one home stand together."""
+        return len(self._order)
+
+    def chunk(self, start: int) -> tuple[str, int]:
+        """Return the lines of at most `CHUNK` homes from position `start` on, and the number of lines."""
+        lines: list[str] = []
+        for home in self._order[start : start + CHUNK]:
+            source, index = divmod(home, self._homes)
+            lines += self._sources[source].lines(index)
+        return "".join(lines), len(lines)
+
+
+def _work(recipe: Recipe, part: Part, starts: Sequence[int], pipe: Connection) -> None:
+    chunks = Chunks(recipe, part)
+    for start in starts:
+        pipe.send(chunks.chunk(start))
+
+
+def _chunks_in_order(chunks: Chunks, recipe: Recipe, part: Part, workers: int) -> Iterator[tuple[str, int]]:
+    """Yield the chunks of a file. Each worker generates every n-th, and waits until it is read."""
+    starts = range(0, chunks.homes, CHUNK)
+    if workers == 1:
+        yield from map(chunks.chunk, starts)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    processes, pipes = [], []
+    # Ctrl-C reaches every process. Workers start with SIGINT blocked, and this process ends them. Python's resource
+    # tracker, which starts with the first worker, would unblock the signal here: start it before.
+    resource_tracker.ensure_running()
+    signals_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for worker in range(workers):
+            reader, writer = spawn.Pipe(duplex=False)
+            arguments = (recipe, part, starts[worker::workers], writer)
+            processes.append(spawn.Process(target=_work, args=arguments, daemon=True))
+            pipes.append(reader)
+            processes[-1].start()
+            writer.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals_before)
+        for index in range(len(starts)):
+            try:
+                yield pipes[index % workers].recv()
+            except EOFError:
+                raise RuntimeError("a worker process died; is there enough memory?") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals_before)
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+Progress = Callable[[Part, int, int], None]  # part, rows so far, rows in all
+
+
+def generate(
+    recipe: Recipe, parts: Sequence[Part], out: Path, *, workers: int = 1, progress: Progress | None = None
+) -> dict[Part, Path]:
+    """Write the files of some parts into a folder, and return their paths.
+
+    Each file appears only when it is complete. Raises BadInput for a language or a home file that cannot be used.
+    """
+    chunks_of = {part: Chunks(recipe, part) for part in parts}
+    out.mkdir(parents=True, exist_ok=True)
+    written: dict[Part, Path] = {}
+    for part, chunks in chunks_of.items():
+        written[part] = target = out / FILES[part]
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        total, done = recipe.rows(part) * len(recipe.languages), 0
+        try:
+            with unfinished.open("w", encoding="utf-8", newline="\n") as stream:
+                for text, rows in _chunks_in_order(chunks, recipe, part, workers):
+                    stream.write(text)
+                    done += rows
+                    if progress:
+                        progress(part, done, total)
+                stream.flush()
+                os.fsync(stream.fileno())
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return written
+
+
+def rows_of(recipe: Recipe, part: Part) -> Iterator[Row]:
+    """Yield the rows of a part in the order of its file, without writing them."""
+    for text, _ in _chunks_in_order(Chunks(recipe, part), recipe, part, 1):
+        yield from map(json.loads, text.splitlines())

@@ -1,0 +1,270 @@
+"""Drafts requests that fit a home: devices, an action, its values, and the answer and calls that are correct."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatrain.home.devices.actions import ACTIONS, SLOTS, Action, State
+from hatrain.home.devices.services import SERVICES
+from hatrain.home.generate.wording import Wording
+from hatrain.home.homes.home import Device, Draw, Home, pick
+from hatrain.home.language.grammar import Forms, Name, Noun
+from hatrain.home.language.load import Language
+from hatrain.home.language.split import Request, Templates
+from hatrain.home.language.templates import Template
+
+Call = Mapping[str, Any]  # {"service", "target_device", arguments…}
+Requests = tuple[Request, ...]
+
+_MAX_GROUP = 8  # devices that "all the lights" may mean
+_GROUP_SHARE = 0.6  # of requests that imply their devices
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request, with the answer and the calls that are correct for it."""
+
+    user: str
+    answer: str
+    calls: tuple[Call, ...]
+    devices: tuple[Device, ...]
+    action: Action
+    values: Mapping[str, Any]
+    wordings: Mapping[str, Forms]  # of the values
+
+
+class Drafts:
+    """Drafts requests in one language, from one side's templates. Methods return None where the home does not fit.
+
+    `intents` restricts actions to those that Home Assistant's intents can do.
+    """
+
+    def __init__(self, language: Language, templates: Templates, intents: bool):
+        self.language, self.templates, self.wording = language, templates, Wording(language)
+        self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
+        self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
+        self._suitable: dict[tuple[str, str], tuple[Requests, Requests]] = {}
+        for scope, key in sorted(templates.requests):
+            action = ACTIONS[key]
+            if intents and SERVICES[action.service].intent is None:
+                continue
+            if scope == "device":
+                self.actions.setdefault(action.domain, []).append(action)
+            else:
+                self._group_actions.setdefault(action.domain, []).append((scope, action))
+
+    def single(self, draw: Draw, home: Home, wanted: Callable[[Action], bool]) -> Draft | None:
+        """Draft a request that names one device."""
+        device = any_device(draw, home)
+        action = self._action(draw, device, wanted)
+        templates = self.naming_templates(action, device.name) if action else ()
+        if not action or not templates:
+            return None
+        return self.draft(draw, home, action, (device,), pick(draw, templates))
+
+    def plain(self, draw: Draw, home: Home) -> Draft | None:
+        """Draft a plain imperative to be joined with another: `user` is not finished, `answer` is empty."""
+        device = any_device(draw, home)
+        action = self._action(draw, device, lambda action: True)
+        template = self._plain_template(draw, action, device.name) if action else None
+        drawn = self._values(draw, home, action, device.name.noun, device.state) if action else None
+        if not action or not template or drawn is None:
+            return None
+        text = template.text.format_map({**self.wording.device(draw, device), **drawn[1]})
+        return Draft(text, "", (action.call(device.name.entity_id, drawn[0]),), (device,), action, *drawn)
+
+    def listed(self, draw: Draw, home: Home) -> Draft | None:
+        """Draft a request that names two or three devices."""
+        device = any_device(draw, home)
+        action = self._action(draw, device, lambda action: action.domain not in ("timer", "todo"))
+        template = self._plain_template(draw, action, device.name) if action else None
+        if not action or not template or "room" in template.slots:
+            return None
+        others = [
+            other
+            for other in self.others_for(home, device, action)
+            if any(template is candidate for candidate in self.naming_templates(action, other.name))
+        ]
+        if not others:
+            return None
+        start, more = int(draw() * len(others)), 1 if draw() < 0.7 else 2
+        devices = [device, *(others + others)[start : start + min(more, len(others))]]
+        return self.draft(draw, home, action, devices, template)
+
+    def implied(self, draw: Draw, home: Home) -> Draft | None:
+        """Draft a request that names no device: the room, the purpose or the whole house implies them."""
+        device = any_device(draw, home)
+        group_actions = self._group_actions.get(device.name.domain)
+        if group_actions and draw() < _GROUP_SHARE:
+            return self._group(draw, home, device, *pick(draw, group_actions))
+        action = self._action(draw, device, lambda action: True)
+        requests = self._requests(action, device.name)[1] if action else ()
+        if not action or not requests:
+            return None
+        request = pick(draw, requests)
+        room = device.name.room if "room" in request.template.slots else None
+        devices = [
+            other
+            for other in home.by_domain[device.name.domain]
+            if request.suits(other.name.noun) and (room is None or other.name.room is room)
+        ]
+        return self.draft(draw, home, action, devices, request.template) if len(devices) == 1 else None
+
+    def _group(self, draw: Draw, home: Home, device: Device, scope: str, action: Action) -> Draft | None:
+        """Draft a request for a domain's only device in a room (`one`), all in it (`all`), or all in the home."""
+        room = device.name.room
+        requests = [
+            request
+            for request in self.templates.requests[scope, action.key]
+            if request.suits(device.name.noun)
+        ]
+        if not requests or (scope != "house" and room is None):
+            return None
+        request = pick(draw, requests)
+        devices = [
+            other
+            for other in home.by_domain[device.name.domain]
+            if (scope == "house" or other.name.room is room) and request.suits(other.name.noun)
+        ]
+        right_number = len(devices) == 1 if scope == "one" else 2 <= len(devices) <= _MAX_GROUP
+        # The request may change nothing for some of the devices, but not for all, and must make sense for each.
+        if not right_number or not any(action.fits(other.state) for other in devices):
+            return None
+        if not all(_makes_sense(action, other) and _same_modes(device, other) for other in devices):
+            return None
+        return self.draft(draw, home, action, devices, request.template)
+
+    def draft(
+        self, draw: Draw, home: Home, action: Action, devices: Sequence[Device], template: Template
+    ) -> Draft | None:
+        """Draft a request for one action on some devices, from a template."""
+        first, alone = devices[0], len(devices) == 1
+        drawn = self._values(draw, home, action, first.name.noun, first.state if alone else {})
+        if drawn is None or ("room" in template.slots and first.name.room is None):
+            return None
+        values, wordings = drawn
+        fillers = {**self.wording.device(draw, first), **wordings}
+        if not alone:
+            fillers["device"] = self.wording.reference(draw, [device.name for device in devices])
+            fillers["count"] = self.count(draw, home, len(devices))
+        answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
+        return Draft(
+            self.wording.request(draw, template.text.format_map(fillers), template.plain),
+            self.wording.sentence(draw, answers, fillers),
+            tuple(action.call(device.name.entity_id, values) for device in devices),
+            tuple(devices),
+            action,
+            values,
+            wordings,
+        )
+
+    def refused(
+        self, draw: Draw, home: Home, action: Action, name: Name, answers: Sequence[Template]
+    ) -> tuple[str, str] | None:
+        """Draft a request that cannot be carried out, and its answer."""
+        templates = self.naming_templates(action, name)
+        drawn = self._values(draw, home, action, name.noun, {})
+        if not templates or drawn is None or not _noun_supports(name.noun, action):
+            return None
+        template = pick(draw, templates)
+        fillers = {**self.wording.name(draw, name), **drawn[1]}
+        user = self.wording.request(draw, template.text.format_map(fillers), template.plain)
+        return user, self.wording.sentence(draw, answers, fillers)
+
+    def count(self, draw: Draw, home: Home, number: int) -> Forms:
+        return pick(draw, self.language.values.wordings("count", number, home.unit))
+
+    def naming_templates(self, action: Action, name: Name) -> tuple[Template, ...]:
+        """Return the templates of requests that name a device."""
+        return tuple(
+            request.template
+            for request in self._requests(action, name)[0]
+            if name.room or "room" not in request.template.slots
+        )
+
+    def others_for(self, home: Home, device: Device, action: Action) -> list[Device]:
+        """Return the other devices of the domain that the same action can be requested of."""
+        return [
+            other
+            for other in home.by_domain[device.name.domain]
+            if other is not device
+            and action.fits(other.state)
+            and _supports(other, action)
+            and _same_modes(device, other)
+        ]
+
+    def _action(self, draw: Draw, device: Device, wanted: Callable[[Action], bool]) -> Action | None:
+        fitting = [
+            action
+            for action in self.actions.get(device.name.domain, ())
+            if wanted(action) and action.fits(device.state) and _supports(device, action)
+        ]
+        return pick(draw, fitting) if fitting else None
+
+    def _requests(self, action: Action, name: Name) -> tuple[Requests, Requests]:
+        """Return the requests that suit a device: those that name it, and those that imply it."""
+        key = action.key, name.noun.base if name.noun else ""
+        if key not in self._suitable:
+            suitable = [
+                request
+                for request in self.templates.requests["device", action.key]
+                if request.suits(name.noun)
+            ]
+            naming = tuple(request for request in suitable if "device" in request.template.slots)
+            implying = tuple(request for request in suitable if "device" not in request.template.slots)
+            self._suitable[key] = naming, implying
+        return self._suitable[key]
+
+    def _plain_template(self, draw: Draw, action: Action, name: Name) -> Template | None:
+        plain = [template for template in self.naming_templates(action, name) if template.plain]
+        return pick(draw, plain) if plain else None
+
+    def _values(
+        self, draw: Draw, home: Home, action: Action, noun: Noun | None, state: State
+    ) -> tuple[dict[str, Any], dict[str, Forms]] | None:
+        """Draw a value, and its wording, for each placeholder; not the value that the state already has."""
+        values: dict[str, Any] = {}
+        wordings: dict[str, Forms] = {}
+        for slot in action.slots:
+            choices = self.language.values.choices(slot, home.unit, noun)
+            current = state.get(SLOTS[slot].state_key)
+            value = pick(draw, choices)
+            if value == current:
+                value = pick(draw, choices)
+                if value == current:
+                    return None
+            values[slot] = value
+            wordings[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
+        return values, wordings
+
+
+def any_device(draw: Draw, home: Home) -> Device:
+    """Draw a device; each domain of the home is equally likely."""
+    return pick(draw, home.by_domain[pick(draw, home.domains)])
+
+
+def _supports(device: Device, action: Action) -> bool:
+    """Whether a device can do an action at all: a garage door has no position to set, a radiator no fan."""
+    if action.service == "cover.set_cover_position":
+        return "position" in device.state
+    return _noun_supports(device.name.noun, action)
+
+
+def _noun_supports(noun: Noun | None, action: Action) -> bool:
+    """Whether devices of a noun can do an action at all; an unknown device can."""
+    if noun is None:
+        return True
+    if action.service == "cover.set_cover_position":
+        return noun.positioned
+    return noun.cools or action.service not in ("climate.set_fan_mode", "climate.set_humidity")
+
+
+def _makes_sense(action: Action, device: Device) -> bool:
+    """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
+    return _supports(device, action) and (action.fits(device.state) or action.done(device.state))
+
+
+def _same_modes(one: Device, other: Device) -> bool:
+    """Whether one mode can be set on both devices."""
+    first, second = (device.name.noun is None or device.name.noun.cools for device in (one, other))
+    return first == second

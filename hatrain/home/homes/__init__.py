@@ -1,0 +1,1 @@
+"""Homes: devices with their states, and the system prompt that lists them."""

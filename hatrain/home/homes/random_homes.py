@@ -1,0 +1,130 @@
+"""Draws random homes: devices that no user could confuse with each other, each in some state."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hatrain.home.devices.actions import State
+from hatrain.home.devices.states import Unit, state_pool
+from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
+from hatrain.home.language.grammar import Name
+from hatrain.home.language.load import Language
+
+# How common each domain is in a home, in percent.
+DOMAIN_SHARES = {
+    "light": 29,
+    "switch": 17,
+    "cover": 12,
+    "media_player": 10,
+    "fan": 9,
+    "lock": 7,
+    "climate": 7,
+    "vacuum": 3,
+    "timer": 3,
+    "todo": 3,
+}
+_ROOMLESS = 0.18  # share of devices whose name has no room, such as "front door"
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A name, with what decides whether it fits into a home.
+
+    `noun_bit` has one bit set, its noun's; `conflicting_nouns` has those of the nouns it cannot share a room with.
+    `rivals` are the numbers of all names it cannot share a home with; only a name without a room has any.
+    """
+
+    name: Name
+    number: int
+    noun_bit: int
+    conflicting_nouns: int
+    rivals: frozenset[int]
+    states: Mapping[Unit, Sequence[State]]
+
+
+class RandomHomes:
+    """Homes made of the given names."""
+
+    def __init__(self, language: Language, names: Sequence[Name], list_services: bool = True):
+        self._units, self._names, self._alike = language.units, tuple(names), language.alike
+        bits = {noun.base: 1 << index for index, noun in enumerate(language.nouns)}
+        conflicts = {base: sum(bits[other] for other in others) for base, others in language.alike.items()}
+        rooms = [room.base for room in language.rooms]
+        folded = [room.casefold() for room in rooms]
+        # Rooms whose names contain each other, such as "bedroom" and "guest bedroom", count as one.
+        self._similar_rooms = [
+            [i for i, other in enumerate(folded) if room in other or other in room] for room in folded
+        ]
+        in_room: list[dict[str, list[_Candidate]]] = [{} for _ in rooms]
+        roomless: dict[str, list[_Candidate]] = {}
+        for number, name in enumerate(names):
+            assert name.noun
+            pools = {
+                unit: state_pool(
+                    name.domain,
+                    unit,
+                    language.values.titles,
+                    positioned=name.noun.positioned,
+                    cools=name.noun.cools,
+                )
+                for unit in language.units
+            }
+            rivals = (
+                ()
+                if name.room
+                else (i for i, other in enumerate(names) if alike(name, other, language.alike))
+            )
+            base = name.noun.base
+            candidate = _Candidate(name, number, bits[base], conflicts[base], frozenset(rivals), pools)
+            by_domain = in_room[rooms.index(name.room.base)] if name.room else roomless
+            by_domain.setdefault(name.domain, []).append(candidate)
+        self._weighted = [_weighted(by_domain) for by_domain in in_room]  # by room
+        self._rooms = [index for index, candidates in enumerate(self._weighted) if candidates]
+        self._roomless = _weighted(roomless)
+        self._prompts = Prompts(language, list_services)
+
+    def draw(self, draw: Draw, max_devices: int = 32) -> Home:
+        """Draw a home of 2 to `max_devices` devices, no two of them alike."""
+        unit = pick(draw, self._units)
+        wanted = 2 + int(draw() * (max_devices - 1))
+        rooms = [pick(draw, self._rooms) for _ in range(2 + int(draw() * (2 + wanted / 2)))]
+        weighted, roomless, similar_rooms = self._weighted, self._roomless, self._similar_rooms
+        taken = [0] * len(weighted)  # for each room, the bits of the nouns in it and in similar rooms
+        present: set[int] = set()
+        excluded: set[int] = set()
+        devices: list[Device] = []
+        for _ in range(6 * wanted):
+            if draw() < _ROOMLESS and roomless:
+                candidates = roomless[int(draw() * len(roomless))]
+                candidate = candidates[int(draw() * len(candidates))]
+                if not candidate.rivals.isdisjoint(present):
+                    continue
+                excluded |= candidate.rivals
+            else:
+                room = rooms[int(draw() * len(rooms))]
+                domains = weighted[room]
+                candidates = domains[int(draw() * len(domains))]
+                candidate = candidates[int(draw() * len(candidates))]
+                if taken[room] & candidate.conflicting_nouns or candidate.number in excluded:
+                    continue
+                for similar in similar_rooms[room]:
+                    taken[similar] |= candidate.noun_bit
+            present.add(candidate.number)
+            states = candidate.states[unit]
+            devices.append(Device(candidate.name, states[int(draw() * len(states))]))
+            if len(devices) == wanted:
+                break
+        return self._prompts.home(draw, devices, unit)
+
+    def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
+        for _ in range(40):
+            name = pick(draw, self._names)
+            if name.domain == domain and not any(
+                alike(name, device.name, self._alike) for device in home.devices
+            ):
+                return name
+        return None
+
+
+def _weighted(by_domain: Mapping[str, list[_Candidate]]) -> list[list[_Candidate]]:
+    """Repeat the candidates of each domain by its share, so that an even draw picks domains by their shares."""
+    return [candidates for domain, candidates in by_domain.items() for _ in range(DOMAIN_SHARES[domain])]

@@ -1,0 +1,203 @@
+"""Loads a language folder. docs/languages.md describes its files."""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar, cast
+
+from pydantic import BaseModel
+
+from hatrain.contract.load import Document, read_file, validate
+from hatrain.errors import BadInput, nearest
+from hatrain.home.devices.states import Unit
+from hatrain.home.language.grammar import Grammar, Name, Noun, Room, Rules
+from hatrain.home.language.names import alike_nouns, make_names, read_grammar, read_nouns, read_rooms
+from hatrain.home.language.phrases import Section, read_sections
+from hatrain.home.language.schema import GrammarFile, ValuesFile, nouns_file, rooms_file
+from hatrain.home.language.templates import (
+    NEUTRAL,
+    Placeholders,
+    TemplateSection,
+    find_gaps,
+    read_templates,
+)
+from hatrain.home.language.values import Values, check_units
+
+LANGUAGES = Path(__file__).parents[1] / "languages"
+YAML_FILES = ("grammar.yaml", "rooms.yaml", "nouns.yaml", "values.yaml")
+PHRASE_FILES = ("requests.txt", "fixed.txt", "status.txt", "followups.txt", "refusals.txt", "failures.txt")
+_FUNCTIONS = ("plural", "date_line", "friendly", "finish", "list_class")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, eq=False)
+class Language:
+    """A language folder, ready for use. `alike` has for each noun those that users could confuse with it."""
+
+    code: str
+    name: str
+    labels: Mapping[str, str]
+    units: tuple[Unit, ...]
+    grammar: Grammar
+    unknown_class: str
+    nouns: tuple[Noun, ...]
+    rooms: tuple[Room, ...]
+    names: tuple[Name, ...]
+    values: Values
+    sections: tuple[TemplateSection, ...]
+    prompts: Mapping[str, tuple[str, ...]]  # persona → openings of the system prompt
+    joins: tuple[str, ...]
+    fillers: tuple[str, ...]
+    alike: Mapping[str, frozenset[str]]
+
+
+def language_folders() -> dict[str, Path]:
+    """Return the folders of the languages that come with hatrain, by name."""
+    return {path.name: path for path in sorted(LANGUAGES.iterdir()) if (path / "grammar.yaml").is_file()}
+
+
+def find_language(name: str) -> Path:
+    """Find a language's folder by its name or code (`english`, `en`). Raises BadInput for an unknown one."""
+    folders = language_folders()
+    if name.lower() in folders:
+        return folders[name.lower()]
+    codes = {read_file(path / "grammar.yaml").data["code"]: path for path in folders.values()}
+    if name.lower() in codes:
+        return codes[name.lower()]
+    accepted = ", ".join(f"{folder.name} ({code})" for code, folder in sorted(codes.items()))
+    raise BadInput(f"--language: found {name}, accepted: {accepted}{nearest(name, [*folders, *codes])}")
+
+
+@cache
+def load_language(folder: Path) -> Language:
+    """Load a language folder. Raises BadInput with all problems found in it."""
+    language, problems = inspect_language(folder)
+    if language is None or problems:
+        raise BadInput(problems)
+    return language
+
+
+def inspect_language(folder: Path) -> tuple[Language | None, list[str]]:
+    """Load as much of a folder as its problems allow. Without valid YAML files there is no language."""
+    files = [*YAML_FILES, "grammar.py", *PHRASE_FILES, f"answers/{NEUTRAL}.txt"]
+    problems = [f"{folder / file}: no such file" for file in files if not (folder / file).is_file()]
+    if problems:
+        return None, problems
+    try:
+        return _Reader(folder, problems).read(), problems
+    except BadInput as error:
+        return None, [*problems, *error.problems]
+
+
+class _Reader:
+    """Reads one folder. It adds what is wrong to `problems` and goes on as long as there is something to check."""
+
+    def __init__(self, folder: Path, problems: list[str]):
+        self._folder, self._problems = folder, problems
+
+    def read(self) -> Language | None:
+        folder, problems = self._folder, self._problems
+        documents = {file: read_file(folder / file) for file in YAML_FILES}
+        sections = self._sections()
+        head = self._validated(GrammarFile, documents["grammar.yaml"])
+        values = self._validated(ValuesFile, documents["values.yaml"])
+        if problems or not head or not values:
+            return None
+        rooms_of_file = self._validated(rooms_file(head), documents["rooms.yaml"])
+        nouns_of_file = self._validated(nouns_file(head), documents["nouns.yaml"])
+        grammar = read_grammar(documents["grammar.yaml"], head, _load_rules(folder / "grammar.py"), problems)
+        check_units(documents["values.yaml"], problems)
+        if problems or not rooms_of_file or not nouns_of_file:
+            return None
+        rooms = read_rooms(documents["rooms.yaml"], rooms_of_file.root, head.room_forms)
+        nouns = read_nouns(documents["nouns.yaml"], nouns_of_file.root, head.noun_forms, rooms, problems)
+        if problems:
+            return None
+        references = [forms for style in (*grammar.styles, grammar.unknown) for forms in style.references]
+        placeholders = Placeholders(
+            set.intersection(*map(set, references)) | set(head.agreement),
+            {"base", *(form for form, rule in head.room_forms.items() if rule != "optional")},
+            values,
+            head.temperature_units,
+        )
+        return Language(
+            code=head.code,
+            name=folder.name,
+            labels=head.labels.model_dump(),
+            units=head.temperature_units,
+            grammar=grammar,
+            unknown_class=head.unknown_class,
+            nouns=nouns,
+            rooms=rooms,
+            names=make_names(grammar, nouns, rooms, str(folder / "nouns.yaml"), problems),
+            values=Values(values, grammar),
+            sections=self._templates(sections, placeholders, nouns),
+            prompts=self._prompts(sections),
+            joins=head.joins,
+            fillers=head.fillers,
+            alike=alike_nouns(nouns, nouns_of_file.root),
+        )
+
+    def _validated(self, model: type[M], document: Document) -> M | None:
+        try:
+            return validate(model, document)
+        except BadInput as error:
+            self._problems += error.problems
+            return None
+
+    def _sections(self) -> dict[str, tuple[Section, ...]]:
+        answers = [f"answers/{path.name}" for path in sorted((self._folder / "answers").glob("*.txt"))]
+        sections = {}
+        for file in (*PHRASE_FILES, *answers):
+            try:
+                sections[file] = read_sections(self._folder / file)
+            except BadInput as error:
+                self._problems += error.problems
+        return sections
+
+    def _templates(
+        self, sections: Mapping[str, tuple[Section, ...]], placeholders: Placeholders, nouns: tuple[Noun, ...]
+    ) -> tuple[TemplateSection, ...]:
+        kinds = {noun.base for noun in nouns} | {noun.kind for noun in nouns}
+        found = [
+            read_templates(file, section, placeholders, kinds, self._problems)
+            for file, of_file in sections.items()
+            for section in of_file
+            if section.keys != ("system",)
+        ]
+        templates = tuple(section for section in found if section)
+        gaps = find_gaps(templates, {noun.domain for noun in nouns})
+        self._problems += [f"{self._folder}/{gap}" for gap in gaps]
+        return templates
+
+    def _prompts(self, sections: Mapping[str, tuple[Section, ...]]) -> dict[str, tuple[str, ...]]:
+        prompts = {}
+        for file, of_file in sections.items():
+            openings = [
+                phrase.text
+                for section in of_file
+                if section.keys == ("system",)
+                for phrase in section.phrases
+            ]
+            if file.startswith("answers/") and openings:
+                prompts[Path(file).stem] = tuple(openings)
+        if not prompts:
+            self._problems.append(
+                f"{self._folder}/answers: no [system] section; at least one persona needs one"
+            )
+        return prompts
+
+
+def _load_rules(path: Path) -> Rules:
+    spec = importlib.util.spec_from_file_location(f"hatrain_language_{path.parent.name}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{path}: cannot be imported: {error!r}") from None
+    if missing := [name for name in _FUNCTIONS if not callable(getattr(module, name, None))]:
+        raise BadInput(f"{path}: {name}: no such function; add it" for name in missing)
+    return cast(Rules, module)

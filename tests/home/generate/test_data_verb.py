@@ -1,0 +1,72 @@
+"""`hatrain data` on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from hatrain.cli import main
+from hatrain.home.language.load import LANGUAGES
+
+
+def test_a_sample_is_written_to_the_folder_that_out_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "--sample", "--sharegpt", "--language", "en", "--out", str(tmp_path / "new")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path}/new/sample.jsonl\n"
+    assert printed.err.startswith("sample: 100 of 100 rows")
+    assert len((tmp_path / "new" / "sample.jsonl").read_text().splitlines()) == 100
+
+
+def test_the_training_guides_flags_are_accepted(tmp_path: Path) -> None:
+    common = ["--small", "--language", "english", "--out", str(tmp_path)]
+    assert main(["data", "--sample", "--no-system-role", *common]) == 0
+    assert '"from": "system"' not in (tmp_path / "sample.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample"),
+        (["--sample", "--tools", "hass"], "--tools: only rows of --format messages have tools"),
+        (["--sample", "--workers", "0"], "--workers: found 0, accepted: 1 or more"),
+        (["--sample", "--seed", "-1"], "--seed: found -1, accepted: 0 or more"),
+        (["--sample", "--language", "klingon"], "--language: found klingon, accepted: "),
+        (["--sample", "--home", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--check-language", "nowhere"], "nowhere: no such folder"),
+        (["--audit", "a.jsonl", "b.jsonl"], "a.jsonl: no such file"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
+    flags: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", *flags]) == 2
+    assert expected in capsys.readouterr().err
+    assert list(tmp_path.rglob("*.jsonl")) == []
+
+
+def test_check_language_prints_counts_and_fails_for_an_incomplete_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "--check-language", str(LANGUAGES / "english")]) == 0
+    assert "templated requests: " in capsys.readouterr().out
+    assert main(["data", "--check-language", str(tmp_path)]) == 1
+    assert "grammar.yaml: no such file" in capsys.readouterr().out
+
+
+def test_the_audit_prints_a_line_for_each_kind_of_overlap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "--sample", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    sample = str(tmp_path / "sample.jsonl")
+    assert main(["data", "--audit", sample, sample]) == 0
+    out = capsys.readouterr().out
+    for kind in ("requests", "device names", "answers"):
+        assert f"\n{kind}: " in out
+    assert out.count("100.0% of all in B") == 3
