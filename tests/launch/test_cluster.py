@@ -68,7 +68,7 @@ def test_an_unknown_cluster_is_refused_with_the_nearest():
         ("kind: slurm\npartition: 'a\n\n  b'\n", "partition: .*one line of text"),
         ("kind: slurm\ndirectives: {nodes: 3}\n", "directives: .*not nodes: set hardware.nodes in the job"),
         ("kind: slurm\ndirectives: {'--switches': 1}\n", "directives: .*without dashes"),
-        ("kind: kubernetes\nimage: x\nruns: {}\n", "runs: .*a claim or a host_path, one of them"),
+        ("kind: kubernetes\nimage: x\nruns: {}\n", "runs: .*either a claim or a host_path"),
         ("kind: local\nkind: local\n", "given twice"),
         ("", "kind: missing"),
     ],

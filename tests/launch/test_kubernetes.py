@@ -145,7 +145,7 @@ def test_every_job_renders_for_every_example_cluster(job, name):
     ("change", "wrong"),
     [
         (lambda text: text.replace("restartPolicy: Never", "restartPolicy: Always"), "restartPolicy"),
-        (lambda text: text.replace("name: kitchen\n", "name: Kitchen\n"), "no name"),
+        (lambda text: text.replace("name: kitchen\n", "name: Kitchen\n"), "no valid name"),
         (lambda text: text.replace("sizeLimit: 8Gi", "sizeLimit: 64Gi"), "/dev/shm"),
         (lambda text: text.replace("action: Ignore", "action: ignore"), "action"),
         (lambda text: text.replace("medium: Memory", "medium: memory"), "/dev/shm"),

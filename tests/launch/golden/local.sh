@@ -244,7 +244,7 @@ exec "$HATRAIN_PYTHON" -m hatrain.entry "$1"
 END
 
 cat > "$folder/launch/accelerate.yaml" <<'END'
-# How the ranks of home-1b share its weights.
+# Sharding of home-1b.
 compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
 mixed_precision: bf16
