@@ -1,1 +1,1 @@
-"""The launch wing: decides what a job needs and spells it for a launcher. It never imports torch."""
+"""Decides what a job needs, renders it for a scheduler, and submits it. Never imports torch."""

@@ -1,5 +1,4 @@
-"""The sharding strategy of a Plan as the settings of the library that runs it, in that library's own words. Pure: the
-trainer reads the files that are made of them."""
+"""The settings of accelerate and DeepSpeed for the sharding strategy of a plan. The trainer reads the files."""
 
 import json
 from typing import Any
@@ -10,26 +9,25 @@ from hatrain.contract.plan import Plan
 from launch.strategies import ZERO
 
 BUCKET = 50_000_000
-"""Numbers that DeepSpeed moves between the ranks at once: 200 MB of fp32, once for each kind of buffer."""
+"""Elements of one communication buffer of DeepSpeed: 200 MB in fp32, for each kind of buffer."""
 
 
 def files(plan: Plan) -> dict[str, str]:
-    """Return the files of a run directory that the trainer reads its strategy's settings from, by their path in it."""
+    """The settings as files, by their path in the run directory."""
     settings = accelerate(plan)
     if settings is None:
         return {}
     text = yaml.safe_dump(settings, sort_keys=False)
-    written = {"launch/accelerate.yaml": f"# How the ranks of {plan.job.name} share its weights.\n{text}"}
+    rendered = {"launch/accelerate.yaml": f"# Sharding of {plan.job.name}.\n{text}"}
     if plan.sharding in ZERO:
-        written["launch/deepspeed.json"] = json.dumps(deepspeed(plan), indent=2) + "\n"
-    return written
+        rendered["launch/deepspeed.json"] = json.dumps(deepspeed(plan), indent=2) + "\n"
+    return rendered
 
 
 def accelerate(plan: Plan) -> dict[str, Any] | None:
-    """Return the `accelerate` configuration of a plan, or None where accelerate has nothing to be told (one rank, DDP).
+    """The configuration of accelerate, or None if it needs none (one rank, DDP).
 
-    The processes are torchrun's on every node, so nothing here starts any: DeepSpeed's own launcher, which would go to
-    other nodes by ssh, is told to be `standard`.
+    torchrun starts the processes on every node. `standard` keeps DeepSpeed's own launcher from starting some by ssh.
     """
     if plan.sharding == "fsdp":
         return {
@@ -45,10 +43,10 @@ def accelerate(plan: Plan) -> dict[str, Any] | None:
         return {
             "compute_environment": "LOCAL_MACHINE",
             "distributed_type": "DEEPSPEED",
-            "mixed_precision": "no",  # torch_autocast of deepspeed.json says in what is computed
+            "mixed_precision": "no",  # torch_autocast in deepspeed.json decides
             "num_machines": plan.nodes,
             "num_processes": plan.world_size,
-            "use_cpu": False,  # told of processors, accelerate would leave DeepSpeed out
+            "use_cpu": False,  # with True, accelerate would not use DeepSpeed
             "deepspeed_config": {
                 "deepspeed_config_file": "launch/deepspeed.json",
                 "zero3_init_flag": plan.sharding == "zero3",
@@ -59,14 +57,15 @@ def accelerate(plan: Plan) -> dict[str, Any] | None:
 
 
 def fsdp(plan: Plan) -> dict[str, Any]:
-    """Return the settings of FSDP2.
+    """The settings of FSDP2.
 
-    Each transformer block is gathered for its own forward and backward and let go again; only the first rank of a node
-    reads the weights. Checkpoints hold weights that were gathered, so that any of them can be judged as a model, unless
-    `checkpoints.state` is `sharded`: then each rank writes its own part. Activations are computed again by
-    transformers' own layers, which gathers no block once more: accelerate's wrapper around each block forgets the
-    random state, so that dropout's gradients come out wrong, and renames what is in it, so that PEFT saves an adapter
-    without weights.
+    Each transformer block is gathered for its forward and its backward pass, and resharded after each. Only the first
+    rank of a node reads the weights. Checkpoints hold gathered weights, so that each can be evaluated as a model,
+    unless `checkpoints.state` is `sharded`: then each rank writes its own shard.
+
+    Activation checkpointing is done by transformers' layers, which gathers no block a second time. accelerate's wrapper
+    does not restore the random state, so dropout has wrong gradients, and it renames parameters, so PEFT saves an
+    adapter without weights.
     """
     state = plan.job.checkpoints.state
     return {
@@ -80,11 +79,11 @@ def fsdp(plan: Plan) -> dict[str, Any]:
 
 
 def deepspeed(plan: Plan) -> dict[str, Any]:
-    """Return the DeepSpeed configuration of a ZeRO stage.
+    """The DeepSpeed configuration of a ZeRO stage.
 
-    Weights, gradients and their sums are fp32, as under every other strategy. Compute in bf16 is torch's autocast, not
-    DeepSpeed's `bf16`, which would train a bf16 copy. A step's passes are the trainer's, so accumulation is 1; so are
-    the optimizer and its schedule.
+    Weights, gradients and their sums are fp32, as with every other strategy. bf16 compute is torch's autocast:
+    DeepSpeed's `bf16` would train a bf16 copy. The trainer accumulates gradients, so accumulation is 1 here, and it
+    owns the optimizer and its schedule.
     """
     job, stage = plan.job, int(plan.sharding[-1])
     zero: dict[str, Any] = {
@@ -98,8 +97,8 @@ def deepspeed(plan: Plan) -> dict[str, Any]:
     else:
         zero |= {
             "stage3_prefetch_bucket_size": BUCKET,
-            # Small weights stay whole on every rank (auto: up to ten times the hidden size), but not with adapters:
-            # they are fp32 beside a base of another dtype, and DeepSpeed gathers what it keeps as if all were of one.
+            # Small weights stay whole on every rank (auto: up to ten times the hidden size). Not with adapters, which
+            # are fp32 beside a base of another dtype: DeepSpeed gathers whole weights as if all had one dtype.
             "stage3_param_persistence_threshold": 0 if job.method.lora else "auto",
             "stage3_gather_16bit_weights_on_model_save": True,
         }

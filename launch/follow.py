@@ -1,4 +1,4 @@
-"""Watching a run to its end: passes on what it prints, and returns how it left."""
+"""Follows a run to its end: prints its output, and returns its exit code."""
 
 import contextlib
 import signal
@@ -10,71 +10,74 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime import provenance
 from launch import status
-from launch.backends import Client, Reader
+from launch.backends.protocol import Client, Reader
 from launch.screen import screen
 
 READ_SECONDS = 0.2
 ENDED = ("ended", "unknown")
-PATIENCE = 10
-"""So many times in a row may a scheduler give no answer."""
+MAX_FAILURES = 10
+"""Consecutive queries that a scheduler may leave unanswered."""
 
 
-class _Asking:
-    """Asks a scheduler again and again; one that does not answer for a moment has said nothing yet."""
+class _Poll:
+    """Queries a scheduler repeatedly, and tolerates a few failures in a row."""
 
-    def __init__(self, jobs: dict[str, RunDirectory], speaker: Client):
-        self.jobs, self.speaker, self.failures = jobs, speaker, 0
+    def __init__(self, jobs: dict[str, RunDirectory], client: Client):
+        self.jobs, self.client, self.failures = jobs, client, 0
 
-    def ended(self) -> bool:
-        """Return whether none of the jobs is queued or at work. Raises BadInput when it is silent for too long."""
+    def all_ended(self) -> bool:
+        """Raises BadInput after too many failures."""
         try:
-            states = self.speaker.states(self.jobs)
+            states = self.client.states(self.jobs)
         except BadInput:
             self.failures += 1
-            if self.failures >= PATIENCE:
+            if self.failures >= MAX_FAILURES:
                 raise
             return False
         self.failures = 0
         return all(state.phase in ENDED for state in states.values())
 
 
-def wait(runs: dict[str, RunDirectory], speaker: Client) -> None:
-    """Wait until no job of these is queued or at work. Raises BadInput when the scheduler is silent for too long."""
-    asking = _Asking(runs, speaker)
-    while not asking.ended():
-        time.sleep(speaker.poll_seconds)
+def wait(runs: dict[str, RunDirectory], client: Client) -> None:
+    """Wait until none of these jobs is queued or running. Raises BadInput if the scheduler stops answering."""
+    poll = _Poll(runs, client)
+    while not poll.all_ended():
+        time.sleep(client.poll_seconds)
 
 
-def follow(run: RunDirectory, job: str, speaker: Client, reader: Reader, *, ours: bool) -> int:
-    """Pass on what a job prints, to its end. Returns the run's own exit code.
+def follow(run: RunDirectory, job: str, client: Client, reader: Reader, *, stop_on_interrupt: bool) -> int:
+    """Print a job's output to its end. Returns the run's exit code.
 
-    Ctrl-C asks a run that is `ours` (started from here, on this machine) to save a checkpoint and leave, and goes on
-    following; any other it leaves alone, and returns 130.
+    With `stop_on_interrupt`, Ctrl-C asks the run to save a checkpoint and exit, and this continues until it has.
+    Without, Ctrl-C ends only the following, and this returns 130.
     """
-    with _interrupts() as interrupted, screen(run) as show, contextlib.closing(reader):
-        asking, next_time = _Asking({job: run}, speaker), time.monotonic()
+    with _interrupts() as interrupts, screen(run) as show, contextlib.closing(reader):
+        poll, next_poll = _Poll({job: run}, client), time.monotonic()
         stopped = ended = False
         while True:
-            if time.monotonic() >= next_time:
-                # Asked before reading, so that the last words are not missed.
-                ended = asking.ended()
-                next_time = time.monotonic() + speaker.poll_seconds
+            if time.monotonic() >= next_poll:
+                # Before reading, so that the last output is not missed.
+                ended = poll.all_ended()
+                next_poll = time.monotonic() + client.poll_seconds
             show(reader.read())
             if ended:
                 code = status.look([run])[0].code
                 return int(Exit.FAULT) if code is None else code
-            if interrupted and not ours:
-                print(f"{run.name} goes on; hatrain logs {run.name} --follow looks again", file=sys.stderr)
+            if interrupts and not stop_on_interrupt:
+                print(
+                    f"{run.name} continues; to follow it again: hatrain logs {run.name} --follow",
+                    file=sys.stderr,
+                )
                 return int(Exit.STOPPED)
-            if interrupted and not stopped:
-                stopped = _stop(run, job, speaker)
+            if interrupts and not stopped:
+                stopped = _stop(run, job, client)
             time.sleep(READ_SECONDS)
 
 
-def _stop(run: RunDirectory, job: str, speaker: Client) -> bool:
-    """Stop a run. Returns whether that was heard; what is just beginning hears it a moment later."""
+def _stop(run: RunDirectory, job: str, client: Client) -> bool:
+    """False if the run cannot be stopped yet, because it is starting: try again."""
     try:
-        done = speaker.stop(job, run, f"Ctrl-C by {provenance.user()}")
+        done = client.stop(job, run, f"Ctrl-C by {provenance.user()}")
     except BadInput:
         return False
     print(f"Ctrl-C: {run.name}: {done}", file=sys.stderr)
@@ -83,10 +86,10 @@ def _stop(run: RunDirectory, job: str, speaker: Client) -> bool:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C in place of raising it."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    """Collect Ctrl-C instead of raising it."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
-        yield heard
+        yield received
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Counting the rows that a job trains on, without reading more of them than that takes."""
+"""Counts the rows that a job trains on, without parsing them where possible."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from hatrain.contract.steps import weighted_rows
 
 
 def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
-    """Return the rows of one epoch, weights counted; None when a file is not here or cannot be read."""
+    """Rows of one epoch, weights included; None if a file is missing or unreadable."""
     total = 0
     for dataset in datasets:
         try:
@@ -27,8 +27,8 @@ def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
 
 @cache
 def _rows_of(path: Path, size: int, changed: int) -> int:
-    """Return the rows of a file; `size` and `changed` (ns) make a changed file another one."""
-    with _opened(path) as stream:
+    """`size` and `changed` (ns) are part of the cache key, so that a changed file is counted again."""
+    with _open(path) as stream:
         lines = (line.lstrip() for line in stream)
         first = next((line for line in lines if line), b"")
         if first.startswith(b"["):
@@ -36,7 +36,7 @@ def _rows_of(path: Path, size: int, changed: int) -> int:
         return bool(first) + sum(1 for line in lines if line)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
+        compressed = raw.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]

@@ -1,5 +1,5 @@
-"""What every launcher's files have in common: the resolved job, what node.sh sources, node.sh itself, the strategy's
-settings. Pure."""
+"""Files that every backend renders: the resolved job, node.sh and its environment, the settings of the sharding
+strategy. Also how a single-file form carries files."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def shared(plan: Plan) -> dict[str, str]:
-    """Return the files that a run has under every launcher, by their path in its directory; plan.json is not one."""
+    """Files by their path in the run directory, without plan.json."""
     return {
         "job.yaml": job_yaml(plan),
         "launch/env.sh": env_sh(plan),
@@ -27,12 +27,10 @@ def shared(plan: Plan) -> dict[str, str]:
 
 
 def plan_json(plan: Plan) -> str:
-    """Return plan.json."""
     return plan.model_dump_json(indent=2) + "\n"
 
 
 def job_yaml(plan: Plan) -> str:
-    """Return the job with every default filled in."""
     text = yaml.dump(
         plan.job.model_dump(mode="json"),
         Dumper=Dumper,
@@ -41,14 +39,14 @@ def job_yaml(plan: Plan) -> str:
         default_flow_style=False,
         width=110,
     )
-    return f"# {plan.job.name} as resolved: every key, the defaults too.\n{text}"
+    return f"# {plan.job.name} as resolved, with every default.\n{text}"
 
 
 def env_sh(plan: Plan) -> str:
-    """Return what node.sh sources: the interpreter, the number of nodes, the cluster's environment and secrets."""
+    """Sourced by node.sh: the interpreter, the number of nodes, the cluster's environment and secrets."""
     lines = [
         "# shellcheck shell=bash",
-        f"# What {plan.job.name} is started with on the cluster {json.dumps(plan.cluster)}.",
+        f"# The environment of {plan.job.name} on the cluster {json.dumps(plan.cluster)}.",
         f"export HATRAIN_PYTHON={shlex.quote(plan.python)}",
         f"export HATRAIN_NODES={plan.nodes}",
         *(f"export {name}={shlex.quote(value)}" for name, value in plan.environment.items()),
@@ -58,16 +56,16 @@ def env_sh(plan: Plan) -> str:
 
 
 _READ_SECRET = """
-# A secret is read from its file when a node starts; its value is written nowhere.
+# Secrets are read from their files when a node starts. Their values are written nowhere.
 read_secret() { # VARIABLE FILE
   if [[ ! -r $2 ]]; then
-    echo "hatrain: secrets.$1: $2 cannot be read on $(hostname)" >&2
+    echo "hatrain: secrets.$1: cannot read $2 on $(hostname)" >&2
     exit 78
   fi
   local mode
   mode=$(stat --dereference --format %a -- "$2")
   if [[ $mode != ?00 ]]; then
-    echo "hatrain: secrets.$1: $2 has mode $mode, so that others may read it; run: chmod 600 $2" >&2
+    echo "hatrain: secrets.$1: $2 has mode $mode, so others can read it; run: chmod 600 $2" >&2
     exit 78
   fi
   export "$1=$(< "$2")"
@@ -75,31 +73,32 @@ read_secret() { # VARIABLE FILE
 
 
 def _secrets(plan: Plan) -> Iterator[str]:
-    files = {name: one for name, one in plan.cluster_spec.secrets.items() if isinstance(one, FileSecret)}
+    secrets = plan.cluster_spec.secrets
+    files = {name: secret.file for name, secret in secrets.items() if isinstance(secret, FileSecret)}
     if files:
         yield _READ_SECRET
-    for name, secret in files.items():
-        yield f"read_secret {name} {word(secret.file)}"
+    for name, path in files.items():
+        yield f"read_secret {name} {quoted_path(path)}"
 
 
-def word(path: str) -> str:
-    """Return a path as a word of bash, its `~/` left to the machine that reads it."""
+def quoted_path(path: str) -> str:
+    """Quote a path for bash; `~/` is expanded on the machine that runs the script."""
     return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 
 
-def written(files: Mapping[str, str], folder: str) -> list[str]:
-    """Return lines of bash that write files below `"$folder"`, a here-document each; `folder` is the variable."""
-    lines = []
+def unpack(files: Mapping[str, str]) -> list[str]:
+    """Lines of a bash function that writes files below `$folder`, with a here-document for each."""
+    lines = ["# --- files of the run; `unpack` writes them to $folder ---", "", "unpack() {"]
     for path, text in files.items():
         end = _delimiter(text)
-        lines += ["", f"cat > \"${folder}/{path}\" <<'{end}'", f"{text}{end}"]
-    return lines
+        lines += [f"cat > \"$folder/{path}\" <<'{end}'", f"{text}{end}", ""]
+    return [*lines[:-1], "}"]
 
 
 def _delimiter(text: str) -> str:
-    """Return a word that is no line of the text, to end a here-document with."""
-    lines, word, number = set(text.splitlines()), "END", 1
-    while word in lines:
+    """A word that is no line of the text, to end a here-document with."""
+    lines, delimiter, number = set(text.splitlines()), "END", 1
+    while delimiter in lines:
         number += 1
-        word = f"END{number}"
-    return word
+        delimiter = f"END{number}"
+    return delimiter

@@ -1,4 +1,4 @@
-"""What a person sees while following a run: its words, and on a terminal a bar of its steps below them."""
+"""Shows the output of a followed run; on a terminal with a progress bar below it."""
 
 import contextlib
 import json
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from hatrain.contract.run import RunDirectory
 
 _TAIL_BYTES = 4096
-"""More than the last line of metrics.jsonl ever takes."""
+"""Longer than any line of metrics.jsonl."""
 
 
 def progress(run: RunDirectory) -> tuple[int, int] | None:
-    """Return (step, steps) of the newest logged step, or None before the first."""
+    """(newest logged step, steps of the run), or None before the first."""
     try:
         with run.metrics.open("rb") as file:
             file.seek(max(0, run.metrics.stat().st_size - _TAIL_BYTES))
@@ -24,9 +24,9 @@ def progress(run: RunDirectory) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def screen(run: RunDirectory) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that shows what a run said, as it said it; call it often, for it moves the bar as well."""
+    """Yields a function that shows output. Call it often, also without output: it updates the progress bar."""
     if not sys.stdout.isatty():
-        yield _pass_on
+        yield _write
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -40,15 +40,15 @@ def screen(run: RunDirectory) -> Iterator[Callable[[bytes], None]]:
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task(run.name, total=None)
 
-        def show(said: bytes) -> None:
-            for line in said.decode(errors="replace").splitlines():
+        def show(output: bytes) -> None:
+            for line in output.decode(errors="replace").splitlines():
                 bar.console.print(line, markup=False, highlight=False)
-            if at := progress(run):
-                bar.update(task, completed=at[0], total=at[1])
+            if steps := progress(run):
+                bar.update(task, completed=steps[0], total=steps[1])
 
         yield show
 
 
-def _pass_on(said: bytes) -> None:
-    sys.stdout.buffer.write(said)
+def _write(output: bytes) -> None:
+    sys.stdout.buffer.write(output)
     sys.stdout.flush()

@@ -1,5 +1,4 @@
-"""How runs are doing: what their directories say, and what their schedulers say of their jobs, as one word. It changes
-no run; what Kubernetes, which has the run's own directory, says of an end, it writes down, for that forgets."""
+"""The state of runs, from their directories and from what their schedulers report."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,12 +8,13 @@ from typing import Any
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
-from launch.backends import JobState, client
+from launch.backends import backend
+from launch.backends.protocol import JobState
 from launch.screen import progress
 
 ALIVE = ("queued", "running", "stopping")
 
-_LEFT = {
+_ENDED = {
     Exit.FINISHED: "finished",
     Exit.REQUEUE: "stopped",
     Exit.STOPPED: "stopped",
@@ -25,123 +25,124 @@ _LEFT = {
 
 @dataclass(frozen=True)
 class Status:
-    """How one run is doing, in the same words on every kind of place."""
+    """The state of one run, in the same terms on every kind of cluster."""
 
     run: RunDirectory
     cluster: str
     job: str | None
-    """The scheduler's id; null where no scheduler was asked."""
-    word: str
-    """queued, running, stopping, finished, stopped, failed, cancelled, lost, or unknown where nobody answers."""
+    """The scheduler's id; None if the run was started by hand."""
+    state: str
+    """queued, running, stopping, finished, stopped, failed, cancelled, lost, or unknown if the scheduler does not
+    answer."""
     reason: str
-    """Why, in the words of whoever knows."""
     code: int | None
-    """The run's own exit code, once it has left for good."""
+    """The run's exit code, once it has ended for good."""
     attempt: int | None
     step: tuple[int, int] | None
     """The newest logged step, and the steps of the run."""
 
     @property
     def alive(self) -> bool:
-        """Whether the run may still come to something by itself."""
-        return self.word in ALIVE
+        """Whether the run may still make progress by itself."""
+        return self.state in ALIVE
 
 
 def look(runs: Sequence[RunDirectory]) -> list[Status]:
-    """Return how each run is doing, asking each scheduler once."""
-    looked = [_Submitted.of(run) for run in runs]
-    asked: dict[str, list[_Submitted]] = defaultdict(list)
-    for one in looked:
-        # What is finished needs nobody's word any more.
-        if one.job and one.plan and not one.run.done.exists():
-            asked[one.plan.cluster_spec.model_dump_json()].append(one)
-    told: dict[str, JobState] = {}
-    for together in asked.values():
-        told |= _ask(together)
-    return [_status(one, told.get(one.run.name, JobState("unknown"))) for one in looked]
+    """The state of each run, with one query for each scheduler."""
+    submitted = [_SubmittedRun.of(run) for run in runs]
+    by_cluster: dict[str, list[_SubmittedRun]] = defaultdict(list)
+    for each in submitted:
+        # The scheduler knows nothing more about a finished run.
+        if each.job and each.plan and not each.run.done.exists():
+            by_cluster[each.plan.cluster_spec.model_dump_json()].append(each)
+    states: dict[str, JobState] = {}
+    for group in by_cluster.values():
+        states |= _query(group)
+    return [_status(each, states.get(each.run.name, JobState("unknown"))) for each in submitted]
 
 
 @dataclass(frozen=True)
-class _Submitted:
-    """A run, its plan (null where this version cannot read it), and the scheduler's id of its newest job."""
-
+class _SubmittedRun:
     run: RunDirectory
     plan: Plan | None
+    """None if this version cannot read it: then `problem` says why."""
     problem: str
     job: str | None
+    """The scheduler's id of the newest job."""
 
     @staticmethod
-    def of(run: RunDirectory) -> "_Submitted":
+    def of(run: RunDirectory) -> "_SubmittedRun":
         job = _last(run, "submitted").get("job")
         try:
-            return _Submitted(run, run.plan(), "", job)
+            return _SubmittedRun(run, run.plan(), "", job)
         except BadInput as error:
-            return _Submitted(run, None, error.problems[0], job)
+            return _SubmittedRun(run, None, error.problems[0], job)
 
 
-def _ask(together: Sequence[_Submitted]) -> dict[str, JobState]:
-    """Return what one scheduler says of the jobs of runs, by the runs' names: two schedulers give the same ids."""
-    jobs = {str(one.job): one.run for one in together}
-    plan = together[0].plan
+def _query(group: Sequence[_SubmittedRun]) -> dict[str, JobState]:
+    """States of the runs of one cluster, by run name: two schedulers may use the same job ids."""
+    jobs = {str(each.job): each.run for each in group}
+    plan = group[0].plan
     assert plan is not None
     try:
-        said = client(plan.cluster_spec).states(jobs)
+        states = backend(plan.cluster_spec).client().states(jobs)
     except BadInput as error:
-        said = dict.fromkeys(jobs, JobState("unknown", reason=error.problems[0]))
-    return {one.run.name: said[str(one.job)] for one in together}
+        states = dict.fromkeys(jobs, JobState("unknown", reason=error.problems[0]))
+    return {each.run.name: states[str(each.job)] for each in group}
 
 
 def _last(run: RunDirectory, *names: str) -> dict[str, Any]:
     return next((event for event in reversed(run.events()) if event.get("event") in names), {})
 
 
-def _status(one: _Submitted, said: JobState) -> Status:
-    run, plan, job = one.run, one.plan, one.job
+def _status(submitted: _SubmittedRun, job_state: JobState) -> Status:
+    run, plan, job = submitted.run, submitted.plan, submitted.job
     if plan is None:
-        return Status(run, "-", job, "unknown", one.problem, None, None, None)
-    word, reason, code = _word(run, job, said)
-    if plan.launcher == "kubernetes" and said.phase == "ended" and not _has_ended(run):
-        run.record("outcome", code=code, outcome=word, reasons={"cluster": reason} if reason else {})
+        return Status(run, "-", job, "unknown", submitted.problem, None, None, None)
+    state, reason, code = _state(run, job, job_state)
+    if (
+        job_state.phase == "ended"
+        and not backend(plan.cluster_spec).shares_files
+        and _last(run, "outcome", "cancelled", "submitted").get("event") == "submitted"
+    ):
+        # The run's own record is elsewhere, and the scheduler will forget the job: keep its outcome.
+        run.record("outcome", code=code, outcome=state, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
-    return Status(
-        run, plan.cluster, job, word, reason, code, attempts[-1].number if attempts else None, progress(run)
-    )
+    attempt = attempts[-1].number if attempts else None
+    return Status(run, plan.cluster, job, state, reason, code, attempt, progress(run))
 
 
-def _has_ended(run: RunDirectory) -> bool:
-    return _last(run, "outcome", "cancelled", "submitted").get("event") != "submitted"
-
-
-def _word(run: RunDirectory, job: str | None, said: JobState) -> tuple[str, str, int | None]:
-    """Return (word, reason, exit code). The scheduler's word counts while it has the job, the record's afterwards."""
+def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str, str, int | None]:
+    """(state, reason, exit code). The scheduler's state counts while it has the job, the record's afterwards."""
     if run.done.exists():
         return "finished", "", 0
-    if said.phase == "queued":
-        return "queued", said.reason, None
-    if said.phase == "running" or run.lease.holder():
+    if job_state.phase == "queued":
+        return "queued", job_state.reason, None
+    if job_state.phase == "running" or run.lease.holder():
         attempts = run.all_attempts()
         stop = attempts[-1].stop() if attempts and run.lease.holder() else None
-        return ("stopping", stop.reason, None) if stop else ("running", said.reason, None)
+        return ("stopping", stop.reason, None) if stop else ("running", job_state.reason, None)
     last = _last(run, "outcome", "cancelled", "submitted", "attempt begun")
     if last.get("event") == "outcome":
-        return _left(last["code"]), "; ".join(dict.fromkeys(last.get("reasons", {}).values())), last["code"]
+        reason = "; ".join(dict.fromkeys(last.get("reasons", {}).values()))
+        return _ended(last["code"]), reason, last["code"]
     if last.get("event") == "cancelled":
-        return "cancelled", f"by {last.get('user', 'somebody')}", int(Exit.STOPPED)
-    return _without_a_word(job, said)
+        return "cancelled", f"by {last.get('user', 'an unknown user')}", int(Exit.STOPPED)
+    return _state_without_outcome(job, job_state)
 
 
-def _without_a_word(job: str | None, said: JobState) -> tuple[str, str, int | None]:
-    """Say what is known of a run that left no word itself: what its scheduler says of the job."""
-    if said.phase == "ended" and said.code == 0:
-        return "finished", said.reason, 0
-    if said.phase == "ended" and (said.code is not None or said.reason):
-        code = int(Exit.FAULT) if said.code is None else said.code
-        return _left(code), said.reason or f"exit code {code}", code
-    if job and said.reason:
-        return "unknown", said.reason, None
-    return "lost", "it left without a word", int(Exit.FAULT)
+def _state_without_outcome(job: str | None, job_state: JobState) -> tuple[str, str, int | None]:
+    """For a run that recorded no outcome, only the scheduler's answer is left."""
+    if job_state.phase == "ended" and job_state.code == 0:
+        return "finished", job_state.reason, 0
+    if job_state.phase == "ended" and (job_state.code is not None or job_state.reason):
+        code = int(Exit.FAULT) if job_state.code is None else job_state.code
+        return _ended(code), job_state.reason or f"exit code {code}", code
+    if job and job_state.reason:
+        return "unknown", job_state.reason, None
+    return "lost", "ended without recording an outcome", int(Exit.FAULT)
 
 
-def _left(code: int) -> str:
-    """Return the word for how a run left; a code of no meaning is a fault."""
-    return _LEFT[Exit(code) if code in set(Exit) else Exit.FAULT]
+def _ended(code: int) -> str:
+    """Unknown codes are faults."""
+    return _ENDED[Exit(code) if code in set(Exit) else Exit.FAULT]

@@ -1,4 +1,4 @@
-"""`hatrain clusters`: the places that jobs can be sent to, by name."""
+"""`hatrain clusters`: the cluster files that can be given by name."""
 
 import argparse
 import sys
@@ -7,11 +7,11 @@ from hatrain.cli.columns import aligned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The listing takes no arguments."""
+    """This verb takes no arguments."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for each cluster file. Returns 1 when one of them cannot be used."""
+    """Returns 1 if one of the files has an error."""
     from hatrain.errors import BadInput
     from launch import cluster_files
 
@@ -24,6 +24,6 @@ def run(args: argparse.Namespace) -> int:
             rows.append((path.stem, "-", str(path)))
             problems += error.problems
     print(aligned(rows))
-    print(f"a file of your own in {cluster_files.own_clusters()} comes first", file=sys.stderr)
+    print(f"your own files are in {cluster_files.user_clusters()} and take precedence", file=sys.stderr)
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
     return 1 if problems else 0

@@ -1,14 +1,13 @@
-"""Aligned text, for people and for pipes: what every listing of the door looks like."""
+"""Aligned columns, for people and for pipes."""
 
 from collections.abc import Iterable, Sequence
 
 from hatrain.contract.run import RunDirectory
 
-HEADER = ("RUN", "CLUSTER", "STATE", "STEP", "ATTEMPT", "JOB", "WHY")
+HEADER = ("RUN", "CLUSTER", "STATE", "STEP", "ATTEMPT", "JOB", "REASON")
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as lines whose columns stand below each other."""
     rows = [list(row) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
@@ -16,14 +15,14 @@ def aligned(rows: Iterable[Sequence[str]]) -> str:
 
 
 def states(runs: Sequence[RunDirectory]) -> str:
-    """Return how runs are doing, a line each below a header: the same columns on every kind of cluster."""
+    """A header and one line for each run, with the same columns on every kind of cluster."""
     from launch import status
 
     rows = [
         (
             now.run.name,
             now.cluster,
-            now.word,
+            now.state,
             f"{now.step[0]:,}/{now.step[1]:,}" if now.step else "-",
             str(now.attempt or "-"),
             now.job or "-",

@@ -1,4 +1,4 @@
-"""`hatrain diff`: what submitting a job now would change against what was submitted last."""
+"""`hatrain diff`: what submitting a job now would change compared with its last submission."""
 
 import argparse
 import sys
@@ -8,33 +8,29 @@ from hatrain.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     add_job(parser)
     add_cluster(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a unified diff. Returns 0 when nothing would change, 1 when something would."""
-    from launch import render, submit
+    """Prints a unified diff. Returns 0 if nothing would change, 1 if something would."""
+    from launch import submit
 
     plan = planned(args)
-    there = render.directory(plan)
-    submission, speaker = submit.of([plan])
-    if not there.plan_file.exists():
-        print(f"{there.name}: was not submitted before; everything is new", file=sys.stderr)
-    elif lines := there.difference(plan.job):
-        print(
-            f"{there.name}: another job under this name; submit --fresh sets the old one aside:",
-            file=sys.stderr,
-        )
+    submission, client = submit.prepare([plan])
+    directory = submission.runs[0].directory
+    if not directory.plan_file.exists():
+        print(f"{directory.name}: was not submitted before; everything is new", file=sys.stderr)
+    elif lines := directory.difference(plan.job):
+        print(f"{directory.name}: another job has this name; submit --fresh moves it aside:", file=sys.stderr)
         print("\n".join(f"  {line}" for line in lines), file=sys.stderr)
     changed = submit.difference(submission)
     print(changed, end="")
     try:
-        kept = speaker.diff(submission) or ""
+        changed_objects = client.diff(submission) or ""
     except BadInput as error:
-        # What was sent from here is shown all the same.
+        # The difference between the files is known without the scheduler.
         print(f"note: {error.problems[0]}", file=sys.stderr)
-        kept = ""
-    print(kept, end="")
-    return 1 if changed or kept else 0
+        changed_objects = ""
+    print(changed_objects, end="")
+    return 1 if changed or changed_objects else 0

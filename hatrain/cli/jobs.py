@@ -1,47 +1,52 @@
-"""What logs, stop, cancel and wait share: from a run's name to the job that a scheduler knows."""
+"""What logs, stop, cancel and wait share: from the name of a run to its job."""
 
 import argparse
 from dataclasses import dataclass
 
 from hatrain.contract.run import RunDirectory, find_runs
 from hatrain.errors import BadInput
-from launch.backends import Client, client
+from launch.backends import backend
+from launch.backends.protocol import Client
 from launch.status import Status, look
 
 
 @dataclass(frozen=True)
-class Known:
-    """A run, how it is doing, and who to ask about its job."""
+class SubmittedRun:
+    """A run, its state, and the client of its scheduler."""
 
-    run: RunDirectory
-    now: Status
-    speaker: Client
+    directory: RunDirectory
+    status: Status
+    client: Client
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
 
     @property
     def job(self) -> str:
         """The scheduler's id. Raises BadInput for a run that was never submitted."""
-        if self.now.job is None:
-            raise BadInput(f"{self.run.name}: was started by hand; no scheduler has a job of it")
-        return self.now.job
+        if self.status.job is None:
+            raise BadInput(f"{self.name}: was started by hand, so no scheduler has a job of it")
+        return self.status.job
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add RUN."""
-    parser.add_argument("run", metavar="RUN", help="a run's name, or its folder; or a sweep's")
+    parser.add_argument("run", metavar="RUN", help="name or folder of a run or sweep")
 
 
-def known(name: str) -> list[Known]:
-    """Return the runs that a name means, with what is known of each. Raises BadInput with the nearest name."""
+def submitted_runs(name: str) -> list[SubmittedRun]:
+    """The run of this name, or the runs of this sweep. Raises BadInput with the nearest name."""
     runs = find_runs(name)
     return [
-        Known(run, now, client(run.plan().cluster_spec)) for run, now in zip(runs, look(runs), strict=True)
+        SubmittedRun(run, status, backend(run.plan().cluster_spec).client())
+        for run, status in zip(runs, look(runs), strict=True)
     ]
 
 
-def one(name: str) -> Known:
-    """Return the one run that a name means. Raises BadInput for a sweep."""
-    first, *others = known(name)
+def submitted_run(name: str) -> SubmittedRun:
+    """As `submitted_runs`, but raises BadInput for a sweep."""
+    first, *others = submitted_runs(name)
     if others:
-        names = ", ".join([first.run.name, *(other.run.name for other in others)])
+        names = ", ".join([first.name, *(other.name for other in others)])
         raise BadInput(f"{name}: is a sweep; accepted here: one of its runs, {names}")
     return first

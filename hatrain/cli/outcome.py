@@ -1,26 +1,26 @@
-"""What submit and train print when a run has left: how, what it came to, and where its things are."""
+"""What submit and train print when a run has ended: its outcome, its results, and where its files are."""
 
 from pathlib import Path
 
+from hatrain.cli.columns import aligned
 from hatrain.contract.run import Exit, RunDirectory
 
+_CONTINUE = "the same command continues from the newest checkpoint"
+_OUTCOMES: dict[int, str] = {
+    Exit.FINISHED: "finished",
+    Exit.REQUEUE: f"stopped from outside; {_CONTINUE}",
+    Exit.STOPPED: f"stopped; {_CONTINUE}",
+    Exit.FATAL: "cannot succeed as it stands",
+}
 
-def show(there: RunDirectory, code: int) -> None:
-    """Print how a run left, what it came to, and where its things are."""
+
+def show(run: RunDirectory, code: int) -> None:
     from rich.console import Console
 
     from hatrain.cli import summary
 
-    words: dict[int, str] = {
-        Exit.FINISHED: "finished",
-        Exit.REQUEUE: "stopped from outside; the same command goes on from the newest checkpoint",
-        Exit.STOPPED: "stopped; the same command goes on from the newest checkpoint",
-        Exit.FATAL: "cannot succeed as it stands",
-    }
-    print(f"\n{there.name}: {words.get(code, 'a fault')} ({code})")
-    if any(summary.rows(there)):
-        Console().print(summary.table(there))
-    places = summary.places(there, Path.cwd())
-    width = max((len(what) for what, _ in places), default=0)
-    for what, where in places:
-        print(f"  {what:<{width}}  {where}")
+    print(f"\n{run.name}: {_OUTCOMES.get(code, 'fault')} ({code})")
+    if any(summary.rows(run)):
+        Console().print(summary.table(run))
+    if paths := summary.paths(run, Path.cwd()):
+        print(aligned([("", name, path) for name, path in paths]))

@@ -1,4 +1,4 @@
-"""`hatrain plan`: every decision a job leads to, before anything runs."""
+"""`hatrain plan`: print every decision about a job, before anything runs."""
 
 import argparse
 
@@ -10,23 +10,21 @@ from hatrain.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    add_job(parser, needed=False)
+    add_job(parser, required=False)
     add_cluster(parser)
-    parser.add_argument("--json", action="store_true", help="print plan.json as it would be written")
+    parser.add_argument("--json", action="store_true", help="print plan.json")
     parser.add_argument(
-        "--matrix", action="store_true", help="print which sharding strategy goes with what, of any job"
+        "--matrix", action="store_true", help="print which sharding strategies work with which settings"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan, or the matrix of strategies. Raises BadInput when neither is asked for."""
     if args.matrix:
         print(matrix())
         return 0
     if args.job is None:
         raise BadInput(
-            "hatrain plan: found no JOB; accepted: a job file, the name of one in ./jobs, or --matrix"
+            "hatrain plan: JOB is missing; accepted: a job file, the name of one in ./jobs, or --matrix"
         )
     plan = planned(args)
     note_missing(plan)
@@ -35,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def matrix() -> str:
-    """Return which strategy goes with what, a line for each thing that a job may ask for."""
+    """One line for each setting, one column for each strategy."""
     from launch.strategies import STRATEGIES, matrix
 
     rows = {(pair.key, pair.what): [pair.key, pair.what] for pair in matrix()}
@@ -45,12 +43,14 @@ def matrix() -> str:
 
 
 def table(plan: Plan) -> str:
-    """Return a plan for a person to read: a line a decision."""
+    """One line for each decision."""
     job, batch, steps = plan.job, plan.batch, plan.steps
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
-    each = plan.processes_per_node
-    here = _count(each, "process", "processes") if plan.device == "cpu" else f"{each} × {hardware.gpu}"
+    processes = plan.processes_per_node
+    per_node = (
+        _count(processes, "process", "processes") if plan.device == "cpu" else f"{processes} × {hardware.gpu}"
+    )
     lines = {
         "run": f"{job.name} on {plan.cluster}"
         + (f" ({plan.launcher})" if plan.launcher != plan.cluster else ""),
@@ -58,17 +58,19 @@ def table(plan: Plan) -> str:
         + (f", {job.model.quantization.kind}" if job.model.quantization else ""),
         "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
         f"{method.learning_rate_schedule}",
-        "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {here}",
-        **({"each node": _asked(plan.resources)} if plan.resources else {}),
+        "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {per_node}",
+        **({"each node": _resources(plan.resources)} if plan.resources else {}),
         "sharding": plan.sharding,
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
         f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
         if steps
-        else "not known: the training rows are not here",
-        "checkpointing": "activations computed again" if plan.gradient_checkpointing else "activations kept",
-        "checkpoints": f"{_every(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
+        else "unknown: the training rows are not on this machine",
+        "checkpointing": "activations are recomputed"
+        if plan.gradient_checkpointing
+        else "activations are stored",
+        "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
         "retries": f"{plan.retries} without a new checkpoint",
         "workdir": plan.paths.workdir,
         "run folder": plan.paths.run,
@@ -79,8 +81,7 @@ def table(plan: Plan) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def _asked(request: ResourceRequest) -> str:
-    """Return what a scheduler is asked for, for each node."""
+def _resources(request: ResourceRequest) -> str:
     gpus = _count(request.gpus, request.gpu_type or "GPU", request.gpu_type)
     parts = [
         gpus if request.gpus else "no GPU",
@@ -88,19 +89,19 @@ def _asked(request: ResourceRequest) -> str:
         *(f"{size / 2**30:,g} GiB {what}" for what, size in _sizes(request) if size),
     ]
     hours, minutes = request.time // 3600, request.time // 60 % 60
-    return f"{', '.join(parts)}; for {hours}:{minutes:02d} hours"
+    return f"{', '.join(parts)}; {hours}:{minutes:02d} hours"
 
 
 def _sizes(request: ResourceRequest) -> list[tuple[str, int | None]]:
     return [
         ("memory", request.memory),
-        ("of it /dev/shm", request.shared_memory),
+        ("of it in /dev/shm", request.shared_memory),
         ("disk", request.ephemeral_storage),
     ]
 
 
-def _every(save_steps: int | None) -> str:
-    return f"every {_count(save_steps, 'step')}" if save_steps else "at each epoch's end"
+def _interval(save_steps: int | None) -> str:
+    return f"every {_count(save_steps, 'step')}" if save_steps else "at the end of each epoch"
 
 
 def _count(number: float, thing: str, things: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""`hatrain runs`: every run of this folder, and how each is doing."""
+"""`hatrain runs`: every run of this folder with its state."""
 
 import argparse
 import sys
@@ -8,11 +8,10 @@ from hatrain.contract.run import all_runs, runs_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The listing takes no arguments."""
+    """This verb takes no arguments."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for each run."""
     if runs := all_runs():
         print(states(runs))
     else:

@@ -1,43 +1,40 @@
-"""`hatrain stop`: asks a run to save a checkpoint and leave, for good. It kills nothing."""
+"""`hatrain stop`: ask a run to save a checkpoint and exit for good. It kills nothing."""
 
 import argparse
 import sys
 
-from hatrain.cli.jobs import Known, add_run, known
+from hatrain.cli.jobs import SubmittedRun, add_run, submitted_runs
 from hatrain.errors import BadInput
 from hatrain.runtime import provenance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the live attempt of the run, or of each run of a sweep. Returns 1 when there is nothing to stop."""
+    """Returns 1 if a run cannot be stopped, for example because it has ended."""
     code = 0
-    for there in known(args.run):
+    for target in submitted_runs(args.run):
         try:
-            print(f"{there.run.name}: {_stop(there)}")
+            print(f"{target.name}: {_stop(target)}")
         except BadInput as error:
             print("\n".join(error.problems), file=sys.stderr)
             code = 1
     return code
 
 
-def _stop(there: Known) -> str:
-    now = there.now
-    if not now.alive:
-        raise BadInput(f"{there.run.name}: {_is(now.word)}; there is nothing to stop")
+def _stop(target: SubmittedRun) -> str:
+    status = target.status
+    if not status.alive:
+        raise BadInput(f"{target.name}: {_in_words(status.state)}; there is nothing to stop")
     reason = f"hatrain stop by {provenance.user()}"
-    if now.job is None:
-        from launch.backends.local.client import stop_by_file
+    if status.job is None:
+        from launch.backends.shared_files import stop_by_file
 
-        return stop_by_file(there.run, reason)
-    return there.speaker.stop(now.job, there.run, reason)
+        return stop_by_file(target.directory, reason)
+    return target.client.stop(status.job, target.directory, reason)
 
 
-def _is(word: str) -> str:
-    return {"finished": "has finished", "stopped": "has stopped", "failed": "has failed"}.get(
-        word, f"is {word}"
-    )
+def _in_words(state: str) -> str:
+    return f"has {state}" if state in ("finished", "stopped", "failed") else f"is {state}"

@@ -1,4 +1,4 @@
-"""`hatrain submit`: plan, render, ask the cluster, start; and with --follow, watch to the end."""
+"""`hatrain submit`: plan, render, check with the cluster, start; with --follow, watch the run to its end."""
 
 import argparse
 import sys
@@ -12,70 +12,73 @@ from hatrain.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     add_job(parser)
     add_cluster(parser)
     add_sweep(parser)
     parser.add_argument(
-        "--follow", action="store_true", help="show the run's output to its end, and return its exit code"
+        "--follow", action="store_true", help="print the run's output to its end, and exit with its exit code"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="set an earlier run of this name aside, and start anew"
+        "--fresh", action="store_true", help="move an earlier run of this name aside, and start a new one"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print exactly the files and the command; do nothing"
+        "--dry-run", action="store_true", help="print the files and the command; write and start nothing"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Submit the job. Returns 0, or with --follow the run's own code; 78 when a path is not here."""
-    from launch import render, submit
+    """Returns 0, with --follow the run's exit code, and 78 if an input is missing on this machine."""
+    from launch import submit
+    from launch.backends import backend
 
     if args.sweep and args.follow:
         raise BadInput(
-            "--follow shows one run; follow one of a sweep with: hatrain logs NAME/sweep/0 --follow"
+            "--follow shows one run; follow one run of a sweep with: hatrain logs NAME/sweep/0 --follow"
         )
     plans = swept(args) if args.sweep else [planned(args)]
-    plan, there = plans[0], render.directory(plans[0])
-    if args.fresh and plan.launcher == "kubernetes":
+    plan = plans[0]
+    target = backend(plan.cluster_spec)
+    directory = target.run_directory(plan)
+    if args.fresh and not target.shares_files:
         raise BadInput(
-            f"--fresh: {plan.job.name} lies on the cluster's volume, where it cannot be set aside from here; "
+            f"--fresh: {plan.job.name} is on a volume of the cluster, which this machine cannot change; "
             "give the job another name, with --set name=NAME"
         )
     if args.dry_run:
         note_missing(plan)
-        print(submit.preview(submit.of(plans)[0]), end="")
+        submission, _ = submit.prepare(plans)
+        print(submit.preview(submission), end="")
         return 0
-    if not args.sweep and there.done.exists() and not args.fresh:
-        there.refuse_another(plan.job)
-        print(f"{there.name}: finished before; --fresh starts it anew", file=sys.stderr)
-        show(there, Exit.FINISHED)
+    if not args.sweep and directory.done.exists() and not args.fresh:
+        directory.refuse_another(plan.job)
+        print(f"{directory.name}: has finished already; --fresh starts a new run", file=sys.stderr)
+        show(directory, Exit.FINISHED)
         return 0
-    if not args.sweep and (there.folder / SWEEP).is_dir():
-        raise BadInput(f"{there.folder}: holds a sweep; give this job another name, with --set name=NAME")
-    if plan.launcher != "local":
+    if not args.sweep and (directory.folder / SWEEP).is_dir():
+        raise BadInput(f"{directory.folder}: holds a sweep; give this job another name, with --set name=NAME")
+    if not target.on_this_machine:
         note_missing(plan)
     elif problems := missing(plan):
         print("\n".join(problems), file=sys.stderr)
         return Exit.FATAL
-    return _send(plans, args)
+    return _send(plans, args, on_this_machine=target.on_this_machine)
 
 
-def _send(plans: list[Plan], args: argparse.Namespace) -> int:
+def _send(plans: list[Plan], args: argparse.Namespace, *, on_this_machine: bool) -> int:
     from launch import follow, submit
 
-    submission, speaker = submit.of(plans)
-    first, ours = submission.members[0].run, plans[0].launcher == "local"
-    # On this machine output goes on in one file: taken before the start, none of an earlier run's is shown.
-    reader = speaker.reader("", first, node=0, whole=False) if args.follow and ours else None
-    jobs = submit.send(submission, speaker, ["hatrain", *sys.argv[1:]], fresh=args.fresh)
+    submission, client = submit.prepare(plans)
+    first = submission.runs[0].directory
+    # On this machine the output of all submissions is in one file: skip what is there before the start.
+    reader = client.reader("", first, node=0, whole=False) if args.follow and on_this_machine else None
+    jobs = submit.send(submission, client, ["hatrain", *sys.argv[1:]], fresh=args.fresh)
     if args.follow:
-        reader = reader or speaker.reader(jobs[0], first, node=0, whole=True)
-        code = follow.follow(first, jobs[0], speaker, reader, ours=ours)
+        reader = reader or client.reader(jobs[0], first, node=0, whole=True)
+        code = follow.follow(first, jobs[0], client, reader, stop_on_interrupt=on_this_machine)
         show(first, code)
         return code
-    for member, job in zip(submission.members, jobs, strict=True):
-        print(f"{member.run.name} is submitted to {member.plan.cluster} (job {job})")
+    for submitted, job in zip(submission.runs, jobs, strict=True):
+        print(f"{submitted.directory.name} is submitted to {submitted.plan.cluster} (job {job})")
     name = first.name if len(jobs) == 1 else submission.folder.name
     print(f"  state   hatrain status {name}")
     print(f"  output  hatrain logs {first.name} --follow")

@@ -1,4 +1,4 @@
-"""What a run came to, in a short table. It reads the run directory and decides nothing."""
+"""The results of a run, read from its directory."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from hatrain.runtime import seal
 
 
 def metrics(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return the logged steps in order; of a step that several attempts logged, the last."""
+    """The logged steps in order; for a step that several attempts logged, the last."""
     by_step: dict[tuple[int, bool], dict[str, Any]] = {}
     for line in seal.read_lines(run.metrics):
         by_step[line.get("step", 0), "test_loss" in line] = line
@@ -18,7 +18,7 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
-    """Yield (what, before training, after training)."""
+    """(name, value before training, value after)."""
     losses = {event["when"]: event["loss"] for event in run.events() if event.get("event") == "test loss"}
     if losses:
         before, after = (_number(losses.get(when), "{:.3f}") for when in ("before", "after"))
@@ -30,32 +30,32 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
         )
         yield f"strict accuracy ({evaluation['after'].get('requests')} requests)", before, after
     elif "skipped" in evaluation:
-        yield "strict accuracy", "not judged", evaluation["skipped"]
+        yield "strict accuracy", "not evaluated", evaluation["skipped"]
     speeds = [line["tokens_per_second"] for line in metrics(run) if "tokens_per_second" in line]
     if speeds:
         yield "tokens per second", "", f"{sum(speeds) / len(speeds):,.0f}"
 
 
 def results(run: RunDirectory) -> dict[str, str]:
-    """Return what a run came to by itself, for a comparison: what → value."""
+    """Values for a comparison, by name."""
     events, logged = run.events(), metrics(run)
     steps = [line for line in logged if "loss" in line]
-    spent = sum(event["seconds"] for event in events if event.get("event") == "outcome")
-    found = {
+    seconds = int(sum(event["seconds"] for event in events if event.get("event") == "outcome"))
+    values = {
         "attempts": str(len(run.all_attempts())),
         "steps": f"{steps[-1]['step']:,}/{steps[-1]['steps']:,}" if steps else "",
         "loss, last step": _number(steps[-1]["loss"] if steps else None, "{:.4f}"),
-        **{f"{what}, after" if before else what: after for what, before, after in rows(run)},
+        **{f"{name}, after" if before else name: after for name, before, after in rows(run)},
         "memory": _number(
             max((line["memory"] / 2**30 for line in logged if "memory" in line), default=None), "{:.2f} GiB"
         ),
-        "time": f"{int(spent) // 3600}:{int(spent) // 60 % 60:02d}:{int(spent) % 60:02d}" if spent else "",
+        "time": f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}" if seconds else "",
     }
-    return {what: value for what, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def table(run: RunDirectory) -> Any:
-    """Return the table of a run as a rich renderable."""
+    """`rows` as a rich renderable."""
     from rich.table import Table
 
     drawn = Table(title=run.name, title_justify="left")
@@ -67,11 +67,11 @@ def table(run: RunDirectory) -> Any:
     return drawn
 
 
-def places(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
-    """Return (what, where) of what a person looks for after a run, relative to `workdir` where it lies below it."""
+def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
+    """(name, path) of the files that a user looks for after a run, relative to `workdir` where possible."""
     attempts = run.all_attempts()
     result = run.result(run.plan().job)
-    found = [
+    named = [
         ("model", result),
         ("checkpoints", None if result.is_dir() else run.checkpoints),
         ("log", attempts[-1].folder / "log.txt" if attempts else None),
@@ -79,10 +79,10 @@ def places(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
         ("evaluation", run.evaluation),
         ("record", run.record_file),
     ]
-    return [(what, _near(path, workdir)) for what, path in found if path is not None and path.exists()]
+    return [(name, _relative(path, workdir)) for name, path in named if path is not None and path.exists()]
 
 
-def _near(path: Path, workdir: Path) -> str:
+def _relative(path: Path, workdir: Path) -> str:
     return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)
 
 

@@ -70,9 +70,9 @@ def _train(plan: Plan, *, fresh: bool) -> int:
 
 
 def _adopt(plan: Plan, fresh: bool) -> RunDirectory:
-    from launch import render, submit
+    from launch import submit
 
-    (member,) = render.members([plan])
-    submit.adopt(member, fresh=fresh)
-    submit.note(member, ["hatrain", *sys.argv[1:]], None)
-    return member.run
+    (planned_run,) = submit.planned_runs([plan])
+    submit.adopt(planned_run, fresh=fresh)
+    submit.record(planned_run, ["hatrain", *sys.argv[1:]], None)
+    return planned_run.directory

@@ -1,25 +1,25 @@
-"""`hatrain wait`: returns when a run has left for good, with its own exit code."""
+"""`hatrain wait`: wait until a run has ended for good, and exit with its exit code."""
 
 import argparse
 
-from hatrain.cli.jobs import add_run, known
+from hatrain.cli.jobs import add_run, submitted_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Wait for the run, or for all runs of a sweep. Returns 0, or the first code that is another."""
+    """For a sweep, returns the first exit code that is not 0."""
     from launch import follow
 
-    waiting = known(args.run)
-    live = {there.job: there.run for there in waiting if there.now.alive}
-    if live:
-        follow.wait(live, waiting[0].speaker)
-        waiting = known(args.run)
-    for there in waiting:
-        now = there.now
-        print(f"{there.run.name}: {now.word} ({now.code})" + (f": {now.reason}" if now.reason else ""))
-    return next((there.now.code for there in waiting if there.now.code), 0)
+    targets = submitted_runs(args.run)
+    alive = {target.job: target.directory for target in targets if target.status.alive}
+    if alive:
+        follow.wait(alive, targets[0].client)
+        targets = submitted_runs(args.run)
+    for target in targets:
+        status = target.status
+        reason = f": {status.reason}" if status.reason else ""
+        print(f"{target.name}: {status.state} ({status.code}){reason}")
+    return next((target.status.code for target in targets if target.status.code), 0)

@@ -8,8 +8,9 @@ import pytest
 
 from hatrain.contract import run as runs
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop, combine, find_run, find_runs
+from hatrain.contract.run import Attempt, Exit, RunDirectory, combine, find_run, find_runs
 from hatrain.errors import BadInput
+from hatrain.runtime.stop import Stop
 from tests.plans import a_plan
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.contract.run import RunDirectory, Stop
+from hatrain.contract.run import RunDirectory
 from hatrain.runtime import seal
+from hatrain.runtime.stop import Stop
 from tests.harness import Harness, alive, calls, has_started, outcome, still_running, until
 from tests.plans import a_cluster, a_plan
 

@@ -1,5 +1,5 @@
-"""Whether Kubernetes would take what is rendered: its schemas, and the rules that no schema holds, point by point. The
-rules are those of the API's validation and of the restricted pod security standard."""
+"""Checks whether Kubernetes would accept manifests: its schemas, and rules that no schema has, from the validation of
+the API server and from the restricted pod security standard."""
 
 import copy
 import functools
@@ -29,20 +29,19 @@ Json = dict[str, Any]
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 
-def documents(stream: str) -> list[Json]:
-    """Return the objects of a stream."""
-    return list(yaml.safe_load_all(stream))
+def documents(manifests: str) -> list[Json]:
+    return list(yaml.safe_load_all(manifests))
 
 
-def of_kind(stream: str, kind: str) -> Json:
-    """Return the one object of a kind."""
-    (found,) = [one for one in documents(stream) if one["kind"] == kind]
+def of_kind(manifests: str, kind: str) -> Json:
+    """The only object of a kind."""
+    (found,) = [one for one in documents(manifests) if one["kind"] == kind]
     return found
 
 
-def inner_job(stream: str) -> Json:
-    """Return the Job of a stream; with a JobSet the one that it makes."""
-    kinds = {one["kind"]: one for one in documents(stream)}
+def inner_job(manifests: str) -> Json:
+    """The Job; for a JobSet the one that it makes."""
+    kinds = {one["kind"]: one for one in documents(manifests)}
     if "Job" in kinds:
         return kinds["Job"]
     jobset = kinds["JobSet"]
@@ -57,34 +56,38 @@ def inner_job(stream: str) -> Json:
     }
 
 
-def pod_of(stream: str) -> Json:
-    """Return the spec of a stream's pods."""
-    spec: Json = inner_job(stream)["spec"]["template"]["spec"]
+def pod_of(manifests: str) -> Json:
+    spec: Json = inner_job(manifests)["spec"]["template"]["spec"]
     return spec
 
 
-def container_of(stream: str) -> Json:
-    """Return the container that trains."""
-    (container,) = pod_of(stream)["containers"]
+def container_of(manifests: str) -> Json:
+    (container,) = pod_of(manifests)["containers"]
     return container
 
 
-def validate(stream: str, version: str) -> None:
-    """Raise when a schema of a Kubernetes version refuses an object."""
-    for one in documents(stream):
+def validate(manifests: str, version: str) -> None:
+    """Raise if a schema of a Kubernetes version refuses an object."""
+    for one in documents(manifests):
         if one["kind"] == "JobSet":
             jsonschema.validate(one, JOBSET)
-            one = inner_job(stream)
+            one = inner_job(manifests)
         kubernetes_validate.validate(one, version, strict=True)
 
 
-def violations(stream: str) -> list[str]:
-    """Return what Kubernetes would refuse beside what its schemas say, a line each."""
-    return [*_metadata(stream), *_names(stream), *_job(inner_job(stream)), *_pod(stream), *_sizes(stream)]
+def violations(manifests: str) -> list[str]:
+    """What Kubernetes would refuse although its schemas accept it, one line each."""
+    return [
+        *_metadata(manifests),
+        *_names(manifests),
+        *_job(inner_job(manifests)),
+        *_pod(manifests),
+        *_sizes(manifests),
+    ]
 
 
-def _metadata(stream: str) -> Iterator[str]:
-    for one in documents(stream):
+def _metadata(manifests: str) -> Iterator[str]:
+    for one in documents(manifests):
         meta = one["metadata"]
         if not DNS_LABEL.fullmatch(meta["namespace"]):
             yield f"namespace {meta['namespace']}"
@@ -96,32 +99,34 @@ def _metadata(stream: str) -> Iterator[str]:
                 yield f"annotation {name}"
 
 
-def _names(stream: str) -> Iterator[str]:
-    job = inner_job(stream)
+def _names(manifests: str) -> Iterator[str]:
+    job = inner_job(manifests)
     last = job["spec"]["completions"] - 1
     name = job["metadata"]["name"]
     for made in (name, f"{name}-{last}", f"{name}-{last}-xxxxx"):
         if not DNS_LABEL.fullmatch(made):
-            yield f"{made} is no name of a Job, a host or a pod"
-    for one in documents(stream):
+            yield f"{made} is no valid name of a Job, host or pod"
+    for one in documents(manifests):
         if one["kind"] in ("Service", "JobSet") and not SERVICE_NAME.fullmatch(one["metadata"]["name"]):
-            yield f"{one['metadata']['name']} is no name of a {one['kind']}"
+            yield f"{one['metadata']['name']} is no valid name of a {one['kind']}"
     if job["spec"]["completions"] > 1:
         (address,) = [
-            variable["value"] for variable in container_of(stream)["env"] if variable["name"] == "MASTER_ADDR"
+            variable["value"]
+            for variable in container_of(manifests)["env"]
+            if variable["name"] == "MASTER_ADDR"
         ]
         host, _, subdomain = address.partition(".")
         services = {
-            one["metadata"]["name"] for one in documents(stream) if one["kind"] in ("Service", "JobSet")
+            one["metadata"]["name"] for one in documents(manifests) if one["kind"] in ("Service", "JobSet")
         }
         if host != f"{name}-0" or subdomain not in services:
-            yield f"nobody answers at {address}"
+            yield f"{address} is not an address of the first pod"
 
 
 def _job(job: Json) -> Iterator[str]:
     spec = job["spec"]
     if spec["completionMode"] != "Indexed" or spec["completions"] != spec["parallelism"]:
-        yield "not an Indexed Job whose pods are there together"
+        yield "not an Indexed Job whose pods run at the same time"
     if spec["template"]["spec"]["restartPolicy"] != "Never":
         yield "restartPolicy: podFailurePolicy needs Never"
     for rule in spec["podFailurePolicy"]["rules"]:
@@ -129,7 +134,7 @@ def _job(job: Json) -> Iterator[str]:
             yield f"action {rule['action']}"
         on_codes = rule.get("onExitCodes")
         if bool(on_codes) == bool(rule.get("onPodConditions")):
-            yield "a rule goes by exit codes or by conditions, one of them"
+            yield "a rule has either exit codes or conditions"
         if on_codes:
             values = on_codes["values"]
             if values != sorted(set(values)) or 0 in values or on_codes["operator"] not in ("In", "NotIn"):
@@ -141,8 +146,8 @@ def _job(job: Json) -> Iterator[str]:
         yield "podReplacementPolicy: podFailurePolicy needs Failed"
 
 
-def _pod(stream: str) -> Iterator[str]:
-    pod = pod_of(stream)
+def _pod(manifests: str) -> Iterator[str]:
+    pod = pod_of(manifests)
     volumes = [one["name"] for one in pod["volumes"]]
     if len(set(volumes)) != len(volumes):
         yield "a volume twice"
@@ -165,13 +170,13 @@ def _pod(stream: str) -> Iterator[str]:
         if container["imagePullPolicy"] not in ("Always", "IfNotPresent", "Never"):
             yield f"imagePullPolicy {container['imagePullPolicy']}"
     config = next(one["configMap"] for one in pod["volumes"] if "configMap" in one)
-    held = of_kind(stream, "ConfigMap")
-    if config["name"] != held["metadata"]["name"]:
+    config_map = of_kind(manifests, "ConfigMap")
+    if config["name"] != config_map["metadata"]["name"]:
         yield "the files of another run"
-    if {item["key"] for item in config["items"]} != set(held["data"]):
-        yield "files that are not in the ConfigMap, or not all of them"
-    if any(not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) for key in held["data"]):
-        yield "a key that a ConfigMap does not take"
+    if {item["key"] for item in config["items"]} != set(config_map["data"]):
+        yield "other files than those of the ConfigMap"
+    if any(not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) for key in config_map["data"]):
+        yield "an invalid key of a ConfigMap"
     if any(item["path"].startswith("/") or ".." in item["path"] for item in config["items"]):
         yield "a path outside of the volume"
     for toleration in pod.get("tolerations", []):
@@ -181,18 +186,18 @@ def _pod(stream: str) -> Iterator[str]:
             yield f"toleration {toleration}"
 
 
-def _sizes(stream: str) -> Iterator[str]:
-    pod, container = pod_of(stream), container_of(stream)
+def _sizes(manifests: str) -> Iterator[str]:
+    pod, container = pod_of(manifests), container_of(manifests)
     requests, limits = container["resources"]["requests"], container["resources"]["limits"]
     for name in ("cpu", "memory", "ephemeral-storage"):
         if requests.get(name) is None or requests[name] != limits.get(name):
-            yield f"{name}: not asked for, or not what it is limited to"
+            yield f"{name}: no request, or another limit"
     for name in limits:
         if "/" in name and requests.get(name) != limits[name]:
             yield f"{name}: extended resources are requested as they are limited"
     (shm,) = [one["emptyDir"] for one in pod["volumes"] if one["name"] == "shm"]
     if shm["medium"] != "Memory" or amount(shm["sizeLimit"]) >= amount(limits["memory"]):
-        yield "/dev/shm is not below the memory that it counts against"
+        yield "/dev/shm is not smaller than the memory"
     for one in pod["volumes"]:
         on_disk = "emptyDir" in one and one["emptyDir"].get("medium") != "Memory"
         if on_disk and amount(one["emptyDir"]["sizeLimit"]) > amount(limits["ephemeral-storage"]):
@@ -200,17 +205,17 @@ def _sizes(stream: str) -> Iterator[str]:
 
 
 def amount(quantity: str | int) -> int:
-    """Return a quantity in bytes."""
+    """A quantity in bytes."""
     found = re.fullmatch(r"(\d+)([KMGT]i)?", str(quantity))
     assert found, quantity
     return int(found[1]) * UNITS[found[2] or ""]
 
 
-def insecure(stream: str) -> list[str]:
-    """Return what the restricted pod security standard forbids, by its controls, and what is ours beyond it."""
-    pod, container = pod_of(stream), container_of(stream)
+def insecure(manifests: str) -> list[str]:
+    """What the restricted pod security standard forbids, by its controls, and a few stricter rules."""
+    pod, container = pod_of(manifests), container_of(manifests)
     of_pod, own = pod["securityContext"], container["securityContext"]
-    told = {
+    violated = {
         "host namespaces": any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")),
         "privileged containers": own.get("privileged", False),
         "capabilities dropped": own["capabilities"]["drop"] != ["ALL"],
@@ -231,8 +236,8 @@ def insecure(stream: str) -> list[str]:
         "other containers": bool(pod.get("initContainers")) or len(pod["containers"]) != 1,
         # Beyond the standard.
         "group of the volumes": of_pod["fsGroup"] != of_pod["runAsUser"] or of_pod["runAsGroup"] == 0,
-        "a root that can be written": own["readOnlyRootFilesystem"] is not True,
+        "a writable root": own["readOnlyRootFilesystem"] is not True,
         "a token of the service account": pod["automountServiceAccountToken"] is not False,
         "addresses of other services": pod["enableServiceLinks"] is not False,
     }  # fmt: skip
-    return [name for name, wrong in told.items() if wrong]
+    return [name for name, wrong in violated.items() if wrong]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Stands in for kubectl: answers from $KUBECTL_STUB/answers.json, and writes down each call. An answer fits a call that
-has all of its words; it is given `times` times, or always."""
+"""A stand-in for kubectl: answers from $KUBECTL_STUB/answers.json, and records each call. An answer matches a call that
+has all of its arguments; it is given `times` times, or always."""
 
 import json
 import os
@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 
 stub = Path(os.environ["KUBECTL_STUB"])
-words = sys.argv[1:]
-given = sys.stdin.read() if "-" in words else ""
+arguments = sys.argv[1:]
+stdin = sys.stdin.read() if "-" in arguments else ""
 with (stub / "calls.jsonl").open("a", encoding="utf-8") as calls:
-    calls.write(json.dumps({"words": words, "given": given}) + "\n")
+    calls.write(json.dumps({"arguments": arguments, "stdin": stdin}) + "\n")
 
 answers = json.loads((stub / "answers.json").read_text(encoding="utf-8"))
 for number, answer in enumerate(answers):
     used = stub / f"used-{number}"
     times = len(used.read_bytes()) if used.exists() else 0
-    if set(answer["words"]) <= set(words) and times < answer.get("times", times + 1):
+    if set(answer["arguments"]) <= set(arguments) and times < answer.get("times", times + 1):
         with used.open("ab") as mark:
             mark.write(b".")
         sys.stderr.write(answer.get("stderr", ""))
@@ -27,4 +27,4 @@ for number, answer in enumerate(answers):
             sys.stdout.flush()
             time.sleep(answer.get("sleep", 0))
         sys.exit(answer.get("code", 0))
-sys.exit(f"the stub has no answer to: {' '.join(words)}")
+sys.exit(f"the stub has no answer to: {' '.join(arguments)}")

@@ -1,5 +1,4 @@
-"""The client of Kubernetes against a kubectl that answers from a record: what is asked, in which order, and what is
-made of the answers."""
+"""The Kubernetes client with a stand-in for kubectl: which commands it runs, and how it reads their output."""
 
 import json
 import sys
@@ -14,11 +13,11 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch import planner
-from launch.backends import JobState, Member, client
-from launch.backends.kubernetes import client as by_kubectl
-from launch.backends.kubernetes import kubectl
-from launch.backends.kubernetes import render as kubernetes
+from launch.backends import backend
+from launch.backends.kubernetes import kubectl, reader, render
+from launch.backends.protocol import JobState, PlannedRun
 from tests.kubernetes.objects import condition, job, jobset, listed, pod
+from tests.launch.rendering import files
 from tests.plans import a_job
 
 STUB = Path(__file__).with_name("kubectl_stub.py")
@@ -27,26 +26,27 @@ NO_GPU = "0/9 nodes are available: 9 Insufficient nvidia.com/gpu."
 
 
 class Stub:
-    """The record that the stub answers from, and the calls that it wrote down."""
+    """The answers of the stand-in, and the calls that it recorded."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.answers: list[dict] = []
 
-    def answer(self, *words, **said):
-        """Answer calls with these words; what is asked for first goes first. Objects are listed as JSON."""
-        if "objects" in said:
-            said["stdout"] = json.dumps(listed(*said.pop("objects")))
-        self.answers.append({"words": words, **said})
+    def answer(self, *arguments, **answer):
+        """Answer calls that contain these arguments; the first answer that matches is stdin. `objects` are listed as
+        JSON."""
+        if "objects" in answer:
+            answer["stdout"] = json.dumps(listed(*answer.pop("objects")))
+        self.answers.append({"arguments": arguments, **answer})
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
 
     def calls(self, verb=None):
-        """Return (words, input) of each call, without whom it went to."""
+        """(arguments, stdin) of each call, without context and namespace."""
         path = self.folder / "calls.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         for line in lines:
-            assert line["words"][:4] == ["--context", "house", "--namespace", "team"]
-        found = [(line["words"][4:], line["given"]) for line in lines]
+            assert line["arguments"][:4] == ["--context", "my-cluster", "--namespace", "team"]
+        found = [(line["arguments"][4:], line["stdin"]) for line in lines]
         return [one for one in found if verb is None or one[0][0] == verb]
 
 
@@ -55,7 +55,7 @@ def stub(tmp_path, monkeypatch):
     programs, folder = tmp_path / "bin", tmp_path / "stub"
     programs.mkdir()
     folder.mkdir()
-    # This very interpreter, and nothing that takes it long to start.
+    # This interpreter, without what makes it start slowly.
     first, _, rest = STUB.read_text().partition("\n")
     assert first.startswith("#!")
     (programs / "kubectl").write_text(f"#!{sys.executable} -IS\n{rest}")
@@ -65,10 +65,10 @@ def stub(tmp_path, monkeypatch):
     return Stub(folder)
 
 
-def a_place(**changes) -> KubernetesCluster:
+def a_cluster(**changes) -> KubernetesCluster:
     written = {
         "kind": "kubernetes",
-        "context": "house",
+        "context": "my-cluster",
         "namespace": "team",
         "image": "hatrain@sha256:" + "0" * 64,
     }
@@ -76,31 +76,35 @@ def a_place(**changes) -> KubernetesCluster:
     return KubernetesCluster.model_validate(written)
 
 
-def planned(place=None, run=None, **changes) -> Plan:
+def planned(cluster=None, run=None, **changes) -> Plan:
     nowhere = Path("/nowhere")
     return planner.plan(
-        a_job(**changes), place or a_place(), "k8s", workdir=nowhere, runs_root=nowhere, run=run
+        a_job(**changes), cluster or a_cluster(), "k8s", workdir=nowhere, runs_root=nowhere, run=run
     )
 
 
 def a_run(tmp_path, plan: Plan) -> RunDirectory:
-    """Return the directory that a submission leaves here."""
+    """The directory that a submission leaves on this machine."""
     inside = Path(plan.paths.run).relative_to("/workspace/runs")
     run = RunDirectory(tmp_path / "runs" / inside)
-    run.adopt(plan, kubernetes.files(plan))
+    run.adopt(plan, files(plan))
     return run
 
 
-def submission(tmp_path, *plans, place=None):
-    """Return (submission, client), with its files written."""
-    members = [Member(a_run(tmp_path, plan), plan, kubernetes.files(plan)) for plan in plans]
-    folder = members[0].run.folder if len(plans) == 1 else tmp_path / "runs" / "kitchen"
-    speaker = client(place or a_place())
-    made = speaker.submission(members, folder, None)
-    for path, text in made.files.items():
+def client(cluster=None):
+    return backend(cluster or a_cluster()).client()
+
+
+def submission(tmp_path, *plans, cluster=None):
+    """(submission with its files written, client)."""
+    runs = [PlannedRun(a_run(tmp_path, plan), plan, files(plan)) for plan in plans]
+    folder = runs[0].directory.folder if len(plans) == 1 else tmp_path / "runs" / "kitchen"
+    sender = client(cluster)
+    submission = sender.submission(runs, folder, None)
+    for path, text in submission.files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    return made, speaker
+    return submission, sender
 
 
 def names(stream: str) -> list[str]:
@@ -110,53 +114,51 @@ def names(stream: str) -> list[str]:
 # --- submitting ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_sent_is_applied_by_the_server_from_the_runs_own_file(tmp_path, stub):
-    made, _ = submission(tmp_path, planned())
-    told = " ".join(made.command)
-    assert told == (
-        "kubectl --context house --namespace team apply --server-side --field-manager=hatrain "
+def test_a_submission_is_applied_by_the_server_from_the_file_of_the_run(tmp_path, stub):
+    sent, _ = submission(tmp_path, planned())
+    result = " ".join(sent.command)
+    assert result == (
+        "kubectl --context my-cluster --namespace team apply --server-side --field-manager=hatrain "
         f"--filename {tmp_path}/runs/kitchen/launch/manifests.yaml"
     )
-    assert made.files == {}
+    assert sent.files == {}
     assert stub.calls() == []
 
 
-def test_a_sweep_is_sent_as_one_stream_with_a_job_for_each_run(tmp_path, stub):
-    made, _ = submission(tmp_path, *(planned(run=f"kitchen/sweep/{k}", seed=k) for k in (1, 2)))
-    assert made.command[-1] == f"{tmp_path}/runs/kitchen/launch/manifests.yaml"
-    jobs = [name for name in names(made.files["launch/manifests.yaml"]) if name.startswith("Job")]
+def test_a_sweep_is_one_file_with_a_job_for_each_run(tmp_path, stub):
+    sent, _ = submission(tmp_path, *(planned(run=f"kitchen/sweep/{k}", seed=k) for k in (1, 2)))
+    assert sent.command[-1] == f"{tmp_path}/runs/kitchen/launch/manifests.yaml"
+    jobs = [name for name in names(sent.files["launch/manifests.yaml"]) if name.startswith("Job")]
     assert jobs == ["Job kitchen-sweep-1", "Job kitchen-sweep-2"]
 
 
-def test_the_server_is_asked_for_exactly_what_would_be_sent(tmp_path, stub):
-    made, speaker = submission(tmp_path, planned())
+def test_the_server_checks_exactly_what_would_be_sent(tmp_path, stub):
+    sent, sender = submission(tmp_path, planned())
     stub.answer("get", "job.batch", "kitchen", stdout="")
     stub.answer("apply", "--dry-run=server", stdout="job.batch/kitchen serverside-applied (server dry run)")
-    speaker.check(made)
-    ((words, given),) = stub.calls("apply")
-    assert words == [
+    sender.check(sent)
+    ((arguments, stdin),) = stub.calls("apply")
+    assert arguments == [
         "apply", "--server-side", "--field-manager=hatrain", "--dry-run=server", "--filename", "-"
     ]  # fmt: skip
-    assert given == made.members[0].files["launch/manifests.yaml"]
+    assert stdin == sent.runs[0].files["launch/manifests.yaml"]
 
 
-def test_a_refusal_comes_in_the_servers_own_words(tmp_path, stub):
+def test_a_refusal_has_the_message_of_the_server(tmp_path, stub):
     reason = (
         'Error from server (Forbidden): jobs.batch "kitchen" is forbidden: User "ada" cannot patch resource '
         '"jobs" in API group "batch" in the namespace "team"'
     )
-    made, speaker = submission(tmp_path, planned())
+    sent, sender = submission(tmp_path, planned())
     stub.answer("get", stdout="")
     stub.answer("apply", stderr=f"Warning: resource is old\n{reason}\n", code=1)
     with pytest.raises(BadInput) as raised:
-        speaker.check(made)
+        sender.check(sent)
     assert raised.value.problems == (f"kubectl apply: {reason}",)
 
 
-def test_pods_that_the_namespace_would_refuse_are_a_refusal_and_other_warnings_are_told(
-    tmp_path, stub, capsys
-):
-    made, speaker = submission(tmp_path, planned())
+def test_a_pod_security_warning_is_a_refusal_and_other_warnings_are_notes(tmp_path, stub, capsys):
+    sent, sender = submission(tmp_path, planned())
     stub.answer("get", stdout="")
     violation = (
         'Warning: would violate PodSecurity "restricted:latest": seccompProfile (pod or containers ...)'
@@ -164,58 +166,60 @@ def test_pods_that_the_namespace_would_refuse_are_a_refusal_and_other_warnings_a
     stub.answer("apply", stderr=f"{violation}\n", times=1)
     stub.answer("apply", stderr="Warning: batch/v0 is deprecated\n")
     with pytest.raises(BadInput, match=r"the namespace team would refuse the pods: .*seccompProfile"):
-        speaker.check(made)
-    speaker.check(made)
+        sender.check(sent)
+    sender.check(sent)
     assert "note: kubectl: Warning: batch/v0 is deprecated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("existing", "message"),
     [
         (job("kitchen"), "kitchen: its Job kitchen is not finished; first: hatrain cancel kitchen"),
-        (job("kitchen", deleting=True), "kitchen: its Job kitchen is still on its way out"),
+        (job("kitchen", deleting=True), "kitchen: its Job kitchen is still being deleted"),
         (
             job("kitchen", FINISHED, run="Kitchen"),
             "the Job kitchen belongs to the run Kitchen; give this run",
         ),
     ],
 )
-@pytest.mark.parametrize("act", ["check", "start"])
-def test_a_job_at_work_or_of_another_run_is_left_alone(tmp_path, stub, found, told, act):
-    made, speaker = submission(tmp_path, planned())
-    stub.answer("get", stdout=json.dumps(found))
-    with pytest.raises(BadInput, match=told):
-        getattr(speaker, act)(made)
-    assert [words[0] for words, _ in stub.calls()] == ["get"]
+@pytest.mark.parametrize("call", ["check", "start"])
+def test_a_job_in_use_or_of_another_run_is_left_alone(tmp_path, stub, existing, message, call):
+    sent, sender = submission(tmp_path, planned())
+    stub.answer("get", stdout=json.dumps(existing))
+    with pytest.raises(BadInput, match=message):
+        getattr(sender, call)(sent)
+    assert [arguments[0] for arguments, _ in stub.calls()] == ["get"]
 
 
-def test_a_job_that_is_not_hatrains_is_left_alone(tmp_path, stub):
-    made, speaker = submission(tmp_path, planned())
+def test_a_job_that_hatrain_did_not_create_is_left_alone(tmp_path, stub):
+    sent, sender = submission(tmp_path, planned())
     foreign = job("kitchen", FINISHED)
     del foreign["metadata"]["annotations"]
     stub.answer("get", stdout=json.dumps(foreign))
-    with pytest.raises(BadInput, match="the Job kitchen is not hatrain's; give this run another name"):
-        speaker.start(made)
+    with pytest.raises(
+        BadInput, match="the Job kitchen was not created by hatrain; give this run another name"
+    ):
+        sender.start(sent)
 
 
-def test_where_a_finished_job_will_make_room_the_server_is_asked_under_another_name(tmp_path, stub):
-    made, speaker = submission(tmp_path, planned(hardware__nodes=2))
+def test_if_a_finished_job_will_be_replaced_the_server_checks_under_another_name(tmp_path, stub):
+    sent, sender = submission(tmp_path, planned(hardware__nodes=2))
     stub.answer("get", stdout=json.dumps(job("kitchen", FINISHED)))
     stub.answer("apply")
-    speaker.check(made)
-    ((_, given),) = stub.calls("apply")
-    kinds = [name.partition(" ") for name in names(given)]
+    sender.check(sent)
+    ((_, stdin),) = stub.calls("apply")
+    kinds = [name.partition(" ") for name in names(stdin)]
     assert [kind for kind, _, _ in kinds] == ["ConfigMap", "Service", "Job"]
     assert all(name.startswith("kitchen-dry-run") for _, _, name in kinds)
 
 
-def test_a_start_clears_what_is_left_applies_and_makes_the_job_the_owner_of_the_rest(tmp_path, stub):
-    made, speaker = submission(tmp_path, planned(hardware__nodes=2))
+def test_a_start_deletes_old_objects_applies_and_makes_the_job_the_owner_of_the_others(tmp_path, stub):
+    sent, sender = submission(tmp_path, planned(hardware__nodes=2))
     stub.answer("get", stdout=json.dumps(job("kitchen", FINISHED)))
     stub.answer("delete")
     stub.answer("apply")
-    assert speaker.start(made) == ["kitchen"]
-    assert [words[0] for words, _ in stub.calls()] == ["get", "delete", "apply", "get", "apply"]
+    assert sender.start(sent) == ["kitchen"]
+    assert [arguments[0] for arguments, _ in stub.calls()] == ["get", "delete", "apply", "get", "apply"]
     ((deleted, _),) = stub.calls("delete")
     assert deleted[1:4] == [
         "job.batch,service,configmap",
@@ -223,59 +227,61 @@ def test_a_start_clears_what_is_left_applies_and_makes_the_job_the_owner_of_the_
         "app.kubernetes.io/name=hatrain,app.kubernetes.io/instance in (kitchen)",
     ]
     assert "--wait=true" in deleted
-    (sent, _), (owned, given) = stub.calls("apply")
-    assert tuple(sent) == made.command[5:]
+    (applied, _), (owned, stdin) = stub.calls("apply")
+    assert tuple(applied) == sent.command[5:]
     assert "--field-manager=hatrain-ownership" in owned
-    parts = json.loads(given)["items"]
+    parts = json.loads(stdin)["items"]
     assert [(one["kind"], one["metadata"]["name"]) for one in parts] == [
-        (one["kind"], one["metadata"]["name"]) for one in kubernetes.parts(made.members[0].plan)
+        (one["kind"], one["metadata"]["name"]) for one in render.parts(sent.runs[0].plan, a_cluster())
     ]
     assert all(set(one) == {"apiVersion", "kind", "metadata"} for one in parts)
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "kitchen", "uid": "uid-of-kitchen"}
     assert all(one["metadata"]["ownerReferences"] == [owner] for one in parts)
 
 
-def test_a_jobset_is_asked_for_by_its_own_group(tmp_path, stub):
-    place = a_place(controller="jobset")
-    made, speaker = submission(tmp_path, planned(place), place=place)
+def test_a_jobset_is_named_with_its_api_group(tmp_path, stub):
+    cluster = a_cluster(controller="jobset")
+    sent, sender = submission(tmp_path, planned(cluster), cluster=cluster)
     stub.answer("get", stderr='error: the server doesn\'t have a resource type "jobset"\n', code=1)
     with pytest.raises(BadInput, match=r"kubectl get: error: the server doesn't have a resource type"):
-        speaker.check(made)
+        sender.check(sent)
     assert stub.calls()[0][0][1] == "jobset.jobset.x-k8s.io"
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("answer", "expected"),
     [
         ({"code": 0}, ""),
         ({"code": 1, "stdout": "-  cpu: 8\n+  cpu: 16\n"}, "-  cpu: 8\n+  cpu: 16\n"),
         ({"code": 2, "stderr": "The Job is invalid: spec.template: field is immutable"}, None),
     ],
 )
-def test_the_server_says_what_would_change(tmp_path, stub, said, told):
-    made, speaker = submission(tmp_path, planned())
-    stub.answer("diff", **said)
-    assert speaker.diff(made) == told
-    ((words, given),) = stub.calls("diff")
-    assert words == ["diff", "--server-side", "--field-manager=hatrain", "--filename", "-"]
-    assert given == made.members[0].files["launch/manifests.yaml"]
+def test_the_server_reports_what_would_change(tmp_path, stub, answer, expected):
+    sent, sender = submission(tmp_path, planned())
+    stub.answer("diff", **answer)
+    assert sender.diff(sent) == expected
+    ((arguments, stdin),) = stub.calls("diff")
+    assert arguments == ["diff", "--server-side", "--field-manager=hatrain", "--filename", "-"]
+    assert stdin == sent.runs[0].files["launch/manifests.yaml"]
 
 
-def test_a_difference_that_cannot_be_told_is_one_line(tmp_path, stub):
-    made, speaker = submission(tmp_path, planned())
+def test_a_diff_that_fails_is_one_line(tmp_path, stub):
+    sent, sender = submission(tmp_path, planned())
     stub.answer("diff", code=2, stderr="error: dial tcp 10.0.0.1:443:\n connection refused\n")
     with pytest.raises(BadInput, match=r"^kubectl diff: error: dial tcp 10.0.0.1:443: connection refused$"):
-        speaker.diff(made)
+        sender.diff(sent)
 
 
 # --- kubectl itself -----------------------------------------------------------------------------------------
 
 
-def test_no_kubectl_is_one_line(tmp_path, monkeypatch):
+def test_a_missing_kubectl_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    made, speaker = submission(tmp_path, planned())
-    with pytest.raises(BadInput, match=r"^kubectl: not found; install it, or pipe hatrain render to it .*$"):
-        speaker.check(made)
+    sent, sender = submission(tmp_path, planned())
+    with pytest.raises(
+        BadInput, match=r"^kubectl: not found; install it, or pipe the output of hatrain render to .*$"
+    ):
+        sender.check(sent)
 
 
 LOGGED = 'E1125 14:55:04.942032    3908 memcache.go:265] "Unhandled Error" err="connection refused"\n'
@@ -283,42 +289,40 @@ REFUSED = "The connection to the server localhost:8080 was refused"
 
 
 @pytest.mark.parametrize(
-    ("stderr", "told"), [(LOGGED * 2 + REFUSED, REFUSED), (LOGGED * 2, "E1125 .*connection refused.")]
+    ("stderr", "message"), [(LOGGED * 2 + REFUSED, REFUSED), (LOGGED * 2, "E1125 .*connection refused.")]
 )
-def test_what_kubectls_libraries_log_is_left_out_where_a_sentence_for_people_follows(
-    tmp_path, stub, stderr, told
-):
+def test_log_lines_of_kubectl_are_left_out_before_an_error_message(tmp_path, stub, stderr, message):
     stub.answer("get", code=1, stderr=stderr)
-    with pytest.raises(BadInput, match=f"^kubectl get: {told}$"):
-        client(a_place()).states({"kitchen": a_run(tmp_path, planned())})
+    with pytest.raises(BadInput, match=f"^kubectl get: {message}$"):
+        client().states({"kitchen": a_run(tmp_path, planned())})
 
 
 def test_a_server_that_does_not_answer_is_one_line(tmp_path, stub, monkeypatch):
     monkeypatch.setattr(
-        kubectl.Kubectl.run, "__kwdefaults__", {"given": None, "accepted": (0,), "seconds": 0.5}
+        kubectl.Kubectl.run, "__kwdefaults__", {"stdin": None, "accepted": (0,), "seconds": 0.5}
     )
     stub.answer("get", sleep=30)
     with pytest.raises(
-        BadInput, match=r"^kubectl get: no answer within 0.5 s; try: kubectl --context house .*$"
+        BadInput, match=r"^kubectl get: no answer within 0.5 s; try: kubectl --context my-cluster .*$"
     ):
-        client(a_place()).states({"kitchen": a_run(tmp_path, planned())})
+        client().states({"kitchen": a_run(tmp_path, planned())})
 
 
 @pytest.mark.parametrize(
     "nonsense", ["Unable to connect", "[]", "{}", '{"kind": "List", "items": [{}]}', "null", "7"]
 )
-def test_an_answer_that_is_no_list_of_objects_is_one_line(tmp_path, stub, nonsense):
+def test_output_that_is_no_list_of_objects_is_one_line(tmp_path, stub, nonsense):
     stub.answer("get", stdout=nonsense)
     with pytest.raises(
-        BadInput, match=r"^kubectl get: answered '.*', which is no list of objects; try: kubectl .*$"
+        BadInput, match=r"^kubectl get: printed '.*', which is no list of objects; try: kubectl .*$"
     ):
-        client(a_place()).states({"kitchen": a_run(tmp_path, planned())})
+        client().states({"kitchen": a_run(tmp_path, planned())})
 
 
-def test_kubectl_that_leaves_without_a_word_is_one_line(tmp_path, stub):
+def test_a_failure_of_kubectl_without_a_message_is_one_line(tmp_path, stub):
     stub.answer("get", code=7)
-    with pytest.raises(BadInput, match=r"^kubectl get: left with exit code 7 and no word$"):
-        client(a_place()).states({"kitchen": a_run(tmp_path, planned())})
+    with pytest.raises(BadInput, match=r"^kubectl get: exit code 7 and no message$"):
+        client().states({"kitchen": a_run(tmp_path, planned())})
 
 
 # --- states -------------------------------------------------------------------------------------------------
@@ -332,7 +336,7 @@ STAGES = {
     "new": ([job("kitchen")], JobState("queued", "has no pod yet; see: kubectl describe job kitchen")),
     "suspended by Kueue": (
         [job("kitchen", suspend=True, queue="team-a")],
-        JobState("queued", "the queue team-a has not let it in"),
+        JobState("queued", "the queue team-a has not admitted it"),
     ),
     "no room": (
         [job("kitchen"), pod("kitchen", "Pending", unschedulable=NO_GPU)],
@@ -343,7 +347,7 @@ STAGES = {
         JobState("queued", "kitchen-0-m01: ImagePullBackOff: no such image"),
     ),
     "running": ([job("kitchen"), pod("kitchen", "Running")], JobState("running")),
-    "half of it": (
+    "running on one of two nodes": (
         [
             job("kitchen", nodes=2),
             pod("kitchen", "Running"),
@@ -357,11 +361,11 @@ STAGES = {
     ),
     "between two attempts": (
         [job("kitchen"), pod("kitchen", "Failed", code=75), pod("kitchen", "Failed", code=137, minute=7)],
-        JobState("queued", "waits to start again after exit code 137"),
+        JobState("queued", "restarts after exit code 137"),
     ),
-    "cancelled, with its grace": (
+    "cancelled, within its grace period": (
         [job("kitchen", deleting=True), pod("kitchen", "Running")],
-        JobState("running", "ends"),
+        JobState("running", "being deleted"),
     ),
     "finished": (
         [job("kitchen", condition("SuccessCriteriaMet"), FINISHED), pod("kitchen", "Succeeded", code=0)],
@@ -379,7 +383,7 @@ STAGES = {
         ],
         JobState("ended", f"PodFailurePolicy: {EXIT_130}", 130),
     ),
-    "gave up": (
+    "backoff limit reached": (
         [
             job(
                 "kitchen",
@@ -390,26 +394,26 @@ STAGES = {
         ],
         JobState("ended", "BackoffLimitExceeded: Job has reached the specified backoff limit", 137),
     ),
-    "failed, its pods gone": (
+    "failed, its pods deleted": (
         [job("kitchen", condition("Failed", "BackoffLimitExceeded"))],
         JobState("ended", "BackoffLimitExceeded"),
     ),
     "of another run": (
         [job("kitchen", run="Kitchen")],
-        JobState("unknown", "the Job kitchen belongs to the run Kitchen by now"),
+        JobState("unknown", "the Job kitchen now belongs to the run Kitchen"),
     ),
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_is_told_as_it_is(tmp_path, stub, stage):
-    objects, told = STAGES[stage]
+def test_the_state_of_a_job_at_each_stage(tmp_path, stub, stage):
+    objects, expected = STAGES[stage]
     stub.answer("get", "job.batch,pod", objects=objects)
-    assert client(a_place()).states({"kitchen": a_run(tmp_path, planned())}) == {"kitchen": told}
+    assert client().states({"kitchen": a_run(tmp_path, planned())}) == {"kitchen": expected}
 
 
 @pytest.mark.parametrize(
-    ("objects", "told"),
+    ("objects", "expected"),
     [
         (
             [jobset("kitchen", nodes=2)],
@@ -426,98 +430,97 @@ def test_a_stage_is_told_as_it_is(tmp_path, stub, stage):
         ),
     ],
 )
-def test_a_jobset_is_told_as_it_is(tmp_path, stub, objects, told):
-    place = a_place(controller="jobset")
+def test_the_state_of_a_jobset_at_each_stage(tmp_path, stub, objects, expected):
+    cluster = a_cluster(controller="jobset")
     stub.answer("get", "jobset.jobset.x-k8s.io,job.batch,pod", objects=objects)
-    assert client(place).states({"kitchen": a_run(tmp_path, planned(place))}) == {"kitchen": told}
+    assert client(cluster).states({"kitchen": a_run(tmp_path, planned(cluster))}) == {"kitchen": expected}
 
 
-def test_many_jobs_are_asked_for_at_once(tmp_path, stub):
+def test_many_jobs_are_one_query(tmp_path, stub):
     run = a_run(tmp_path, planned())
     stub.answer("get", objects=[job("a", FINISHED, run="kitchen"), job("b", run="kitchen")])
-    told = client(a_place()).states({"a": run, "b": run, "c": run})
-    assert [told[name].phase for name in "abc"] == ["ended", "queued", "unknown"]
-    ((words, _),) = stub.calls()
-    assert words[words.index("--selector") + 1].endswith("app.kubernetes.io/instance in (a,b,c)")
+    result = client().states({"a": run, "b": run, "c": run})
+    assert [result[name].phase for name in "abc"] == ["ended", "queued", "unknown"]
+    ((arguments, _),) = stub.calls()
+    assert arguments[arguments.index("--selector") + 1].endswith("app.kubernetes.io/instance in (a,b,c)")
 
 
-def test_very_many_jobs_are_asked_for_by_what_they_have_in_common(tmp_path, stub):
+def test_very_many_jobs_are_selected_by_their_common_label(tmp_path, stub):
     run = a_run(tmp_path, planned())
     stub.answer("get", objects=[])
-    client(a_place()).states({f"run-{number}": run for number in range(60)})
-    ((words, _),) = stub.calls()
-    assert words[words.index("--selector") + 1] == "app.kubernetes.io/name=hatrain"
+    client().states({f"run-{number}": run for number in range(60)})
+    ((arguments, _),) = stub.calls()
+    assert arguments[arguments.index("--selector") + 1] == "app.kubernetes.io/name=hatrain"
 
 
-def test_nothing_is_asked_about_nothing(stub):
-    assert client(a_place()).states({}) == {}
+def test_no_jobs_are_no_query(stub):
+    assert client().states({}) == {}
     assert stub.calls() == []
 
 
 # --- ending -------------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_job_is_deleted_with_the_grace_of_its_pods(tmp_path, stub):
+def test_a_cancelled_job_is_deleted_with_the_grace_period_of_its_pods(tmp_path, stub):
     stub.answer("get", stdout=json.dumps(job("kitchen")))
     stub.answer("delete")
-    client(a_place()).cancel("kitchen", a_run(tmp_path, planned()))
-    ((words, _),) = stub.calls("delete")
-    assert words[:3] == ["delete", "job.batch", "kitchen"]
-    assert "--cascade=foreground" in words
-    assert not [word for word in words if "grace" in word or "force" in word or "now" in word]
+    client().cancel("kitchen", a_run(tmp_path, planned()))
+    ((arguments, _),) = stub.calls("delete")
+    assert arguments[:3] == ["delete", "job.batch", "kitchen"]
+    assert "--cascade=foreground" in arguments
+    assert not [word for word in arguments if "grace" in word or "force" in word or "now" in word]
 
 
-def test_a_job_that_belongs_to_another_run_by_now_is_not_cancelled(tmp_path, stub):
+def test_a_job_that_now_belongs_to_another_run_is_not_cancelled(tmp_path, stub):
     stub.answer("get", stdout=json.dumps(job("kitchen", run="Kitchen")))
-    with pytest.raises(BadInput, match="belongs to the run Kitchen by now"):
-        client(a_place()).cancel("kitchen", a_run(tmp_path, planned()))
+    with pytest.raises(BadInput, match="now belongs to the run Kitchen"):
+        client().cancel("kitchen", a_run(tmp_path, planned()))
     assert stub.calls("delete") == []
 
 
-def test_a_stop_is_asked_for_inside_of_the_first_node_by_the_run_that_is_meant(tmp_path, stub):
+def test_stop_runs_in_the_running_pod_of_the_first_node(tmp_path, stub):
     objects = [
         pod("kitchen", "Failed", code=75),
         pod("kitchen", "Running", index=1, minute=5),
         pod("kitchen", "Running", index=0, minute=6),
     ]
     stub.answer("get", "pod", objects=objects)
-    stub.answer("exec", stdout="attempt 2 saves a checkpoint at its next step and leaves\n")
+    stub.answer("exec", stdout="attempt 2 saves a checkpoint after its current step and exits\n")
     plan = planned(hardware__nodes=2)
-    told = client(a_place()).stop("kitchen", a_run(tmp_path, plan), 'stop; said "ada" $HOME')
-    assert told == "attempt 2 saves a checkpoint at its next step and leaves"
-    ((words, _),) = stub.calls("exec")
-    assert words[:5] == ["exec", "kitchen-0-m06", "--container", "hatrain", "--"]
-    assert words[5:8] == ["bash", "/etc/hatrain/launch/stop.sh", "/workspace/runs/kitchen"]
-    assert json.loads(words[-1]) == {"reason": 'stop; said "ada" $HOME', "requeue": False}
+    result = client().stop("kitchen", a_run(tmp_path, plan), 'stop; by "ada" $HOME')
+    assert result == "attempt 2 saves a checkpoint after its current step and exits"
+    ((arguments, _),) = stub.calls("exec")
+    assert arguments[:5] == ["exec", "kitchen-0-m06", "--container", "hatrain", "--"]
+    assert arguments[5:8] == ["bash", "/etc/hatrain/launch/stop.sh", "/workspace/runs/kitchen"]
+    assert json.loads(arguments[-1]) == {"reason": 'stop; by "ada" $HOME', "requeue": False}
 
 
 @pytest.mark.parametrize(
     "objects", [[], [pod("kitchen", "Pending")], [pod("kitchen", "Running", run="Kitchen")]]
 )
-def test_a_stop_without_a_live_pod_says_what_to_do(tmp_path, stub, objects):
+def test_a_stop_without_a_running_pod_says_what_to_do(tmp_path, stub, objects):
     stub.answer("get", objects=objects)
-    with pytest.raises(BadInput, match="kitchen has no live attempt; hatrain cancel kitchen takes it out"):
-        client(a_place()).stop("kitchen", a_run(tmp_path, planned()), "why")
+    with pytest.raises(BadInput, match=r"kitchen: no attempt is running; .*: hatrain cancel kitchen"):
+        client().stop("kitchen", a_run(tmp_path, planned()), "why")
 
 
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def read_for(reader, wanted: bytes, seconds=20.0) -> bytes:
-    """Read until something is there, or time is up."""
-    said, until = b"", time.monotonic() + seconds
-    while wanted not in said and time.monotonic() < until:
-        said += reader.read()
+def read_until(reader, expected: bytes) -> bytes:
+    output, deadline = b"", time.monotonic() + 600
+    while expected not in output and time.monotonic() < deadline:
+        output += reader.read()
         time.sleep(0.02)
-    return said
+    return output
 
 
 @pytest.fixture(autouse=True)
-def looks_often(monkeypatch):
-    monkeypatch.setattr(by_kubectl, "LOOK_SECONDS", 0.05)
+def frequent_queries(monkeypatch):
+    monkeypatch.setattr(reader, "LOOK_SECONDS", 0.05)
 
 
-def test_the_words_of_all_pods_of_a_node_come_in_order_and_the_live_ones_as_they_are_said(tmp_path, stub):
+def test_the_output_of_all_pods_of_a_node_is_read_in_order(tmp_path, stub):
     objects = [
         pod("kitchen", "Failed", code=75, minute=3),
         pod("kitchen", "Failed", code=1, minute=1),
@@ -530,23 +533,23 @@ def test_the_words_of_all_pods_of_a_node_come_in_order_and_the_live_ones_as_they
     stub.answer("logs", "kitchen-0-m09", "--follow", pieces=["third\n", "fourth\n"], sleep=0.3)
     stub.answer("logs", "kitchen-0-m09", stdout="third\n")
     plan = planned(hardware__nodes=2)
-    reader = client(a_place()).reader("kitchen", a_run(tmp_path, plan), node=0, whole=True)
+    reader = client().reader("kitchen", a_run(tmp_path, plan), node=0, whole=True)
     assert reader.read() == b"first\nsecond\nthird\n"
-    assert read_for(reader, b"fourth") == b"fourth\n"
+    assert read_until(reader, b"fourth") == b"fourth\n"
     reader.close()
 
 
-def test_what_was_said_before_is_left_out_when_it_is_not_wanted(tmp_path, stub):
+def test_earlier_output_is_left_out_unless_all_is_asked_for(tmp_path, stub):
     stub.answer("get", objects=[pod("kitchen", "Failed", code=1), pod("kitchen", "Running", minute=5)])
     stub.answer("logs", "kitchen-0-m05", "--follow", pieces=["old\n", "new\n"], sleep=0.3)
     stub.answer("logs", "kitchen-0-m05", stdout="old\n")
-    reader = client(a_place()).reader("kitchen", a_run(tmp_path, planned()), node=0, whole=False)
-    assert read_for(reader, b"new") == b"new\n"
+    reader = client().reader("kitchen", a_run(tmp_path, planned()), node=0, whole=False)
+    assert read_until(reader, b"new") == b"new\n"
     reader.close()
-    assert not [words for words, _ in stub.calls("logs") if "kitchen-0-m01" in words]
+    assert not [arguments for arguments, _ in stub.calls("logs") if "kitchen-0-m01" in arguments]
 
 
-def test_a_connection_that_breaks_is_made_again_and_nothing_is_said_twice(tmp_path, stub):
+def test_a_broken_connection_is_restored_without_repeating_output(tmp_path, stub):
     stub.answer("get", objects=[pod("kitchen", "Running")], times=2)
     stub.answer("get", objects=[pod("kitchen", "Succeeded", code=0)])
     stub.answer("logs", "--follow", stdout="one\ntwo\n", times=1)
@@ -554,48 +557,48 @@ def test_a_connection_that_breaks_is_made_again_and_nothing_is_said_twice(tmp_pa
     stub.answer("logs", stdout="one\n", times=1)
     stub.answer("logs", stdout="one\ntwo\n", times=1)
     stub.answer("logs", stdout="one\ntwo\nthree\nfour\n")
-    reader = client(a_place()).reader("kitchen", a_run(tmp_path, planned()), node=0, whole=True)
-    assert read_for(reader, b"four") == b"one\ntwo\nthree\nfour\n"
+    reader = client().reader("kitchen", a_run(tmp_path, planned()), node=0, whole=True)
+    assert read_until(reader, b"four") == b"one\ntwo\nthree\nfour\n"
     assert reader.read() == b""
     reader.close()
 
 
-def test_a_pod_that_comes_later_is_read_from_its_beginning(tmp_path, stub):
+def test_a_later_pod_is_read_from_its_beginning(tmp_path, stub):
     stub.answer("get", objects=[pod("kitchen", "Pending", unschedulable=NO_GPU)], times=2)
     stub.answer("get", objects=[pod("kitchen", "Succeeded", code=0)])
     stub.answer("logs", stdout="from the beginning\n")
-    reader = client(a_place()).reader("kitchen", a_run(tmp_path, planned()), node=0, whole=False)
-    assert read_for(reader, b"\n") == b"from the beginning\n"
+    reader = client().reader("kitchen", a_run(tmp_path, planned()), node=0, whole=False)
+    assert read_until(reader, b"\n") == b"from the beginning\n"
     reader.close()
 
 
-def test_a_server_that_is_away_for_a_moment_ends_no_reading_but_one_that_never_answered_does(tmp_path, stub):
+def test_reading_survives_a_short_outage_but_not_a_server_that_never_answered(tmp_path, stub):
     stub.answer("get", objects=[], times=1)
     stub.answer("get", code=1, stderr="Unable to connect to the server: EOF", times=2)
     stub.answer("get", objects=[pod("kitchen", "Succeeded", code=0)], times=1)
     stub.answer("get", code=1, stderr="Unable to connect to the server: EOF")
     stub.answer("logs", stdout="at last\n")
     run = a_run(tmp_path, planned())
-    reader = client(a_place()).reader("kitchen", run, node=0, whole=True)
-    assert read_for(reader, b"\n") == b"at last\n"
+    reader = client().reader("kitchen", run, node=0, whole=True)
+    assert read_until(reader, b"\n") == b"at last\n"
     reader.close()
     with pytest.raises(BadInput, match="kubectl get: Unable to connect to the server: EOF"):
-        client(a_place()).reader("kitchen", run, node=0, whole=True).read()
+        client().reader("kitchen", run, node=0, whole=True).read()
 
 
 def test_closing_ends_kubectl(tmp_path, stub):
     stub.answer("get", objects=[pod("kitchen", "Running")])
     stub.answer("logs", "--follow", stdout="x\n", sleep=600)
     stub.answer("logs", stdout="")
-    reader = client(a_place()).reader("kitchen", a_run(tmp_path, planned()), node=0, whole=True)
-    read_for(reader, b"x")
-    began = time.monotonic()
+    reader = client().reader("kitchen", a_run(tmp_path, planned()), node=0, whole=True)
+    read_until(reader, b"x")
+    start = time.monotonic()
     reader.close()
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start < 600
 
 
 @pytest.mark.parametrize("node", [-1, 2])
-def test_a_node_that_there_is_not_is_refused(tmp_path, stub, node):
+def test_an_unknown_node_is_refused(tmp_path, stub, node):
     run = a_run(tmp_path, planned(hardware__nodes=2))
     with pytest.raises(BadInput, match=f"--node {node}: kitchen has nodes 0 to 1"):
-        client(a_place()).reader("kitchen", run, node=node, whole=True)
+        client().reader("kitchen", run, node=node, whole=True)

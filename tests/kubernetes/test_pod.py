@@ -1,5 +1,5 @@
-"""The pod of a rendered Job, run for real by podman: it trains as nobody in particular on a root that it cannot write
-to, and leaves with each exit code that its Job tells apart."""
+"""The pod of a rendered Job, run by podman: it trains as an unprivileged user on a read-only root, and exits with each
+code that the Job distinguishes."""
 
 import json
 import os
@@ -11,8 +11,9 @@ import pytest
 from hatrain.contract.cluster import KubernetesCluster
 from hatrain.contract.run import Exit, RunDirectory
 from launch import planner
-from launch.backends.kubernetes import render as kubernetes
+from launch.backends.kubernetes.pod import STOP
 from tests.kubernetes.podman import IMAGE, Podman
+from tests.launch.rendering import single_file
 from tests.plans import a_job
 from tests.require import cannot, need
 from tests.storage import storage
@@ -25,16 +26,16 @@ USER = 10001
 def podman():
     need("podman", "podman", "runc", "conmon", "catatonit")
     if os.geteuid():
-        cannot("podman", "its storage and its pods are root's here")
+        cannot("podman", "needs root on this machine")
     with storage() as folder:
-        made = Podman(folder)
-        made.build()
-        yield made
-        made.close()
+        podman = Podman(folder)
+        podman.build()
+        yield podman
+        podman.close()
 
 
-class House:
-    """Volumes as a node has them: rows, a tiny base, runs. Nobody but root and the pods' user may write there."""
+class Volumes:
+    """The volumes of a node: rows, a tiny base model, runs. Only root and the user of the pods may write there."""
 
     def __init__(self, folder: Path):
         from hatrain.model.tiny import make
@@ -49,12 +50,12 @@ class House:
             os.chown(path, USER, USER)
 
     def plan(self, name, **changes):
-        place = KubernetesCluster(
+        cluster = KubernetesCluster(
             kind="kubernetes",
             image=IMAGE,
             image_pull_policy="Never",
             python=sys.executable,
-            workdir="/house",
+            workdir="/work",
             data={"host_path": str(self.folder / "data")},
             runs={"host_path": str(self.folder)},
             memory_per_gpu="4GiB",
@@ -75,72 +76,70 @@ class House:
             **changes,
         }
         nowhere = Path("/nowhere")
-        return planner.plan(a_job(name=name, **job), place, "house", workdir=nowhere, runs_root=nowhere)
+        return planner.plan(a_job(name=name, **job), cluster, "my-k8s", workdir=nowhere, runs_root=nowhere)
 
     def run(self, name):
         return RunDirectory(self.folder / "runs" / name)
 
 
 @pytest.fixture(scope="module")
-def house(podman, tmp_path_factory):
-    return House(tmp_path_factory.mktemp("house"))
+def volumes(podman, tmp_path_factory):
+    return Volumes(tmp_path_factory.mktemp("volumes"))
 
 
-def steps(run: RunDirectory) -> int:
-    """Return how many steps a run has logged."""
+def logged_steps(run: RunDirectory) -> int:
     return len(run.metrics.read_text().splitlines()) if run.metrics.exists() else 0
 
 
-def outcomes(run: RunDirectory) -> list[int]:
+def exit_codes(run: RunDirectory) -> list[int]:
     return [event["code"] for event in run.events() if event["event"] == "outcome"]
 
 
-def test_a_pod_trains_to_the_end_and_leaves_with_0(podman, house, tmp_path):
-    pod = podman.play("ends", kubernetes.stream(house.plan("ends", method__epochs=1)), tmp_path)
-    run = house.run("ends")
+def test_a_pod_trains_to_the_end_and_exits_with_0(podman, volumes, tmp_path):
+    pod = podman.play("ends", single_file(volumes.plan("ends", method__epochs=1)), tmp_path)
+    run = volumes.run("ends")
     pod.until(run.lease.path.exists, "the lease")
     lines = pod.exec("cat", "/proc/1/status").splitlines()
     status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
     assert status["Uid"].split() == status["Gid"].split() == [str(USER)] * 4
     assert (status["CapEff"], status["CapBnd"], status["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
     assert status["Seccomp"] == "2"
-    for path in ("/x", "/usr/x", "/etc/hatrain/x", "/house/data/x"):
+    for path in ("/x", "/usr/x", "/etc/hatrain/x", "/work/data/x"):
         assert "Read-only file system" in pod.podman.run("exec", pod.container, "touch", path, check=False)
     assert pod.wait() == 0, pod.logs()
     assert run.done.exists()
     assert (run.model / "model.safetensors").exists()
-    assert steps(run) == 4
+    assert logged_steps(run) == 4
     assert [event["submission"] for event in run.events() if event["event"] == "submitted"] == ["uid-ends"]
-    assert (house.folder / "models/ends").resolve() == run.model
+    assert (volumes.folder / "models/ends").resolve() == run.model
     assert {path.stat().st_uid for path in run.folder.rglob("*")} == {USER}
 
 
-def test_a_pod_that_kubernetes_ends_leaves_with_75_and_one_that_the_user_stops_with_130(
-    podman, house, tmp_path
+def test_a_pod_exits_with_75_if_kubernetes_ends_it_and_with_130_if_the_user_stops_it(
+    podman, volumes, tmp_path
 ):
-    stream = kubernetes.stream(house.plan("long", method__epochs=100_000, checkpoints__save_steps=100_000))
-    run = house.run("long")
-    first = podman.play("long-a", stream, tmp_path)
-    first.until(lambda: steps(run) >= 1, "a step")
+    manifests = single_file(volumes.plan("long", method__epochs=100_000, checkpoints__save_steps=100_000))
+    run = volumes.run("long")
+    first = podman.play("long-a", manifests, tmp_path)
+    first.until(lambda: logged_steps(run) >= 1, "a step")
     assert first.stop() == Exit.REQUEUE, first.logs()
-    saved = steps(run)
+    saved = logged_steps(run)
 
-    second = podman.play("long-b", stream, tmp_path)
-    second.until(lambda: steps(run) > saved, "a further step")
-    word = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
-    said = second.exec("bash", "/etc/hatrain/launch/stop.sh", "/house/runs/long", word)
-    assert said == "attempt 2 saves a checkpoint at its next step and leaves\n"
-    # What Kubernetes says afterwards does not make another word of it.
-    pre_stop = kubernetes.pod.STOP
-    assert second.exec("bash", "/etc/hatrain/launch/stop.sh", "/house/runs/long", pre_stop)
+    second = podman.play("long-b", manifests, tmp_path)
+    second.until(lambda: logged_steps(run) > saved, "a further step")
+    request = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
+    output = second.exec("bash", "/etc/hatrain/launch/stop.sh", "/work/runs/long", request)
+    assert output == "attempt 2 saves a checkpoint after its current step and exits\n"
+    # A later request of Kubernetes does not override it.
+    assert second.exec("bash", "/etc/hatrain/launch/stop.sh", "/work/runs/long", STOP)
     assert second.wait() == Exit.STOPPED, second.logs()
-    assert outcomes(run) == [Exit.REQUEUE, Exit.STOPPED]
+    assert exit_codes(run) == [Exit.REQUEUE, Exit.STOPPED]
     numbers = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_a_pod_whose_rank_dies_leaves_with_a_fault(podman, house, tmp_path):
-    pod = podman.play("dies", kubernetes.stream(house.plan("dies")), tmp_path)
+def test_a_pod_whose_rank_dies_exits_with_a_fault(podman, volumes, tmp_path):
+    pod = podman.play("dies", single_file(volumes.plan("dies")), tmp_path)
     pod.until(lambda: "killed" in pod.exec("bash", "-c", KILL_A_RANK), "a rank")
     assert pod.wait() == Exit.FAULT, pod.logs()
     assert "ended without an exit report" in pod.logs()
@@ -156,38 +155,36 @@ done
 """
 
 
-def test_a_pod_that_can_never_succeed_leaves_with_78(podman, house, tmp_path):
-    pod = podman.play(
-        "missing", kubernetes.stream(house.plan("missing", data__train="data/no.jsonl")), tmp_path
-    )
+def test_a_pod_that_can_never_succeed_exits_with_78(podman, volumes, tmp_path):
+    pod = podman.play("missing", single_file(volumes.plan("missing", data__train="data/no.jsonl")), tmp_path)
     assert pod.wait() == Exit.FATAL
     assert "data.train: data/no.jsonl: no such file" in pod.logs()
 
 
-def test_a_pod_without_its_interpreter_leaves_with_127(podman, house, tmp_path):
-    plan = house.plan("nowhere").model_copy(update={"python": "/no/such/python"})
-    assert podman.play("nowhere", kubernetes.stream(plan), tmp_path).wait() == 127
+def test_a_pod_without_its_interpreter_exits_with_127(podman, volumes, tmp_path):
+    plan = volumes.plan("nowhere").model_copy(update={"python": "/no/such/python"})
+    assert podman.play("nowhere", single_file(plan), tmp_path).wait() == 127
 
 
-def test_the_user_stops_a_pod_that_waits_for_its_parent(podman, house, tmp_path):
-    plan = house.plan("waits", after="nobody")
-    house.run("nobody").folder.mkdir()
-    pod = podman.play("waits", kubernetes.stream(plan), tmp_path)
-    pod.until(lambda: "waiting for nobody to finish" in pod.logs(), "its waiting")
-    word = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
-    pod.exec("bash", "/etc/hatrain/launch/stop.sh", "/house/runs/waits", word)
+def test_the_user_stops_a_pod_that_waits_for_another_run(podman, volumes, tmp_path):
+    plan = volumes.plan("waits", after="nobody")
+    volumes.run("nobody").folder.mkdir()
+    pod = podman.play("waits", single_file(plan), tmp_path)
+    pod.until(lambda: "waiting for nobody to finish" in pod.logs(), "it waits")
+    request = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
+    pod.exec("bash", "/etc/hatrain/launch/stop.sh", "/work/runs/waits", request)
     assert pod.wait() == Exit.STOPPED, pod.logs()
 
 
 @pytest.mark.long
-def test_two_pods_of_a_job_meet_train_as_one_and_leave_together(podman, house, tmp_path):
-    plan = house.plan("pair", hardware__nodes=2, method__micro_batch_size=2, method__epochs=1)
-    stream = kubernetes.stream(plan)
-    # This machine's own network, on which node 0 has the name that the Service would give it.
+def test_two_pods_of_a_job_train_one_model_and_exit_together(podman, volumes, tmp_path):
+    plan = volumes.plan("pair", hardware__nodes=2, method__micro_batch_size=2, method__epochs=1)
+    manifests = single_file(plan)
+    # On the network of this machine, where node 0 has the name that the Service would give it.
     pods = [
         podman.play(
             f"pair-{node}",
-            stream,
+            manifests,
             tmp_path,
             index=node,
             network="host",
@@ -196,7 +193,7 @@ def test_two_pods_of_a_job_meet_train_as_one_and_leave_together(podman, house, t
         for node in (1, 0)
     ]
     assert [pod.wait() for pod in pods] == [0, 0], "".join(pod.logs() for pod in pods)
-    run = house.run("pair")
+    run = volumes.run("pair")
     assert run.done.exists()
-    assert steps(run) == 4
+    assert logged_steps(run) == 4
     assert "node 1 in attempt 1" in pods[0].logs()

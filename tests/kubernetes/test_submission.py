@@ -1,4 +1,4 @@
-"""A submission that is recorded on another machine than the run: entry hears of it from Kubernetes."""
+"""A submission that is recorded on another machine than the run's: the run learns of it from Kubernetes."""
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
@@ -7,7 +7,7 @@ from tests.harness import Harness
 
 
 def from_elsewhere(harness: Harness, folder, **changes):
-    """Return (run, plan.json) of a plan that lies with its files outside of the run directory."""
+    """(run, plan.json) of a plan whose files are outside of the run directory."""
     plan: Plan = harness.plan(**changes)
     for path, text in {**run_files.shared(plan), "plan.json": run_files.plan_json(plan)}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -19,22 +19,22 @@ def submissions(run):
     return [event["submission"] for event in run.events() if event["event"] == "submitted"]
 
 
-def test_a_new_submission_begins_anew_where_retries_were_used_up_and_a_new_pod_of_the_old_one_does_not(
+def test_a_new_submission_resets_the_retries_and_a_new_pod_of_the_old_one_does_not(
     tmp_path,
 ):
-    (tmp_path / "house").mkdir()
-    with Harness(tmp_path / "house") as harness:
+    (tmp_path / "work").mkdir()
+    with Harness(tmp_path / "work") as harness:
         run, plan = from_elsewhere(harness, tmp_path / "etc", limits__retries=1)
-        left = [harness.enter(plan, "fault", HATRAIN_SUBMISSION="one")[0] for _ in range(3)]
-        assert left == [1, 1, 78]
+        codes = [harness.enter(plan, "fault", HATRAIN_SUBMISSION="one")[0] for _ in range(3)]
+        assert codes == [1, 1, 78]
         assert submissions(run) == ["one"]
         assert harness.enter(plan, "finish", HATRAIN_SUBMISSION="two")[0] == 0
         assert submissions(run) == ["one", "two"]
 
 
-def test_a_launcher_that_names_no_submission_leaves_none(tmp_path):
-    (tmp_path / "house").mkdir()
-    with Harness(tmp_path / "house") as harness:
+def test_without_a_submission_id_no_submission_is_recorded(tmp_path):
+    (tmp_path / "work").mkdir()
+    with Harness(tmp_path / "work") as harness:
         run, plan = from_elsewhere(harness, tmp_path / "etc")
         assert harness.enter(plan, HATRAIN_SUBMISSION="")[0] == 0
         assert submissions(run) == []

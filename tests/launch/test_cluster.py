@@ -1,11 +1,11 @@
-"""Cluster files: found by name or path, read as strictly as jobs."""
+"""Cluster files: finding them by name or path, and strict reading."""
 
 import sys
 
 import pytest
 
 from hatrain.errors import BadInput
-from launch.cluster_files import SHIPPED, load_cluster, own_clusters
+from launch.cluster_files import SHIPPED, load_cluster, user_clusters
 from tests.plans import a_cluster, a_plan
 
 
@@ -22,26 +22,26 @@ def write(path, text):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
-def test_every_shipped_cluster_is_valid_and_says_what_it_is(name):
+def test_every_shipped_cluster_is_valid_and_begins_with_a_comment(name):
     found, _ = load_cluster(name)
     assert found == name
     assert (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").startswith("# ")
 
 
-def test_a_local_cluster_runs_with_the_interpreter_that_plans_unless_told(tmp_path):
+def test_a_local_cluster_uses_the_current_interpreter_by_default(tmp_path):
     assert a_plan(tmp_path, load_cluster("local")[1]).python == sys.executable
     assert a_plan(tmp_path, a_cluster(python="/mine/python")).python == "/mine/python"
 
 
 def test_a_users_own_cluster_comes_before_a_shipped_one():
-    write(own_clusters() / "local.yaml", "kind: local\npython: /mine/python\n")
+    write(user_clusters() / "local.yaml", "kind: local\npython: /mine/python\n")
     assert load_cluster("local")[1].python == "/mine/python"
 
 
 def test_a_cluster_is_found_by_path(tmp_path):
-    path = write(tmp_path / "desk.yaml", "kind: local\nenvironment: {A: 010, B: no, C: ''}\n")
+    path = write(tmp_path / "workstation.yaml", "kind: local\nenvironment: {A: 010, B: no, C: ''}\n")
     name, cluster = load_cluster(str(path))
-    assert name == "desk"
+    assert name == "workstation"
     assert cluster.environment == {"A": "010", "B": "no", "C": ""}
 
 
@@ -51,7 +51,7 @@ def test_an_unknown_cluster_is_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("python: x\n", r"kind: missing; accepted: local \| slurm \| kubernetes"),
         ("kind: lokal\n", r"1: kind: found 'lokal'; accepted: local \| .*; did you mean local\?"),
@@ -66,23 +66,23 @@ def test_an_unknown_cluster_is_refused_with_the_nearest():
         ("kind: slurm\ngpus: {a100-80: a100}\n", r"gpus: .*not 'a100-80'; did you mean a100-80gb\?"),
         ("kind: slurm\nmemory: 64\n", "memory: found '64'; accepted: a size such as"),
         ("kind: slurm\npartition: 'a\n\n  b'\n", "partition: .*one line of text"),
-        ("kind: slurm\ndirectives: {nodes: 3}\n", "directives: .*not nodes, which is said by hardware.nodes"),
+        ("kind: slurm\ndirectives: {nodes: 3}\n", "directives: .*not nodes: set hardware.nodes in the job"),
         ("kind: slurm\ndirectives: {'--switches': 1}\n", "directives: .*without dashes"),
-        ("kind: kubernetes\nimage: x\nruns: {}\n", "runs: .*a claim or a host_path, one of them"),
+        ("kind: kubernetes\nimage: x\nruns: {}\n", "runs: .*either a claim or a host_path"),
         ("kind: local\nkind: local\n", "given twice"),
         ("", "kind: missing"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path, text, told):
+def test_a_mistake_is_reported_with_file_and_key(tmp_path, text, message):
     path = write(tmp_path / "mine.yaml", text)
-    with pytest.raises(BadInput, match=told) as raised:
+    with pytest.raises(BadInput, match=message) as raised:
         load_cluster(str(path))
     assert all(problem.startswith(str(path)) for problem in raised.value.problems)
 
 
 @pytest.mark.parametrize("kind", ["local", "slurm", "kubernetes"])
 @pytest.mark.parametrize("written", ["hf_abcdefghijklmnopqrstuvwxyz", "{file: {hf_abc: hf_abc}}", "[hf_abc]"])
-def test_a_secret_that_is_written_where_its_name_belongs_is_refused_and_not_shown(tmp_path, kind, written):
+def test_a_secret_in_place_of_its_name_is_refused_and_not_shown(tmp_path, kind, written):
     path = write(tmp_path / "mine.yaml", f"kind: {kind}\nsecrets: {{HF_TOKEN: {written}}}\n")
     with pytest.raises(BadInput, match=r"secrets\.HF_TOKEN") as raised:
         load_cluster(str(path))

@@ -1,4 +1,4 @@
-"""Planning: exact arithmetic, every refusal with its remedy, nothing guessed."""
+"""Planning: exact arithmetic, and a remedy in every refusal."""
 
 import gzip
 import json
@@ -35,13 +35,13 @@ def test_rows_of_a_step_are_micro_batch_times_accumulation_times_ranks(micro, ac
 
 
 @given(st.integers(1, 200), st.integers(1, 32), st.integers(1, 16))
-def test_a_batch_divides_or_every_offer_divides(rows, micro, ranks):
+def test_a_batch_divides_or_every_suggested_size_divides(rows, micro, ranks):
     try:
         assert batch_of(rows, micro, ranks).rows_per_step == rows
     except Refusal as refusal:
         assert rows % (micro * ranks)
-        offer = refusal.reasons[0][1].partition("; write ")[2]
-        sizes, _, micros = offer.partition(", or ")
+        remedy = refusal.reasons[0][1].partition("; write ")[2]
+        sizes, _, micros = remedy.partition(", or ")
         for size in [int(word) for word in sizes.split() if word.isdigit()]:
             batch_of(size, micro, ranks)
             assert abs(size - rows) < micro * ranks
@@ -49,16 +49,16 @@ def test_a_batch_divides_or_every_offer_divides(rows, micro, ranks):
             batch_of(rows, other, ranks)
 
 
-def test_a_batch_that_does_not_divide_offers_the_nearest_that_do():
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_do():
     with pytest.raises(Refusal) as raised:
         batch_of(64, 3, 2)
     assert str(raised.value) == (
-        "method.batch_size: found 64, which is not micro_batch_size 3 × accumulation × 2 ranks; "
+        "method.batch_size: found 64, which is not a multiple of micro_batch_size 3 × 2 ranks; "
         "write a batch_size of 60 or 66, or a micro_batch_size of 2 or 4"
     )
 
 
-def test_a_batch_smaller_than_the_ranks_offers_the_smallest_that_fits():
+def test_a_batch_smaller_than_the_ranks_is_refused_with_the_smallest_that_fits():
     with pytest.raises(Refusal, match=r"write a batch_size of 8$"):
         batch_of(2, 2, 4)
 
@@ -93,7 +93,7 @@ def test_a_file_that_grew_is_counted_again(tmp_path):
 
 
 @pytest.mark.parametrize("data", [None, b"", b"[broken", b"\x1f\x8bbroken"])
-def test_rows_that_cannot_be_counted_leave_the_steps_open(tmp_path, data):
+def test_without_countable_rows_the_steps_are_unknown(tmp_path, data):
     if data is not None:
         (tmp_path / "train.jsonl").write_bytes(data)
     assert planned(tmp_path).steps is None
@@ -103,9 +103,7 @@ def test_rows_that_cannot_be_counted_leave_the_steps_open(tmp_path, data):
     ("rows", "epochs", "per_epoch", "total"),
     [(8, 1, 2, 2), (9, 1, 3, 3), (9, 2, 3, 6), (9, 0.5, 3, 2), (1, 0.1, 1, 1)],
 )
-def test_the_last_step_of_an_epoch_may_be_small_and_a_part_of_a_step_is_a_step(
-    tmp_path, rows, epochs, per_epoch, total
-):
+def test_a_partial_step_counts_as_a_step(tmp_path, rows, epochs, per_epoch, total):
     steps = a_plan(tmp_path, rows=rows, method__batch_size=4, method__epochs=epochs).steps
     assert (steps.rows, steps.per_epoch, steps.total) == (rows, per_epoch, total)
 
@@ -115,7 +113,7 @@ def test_warm_up_is_a_share_of_the_steps(tmp_path):
     assert warmup_steps(plan.steps, plan.job.method) == 3
 
 
-# --- what is decided ----------------------------------------------------------------------------------------
+# --- decisions ----------------------------------------------------------------------------------------------
 
 
 def test_sharding_that_one_rank_makes_pointless_is_noted(tmp_path):
@@ -129,18 +127,18 @@ def test_sharding_that_one_rank_makes_pointless_is_noted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "asked", "decided"), [("cpu", "auto", False), ("a100-40gb", "auto", True), ("cpu", True, True)]
+    ("gpu", "setting", "expected"), [("cpu", "auto", False), ("a100-40gb", "auto", True), ("cpu", True, True)]
 )
-def test_checkpointing_of_activations_is_for_gpus_unless_said(tmp_path, gpu, asked, decided):
+def test_activation_checkpointing_is_on_for_gpus_unless_set(tmp_path, gpu, setting, expected):
     assert (
-        planned(tmp_path, hardware__gpu=gpu, method__gradient_checkpointing=asked).gradient_checkpointing
-        is decided
+        planned(tmp_path, hardware__gpu=gpu, method__gradient_checkpointing=setting).gradient_checkpointing
+        is expected
     )
 
 
-def test_bf16_on_a_gpu_that_cannot_is_refused_with_what_can(tmp_path):
+def test_bf16_on_a_gpu_without_it_is_refused_with_gpus_that_have_it(tmp_path):
     reason = refused(tmp_path, hardware__gpu="v100-32gb")["model.dtype"]
-    assert "write fp16 or fp32, or a GPU of" in reason
+    assert "write fp16 or fp32, or one of these GPUs:" in reason
     assert "a6000-48gb" in reason
     assert "rtx3090-24gb" not in reason
 
@@ -150,20 +148,20 @@ def test_a_local_cluster_is_one_machine(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "value", "instead"), NOT_YET)
-def test_what_is_not_built_yet_is_refused_with_what_to_write_instead(tmp_path, key, value, instead):
+def test_an_unsupported_value_is_refused_with_what_to_write_instead(tmp_path, key, value, instead):
     assert refused(tmp_path, **{key.replace(".", "__"): value}) == {
-        key: f"found {value}, which is not built yet; write {instead}"
+        key: f"found {value}, which is not supported yet; write {instead}"
     }
 
 
-def test_every_reason_is_told_at_once_with_its_line(tmp_path):
+def test_all_reasons_are_reported_at_once_with_their_lines(tmp_path):
     text = (
         "name: x\nmodel: {base: b}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
     )
     with pytest.raises(Refusal) as raised:
         planned(tmp_path, method__batch_size=3, hardware__gpu="t4-16gb")
-    told = raised.value.located(read_text(text, "jobs/x.yaml")).problems
-    assert [line.partition(": ")[0] for line in told] == ["jobs/x.yaml:2", "jobs/x.yaml:5"]
+    problems = raised.value.located(read_text(text, "jobs/x.yaml")).problems
+    assert [line.partition(": ")[0] for line in problems] == ["jobs/x.yaml:2", "jobs/x.yaml:5"]
 
 
 def test_paths_are_absolute_and_the_run_is_named_after_the_job(tmp_path):

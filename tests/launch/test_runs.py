@@ -1,4 +1,4 @@
-"""Runs on this machine from their submission to their end: what every verb says of them, and what it returns."""
+"""The verbs for runs on this machine, from submission to the end."""
 
 import json
 import os
@@ -11,99 +11,99 @@ import pytest
 
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime.lease import process_start
-from tests.launch.desk import HATRAIN, a_desk
+from tests.launch.workspace import DEADLINE, HATRAIN, a_workspace
 
 
 @pytest.fixture
-def desk(tmp_path):
-    with a_desk(tmp_path) as desk:
-        yield desk
+def workspace(tmp_path):
+    with a_workspace(tmp_path) as workspace:
+        yield workspace
 
 
 def line(out: str, run: str) -> list[str]:
-    """The words of a run's line in a listing."""
-    return next(words for words in map(str.split, out.splitlines()) if words and words[0] == run)
+    """The cells of a run's line in a listing."""
+    return next(cells for cells in map(str.split, out.splitlines()) if cells and cells[0] == run)
 
 
 # --- status, runs, logs -------------------------------------------------------------------------------------
 
 
-def test_a_run_is_running_stopping_and_stopped_as_it_is(desk):
-    desk.hatrain("submit", "kitchen", act="slow-stop")
-    desk.until(desk.training, "training begins")
-    assert line(desk.hatrain("status", "kitchen")[1], "kitchen")[1:3] == ["desk", "running"]
-    assert desk.hatrain("stop", "kitchen")[0] == 0
-    out = desk.hatrain("status", "kitchen")[1]
+def test_a_run_is_running_then_stopping_then_stopped(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="slow-stop")
+    workspace.until(workspace.is_training, "training starts")
+    assert line(workspace.hatrain("status", "kitchen")[1], "kitchen")[1:3] == ["workstation", "running"]
+    assert workspace.hatrain("stop", "kitchen")[0] == 0
+    out = workspace.hatrain("status", "kitchen")[1]
     assert line(out, "kitchen")[2] == "stopping"
     assert "hatrain stop by" in out
-    assert desk.hatrain("wait", "kitchen")[0] == 130
-    out = desk.hatrain("status", "kitchen")[1]
+    assert workspace.hatrain("wait", "kitchen")[0] == 130
+    out = workspace.hatrain("status", "kitchen")[1]
     assert line(out, "kitchen")[2] == "stopped"
     assert "runs/kitchen/record.jsonl" in out
 
 
-@pytest.mark.parametrize(("act", "word", "code"), [("finish", "finished", 0), ("fatal", "failed", 78)])
-def test_waiting_ends_with_the_runs_own_code_and_says_why(desk, act, word, code):
-    desk.hatrain("submit", "kitchen", act=act)
-    told = desk.hatrain("wait", "kitchen")
-    assert told[0] == code
-    assert told[1].startswith(f"kitchen: {word} ({code})")
-    assert ("out of GPU memory" in told[1]) == (act == "fatal")
-    assert line(desk.hatrain("runs")[1], "kitchen")[2] == word
+@pytest.mark.parametrize(("behavior", "state", "code"), [("finish", "finished", 0), ("fatal", "failed", 78)])
+def test_waiting_returns_the_exit_code_of_the_run_and_prints_the_reason(workspace, behavior, state, code):
+    workspace.hatrain("submit", "kitchen", behavior=behavior)
+    exit_code, out, _ = workspace.hatrain("wait", "kitchen")
+    assert exit_code == code
+    assert out.startswith(f"kitchen: {state} ({code})")
+    assert ("out of GPU memory" in out) == (behavior == "fatal")
+    assert line(workspace.hatrain("runs")[1], "kitchen")[2] == state
 
 
-def test_a_run_whose_retries_are_used_up_has_failed(desk):
-    desk.hatrain("submit", "kitchen", act="die")
-    assert desk.hatrain("wait", "kitchen")[0] == 78
-    assert "retries used up" in desk.hatrain("status", "kitchen")[1]
+def test_a_run_whose_retries_are_used_up_has_failed(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="die")
+    assert workspace.hatrain("wait", "kitchen")[0] == 78
+    assert "retries used up" in workspace.hatrain("status", "kitchen")[1]
 
 
-def test_a_run_that_was_killed_with_everything_is_lost_and_not_running(desk):
-    desk.hatrain("submit", "kitchen", act="stop")
-    desk.until(desk.training, "training begins")
-    holder = desk.run.lease.holder()["pid"]
+def test_a_run_whose_processes_were_all_killed_is_lost(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="stop")
+    workspace.until(workspace.is_training, "training starts")
+    holder = workspace.run.lease.holder()["pid"]
     os.killpg(os.getpgid(holder), signal.SIGKILL)
-    code, out, _ = desk.hatrain("wait", "kitchen")
+    code, out, _ = workspace.hatrain("wait", "kitchen")
     assert (code, line(out, "kitchen:")[1]) == (1, "lost")
 
 
-def test_logs_are_what_the_run_printed(desk):
-    desk.hatrain("submit", "kitchen", act="die,finish")
-    desk.hatrain("wait", "kitchen")
-    code, out, _ = desk.hatrain("logs", "kitchen")
+def test_logs_print_the_output_of_the_run(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="die,finish")
+    workspace.hatrain("wait", "kitchen")
+    code, out, _ = workspace.hatrain("logs", "kitchen")
     assert code == 0
     assert "training die in attempt 1" in out
     assert "training finish in attempt 2" in out
-    code, _, err = desk.hatrain("logs", "kitchen", "--node", "1")
+    code, _, err = workspace.hatrain("logs", "kitchen", "--node", "1")
     assert (code, "one node, 0" in err) == (2, True)
 
 
-def test_following_the_logs_shows_all_to_the_end_and_returns_the_runs_own_code(desk):
-    desk.hatrain("submit", "kitchen", act="slow-stop")
-    desk.until(desk.training, "training begins")
-    follower = desk.start("logs", "kitchen", "--follow")
-    desk.hatrain("stop", "kitchen")
-    out, _ = follower.communicate(timeout=60)
+def test_following_the_logs_prints_all_output_and_returns_the_exit_code_of_the_run(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="slow-stop")
+    workspace.until(workspace.is_training, "training starts")
+    follower = workspace.start("logs", "kitchen", "--follow")
+    workspace.hatrain("stop", "kitchen")
+    out, _ = follower.communicate(timeout=DEADLINE)
     assert follower.returncode == 130
     assert "training slow-stop in attempt 1" in out
     assert "rank 0: saved" in out
 
 
-def test_ctrl_c_on_the_logs_leaves_the_run_alone(desk):
-    desk.hatrain("submit", "kitchen", act="stop")
-    desk.until(desk.training, "training begins")
-    follower = desk.start("logs", "kitchen", "--follow")
+def test_ctrl_c_on_the_logs_does_not_stop_the_run(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="stop")
+    workspace.until(workspace.is_training, "training starts")
+    follower = workspace.start("logs", "kitchen", "--follow")
     time.sleep(2)
     follower.send_signal(signal.SIGINT)
-    _, err = follower.communicate(timeout=60)
+    _, err = follower.communicate(timeout=DEADLINE)
     assert follower.returncode == 130
-    assert "kitchen goes on" in err
-    assert not desk.left()
-    assert not (desk.run.attempts / "1" / "STOP").exists()
+    assert "kitchen continues" in err
+    assert not workspace.has_ended()
+    assert not (workspace.run.attempts / "1" / "STOP").exists()
 
 
-def test_no_run_at_all_is_said_so(desk):
-    code, out, err = desk.hatrain("runs")
+def test_an_empty_list_of_runs_says_so_on_stderr(workspace):
+    code, out, err = workspace.hatrain("runs")
     assert (code, out) == (0, "")
     assert "there is no run in" in err
 
@@ -111,144 +111,145 @@ def test_no_run_at_all_is_said_so(desk):
 # --- cancel -------------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_run_ends_and_is_not_started_again(desk):
-    desk.hatrain("submit", "kitchen", act="stop")
-    desk.until(desk.training, "training begins")
-    assert desk.hatrain("cancel", "kitchen")[0] == 0
-    desk.until(desk.left, "the run leaves")
-    assert desk.hatrain("wait", "kitchen")[0] == 130
-    assert len(desk.run.all_attempts()) == 1
-    code, _, err = desk.hatrain("cancel", "kitchen")
+def test_a_cancelled_run_ends_and_is_not_restarted(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="stop")
+    workspace.until(workspace.is_training, "training starts")
+    assert workspace.hatrain("cancel", "kitchen")[0] == 0
+    workspace.until(workspace.has_ended, "the run ends")
+    assert workspace.hatrain("wait", "kitchen")[0] == 130
+    assert len(workspace.run.all_attempts()) == 1
+    code, _, err = workspace.hatrain("cancel", "kitchen")
     assert code == 1
     assert "there is nothing to cancel" in err
 
 
-def test_a_cancelled_run_that_hears_nothing_is_killed(desk):
-    desk.hatrain("submit", "kitchen", act="deaf")
-    desk.until(desk.training, "training begins")
+def test_a_cancelled_run_that_ignores_signals_is_killed(workspace):
+    workspace.hatrain("submit", "kitchen", behavior="ignore-stops")
+    workspace.until(workspace.is_training, "training starts")
     trainer = subprocess.run(
-        ["pgrep", "-f", f"fake_trainer.py train {desk.run.folder}"], capture_output=True, text=True
+        ["pgrep", "-f", f"fake_trainer.py train {workspace.run.folder}"], capture_output=True, text=True
     ).stdout.split()
     assert trainer
-    assert desk.hatrain("cancel", "kitchen")[0] == 0
-    assert line(desk.hatrain("status", "kitchen")[1], "kitchen")[2] == "cancelled"
+    assert workspace.hatrain("cancel", "kitchen")[0] == 0
+    assert line(workspace.hatrain("status", "kitchen")[1], "kitchen")[2] == "cancelled"
     assert [process_start(int(pid)) for pid in trainer] == [None] * len(trainer)
 
 
-# --- a parent -----------------------------------------------------------------------------------------------
+# --- after: dependencies ------------------------------------------------------------------------------------
 
 
-def child(desk) -> RunDirectory:
-    (desk.folder / "jobs" / "child.yaml").write_text(
-        (desk.folder / "jobs" / "kitchen.yaml").read_text().replace("kitchen", "child") + "after: kitchen\n"
+def child(workspace) -> RunDirectory:
+    (workspace.folder / "jobs" / "child.yaml").write_text(
+        (workspace.folder / "jobs" / "kitchen.yaml").read_text().replace("kitchen", "child")
+        + "after: kitchen\n"
     )
-    return RunDirectory(desk.folder / "runs" / "child")
+    return RunDirectory(workspace.folder / "runs" / "child")
 
 
-def test_a_child_waits_for_its_parent_and_then_runs(desk):
-    run = child(desk)
-    desk.hatrain("submit", "kitchen", act="finish-on-stop")
-    desk.until(desk.training, "training begins")
-    assert desk.hatrain("submit", "child")[0] == 0
-    assert line(desk.hatrain("status", "child")[1], "child")[2] == "running"
-    desk.hatrain("stop", "kitchen")
-    assert desk.hatrain("wait", "child")[0] == 0
-    assert run.done.stat().st_mtime > desk.run.done.stat().st_mtime
+def test_a_run_waits_for_the_run_that_it_depends_on(workspace):
+    run = child(workspace)
+    workspace.hatrain("submit", "kitchen", behavior="finish-on-stop")
+    workspace.until(workspace.is_training, "training starts")
+    assert workspace.hatrain("submit", "child")[0] == 0
+    assert line(workspace.hatrain("status", "child")[1], "child")[2] == "running"
+    workspace.hatrain("stop", "kitchen")
+    assert workspace.hatrain("wait", "child")[0] == 0
+    assert run.done.stat().st_mtime > workspace.run.done.stat().st_mtime
 
 
-def test_a_child_that_waits_can_be_stopped(desk):
-    run = child(desk)
-    desk.hatrain("submit", "kitchen", act="stop")
-    desk.until(desk.training, "training begins")
-    desk.hatrain("submit", "child")
-    desk.until(lambda: "waiting for" in desk.hatrain("logs", "child")[1], "the child waits")
-    assert desk.hatrain("stop", "child")[0] == 0
-    assert desk.hatrain("wait", "child")[0] == 130
+def test_a_run_that_waits_for_another_can_be_stopped(workspace):
+    run = child(workspace)
+    workspace.hatrain("submit", "kitchen", behavior="stop")
+    workspace.until(workspace.is_training, "training starts")
+    workspace.hatrain("submit", "child")
+    workspace.until(lambda: "waiting for" in workspace.hatrain("logs", "child")[1], "the child waits")
+    assert workspace.hatrain("stop", "child")[0] == 0
+    assert workspace.hatrain("wait", "child")[0] == 130
     assert not [event for event in run.events() if event["event"] == "attempt begun"]
-    desk.hatrain("stop", "kitchen")
+    workspace.hatrain("stop", "kitchen")
 
 
-def test_a_child_of_nobody_is_refused_with_the_nearest_name(desk):
-    child(desk)
-    desk.hatrain("submit", "kitchen", "--follow")
-    code, _, err = desk.hatrain("submit", "child", "--set", "after=kichen")
+def test_an_unknown_dependency_is_refused_with_the_nearest_name(workspace):
+    child(workspace)
+    workspace.hatrain("submit", "kitchen", "--follow")
+    code, _, err = workspace.hatrain("submit", "child", "--set", "after=kichen")
     assert code == 2
     assert "after: kichen: no such run" in err
     assert "did you mean kitchen?" in err
 
 
-def test_a_child_of_a_run_that_failed_is_refused(desk):
-    child(desk)
-    desk.hatrain("submit", "kitchen", "--follow", act="fatal")
-    code, _, err = desk.hatrain("submit", "child")
+def test_a_dependency_that_has_failed_is_refused(workspace):
+    child(workspace)
+    workspace.hatrain("submit", "kitchen", "--follow", behavior="fatal")
+    code, _, err = workspace.hatrain("submit", "child")
     assert code == 2
-    assert "after: kitchen: is failed and will not finish by itself" in err
+    assert "after: kitchen: is failed and will not finish" in err
 
 
 # --- sweeps -------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_makes_a_run_for_each_value_one_after_another(desk):
-    code, out, err = desk.hatrain("submit", "kitchen", "--sweep", "method.learning_rate=1e-5,2e-5")
+def test_a_sweep_makes_a_run_for_each_value_one_after_another(workspace):
+    code, out, err = workspace.hatrain("submit", "kitchen", "--sweep", "method.learning_rate=1e-5,2e-5")
     assert code == 0, err
     assert "kitchen/sweep/0" in out
-    assert desk.hatrain("wait", "kitchen")[0] == 0
-    runs = [RunDirectory(desk.folder / "runs/kitchen/sweep" / number) for number in "01"]
+    assert workspace.hatrain("wait", "kitchen")[0] == 0
+    runs = [RunDirectory(workspace.folder / "runs/kitchen/sweep" / number) for number in "01"]
     assert [run.plan().job.method.learning_rate for run in runs] == [1e-5, 2e-5]
     assert runs[0].done.stat().st_mtime <= runs[1].done.stat().st_mtime
-    assert (desk.folder / "models/kitchen-sweep-1/weights").exists()
-    listed = desk.hatrain("status", "kitchen")[1]
+    assert (workspace.folder / "models/kitchen-sweep-1/weights").exists()
+    listed = workspace.hatrain("status", "kitchen")[1]
     assert [line(listed, f"kitchen/sweep/{number}")[2] for number in "01"] == ["finished", "finished"]
-    assert "training finish in attempt 1" in desk.hatrain("logs", "kitchen/sweep/1")[1]
-    assert "is a sweep; accepted here: one of its runs" in desk.hatrain("logs", "kitchen")[2]
+    assert "training finish in attempt 1" in workspace.hatrain("logs", "kitchen/sweep/1")[1]
+    assert "is a sweep; accepted here: one of its runs" in workspace.hatrain("logs", "kitchen")[2]
 
 
-def test_a_sweep_of_two_keys_makes_each_combination(desk):
+def test_a_sweep_of_two_keys_makes_each_combination(workspace):
     words = ["--sweep", "seed=1,2", "--sweep", "method.lora.modules=[mlp, attention],mlp", "--dry-run"]
-    code, out, _ = desk.hatrain("submit", "kitchen", *words)
+    code, out, _ = workspace.hatrain("submit", "kitchen", *words)
     assert code == 0
     assert out.count("/plan.json <==") == 4
-    assert not (desk.folder / "runs").exists()
+    assert not (workspace.folder / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("sweep", "told"),
+    ("sweep", "message"),
     [
-        ("method.learning_rate", "found no KEY=V1,V2"),
-        ("method.learning_rate=1", "found no KEY=V1,V2"),
-        ("hardware.nodes=1,2", "hardware.nodes is the same for all runs of a sweep"),
-        ("name=a,b", "name is the same for all runs"),
+        ("method.learning_rate", "not of the form KEY=V1,V2"),
+        ("method.learning_rate=1", "not of the form KEY=V1,V2"),
+        ("hardware.nodes=1,2", "hardware.nodes must be the same for all runs of a sweep"),
+        ("name=a,b", "name must be the same for all runs"),
         ("method.epochs=1,many", "--sweep method.epochs=many: found 'many'; accepted: a number"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused(desk, sweep, told):
-    code, _, err = desk.hatrain("submit", "kitchen", "--sweep", sweep)
+def test_an_invalid_sweep_is_refused(workspace, sweep, message):
+    code, _, err = workspace.hatrain("submit", "kitchen", "--sweep", sweep)
     assert code == 2
-    assert told in err
-    assert not (desk.folder / "runs").exists()
+    assert message in err
+    assert not (workspace.folder / "runs").exists()
 
 
 # --- diff and compare ---------------------------------------------------------------------------------------
 
 
-def test_a_diff_shows_what_a_submission_would_change(desk):
-    code, out, err = desk.hatrain("diff", "kitchen")
+def test_a_diff_shows_what_a_submission_would_change(workspace):
+    code, out, err = workspace.hatrain("diff", "kitchen")
     assert code == 1
     assert "not submitted before" in err
-    desk.hatrain("submit", "kitchen", "--follow")
-    assert desk.hatrain("diff", "kitchen")[:2] == (0, "")
-    code, out, err = desk.hatrain("diff", "kitchen", "--set", "logging.logging_steps=9")
+    workspace.hatrain("submit", "kitchen", "--follow")
+    assert workspace.hatrain("diff", "kitchen")[:2] == (0, "")
+    code, out, err = workspace.hatrain("diff", "kitchen", "--set", "logging.logging_steps=9")
     assert code == 1
     assert "-  logging_steps: 5" in out
     assert "+  logging_steps: 9" in out
     assert "another job" not in err
-    assert "method.epochs: 1.0 → 2.0" in desk.hatrain("diff", "kitchen", "--set", "method.epochs=2")[2]
+    assert "method.epochs: 1.0 → 2.0" in workspace.hatrain("diff", "kitchen", "--set", "method.epochs=2")[2]
 
 
-def test_two_runs_stand_side_by_side(desk):
-    desk.hatrain("submit", "kitchen", "--follow")
-    desk.hatrain("submit", "kitchen", "--follow", "--set", "name=hall", "--set", "method.epochs=2")
-    code, out, _ = desk.hatrain("compare", "kitchen", "hall")
+def test_two_runs_are_compared_side_by_side(workspace):
+    workspace.hatrain("submit", "kitchen", "--follow")
+    workspace.hatrain("submit", "kitchen", "--follow", "--set", "name=hall", "--set", "method.epochs=2")
+    code, out, _ = workspace.hatrain("compare", "kitchen", "hall")
     assert code == 0
     assert line(out, "method.epochs") == ["method.epochs", "1.0", "2.0"]
     assert line(out, "state") == ["state", "finished", "finished"]
@@ -258,22 +259,25 @@ def test_two_runs_stand_side_by_side(desk):
 # --- clusters -----------------------------------------------------------------------------------------------
 
 
-def test_clusters_are_listed_with_a_users_own_first(desk, monkeypatch):
-    own = desk.folder / ".config/hatrain/clusters"
+def test_clusters_are_listed_with_a_users_own_first(workspace, monkeypatch):
+    own = workspace.folder / ".config/hatrain/clusters"
     own.mkdir(parents=True)
     (own / "local.yaml").write_text("kind: local\n")
     (own / "broken.yaml").write_text("kind: slurm\npartitoin: gpu\n")
-    told = subprocess.run(
-        [*HATRAIN, "clusters"], env={**os.environ, "HOME": str(desk.folder)}, capture_output=True, text=True
+    result = subprocess.run(
+        [*HATRAIN, "clusters"],
+        env={**os.environ, "HOME": str(workspace.folder)},
+        capture_output=True,
+        text=True,
     )
-    assert told.returncode == 1
-    assert line(told.stdout, "local") == ["local", "local", str(own / "local.yaml")]
-    assert "partitoin: unknown key" in told.stderr
-    assert "did you mean partition?" in told.stderr
+    assert result.returncode == 1
+    assert line(result.stdout, "local") == ["local", "local", str(own / "local.yaml")]
+    assert "partitoin: unknown key" in result.stderr
+    assert "did you mean partition?" in result.stderr
 
 
-def test_looking_at_runs_loads_nothing_heavy(desk):
-    desk.hatrain("submit", "kitchen", "--follow")
+def test_verbs_that_only_look_at_runs_do_not_load_torch(workspace):
+    workspace.hatrain("submit", "kitchen", "--follow")
     for words in (
         ["status", "kitchen"],
         ["runs"],
@@ -282,86 +286,92 @@ def test_looking_at_runs_loads_nothing_heavy(desk):
         ["clusters"],
     ):
         script = f"import sys\nfrom hatrain.cli import main\nmain({words!r})\nprint('torch' in sys.modules)"
-        told = subprocess.run(
-            [sys.executable, "-c", script], cwd=desk.folder, capture_output=True, text=True, timeout=60
+        result = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=workspace.folder,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
         )
-        assert told.stdout.splitlines()[-1] == "False", told.stderr
+        assert result.stdout.splitlines()[-1] == "False", result.stderr
 
 
-def test_a_sweep_on_this_machine_is_told_run_by_run_and_ends_as_one(desk):
-    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2,3", act="stop")
-    first = RunDirectory(desk.folder / "runs/kitchen/sweep/0")
-    desk.until(lambda: (first.folder / "calls").exists(), "the first run is at work")
-    listed = desk.hatrain("status", "kitchen")[1]
+def test_a_sweep_on_this_machine_is_listed_run_by_run_and_ends_as_one_process(workspace):
+    workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2,3", behavior="stop")
+    first = RunDirectory(workspace.folder / "runs/kitchen/sweep/0")
+    workspace.until(lambda: (first.folder / "calls").exists(), "the first run starts")
+    listed = workspace.hatrain("status", "kitchen")[1]
     assert [line(listed, f"kitchen/sweep/{number}")[2] for number in "012"] == ["running", "queued", "queued"]
-    code, _, err = desk.hatrain("cancel", "kitchen/sweep/1")
+    code, _, err = workspace.hatrain("cancel", "kitchen/sweep/1")
     assert code == 2
     assert (
-        "waits for its turn; on this machine a sweep is one process, which ends with: hatrain cancel kitchen"
+        "has not started yet; on this machine a sweep is one process; to end all of it: hatrain cancel kitchen"
         in err
     )
-    assert desk.hatrain("stop", "kitchen/sweep/2")[0] == 1
+    assert workspace.hatrain("stop", "kitchen/sweep/2")[0] == 1
     assert first.lease.holder()
-    code, out, _ = desk.hatrain("stop", "kitchen")
+    code, out, _ = workspace.hatrain("stop", "kitchen")
     assert code == 0
-    assert "kitchen/sweep/1: does not begin" in out
-    assert desk.hatrain("wait", "kitchen")[0] == 130
-    listed = desk.hatrain("status", "kitchen")[1]
+    assert "kitchen/sweep/1: does not start" in out
+    assert workspace.hatrain("wait", "kitchen")[0] == 130
+    listed = workspace.hatrain("status", "kitchen")[1]
     assert [line(listed, f"kitchen/sweep/{number}")[2] for number in "012"] == ["stopped"] * 3
-    assert "its sweep ended before its turn" in listed
+    assert "the sweep ended before this run started" in listed
 
 
-def test_a_run_of_a_sweep_that_failed_is_told_so_while_the_others_go_on(desk):
-    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2", act="fatal")
-    first = RunDirectory(desk.folder / "runs/kitchen/sweep/0")
-    desk.until(lambda: any(event["event"] == "outcome" for event in first.events()), "the first run fails")
-    assert line(desk.hatrain("status", "kitchen/sweep/0")[1], "kitchen/sweep/0")[2] == "failed"
-    assert desk.hatrain("wait", "kitchen")[0] == 78
+def test_a_run_of_a_sweep_that_failed_is_shown_while_the_others_continue(workspace):
+    workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2", behavior="fatal")
+    first = RunDirectory(workspace.folder / "runs/kitchen/sweep/0")
+    workspace.until(
+        lambda: any(event["event"] == "outcome" for event in first.events()), "the first run fails"
+    )
+    assert line(workspace.hatrain("status", "kitchen/sweep/0")[1], "kitchen/sweep/0")[2] == "failed"
+    assert workspace.hatrain("wait", "kitchen")[0] == 78
 
 
-def test_a_whole_sweep_is_cancelled_with_one_word(desk):
-    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2", act="stop")
-    first = RunDirectory(desk.folder / "runs/kitchen/sweep/0")
-    desk.until(lambda: (first.folder / "calls").exists(), "the first run is at work")
-    code, out, _ = desk.hatrain("cancel", "kitchen")
+def test_a_whole_sweep_is_cancelled_with_one_command(workspace):
+    workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2", behavior="stop")
+    first = RunDirectory(workspace.folder / "runs/kitchen/sweep/0")
+    workspace.until(lambda: (first.folder / "calls").exists(), "the first run starts")
+    code, out, _ = workspace.hatrain("cancel", "kitchen")
     assert (code, out.count("cancelled")) == (0, 2)
-    desk.until(lambda: first.lease.holder() is None, "the run leaves")
-    assert not (desk.folder / "runs/kitchen/sweep/1/attempts").exists()
+    workspace.until(lambda: first.lease.holder() is None, "the run ends")
+    assert not (workspace.folder / "runs/kitchen/sweep/1/attempts").exists()
 
 
-def test_a_sweep_that_cannot_be_written_whole_is_not_written_in_part(desk):
-    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2")
-    desk.hatrain("wait", "kitchen")
-    plan = (desk.folder / "runs/kitchen/sweep/0/plan.json").read_bytes()
+def test_a_sweep_that_cannot_be_written_whole_is_not_written_in_part(workspace):
+    workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2")
+    workspace.hatrain("wait", "kitchen")
+    plan = (workspace.folder / "runs/kitchen/sweep/0/plan.json").read_bytes()
     words = ["submit", "kitchen", "--sweep", "seed=1,3", "--set", "logging.logging_steps=9"]
-    code, _, err = desk.hatrain(*words)
+    code, _, err = workspace.hatrain(*words)
     assert code == 2
     assert "seed: 2 → 3" in err
-    assert (desk.folder / "runs/kitchen/sweep/0/plan.json").read_bytes() == plan
+    assert (workspace.folder / "runs/kitchen/sweep/0/plan.json").read_bytes() == plan
 
 
-def test_a_sweep_is_not_put_into_a_run_nor_a_run_into_a_sweep(desk):
-    desk.hatrain("submit", "kitchen", "--follow")
-    code, _, err = desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2")
+def test_a_sweep_and_a_run_cannot_share_a_name(workspace):
+    workspace.hatrain("submit", "kitchen", "--follow")
+    code, _, err = workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2")
     assert code == 2
     assert "holds a run; give the sweep another name" in err
-    assert not (desk.run.folder / "sweep").exists()
-    desk.hatrain("submit", "kitchen", "--sweep", "seed=1,2", "--set", "name=hall")
-    desk.hatrain("wait", "hall")
-    code, _, err = desk.hatrain("submit", "kitchen", "--set", "name=hall")
+    assert not (workspace.run.folder / "sweep").exists()
+    workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2", "--set", "name=hall")
+    workspace.hatrain("wait", "hall")
+    code, _, err = workspace.hatrain("submit", "kitchen", "--set", "name=hall")
     assert code == 2
     assert "holds a sweep" in err
 
 
-def test_a_run_of_an_earlier_version_is_listed_and_goes_on_when_it_is_submitted_again(desk):
-    desk.hatrain("submit", "kitchen", "--follow", act="fatal")
-    plan = json.loads(desk.run.plan_file.read_text())
+def test_a_run_of_an_earlier_version_is_listed_and_continues_when_submitted_again(workspace):
+    workspace.hatrain("submit", "kitchen", "--follow", behavior="fatal")
+    plan = json.loads(workspace.run.plan_file.read_text())
     del plan["cluster_spec"], plan["resources"]
-    desk.run.plan_file.write_text(json.dumps({**plan, "version": 1, "launcher": "local"}))
-    code, out, _ = desk.hatrain("runs")
+    workspace.run.plan_file.write_text(json.dumps({**plan, "version": 1, "launcher": "local"}))
+    code, out, _ = workspace.hatrain("runs")
     assert code == 0
     assert line(out, "kitchen")[2] == "unknown"
     assert "not a plan that this version reads" in out
-    assert desk.hatrain("submit", "kitchen", "--set", "method.epochs=2")[0] == 2
-    assert desk.hatrain("submit", "kitchen", "--follow")[0] == 0
-    assert len(desk.run.all_attempts()) == 2
+    assert workspace.hatrain("submit", "kitchen", "--set", "method.epochs=2")[0] == 2
+    assert workspace.hatrain("submit", "kitchen", "--follow")[0] == 0
+    assert len(workspace.run.all_attempts()) == 2

@@ -1,4 +1,4 @@
-"""What a person sees while following a run."""
+"""The output of a followed run."""
 
 import os
 import pty
@@ -19,7 +19,7 @@ with screen(RunDirectory(Path(sys.argv[1]))) as show:
 """
 
 
-def test_the_newest_logged_step_is_found_even_behind_a_torn_line(tmp_path):
+def test_a_torn_last_line_is_no_progress(tmp_path):
     run = RunDirectory(tmp_path)
     assert progress(run) is None
     for step in range(1, 200):
@@ -30,14 +30,14 @@ def test_the_newest_logged_step_is_found_even_behind_a_torn_line(tmp_path):
     assert progress(run) is None
 
 
-def test_without_a_terminal_words_pass_on_untouched(tmp_path):
-    said = subprocess.run(
+def test_without_a_terminal_output_is_unchanged(tmp_path):
+    result = subprocess.run(
         [sys.executable, "-c", SHOW, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert said.stdout == "step 3/8  loss [1.0]\n"
+    assert result.stdout == "step 3/8  loss [1.0]\n"
 
 
-def test_on_a_terminal_a_bar_stands_below_the_words(tmp_path):
+def test_on_a_terminal_a_progress_bar_is_below_the_output(tmp_path):
     seal.append_line(RunDirectory(tmp_path).metrics, {"step": 3, "steps": 8})
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}

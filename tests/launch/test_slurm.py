@@ -1,9 +1,6 @@
-"""What is rendered for Slurm: recorded, clean under shellcheck, and proof against odd values. What Slurm makes of it is
-in tests/slurm."""
+"""Rendering for Slurm: directives, scripts, odd values. tests/slurm runs the scripts on a real Slurm."""
 
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,15 +10,16 @@ from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.load import read_job
 from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
-from launch import planner
-from launch.backends.slurm import render as slurm
+from launch import planner, run_files
+from launch.backends.slurm import render
 from launch.cluster_files import SHIPPED, load_cluster
 from tests.golden import matches
+from tests.launch.rendering import files, shellcheck, single_file
 from tests.plans import a_job
 
-GOLDEN = Path(__file__).parent / "golden" / "slurm"
+GOLDEN = Path(__file__).parent / "golden"
 JOBS = Path(__file__).parents[2] / "jobs"
-HOUSE = Path("/home/ada/house")
+WORKDIR = Path("/home/ada/training")
 EXAMPLES = sorted(path.stem for path in SHIPPED.glob("slurm-*.yaml"))
 DOCKER = {
     "kind": "slurm",
@@ -30,11 +28,11 @@ DOCKER = {
 }
 
 
-def a_place(**changes) -> SlurmCluster:
+def a_cluster(**changes) -> SlurmCluster:
     return SlurmCluster.model_validate({"kind": "slurm", **changes})
 
 
-def a_plan(place=None, *, house=HOUSE, cluster="my-slurm", run=None, **changes) -> Plan:
+def a_plan(cluster=None, *, workdir=WORKDIR, cluster_name="my-slurm", run=None, **changes) -> Plan:
     job = a_job(
         **{
             "name": "home-1b",
@@ -42,85 +40,179 @@ def a_plan(place=None, *, house=HOUSE, cluster="my-slurm", run=None, **changes) 
             **changes,
         }
     )
-    return planner.plan(job, place or a_place(), cluster, workdir=house, runs_root=house / "runs", run=run)
+    return planner.plan(
+        job, cluster or a_cluster(), cluster_name, workdir=workdir, runs_root=workdir / "runs", run=run
+    )
+
+
+def example(name: str, nodes: int = 2, sharding: str = "ddp") -> Plan:
+    """The plan of a job for one of the shipped cluster files, or for docker."""
+    cluster = a_cluster(**DOCKER) if name == "docker" else load_cluster(name)[1]
+    hardware = {"gpu": "a100-80gb", "gpus_per_node": 2, "nodes": nodes, "sharding": sharding}
+    return a_plan(cluster, cluster_name=name, hardware=hardware)
 
 
 def directives(text: str) -> list[str]:
     return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
 
 
-def job(plan: Plan) -> str:
-    return slurm.files(plan)[slurm.JOB]
+def job_script(plan: Plan) -> str:
+    return files(plan)[render.JOB]
 
 
-def step(plan: Plan) -> str:
-    return slurm.files(plan)[slurm.STEP]
+def container_settings(plan: Plan) -> str:
+    """The script that has the settings of the container: pyxis is a part of srun."""
+    runtime = plan.cluster_spec.container.runtime
+    return job_script(plan) if runtime == "pyxis" else files(plan)["launch/container.sh"]
 
 
-def shellcheck(folder: Path, text: str) -> None:
-    (folder / "script.sh").write_text(text)
-    command = shutil.which("shellcheck") or str(Path(sys.executable).with_name("shellcheck"))
-    told = subprocess.run([command, str(folder / "script.sh")], capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout
+# --- scripts ------------------------------------------------------------------------------------------------
 
 
-# --- recorded -----------------------------------------------------------------------------------------------
+def test_the_single_file_is_as_recorded():
+    matches(GOLDEN / "slurm.sbatch", single_file(example("slurm-venv", 2, "fsdp")))
 
 
-def place_of(cluster: str) -> SlurmCluster:
-    return a_place(**DOCKER) if cluster == "docker" else load_cluster(cluster)[1]
-
-
-def recorded(cluster: str, nodes: int, sharding: str = "ddp") -> Plan:
-    hardware = {"gpu": "a100-80gb", "gpus_per_node": 2, "nodes": nodes, "sharding": sharding}
-    return a_plan(place_of(cluster), cluster=cluster, hardware=hardware)
-
-
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp", "zero3"])
-@pytest.mark.parametrize("nodes", [1, 2])
-@pytest.mark.parametrize("cluster", [*EXAMPLES, "docker"])
-def test_the_batch_script_is_as_recorded_and_clean_under_shellcheck(cluster, nodes, sharding, tmp_path):
-    text = job(recorded(cluster, nodes, sharding))
-    matches(GOLDEN / cluster / f"{nodes}-{sharding}.sbatch", text)
-    shellcheck(tmp_path, text)
+def test_the_batch_script_with_pyxis_is_as_recorded():
+    matches(GOLDEN / "slurm-pyxis.sbatch", job_script(example("slurm-pyxis")))
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-@pytest.mark.parametrize("cluster", [*EXAMPLES, "docker"])
-def test_the_script_of_each_node_is_as_recorded_and_clean_under_shellcheck(cluster, nodes, tmp_path):
-    text = step(recorded(cluster, nodes))
-    matches(GOLDEN / cluster / f"{nodes}-step.sh", text)
-    shellcheck(tmp_path, text)
+@pytest.mark.parametrize("name", [*EXAMPLES, "docker"])
+def test_every_script_is_clean_under_shellcheck(name, nodes):
+    plan = example(name, nodes)
+    scripts = {path: text for path, text in files(plan).items() if path.endswith((".sh", ".sbatch"))}
+    assert {Path(path).name for path in scripts} == {
+        "job.sbatch",
+        "step.sh",
+        "setup.sh",
+        "container.sh",
+        "env.sh",
+        "node.sh",
+    }
+    shellcheck(*scripts.values(), single_file(plan))
 
 
-def test_the_stream_is_as_recorded_and_clean_under_shellcheck(tmp_path):
-    text = slurm.stream(recorded("slurm-venv", 2, "fsdp"))
-    matches(GOLDEN / "stream.sbatch", text)
-    shellcheck(tmp_path, text)
-
-
-def test_the_script_of_a_sweep_is_as_recorded_and_clean_under_shellcheck(tmp_path):
+def test_the_script_of_a_sweep_is_an_array_and_clean_under_shellcheck():
     plans = [a_plan(run=f"home-1b/sweep/{number}") for number in range(3)]
-    text = slurm.array(plans, HOUSE / "runs/home-1b")
-    matches(GOLDEN / "array.sbatch", text)
-    shellcheck(tmp_path, text)
+    text = render.array(plans, a_cluster(), WORKDIR / "runs/home-1b")
+    assert "--array=0-2" in directives(text)
+    assert "--output=/home/ada/training/runs/home-1b/launch/slurm-%A_%a.log" in directives(text)
+    shellcheck(text)
 
 
 @pytest.mark.parametrize("cluster", EXAMPLES)
 @pytest.mark.parametrize("name", sorted(path.stem for path in JOBS.glob("*.yaml")))
-def test_every_job_renders_on_every_example(cluster, name, tmp_path):
+def test_every_job_renders_on_every_example(cluster, name):
     spec, _ = read_job(str(JOBS / f"{name}.yaml"), [])
-    plan = planner.plan(spec, load_cluster(cluster)[1], cluster, workdir=HOUSE, runs_root=HOUSE / "runs")
-    shellcheck(tmp_path, slurm.stream(plan))
+    plan = planner.plan(spec, load_cluster(cluster)[1], cluster, workdir=WORKDIR, runs_root=WORKDIR / "runs")
+    assert "--job-name=" + spec.name in directives(single_file(plan))
 
 
-# --- what is asked for --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", [*EXAMPLES, "docker"])
+def test_a_script_is_directives_and_variables_then_the_static_text_then_the_carried_files(name):
+    text = single_file(example(name))
+    head, static, rest = text.partition(
+        (Path(render.__file__).with_name("job.sh")).read_text().partition("\n")[2]
+    )
+    assert static
+    assert directives(text) == directives(head)
+    assert "srun" not in rest.partition("unpack() {")[0]
+    assert rest.endswith("}\n\nmain\n")
+    step = Path(render.__file__).with_name("step.sh").read_text()
+    assert files(example(name))["launch/step.sh"] == step
+    assert step in rest
 
 
-def test_everything_that_a_cluster_says_is_a_directive():
-    place = a_place(
+STUBS = {
+    "scontrol": 'if [[ $1 == show ]]; then printf "%s\\n" node7 node8; else echo "$*" >> "$CALLS"; fi',
+    "squeue": "echo RUNNING",
+    "srun": 'printf "%s\\n" "$@" > "$CALLS.srun"; env > "$CALLS.env"; mkdir -p "$ATTEMPT"; exit "$CODE"',
+}
+
+
+def run_batch_script(folder: Path, text: str, code: int = 0, attempt: bool = True):
+    """Run a batch script with stand-ins for Slurm's programs."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    for name, body in STUBS.items():
+        (programs / name).write_text(f"#!/bin/bash\n{body}\n")
+        (programs / name).chmod(0o755)
+    run = folder / "runs/home-1b"
+    environment = {
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "CALLS": str(folder / "calls"),
+        "ATTEMPT": str(run / "attempts/1" if attempt else folder),
+        "CODE": str(code),
+        "SLURM_JOB_ID": "20003",
+        "SLURM_CPUS_PER_TASK": "16",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+    }
+    return subprocess.run(["bash"], input=text, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def test_the_single_file_carries_the_same_files_byte_for_byte(tmp_path):
+    odd = f'it\'s $HOME; "`id`" \\ é\nEND\nEND2\n{" " * 3}'
+    cluster = a_cluster(environment={"ODD": odd})
+    plan = a_plan(cluster, workdir=tmp_path, hardware={"gpu": "cpu", "nodes": 2})
+    result = run_batch_script(tmp_path, single_file(plan))
+    assert result.returncode == 0, result.stderr
+    carried = tmp_path / "runs/home-1b/launch/sbatch-20003"
+    expected = {**files(plan), "plan.json": run_files.plan_json(plan)}
+    del expected[render.JOB]
+    assert {
+        str(path.relative_to(carried)): path.read_text() for path in carried.rglob("*") if path.is_file()
+    } == expected
+
+
+def test_the_batch_script_starts_one_step_on_every_node(tmp_path):
+    plan = a_plan(workdir=tmp_path, hardware={"gpu": "cpu", "nodes": 2})
+    assert run_batch_script(tmp_path, single_file(plan)).returncode == 0
+    folder, log = (
+        tmp_path / "runs/home-1b/launch/sbatch-20003",
+        tmp_path / "runs/home-1b/launch/slurm-20003.0",
+    )
+    assert (tmp_path / "calls.srun").read_text().splitlines() == [
+        *("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0"),
+        *("bash", f"{folder}/launch/step.sh", str(folder), str(log)),
+    ]
+    environment = (tmp_path / "calls.env").read_text().splitlines()
+    assert {
+        *("MASTER_ADDR=node7", "MASTER_PORT=10003", "HATRAIN_START=20003.0"),
+        *("HATRAIN_STOP_GRACE=270", "SRUN_CPUS_PER_TASK=16"),
+    } <= set(environment)
+
+
+@pytest.mark.parametrize(
+    ("code", "attempt", "requeued"),
+    [
+        (0, True, False),
+        (78, True, False),
+        (130, True, False),
+        (75, True, True),
+        (75, False, True),
+        (1, True, True),
+        (137, True, True),
+        (1, False, False),
+    ],
+)
+def test_the_exit_code_decides_whether_a_job_is_requeued(tmp_path, code, attempt, requeued):
+    plan = a_plan(workdir=tmp_path, hardware={"gpu": "cpu"})
+    result = run_batch_script(tmp_path, single_file(plan), code, attempt)
+    assert result.returncode == code
+    calls = tmp_path / "calls"
+    assert (calls.read_text() if calls.exists() else "") == ("requeue 20003\n" if requeued else "")
+    assert ("no attempt started" in result.stderr) == (code == 1 and not attempt)
+
+
+# --- directives ---------------------------------------------------------------------------------------------
+
+
+def test_every_key_of_a_cluster_file_becomes_a_directive():
+    cluster = a_cluster(
         partition="gpu",
-        account="house",
+        account="team",
         qos="high",
         reservation="course",
         constraint="a100&nvlink",
@@ -132,11 +224,10 @@ def test_everything_that_a_cluster_says_is_a_directive():
         signal_lead="00:02:00",
         gpus={"a100-80gb": "a100"},
     )
-    told = directives(job(a_plan(place, limits__time="30:00:30")))
-    assert set(told) >= {
+    assert set(directives(job_script(a_plan(cluster, limits__time="30:00:30")))) >= {
         "--job-name=home-1b",
         "--partition=gpu",
-        "--account=house",
+        "--account=team",
         "--qos=high",
         "--reservation=course",
         '--constraint="a100&nvlink"',
@@ -155,11 +246,13 @@ def test_everything_that_a_cluster_says_is_a_directive():
         "--requeue",
         "--open-mode=append",
         "--time=1-06:00:30",
+        "--chdir=/home/ada/training",
+        "--output=/home/ada/training/runs/home-1b/launch/slurm-%j.log",
     }
 
 
 @pytest.mark.parametrize(
-    ("style", "gpus", "told"),
+    ("style", "gpus", "expected"),
     [
         ("gpus-per-node", {}, "--gpus-per-node=2"),
         ("gpus-per-node", {"a100-80gb": "a100"}, "--gpus-per-node=a100:2"),
@@ -167,36 +260,33 @@ def test_everything_that_a_cluster_says_is_a_directive():
         ("gres", {"a100-80gb": "a100"}, "--gres=gpu:a100:2"),
     ],
 )
-def test_gpus_are_asked_for_in_the_way_of_the_site(style, gpus, told):
-    assert told in directives(job(a_plan(a_place(gpus_style=style, gpus=gpus))))
+def test_gpus_are_requested_in_the_style_of_the_site(style, gpus, expected):
+    assert expected in directives(job_script(a_plan(a_cluster(gpus_style=style, gpus=gpus))))
 
 
-def test_a_job_on_processors_asks_for_no_gpus():
-    text = job(a_plan(hardware={"gpu": "cpu", "gpus_per_node": 2}))
+def test_a_job_on_cpus_requests_no_gpus():
+    text = job_script(a_plan(hardware={"gpu": "cpu", "gpus_per_node": 2}))
     assert not [line for line in directives(text) if "gpu" in line or "gres" in line]
 
 
-def test_no_directive_has_a_variable_in_it():
-    for cluster in [*EXAMPLES, "docker"]:
-        assert not [line for line in directives(job(recorded(cluster, 2))) if "$" in line]
+def test_no_directive_contains_a_variable():
+    for name in [*EXAMPLES, "docker"]:
+        assert not [line for line in directives(job_script(example(name))) if "$" in line]
 
 
-def test_the_stream_asks_for_the_same_and_differs_in_where_things_lie():
-    plan = recorded("slurm-venv", 2)
-    by_hand, written = slurm.stream(plan), job(plan)
-    log = [line for line in directives(by_hand) if line.startswith("--output")]
-    assert log == ["--output=/home/ada/house/%x-%j.log"]
-    assert set(directives(by_hand)) - set(log) < set(directives(written))
-    assert (
-        by_hand.partition("# One name for everything")[2] == written.partition("# One name for everything")[2]
-    )
+def test_the_single_file_has_the_same_directives_except_for_the_log():
+    plan = example("slurm-venv")
+    alone, written = directives(single_file(plan)), directives(job_script(plan))
+    log = [line for line in alone if line.startswith("--output")]
+    assert log == ["--output=/home/ada/training/%x-%j.log"]
+    assert set(alone) - set(log) < set(written)
 
 
 # --- odd values ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ("plain-1.2:3/4@5", "plain-1.2:3/4@5"),
         ("two words", '"two words"'),
@@ -206,59 +296,59 @@ def test_the_stream_asks_for_the_same_and_differs_in_where_things_lie():
         ("$HOME `id`; é", '"$HOME `id`; é"'),
     ],
 )
-def test_a_directive_is_quoted_as_sbatch_reads_it(value, told):
-    assert f"--comment={told}" in directives(job(a_plan(a_place(directives={"comment": value}))))
+def test_a_directive_is_quoted_as_sbatch_reads_it(value, expected):
+    assert f"--comment={expected}" in directives(job_script(a_plan(a_cluster(directives={"comment": value}))))
 
 
-def test_a_folder_of_two_lines_is_refused_in_one():
+def test_a_folder_with_a_line_break_is_refused_in_one_line():
     with pytest.raises(
-        BadInput, match=r"chdir: found '/home/a\\nb'; a directive of sbatch is one line"
+        BadInput, match=r"chdir: found '/home/a\\nb'; an sbatch directive must be one"
     ) as raised:
-        slurm.files(a_plan(house=Path("/home/a\nb")))
+        files(a_plan(workdir=Path("/home/a\nb")))
     assert len(raised.value.problems) == 1
 
 
-def test_a_folder_with_a_backslash_is_refused_for_slurm_would_name_no_log():
-    with pytest.raises(BadInput, match="backslash"):
-        slurm.files(a_plan(house=Path("/home/a\\b")))
+def test_a_folder_with_a_backslash_is_refused():
+    with pytest.raises(BadInput, match="Slurm does not expand %j in a path with a backslash"):
+        files(a_plan(workdir=Path("/home/a\\b")))
 
 
-def test_a_percent_sign_in_a_folder_stands_for_itself():
+def test_a_percent_sign_in_a_folder_is_escaped():
     assert "--output=/home/100%%/runs/home-1b/launch/slurm-%j.log" in directives(
-        job(a_plan(house=Path("/home/100%")))
+        job_script(a_plan(workdir=Path("/home/100%")))
     )
 
 
 @pytest.mark.parametrize("runtime", ["pyxis", "apptainer", "docker"])
 @pytest.mark.parametrize("folder", ["/home/a:b", "/home/a,b"])
 def test_a_folder_that_no_container_can_mount_is_refused(runtime, folder):
-    place = a_place(container={"runtime": runtime, "image": "x"})
-    with pytest.raises(BadInput, match=f"in a path that {runtime} is to mount"):
-        slurm.files(a_plan(place, house=Path(folder)))
-    slurm.files(a_plan(house=Path(folder)))
+    cluster = a_cluster(container={"runtime": runtime, "image": "x"})
+    with pytest.raises(BadInput, match=f"and {runtime} cannot mount such a path"):
+        files(a_plan(cluster, workdir=Path(folder)))
+    files(a_plan(workdir=Path(folder)))
 
 
-def test_runs_of_a_sweep_that_ask_for_different_things_are_no_array():
+def test_runs_of_a_sweep_that_request_different_resources_are_refused():
     plans = [
         a_plan(run=f"x/sweep/{count}", hardware={"gpu": "a100-80gb", "gpus_per_node": count})
         for count in (1, 2)
     ]
     with pytest.raises(BadInput, match="these differ in gpus, cpus"):
-        slurm.array(plans, HOUSE / "runs/x")
+        render.array(plans, a_cluster(), WORKDIR / "runs/x")
 
 
 def test_an_array_has_the_numbers_of_its_runs():
     plans = [a_plan(run=f"x/sweep/{number}") for number in (1, 4)]
-    assert "--array=1,4" in directives(slurm.array(plans, HOUSE / "runs/x"))
+    assert "--array=1,4" in directives(render.array(plans, a_cluster(), WORKDIR / "runs/x"))
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"directives": {"nodes": "3"}}, "not nodes, which is said by hardware.nodes"),
+        ({"directives": {"nodes": "3"}}, "not nodes: set hardware.nodes in the job"),
         (
             {"directives": {"parti": "x"}},
-            r"not parti \(which sbatch takes for partition\), which is said by partition",
+            r"not parti \(which sbatch takes for partition\): set partition",
         ),
         ({"directives": {"comment": "two\nlines"}}, "one line of text"),
         ({"directives": {"comment=x --nodes": "3"}}, "long options of sbatch without dashes"),
@@ -269,44 +359,45 @@ def test_an_array_has_the_numbers_of_its_runs():
         ({"mail": {"user": "ada@example.org", "events": ["FIAL"]}}, "did you mean FAIL"),
     ],
 )
-def test_what_sbatch_or_a_runtime_would_misunderstand_is_refused(changes, told):
-    with pytest.raises(ValidationError, match=told):
-        a_place(**changes)
+def test_a_cluster_file_that_sbatch_or_a_runtime_would_misread_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        a_cluster(**changes)
 
 
-def test_an_option_that_is_nobodys_own_goes_through():
+def test_an_option_that_no_key_covers_is_passed_on():
     for name in ("switches", "comment", "nodelist", "exclude", "begin", "nice", "mem-per-gpu", "spread-job"):
-        assert f"--{name}=1" in directives(job(a_plan(a_place(directives={name: "1"}))))
+        assert f"--{name}=1" in directives(job_script(a_plan(a_cluster(directives={name: "1"}))))
 
 
 @pytest.mark.parametrize(
-    ("changes", "limits", "told"),
+    ("changes", "limit", "message"),
     [
         ({"time_limit": "01:00:00"}, "02:00:00", "grants at most 01:00:00"),
-        ({"signal_lead": "00:30:00"}, "00:30:00", "kept for a checkpoint"),
-        ({"signal_lead": "19:00:00"}, "24:00:00", "Slurm takes up to 18:12:15"),
+        ({"signal_lead": "00:30:00"}, "00:30:00", "reserved for a checkpoint"),
+        ({"signal_lead": "19:00:00"}, "24:00:00", "Slurm accepts at most 18:12:15"),
     ],
 )
-def test_a_time_that_cannot_be_is_refused_in_the_plan(changes, limits, told):
-    with pytest.raises(planner.Refusal, match=told):
-        a_plan(a_place(**changes), limits__time=limits)
+def test_a_time_limit_that_cannot_work_is_refused_in_the_plan(changes, limit, message):
+    with pytest.raises(planner.Refusal, match=message):
+        a_plan(a_cluster(**changes), limits__time=limit)
 
 
 # --- containers ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("runtime", ["pyxis", "apptainer", "docker"])
-def test_a_container_sees_the_house_the_runs_the_cache_the_secrets_and_what_the_cluster_adds(runtime):
-    place = a_place(
+def test_a_container_mounts_the_workdir_the_runs_the_cache_the_secrets_and_the_mounts_of_the_cluster(runtime):
+    cluster = a_cluster(
         container={"runtime": runtime, "image": "/an image", "mounts": ["/data", "/a:/b:ro"]},
         secrets={"HF_TOKEN": {"file": "~/.hf token"}, "OTHER": {"file": "/secrets/x"}},
         environment={"HF_HOME": "/big disk/hub"},
     )
-    job_spec = a_job(name="home-1b", hardware={"gpu": "a100-80gb"})
-    plan = planner.plan(job_spec, place, "c", workdir=HOUSE, runs_root=Path("/scratch/runs"))
-    text = job(plan) if runtime == "pyxis" else step(plan)
+    job = a_job(name="home-1b", hardware={"gpu": "a100-80gb"})
+    text = container_settings(
+        planner.plan(job, cluster, "c", workdir=WORKDIR, runs_root=Path("/scratch/runs"))
+    )
     for line in (
-        "  /home/ada/house:/home/ada/house",
+        "  /home/ada/training:/home/ada/training",
         "  /scratch/runs:/scratch/runs",
         '  "$HF_HOME:$HF_HOME"',
         "  \"$HOME\"/'.hf token':\"$HOME\"/'.hf token':ro",
@@ -319,28 +410,29 @@ def test_a_container_sees_the_house_the_runs_the_cache_the_secrets_and_what_the_
 
 
 def test_a_run_of_a_sweep_mounts_the_folder_of_all_runs():
-    place = a_place(container={"runtime": "docker", "image": "x"})
-    job_spec = a_job(name="x", hardware={"gpu": "a100-80gb"})
-    plan = planner.plan(job_spec, place, "c", workdir=HOUSE, runs_root=Path("/s/runs"), run="x/sweep/1")
-    assert "  /s/runs:/s/runs" in step(plan).splitlines()
+    cluster = a_cluster(container={"runtime": "docker", "image": "x"})
+    job = a_job(name="x", hardware={"gpu": "a100-80gb"})
+    plan = planner.plan(job, cluster, "c", workdir=WORKDIR, runs_root=Path("/s/runs"), run="x/sweep/1")
+    assert "  /s/runs:/s/runs" in container_settings(plan).splitlines()
 
 
 @pytest.mark.parametrize("runtime", ["pyxis", "apptainer", "docker"])
-def test_a_container_gets_what_the_nodes_meet_by(runtime):
-    place = a_place(container={"runtime": runtime, "image": "x"})
-    plan = a_plan(place, hardware={"gpu": "a100-80gb", "nodes": 2})
-    text = job(plan) if runtime == "pyxis" else step(plan)
-    said = next(
-        line for line in text.splitlines() if "MASTER_ADDR" in line and ("passed=" in line or "-env" in line)
-    )
-    assert {"MASTER_PORT", "HATRAIN_START", "HF_HOME"} <= set(
-        said.replace("=", " ").replace(",", " ").split()
-    )
+def test_a_container_receives_the_variables_of_the_rendezvous(runtime):
+    cluster = a_cluster(container={"runtime": runtime, "image": "x"})
+    text = container_settings(a_plan(cluster, hardware={"gpu": "a100-80gb", "nodes": 2}))
+    (line,) = [line for line in text.splitlines() if line.startswith("variables=(")]
+    assert {"MASTER_ADDR", "MASTER_PORT", "HATRAIN_START", "HF_HOME"} <= set(line[11:-1].split())
 
 
-def test_no_secret_value_and_no_trace_of_commands_is_rendered(tmp_path):
+def test_a_resubmission_without_a_container_leaves_no_container_script_of_the_earlier_one(tmp_path):
+    before = files(a_plan(a_cluster(container={"runtime": "docker", "image": "x"})))
+    assert before.keys() == files(a_plan()).keys()
+    assert "docker" not in files(a_plan())["launch/container.sh"]
+
+
+def test_no_secret_and_no_command_trace_is_rendered(tmp_path):
     (tmp_path / "token").write_text("hf_" + "x" * 30)
-    place = a_place(secrets={"HF_TOKEN": {"file": str(tmp_path / "token")}})
-    for text in [*slurm.files(a_plan(place)).values(), slurm.stream(a_plan(place))]:
+    plan = a_plan(a_cluster(secrets={"HF_TOKEN": {"file": str(tmp_path / "token")}}))
+    for text in [*files(plan).values(), single_file(plan)]:
         assert "hf_xxx" not in text
         assert "set -x" not in text and "xtrace" not in text

@@ -1,5 +1,5 @@
-"""Slurm's clients when they are missing, silent or talk nonsense, pretended by small programs on the PATH. What they
-say when all is well is in tests/slurm."""
+"""Slurm's programs when they are missing, silent or print nonsense, with stand-ins on the PATH. tests/slurm uses
+the real ones."""
 
 import os
 import shlex
@@ -12,24 +12,24 @@ import pytest
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from launch import render
-from launch.backends import JobState
+from launch import submit
+from launch.backends.protocol import JobState
 from launch.backends.slurm import client as module
 from launch.backends.slurm.client import SlurmClient
 from tests.plans import a_plan
 
-PLACE = SlurmCluster.model_validate({"kind": "slurm", "partition": "gpu"})
+CLUSTER = SlurmCluster.model_validate({"kind": "slurm", "partition": "gpu"})
 
 
 @pytest.fixture
-def pretend(tmp_path, monkeypatch):
-    """Puts programs on an otherwise empty PATH: what each prints, and whatever else it does."""
+def programs(tmp_path, monkeypatch):
+    """A function that puts programs, given as bash, on an otherwise empty PATH."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
 
-    def make(**programs: str) -> None:
-        for name, body in programs.items():
+    def make(**scripts: str) -> None:
+        for name, body in scripts.items():
             (folder / name).write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{body}\n")
             (folder / name).chmod(0o755)
 
@@ -38,15 +38,15 @@ def pretend(tmp_path, monkeypatch):
 
 @pytest.fixture
 def client() -> SlurmClient:
-    return SlurmClient(PLACE)
+    return SlurmClient(CLUSTER)
 
 
-def says(text: str) -> str:
+def prints(text: str) -> str:
     return f"printf '%s\\n' {shlex.quote(text)}"
 
 
-def complains(text: str, code: int = 1) -> str:
-    return f"{says(text)} >&2; exit {code}"
+def fails(text: str, code: int = 1) -> str:
+    return f"{prints(text)} >&2; exit {code}"
 
 
 def states(client: SlurmClient, *jobs: str) -> dict[str, JobState]:
@@ -54,8 +54,8 @@ def states(client: SlurmClient, *jobs: str) -> dict[str, JobState]:
 
 
 def submission(client: SlurmClient, folder: Path, parent: str | None = None):
-    plan = a_plan(folder, PLACE)
-    return client.submission(render.members([plan]), Path(plan.paths.run), parent)
+    plan = a_plan(folder, CLUSTER)
+    return client.submission(submit.planned_runs([plan]), Path(plan.paths.run), parent)
 
 
 def problem(call, *arguments) -> str:
@@ -66,11 +66,11 @@ def problem(call, *arguments) -> str:
     return raised.value.problems[0]
 
 
-# --- looking ------------------------------------------------------------------------------------------------
+# --- watching -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("said", "state"),
+    ("line", "state"),
     [
         ("PENDING|Resources", JobState("queued", "Resources")),
         ("PENDING|None", JobState("queued")),
@@ -84,31 +84,31 @@ def problem(call, *arguments) -> str:
         ("TIMEOUT|TimeLimit", JobState("ended", "TIMEOUT")),
         ("NODE_FAIL|None", JobState("ended", "NODE_FAIL")),
         ("OUT_OF_MEMORY|OutOfMemory", JobState("ended", "OUT_OF_MEMORY")),
-        # A word of a later version: the queue has it, and it has not ended.
+        # A state of a later version: the job is in the queue and has not ended.
         ("POLISHING|None", JobState("running", "POLISHING")),
     ],
 )
-def test_every_state_is_told_in_our_words_with_slurms_as_the_reason(pretend, client, said, state):
-    pretend(squeue=says(f"12|{said}"))
+def test_every_state_of_slurm_has_a_phase_and_keeps_slurms_name_as_the_reason(programs, client, line, state):
+    programs(squeue=prints(f"12|{line}"))
     assert states(client, "12") == {"12": state}
 
 
-def test_many_jobs_are_one_question_and_those_that_nobody_knows_are_unknown(pretend, client, tmp_path):
-    pretend(squeue=f'echo "$*" >> {tmp_path}/asked; echo "12|RUNNING|None"; echo "13_1|PENDING|Priority"')
-    told = states(client, "12", "13_1", "14")
-    assert told == {
+def test_many_jobs_are_one_query_and_jobs_that_slurm_does_not_know_are_unknown(programs, client, tmp_path):
+    programs(squeue=f'echo "$*" >> {tmp_path}/calls; echo "12|RUNNING|None"; echo "13_1|PENDING|Priority"')
+    found = states(client, "12", "13_1", "14")
+    assert found == {
         "12": JobState("running"),
         "13_1": JobState("queued", "Priority"),
         "14": JobState("unknown"),
     }
-    (asked,) = (tmp_path / "asked").read_text().splitlines()
-    assert "--jobs=12,13_1,14" in asked and "json" not in asked
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert "--jobs=12,13_1,14" in call and "json" not in call
 
 
-def test_tasks_of_an_array_that_wait_together_are_told_apart(pretend, client):
-    pretend(squeue=says("12_[0-1,5%2]|PENDING|Priority"))
-    told = states(client, "12_0", "12_1", "12_4", "12_5")
-    assert [told[f"12_{number}"].phase for number in (0, 1, 4, 5)] == [
+def test_pending_tasks_of_an_array_are_expanded(programs, client):
+    programs(squeue=prints("12_[0-1,5%2]|PENDING|Priority"))
+    found = states(client, "12_0", "12_1", "12_4", "12_5")
+    assert [found[f"12_{number}"].phase for number in (0, 1, 4, 5)] == [
         "queued",
         "queued",
         "unknown",
@@ -116,107 +116,106 @@ def test_tasks_of_an_array_that_wait_together_are_told_apart(pretend, client):
     ]
 
 
-def test_no_jobs_are_no_question(pretend, client):
-    pretend()
+def test_no_jobs_are_no_query(programs, client):
+    programs()
     assert client.states({}) == {}
 
 
-def test_what_has_left_the_queue_is_asked_of_the_accounts_with_its_exit_code(pretend, client):
-    pretend(
-        squeue=complains("slurm_load_jobs error: Invalid job id specified"),
-        sacct=says("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0"),
+def test_the_exit_codes_of_ended_jobs_come_from_sacct(programs, client):
+    programs(
+        squeue=fails("slurm_load_jobs error: Invalid job id specified"),
+        sacct=prints("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0"),
     )
     assert states(client, "12", "13", "14", "15") == {
         "12": JobState("ended", "FAILED", 78),
         "13": JobState("ended", "CANCELLED by 1000", 143),
         "14": JobState("ended", "COMPLETED", 0),
-        # Zero would be a success, which it was not.
+        # 0 would mean success.
         "15": JobState("ended", "TIMEOUT"),
     }
 
 
-def test_a_cluster_without_accounts_leaves_it_at_what_the_queue_knows(pretend, client):
-    pretend(squeue=says("12|FAILED|NonZeroExitCode"), sacct=complains("Slurm accounting storage is disabled"))
+def test_without_accounting_only_squeue_counts(programs, client):
+    programs(squeue=prints("12|FAILED|NonZeroExitCode"), sacct=fails("Slurm accounting storage is disabled"))
     assert states(client, "12", "13") == {"12": JobState("ended", "FAILED"), "13": JobState("unknown")}
 
 
-def test_accounts_that_do_not_answer_take_nothing_from_what_the_queue_knows(pretend, client):
-    pretend(squeue=says("12|RUNNING|None"), sacct=complains("sacct: error: Connection refused"))
-    told = states(client, "12", "13")
-    assert told == {"12": JobState("running"), "13": JobState("unknown", "sacct: Connection refused")}
+def test_if_sacct_fails_the_states_of_squeue_are_kept(programs, client):
+    programs(squeue=prints("12|RUNNING|None"), sacct=fails("sacct: error: Connection refused"))
+    found = states(client, "12", "13")
+    assert found == {"12": JobState("running"), "13": JobState("unknown", "sacct: Connection refused")}
 
 
 @pytest.mark.parametrize(
     "nonsense", ["garbage", "12|RUNNING", "12|running|None", "<html>|502|x", "12|RUNNING|None|more"]
 )
-def test_nonsense_is_one_clear_line(pretend, client, nonsense):
-    pretend(squeue=says(nonsense))
-    assert problem(states, client, "12").startswith(f"squeue: answered {nonsense!r}, which is not")
+def test_unexpected_output_of_squeue_is_one_line(programs, client, nonsense):
+    programs(squeue=prints(nonsense))
+    assert problem(states, client, "12").startswith(f"squeue: printed {nonsense!r}, which is not")
 
 
-def test_nonsense_of_the_accounts_is_a_reason(pretend, client):
-    pretend(squeue="", sacct=says("12|FAILED|oops"))
-    assert "where an exit code was asked for" in states(client, "12")["12"].reason
+def test_unexpected_output_of_sacct_is_the_reason(programs, client):
+    programs(squeue="", sacct=prints("12|FAILED|oops"))
+    assert "where an exit code was expected" in states(client, "12")["12"].reason
 
 
-def test_bytes_that_are_no_text_are_nonsense_too(pretend, client):
-    pretend(squeue="printf '\\xff\\xfe\\n'")
-    assert problem(states, client, "12").startswith("squeue: answered")
+def test_bytes_that_are_no_text_are_one_line(programs, client):
+    programs(squeue="printf '\\xff\\xfe\\n'")
+    assert problem(states, client, "12").startswith("squeue: printed")
 
 
-def test_a_client_that_is_missing_is_one_clear_line(pretend, client, tmp_path):
-    pretend()
-    assert problem(states, client, "12").startswith("squeue: not found here")
-    assert problem(client.check, submission(client, tmp_path)).startswith("sbatch: not found here")
-    assert problem(client.cancel, "12", RunDirectory(tmp_path)).startswith("scancel: not found here")
-
-
-def test_a_client_that_does_not_answer_is_one_clear_line(pretend, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.3)
-    pretend(squeue="exec sleep 30", sbatch="exec sleep 30")
-    assert problem(states, client, "12").startswith("squeue: no answer in 0.3 s")
-    # It may have been heard all the same.
-    assert "may have happened" in problem(client.start, submission(client, tmp_path))
-
-
-def test_a_complaint_is_told_without_the_clients_own_name_before_each_line(pretend, client, tmp_path):
-    pretend(
-        sbatch=complains("sbatch: error: Memory is bad\nsbatch: error: Batch job submission failed: No\n\n")
+def test_a_missing_program_is_one_line(programs, client, tmp_path):
+    programs()
+    assert problem(states, client, "12").startswith("squeue: not found on this machine")
+    assert problem(client.check, submission(client, tmp_path)).startswith("sbatch: not found on this machine")
+    assert problem(client.cancel, "12", RunDirectory(tmp_path)).startswith(
+        "scancel: not found on this machine"
     )
+
+
+def test_a_program_that_does_not_answer_is_one_line(programs, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.3)
+    programs(squeue="exec sleep 30", sbatch="exec sleep 30")
+    assert problem(states, client, "12").startswith("squeue: no answer in 0.3 s")
+    assert "may have been submitted" in problem(client.start, submission(client, tmp_path))
+
+
+def test_an_error_is_one_line_without_the_name_of_the_program_before_each_part(programs, client, tmp_path):
+    programs(sbatch=fails("sbatch: error: Memory is bad\nsbatch: error: Batch job submission failed: No\n\n"))
     assert (
         problem(client.start, submission(client, tmp_path))
         == "sbatch: Memory is bad; Batch job submission failed: No"
     )
 
 
-def test_a_failure_without_a_word_tells_its_exit_code(pretend, client):
-    pretend(squeue="exit 3")
+def test_a_failure_without_a_message_has_its_exit_code(programs, client):
+    programs(squeue="exit 3")
     assert problem(states, client, "12") == "squeue: exit code 3"
 
 
-def test_a_persons_own_settings_of_the_clients_change_no_answer(pretend, client, monkeypatch):
+def test_a_users_settings_of_the_programs_do_not_change_the_output(programs, client, monkeypatch):
     monkeypatch.setenv("SQUEUE_STATES", "CD")
     monkeypatch.setenv("SACCT_FORMAT", "JobID")
-    pretend(squeue='[[ -z ${SQUEUE_STATES-} && -z ${SACCT_FORMAT-} ]] && echo "12|RUNNING|None"')
+    programs(squeue='[[ -z ${SQUEUE_STATES-} && -z ${SACCT_FORMAT-} ]] && echo "12|RUNNING|None"')
     assert states(client, "12")["12"] == JobState("running")
 
 
 # --- submitting ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("said", "job"), [("1234", "1234"), ("1234;house", "1234")])
-def test_the_id_of_a_job_is_read_of_one_cluster_or_several(pretend, client, tmp_path, said, job):
-    pretend(sbatch=says(said))
+@pytest.mark.parametrize(("output", "job"), [("1234", "1234"), ("1234;garden", "1234")])
+def test_the_job_id_is_read_with_one_cluster_or_several(programs, client, tmp_path, output, job):
+    programs(sbatch=prints(output))
     assert client.start(submission(client, tmp_path)) == [job]
 
 
-@pytest.mark.parametrize("said", ["", "Submitted batch job 1234", "1234 5"])
-def test_an_answer_that_is_no_id_is_one_clear_line(pretend, client, tmp_path, said):
-    pretend(sbatch=says(said))
-    assert "which is no job's id" in problem(client.start, submission(client, tmp_path))
+@pytest.mark.parametrize("output", ["", "Submitted batch job 1234", "1234 5"])
+def test_output_that_is_no_job_id_is_one_line(programs, client, tmp_path, output):
+    programs(sbatch=prints(output))
+    assert "which is no job id" in problem(client.start, submission(client, tmp_path))
 
 
-def test_a_parent_is_a_dependency_that_takes_the_job_along_when_it_fails(client, tmp_path):
+def test_a_parent_becomes_a_dependency_that_cancels_the_job_if_it_fails(client, tmp_path):
     sent = submission(client, tmp_path, parent="12_3")
     assert sent.command[:-1] == (
         "sbatch",
@@ -226,51 +225,53 @@ def test_a_parent_is_a_dependency_that_takes_the_job_along_when_it_fails(client,
     )
 
 
-def test_slurm_is_asked_with_the_very_script_before_anything_is_written(pretend, client, tmp_path):
-    pretend(sbatch=f'echo "$*" > {tmp_path}/asked; cat > {tmp_path}/script')
+def test_slurm_checks_the_script_before_anything_is_written(programs, client, tmp_path):
+    programs(sbatch=f'echo "$*" > {tmp_path}/calls; cat > {tmp_path}/script')
     sent = submission(client, tmp_path, parent="12")
     client.check(sent)
-    assert (tmp_path / "asked").read_text().split() == [*sent.command[1:-1], "--test-only"]
-    assert (tmp_path / "script").read_text() == sent.members[0].files["launch/job.sbatch"]
+    assert (tmp_path / "calls").read_text().split() == [*sent.command[1:-1], "--test-only"]
+    assert (tmp_path / "script").read_text() == sent.runs[0].files["launch/job.sbatch"]
     assert not sent.folder.exists()
 
 
-def test_variables_of_another_job_and_of_sbatch_stay_behind_but_what_the_cluster_file_leaves_open(
-    pretend, client, tmp_path, monkeypatch
+def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leaves_open(
+    programs, client, tmp_path, monkeypatch
 ):
-    around = {
+    variables = {
         "SLURM_JOB_ID": "7",
         "SLURM_CONF": "/etc/s",
         "SBATCH_ACCOUNT": "mine",
         "SBATCH_PARTITION": "other",
     }
-    around |= {"SBATCH_TIMELIMIT": "1", "SRUN_DEBUG": "3", "MINE": "kept"}
-    for name, value in around.items():
+    variables |= {"SBATCH_TIMELIMIT": "1", "SRUN_DEBUG": "3", "MINE": "kept"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    pretend(sbatch=f"env > {tmp_path}/environ; echo 1")
+    programs(sbatch=f"env > {tmp_path}/environ; echo 1")
     client.start(submission(client, tmp_path))
-    kept = {line.partition("=")[0] for line in (tmp_path / "environ").read_text().splitlines()} & set(around)
+    kept = {line.partition("=")[0] for line in (tmp_path / "environ").read_text().splitlines()} & set(
+        variables
+    )
     assert kept == {"SLURM_CONF", "SBATCH_ACCOUNT", "MINE"}
 
 
 # --- the verbs ----------------------------------------------------------------------------------------------
 
 
-def test_submitting_where_there_is_no_slurm_writes_nothing_and_says_so_in_one_line(tmp_path):
-    (tmp_path / "farm.yaml").write_text("kind: slurm\n")
+def test_submitting_without_slurm_writes_nothing_and_fails_with_one_line(tmp_path):
+    (tmp_path / "cluster.yaml").write_text("kind: slurm\n")
     (tmp_path / "train.jsonl").write_text("{}\n")
     (tmp_path / "x.yaml").write_text(
         "name: x\nmodel: {base: some/base}\ndata: {train: train.jsonl}\nhardware: {gpu: cpu}\n"
     )
-    told = subprocess.run(
-        [sys.executable, "-m", "hatrain", "submit", "x.yaml", "--cluster", "farm.yaml"],
+    result = subprocess.run(
+        [sys.executable, "-m", "hatrain", "submit", "x.yaml", "--cluster", "cluster.yaml"],
         cwd=tmp_path,
         env={**os.environ, "PATH": "/nowhere"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
-    said = [line for line in told.stderr.splitlines() if not line.startswith("note:")]
-    assert (told.returncode, told.stdout, len(said)) == (2, "", 1), told.stderr
-    assert said[0].startswith("sbatch: not found here")
+    errors = [line for line in result.stderr.splitlines() if not line.startswith("note:")]
+    assert (result.returncode, result.stdout, len(errors)) == (2, "", 1), result.stderr
+    assert errors[0].startswith("sbatch: not found on this machine")
     assert not (tmp_path / "runs").exists()

@@ -1,13 +1,15 @@
-"""How a run is doing, from what its directory and its scheduler say: one word for each pair of them."""
+"""The state of a run, from its directory and its scheduler."""
 
 import pytest
 
 from hatrain.contract.cluster import KubernetesCluster, SlurmCluster
-from hatrain.contract.run import Exit, Stop
+from hatrain.contract.run import Exit
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
-from launch import render, status
-from launch.backends import JobState
+from hatrain.runtime.stop import Stop
+from launch import status
+from launch.backends import BACKENDS, backend
+from launch.backends.protocol import JobState
 from tests.plans import a_plan
 
 SLURM = SlurmCluster(kind="slurm")
@@ -15,48 +17,49 @@ KUBERNETES = KubernetesCluster(kind="kubernetes", image="x", runs={"claim": "run
 
 
 class Scheduler:
-    """Says of every job what a test has it say."""
+    """A client that gives the answer of the test for every job."""
 
     def __init__(self):
-        self.says = JobState("unknown")
+        self.answer = JobState("unknown")
 
     def states(self, jobs):
-        if callable(self.says):
-            return {job: self.says(run) for job, run in jobs.items()}
-        if isinstance(self.says, BadInput):
-            raise self.says
-        return dict.fromkeys(jobs, self.says)
+        if callable(self.answer):
+            return {job: self.answer(run) for job, run in jobs.items()}
+        if isinstance(self.answer, BadInput):
+            raise self.answer
+        return dict.fromkeys(jobs, self.answer)
 
 
 @pytest.fixture
 def scheduler(monkeypatch):
     scheduler = Scheduler()
-    monkeypatch.setattr(status, "client", lambda place: scheduler)
+    for kind in BACKENDS.values():
+        monkeypatch.setattr(kind, "client", lambda self: scheduler)
     return scheduler
 
 
 @pytest.fixture
 def submitted(tmp_path, monkeypatch):
-    """Makes a run that was submitted as job 7."""
+    """A function that makes a run which was submitted as job 7."""
     monkeypatch.setenv("HATRAIN_RUNS", str(tmp_path / "runs"))
 
-    def made(place=SLURM):
-        plan = a_plan(tmp_path, place)
-        run = render.directory(plan)
+    def make(cluster=SLURM):
+        plan = a_plan(tmp_path, cluster)
+        run = backend(cluster).run_directory(plan)
         run.adopt(plan, {})
         run.record("submitted", job="7")
         return run
 
-    return made
+    return make
 
 
-def seen(run):
+def state(run):
     (now,) = status.look([run])
-    return now.word, now.reason, now.code
+    return now.state, now.reason, now.code
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("answer", "expected"),
     [
         (JobState("queued", "Resources"), ("queued", "Resources", None)),
         (JobState("running"), ("running", "", None)),
@@ -64,74 +67,75 @@ def seen(run):
         (JobState("ended", "", 78), ("failed", "exit code 78", 78)),
         (JobState("ended", "", 9), ("failed", "exit code 9", 9)),
         (JobState("ended", "TIMEOUT"), ("failed", "TIMEOUT", 1)),
-        (JobState("ended"), ("lost", "it left without a word", 1)),
-        (JobState("unknown"), ("lost", "it left without a word", 1)),
+        (JobState("ended"), ("lost", "ended without recording an outcome", 1)),
+        (JobState("unknown"), ("lost", "ended without recording an outcome", 1)),
         (JobState("unknown", "squeue does not answer"), ("unknown", "squeue does not answer", None)),
     ],
 )
-def test_a_run_without_a_word_of_its_own_is_what_its_scheduler_says(scheduler, submitted, said, told):
+def test_a_run_without_an_outcome_has_the_state_of_its_job(scheduler, submitted, answer, expected):
     run = submitted()
-    scheduler.says = said
-    assert seen(run) == told
+    scheduler.answer = answer
+    assert state(run) == expected
 
 
 @pytest.mark.parametrize(
-    ("code", "word"), [(Exit.STOPPED, "stopped"), (Exit.REQUEUE, "stopped"), (78, "failed"), (1, "failed")]
+    ("code", "expected"),
+    [(Exit.STOPPED, "stopped"), (Exit.REQUEUE, "stopped"), (78, "failed"), (1, "failed")],
 )
-def test_the_runs_own_word_counts_once_the_scheduler_has_let_go_of_it(scheduler, submitted, code, word):
+def test_the_recorded_outcome_counts_once_the_job_has_left_the_queue(scheduler, submitted, code, expected):
     run = submitted()
     run.record("outcome", code=int(code), reasons={"rank 0": "why"})
-    scheduler.says = JobState("ended", "COMPLETED", 0)
-    assert seen(run) == (word, "why", int(code))
-    scheduler.says = JobState("queued", "BeginTime")
-    assert seen(run)[0] == "queued"
+    scheduler.answer = JobState("ended", "COMPLETED", 0)
+    assert state(run) == (expected, "why", int(code))
+    scheduler.answer = JobState("queued", "BeginTime")
+    assert state(run)[0] == "queued"
 
 
-def test_what_came_after_a_new_submission_alone_counts(scheduler, submitted):
+def test_events_before_the_newest_submission_do_not_count(scheduler, submitted):
     run = submitted()
     run.record("outcome", code=78, reasons={})
     run.record("submitted", job="8")
-    assert seen(run)[0] == "lost"
+    assert state(run)[0] == "lost"
 
 
-def test_a_finished_run_needs_nobodys_word(scheduler, submitted):
+def test_the_scheduler_is_not_asked_about_a_finished_run(scheduler, submitted):
     run = submitted()
     seal.write_json(run.done, {})
-    scheduler.says = BadInput("not asked")
-    assert seen(run) == ("finished", "", 0)
+    scheduler.answer = BadInput("not asked")
+    assert state(run) == ("finished", "", 0)
 
 
-def test_a_run_that_was_asked_to_stop_is_stopping_as_long_as_it_lives(scheduler, submitted):
+def test_a_run_that_was_asked_to_stop_is_stopping_until_it_ends(scheduler, submitted):
     run = submitted()
     attempt = run.new_attempt()
     attempt.request_stop(Stop("enough", requeue=False))
-    scheduler.says = JobState("running")
-    assert seen(run)[0] == "running"
+    scheduler.answer = JobState("running")
+    assert state(run)[0] == "running"
     with run.lease.held():
-        assert seen(run) == ("stopping", "enough", None)
+        assert state(run) == ("stopping", "enough", None)
 
 
-def test_a_scheduler_that_does_not_answer_is_said_so_for_its_runs_alone(scheduler, submitted):
+def test_the_runs_of_a_scheduler_that_does_not_answer_are_unknown(scheduler, submitted):
     run = submitted()
-    scheduler.says = BadInput("squeue: timed out")
-    assert seen(run) == ("unknown", "squeue: timed out", None)
+    scheduler.answer = BadInput("squeue: timed out")
+    assert state(run) == ("unknown", "squeue: timed out", None)
 
 
-def test_what_kubernetes_said_of_an_end_is_known_when_it_has_forgotten(scheduler, submitted):
+def test_an_outcome_from_kubernetes_is_kept_after_kubernetes_has_deleted_the_job(scheduler, submitted):
     run = submitted(KUBERNETES)
-    scheduler.says = JobState("ended", "BackoffLimitExceeded", 1)
-    assert seen(run) == seen(run) == ("failed", "BackoffLimitExceeded", 1)
-    scheduler.says = JobState("unknown")
-    assert seen(run) == ("failed", "BackoffLimitExceeded", 1)
+    scheduler.answer = JobState("ended", "BackoffLimitExceeded", 1)
+    assert state(run) == state(run) == ("failed", "BackoffLimitExceeded", 1)
+    scheduler.answer = JobState("unknown")
+    assert state(run) == ("failed", "BackoffLimitExceeded", 1)
     assert [event["event"] for event in run.events()] == ["submitted", "outcome"]
 
 
-def test_jobs_of_one_number_on_two_clusters_are_told_apart(tmp_path, scheduler, submitted):
+def test_two_clusters_may_use_the_same_job_id(tmp_path, scheduler, submitted):
     runs = []
-    for name, place in (("kitchen", SLURM), ("hall", SlurmCluster(kind="slurm", partition="other"))):
-        plan = a_plan(tmp_path, place, name=name)
-        runs.append(render.directory(plan))
+    for name, cluster in (("kitchen", SLURM), ("hall", SlurmCluster(kind="slurm", partition="other"))):
+        plan = a_plan(tmp_path, cluster, name=name)
+        runs.append(backend(cluster).run_directory(plan))
         runs[-1].adopt(plan, {})
         runs[-1].record("submitted", job="7")
-    scheduler.says = lambda run: JobState("queued" if run.name == "hall" else "running")
-    assert [now.word for now in status.look(runs)] == ["running", "queued"]
+    scheduler.answer = lambda run: JobState("queued" if run.name == "hall" else "running")
+    assert [now.state for now in status.look(runs)] == ["running", "queued"]

@@ -1,9 +1,8 @@
-"""Slurm itself, for tests: its daemons on free ports of this machine, several nodes with GPUs that are none. Every node
-has its own name, and processes that no other node sees.
+"""A real Slurm for tests: its daemons on free ports of this machine, and several nodes with fake GPUs. Each node has
+its own host name, and cannot see the processes of the others.
 
-All of it lives in a process namespace whose first process ends when the test does, however that ends: `python
-cluster.py FOLDER` is that process.
-"""
+Everything runs in a process namespace. Its first process, `python cluster.py FOLDER`, ends with the test, however that
+ends."""
 
 import json
 import os
@@ -17,12 +16,13 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "munged", "unshare", "mount")
 ACCOUNTING = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb", "mariadb-install-db")
-START_SECONDS = 60.0
+DEADLINE = 600.0
+"""Seconds. It only ends a test that hangs."""
 NODES, GPUS, CPUS = 3, 4, 16
 
 
 class Cluster:
-    """A running Slurm. `environ` is what its clients need to find it."""
+    """A running Slurm. Its programs need `environ` to find it."""
 
     def __init__(self, folder: Path, *, accounting: bool = False):
         self.folder = folder
@@ -39,10 +39,10 @@ class Cluster:
         (folder / "settings.json").write_text(json.dumps(settings))
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         self.environ["SLURM_CONF"] = str(folder / "etc/slurm.conf")
-        # stdin is a pipe that closes when this process is gone: the first process reads it, and its end ends all.
+        # The first process reads stdin, and ends with this process, which holds the other end of the pipe.
         with (folder / "log/cluster.log").open("wb") as log:
             self._first = subprocess.Popen(
-                [*_APART, sys.executable, __file__, str(folder)],
+                [*_NAMESPACES, sys.executable, __file__, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -62,7 +62,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """End every process of the cluster, jobs among them."""
+        """End every process of the cluster, including its jobs."""
         assert self._first.stdin is not None
         self._first.stdin.close()
         try:
@@ -71,35 +71,35 @@ class Cluster:
             self._first.kill()
             self._first.wait()
 
-    def tell(self, *command: str) -> str:
-        """Run one of Slurm's clients. Returns what it prints; its complaint is the exception's."""
-        told = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60)
-        assert told.returncode == 0, f"{command}: {told.stderr or told.stdout}"
-        return told.stdout.strip()
+    def run(self, *command: str) -> str:
+        """Run one of Slurm's programs, which must succeed. Returns its output."""
+        result = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=DEADLINE)
+        assert result.returncode == 0, f"{command}: {result.stderr or result.stdout}"
+        return result.stdout.strip()
 
     def _await_nodes(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline and self._first.poll() is None:
             if (self.folder / "etc/slurm.conf").exists():
-                told = subprocess.run(
+                result = subprocess.run(
                     ["sinfo", "-h", "-N", "-p", "gpu", "-o", "%T"],
                     env=self.environ,
                     capture_output=True,
                     text=True,
-                    timeout=30,
+                    timeout=DEADLINE,
                 )
-                if told.stdout.split() == ["idle"] * NODES:
+                if result.stdout.split() == ["idle"] * NODES:
                     return
             time.sleep(0.1)
         logs = "\n".join(f"{path.name}:\n{path.read_text()[-1500:]}" for path in self.folder.glob("log/*"))
-        raise RuntimeError(f"Slurm did not start in {START_SECONDS:g} s\n{logs}")
+        raise RuntimeError(f"Slurm did not start in {DEADLINE:g} s\n{logs}")
 
 
-_APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports below those that Linux gives to whoever asks for any, so that nobody gets them before we do."""
+    """Ports below the ephemeral range, from which Linux might hand them out before Slurm binds them."""
     found: list[int] = []
     port = 12000 + os.getpid() * 7 % 15000
     while len(found) < count:
@@ -113,14 +113,14 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-# --- inside: the first process of the namespace -------------------------------------------------------------
+# --- the first process of the namespace ---------------------------------------------------------------------
 
 
 def main(folder: Path) -> None:
-    """Write the configuration, start everything, and leave when nobody holds our stdin any more."""
+    """Write the configuration, start everything, and exit when stdin is closed."""
     settings = json.loads((folder / "settings.json").read_text())
     for gpu in range(GPUS):
-        # A character device, as Slurm wants one for a GPU; it is /dev/null.
+        # Slurm requires a character device for a GPU: this is the number of /dev/null.
         os.mknod(folder / f"dev/nvidia{gpu}", 0o020666, os.makedev(1, 3))
     _munge(folder)
     if settings["accounting"]:
@@ -129,10 +129,10 @@ def main(folder: Path) -> None:
         _write(folder / "etc" / name, text)
     _start(folder, "slurmctld", "-c", "-D")
     for node in settings["nodes"]:
-        # Its own name, resolved by a hosts file of its own; bash, for the first process has to reap.
+        # Its own host name, resolved by its own hosts file. bash, because the first process has to reap children.
         hosts = shlex.quote(str(folder / "etc/hosts"))
         inside = f'hostname {node}; mount --bind {hosts} /etc/hosts; slurmd -D -N {node} & wait "$!"'
-        _start(folder, *_APART, "--uts", "bash", "-c", inside, log=node)
+        _start(folder, *_NAMESPACES, "--uts", "bash", "-c", inside, log=node)
     sys.stdin.buffer.read()
 
 
@@ -153,7 +153,7 @@ def _munge(folder: Path) -> None:
     (munge / "key").write_bytes(os.urandom(128))
     (munge / "key").chmod(0o600)
     munge.chmod(0o755)
-    # --force: pytest's folders belong to one user, which munged finds too open or too closed by turns.
+    # --force: munged objects to the modes of pytest's folders.
     subprocess.run(
         [
             *("munged", "--force", "--socket", str(munge / "socket"), "--key-file", str(munge / "key")),
@@ -187,12 +187,12 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
     else:
         kept = ["AccountingStorageType=accounting_storage/none"]
     slurm = [
-        "ClusterName=house",
+        "ClusterName=test",
         f"SlurmctldHost={here}(127.0.0.1)",
         "SlurmUser=root",
         f"SlurmctldPort={settings['port']}",
         "AuthType=auth/munge",
-        # A job that is queued again waits for so long, two minutes by default.
+        # A requeued job waits this long, by default two minutes.
         f"AuthInfo=socket={folder}/munge/socket,cred_expire=5",
         f"StateSaveLocation={folder}/state",
         f"SlurmdSpoolDir={folder}/spool/%n",
@@ -200,7 +200,7 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
         f"SlurmdPidFile={folder}/slurmd-%n.pid",
         f"SlurmctldLogFile={folder}/log/slurmctld.log",
         f"SlurmdLogFile={folder}/log/slurmd-%n.log",
-        # No control groups: a test's machine may be a container without any.
+        # No control groups: the machine may be a container without them.
         "ProctrackType=proctrack/linuxproc",
         "TaskPlugin=task/none",
         "JobAcctGatherType=jobacct_gather/none",
@@ -208,7 +208,7 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
         "ReturnToService=2",
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_Core_Memory",
-        # Nothing here waits for a timer of a cluster with thousands of jobs.
+        # Short timers, which a cluster with thousands of jobs could not have.
         "SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0",
         "PreemptType=preempt/partition_prio",
         "PreemptMode=REQUEUE",
@@ -239,13 +239,13 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
     }
 
 
-# --- inside: accounting -------------------------------------------------------------------------------------
+# --- accounting ---------------------------------------------------------------------------------------------
 
 
 def _accounting(folder: Path, settings: Mapping[str, object]) -> None:
     base = folder / "database"
     base.mkdir()
-    data, door = f"--datadir={base}/data", f"--socket={base}/socket"
+    data, socket_option = f"--datadir={base}/data", f"--socket={base}/socket"
     with (folder / "log/mariadb.out").open("wb") as log:
         subprocess.run(
             [
@@ -258,16 +258,23 @@ def _accounting(folder: Path, settings: Mapping[str, object]) -> None:
         )
     _start(
         folder,
-        *("mariadbd", "--no-defaults", "--user=root", data, door, f"--port={settings['database_port']}"),
+        *(
+            "mariadbd",
+            "--no-defaults",
+            "--user=root",
+            data,
+            socket_option,
+            f"--port={settings['database_port']}",
+        ),
         *("--bind-address=127.0.0.1", f"--pid-file={base}/pid", "--innodb-buffer-pool-size=64M"),
         *("--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900", "--skip-log-bin"),
     )
-    orders = (
+    statements = (
         "create database slurm_acct_db; create user slurm@'127.0.0.1' identified by 'slurm';"
         "create user slurm@localhost identified by 'slurm'; grant all on slurm_acct_db.* to slurm@'127.0.0.1';"
         "grant all on slurm_acct_db.* to slurm@localhost"
     )
-    _again("mariadb", "--no-defaults", door, "-uroot", "-e", orders)
+    _retry("mariadb", "--no-defaults", socket_option, "-uroot", "-e", statements)
     lines = [
         "AuthType=auth/munge",
         f"AuthInfo=socket={folder}/munge/socket",
@@ -284,32 +291,34 @@ def _accounting(folder: Path, settings: Mapping[str, object]) -> None:
         "StoragePass=slurm",
     ]
     _write(folder / "etc/slurmdbd.conf", "\n".join(lines) + "\n")
-    # slurmdbd and sacctmgr want a slurm.conf beside their own, before there can be a controller.
+    # slurmdbd and sacctmgr need a slurm.conf beside their own, before there is a controller.
     for name, text in _configuration(folder, settings).items():
         if name != "hosts":
             _write(folder / "etc" / name, text)
     _start(folder, "slurmdbd", "-D")
-    _again("sacctmgr", "-n", "-i", "list", "cluster")
-    # The controller wants the cluster to be known when it starts.
+    _retry("sacctmgr", "-n", "-i", "list", "cluster")
+    # The cluster must be registered before the controller starts.
     _accounts()
 
 
 def _accounts() -> None:
-    for order in (
-        "add cluster house",
+    for command in (
+        "add cluster test",
         "add account garden description=x organization=x",
         "add user root account=garden defaultaccount=garden",
         "add qos high priority=100",
         "modify user root set qos+=high",
     ):
-        subprocess.run(["sacctmgr", "-i", *order.split()], stdout=subprocess.DEVNULL, timeout=60)
+        subprocess.run(["sacctmgr", "-i", *command.split()], stdout=subprocess.DEVNULL, timeout=DEADLINE)
 
 
-def _again(*command: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while (told := subprocess.run(command, capture_output=True, text=True, timeout=60)).returncode != 0:
+def _retry(*command: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while (
+        result := subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    ).returncode != 0:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no answer in {START_SECONDS:g} s: {command[0]}: {told.stderr}")
+            raise RuntimeError(f"no answer in {DEADLINE:g} s: {command[0]}: {result.stderr}")
         time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""A Slurm for the tests of a file, and a house on it: a folder to work in as a person does."""
+"""A Slurm for the tests, and a working folder on it."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from tests.require import cannot, need
 from tests.slurm.cluster import ACCOUNTING, PROGRAMS, Cluster
-from tests.slurm.house import House
+from tests.slurm.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A Slurm with accounts, QOS and sacct, which soon forgets what has left the queue."""
+    """A Slurm with accounts, QOS and sacct."""
     _need()
     need("slurm", *ACCOUNTING)
     with Cluster(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True) as cluster:
@@ -32,10 +32,9 @@ def accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def _need() -> None:
     need("slurm", *PROGRAMS)
     if sys.platform != "linux" or os.geteuid():
-        cannot("slurm", "its nodes are namespaces of Linux, which root makes")
+        cannot("slurm", "its nodes are Linux namespaces, which need root")
 
 
 @pytest.fixture
-def house(slurm: Cluster, tmp_path: Path) -> House:
-    """A folder to work in, with jobs whose trainer is pretended unless told."""
-    return House(tmp_path, slurm)
+def workspace(slurm: Cluster, tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path, slurm)

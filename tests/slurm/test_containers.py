@@ -1,9 +1,9 @@
-"""Jobs in containers on a real Slurm. The runtimes are pretended by programs that take the same options and start the
-command with as little around it as the runtime would leave; which options there are is in the recorded scripts."""
+"""Jobs in containers on a real Slurm. Stand-ins for the runtimes take the same options, and start the command with the
+environment that the runtime would give it."""
 
 import pytest
 
-from tests.slurm.house import House, around
+from tests.slurm.workspace import Workspace, environment
 
 APPTAINER = """
 shift  # exec
@@ -31,7 +31,7 @@ shift  # the image
 exec env -i PATH=/usr/bin:/bin "${inside[@]}" "$entrypoint" "$@"
 """
 SRUN = """
-# pyxis adds options to srun; it starts the command with the job's environment, and the image's own in place of it.
+# pyxis adds options to srun; it starts the command with the job's environment, and the image's own in cluster of it.
 options=() inside=()
 for word in "$@"; do
   case $word in
@@ -47,53 +47,53 @@ exec /usr/bin/srun "${options[@]}"
     ("runtime", "program", "body"),
     [("apptainer", "apptainer", APPTAINER), ("docker", "docker", DOCKER), ("pyxis", "srun", SRUN)],
 )
-def test_a_job_on_two_nodes_runs_in_containers_that_get_what_they_need_and_no_more(
-    house: House, runtime, program, body
+def test_containers_on_two_nodes_have_the_mounts_and_variables_that_they_need(
+    workspace: Workspace, runtime, program, body
 ):
-    programs = house.folder / "programs"
+    programs = workspace.folder / "programs"
     programs.mkdir()
-    said = f"""printf '%s\\n' "$@" >> "{house.folder}/{program}-${{SLURM_NODEID-}}"\n"""
-    (programs / program).write_text(f"#!/bin/bash\n{said}{body}")
+    record = f"""printf '%s\\n' "$@" >> "{workspace.folder}/{program}-${{SLURM_NODEID-}}"\n"""
+    (programs / program).write_text(f"#!/bin/bash\n{record}{body}")
     (programs / program).chmod(0o755)
-    (house.folder / "token").write_text("a secret of the house")
-    (house.folder / "token").chmod(0o600)
-    house.cluster.environ |= {"OUTSIDE": "1"}
-    path = house.cluster.environ["PATH"]
-    house.cluster.environ["PATH"] = f"{programs}:{path}"
+    (workspace.folder / "token").write_text("a secret value")
+    (workspace.folder / "token").chmod(0o600)
+    workspace.slurm.environ |= {"OUTSIDE": "1"}
+    path = workspace.slurm.environ["PATH"]
+    workspace.slurm.environ["PATH"] = f"{programs}:{path}"
     try:
-        run = house.submit(
+        run = workspace.submit(
             hardware__nodes=2,
-            place={
+            cluster={
                 "container": {"runtime": runtime, "image": "an image", "mounts": ["/data:/big:ro"]},
-                "environment": {"HF_HOME": str(house.folder / "hub")},
-                "secrets": {"HF_TOKEN": {"file": str(house.folder / "token")}},
+                "environment": {"HF_HOME": str(workspace.folder / "hub")},
+                "secrets": {"HF_TOKEN": {"file": str(workspace.folder / "token")}},
             },
         )
-        assert house.ended(run) == "COMPLETED", house.tale(run)
+        assert workspace.end(run) == "COMPLETED", workspace.report(run)
     finally:
-        house.cluster.environ["PATH"] = path
-        del house.cluster.environ["OUTSIDE"]
+        workspace.slurm.environ["PATH"] = path
+        del workspace.slurm.environ["OUTSIDE"]
 
-    inside = [around(run, node) for node in (0, 1)]
-    job = house.id(run)
-    for node, told in enumerate(inside):
-        assert (told["SLURM_NODEID"], told["SLURM_JOB_ID"]) == (str(node), job)
-        assert told["MASTER_PORT"] == str(10000 + int(job) % 20000)
-        assert told["HATRAIN_START"] == f"{job}.0"
-        assert told["HF_TOKEN"] == "a secret of the house"
-        assert told["HF_HOME"] == str(house.folder / "hub")
-        assert told["TRITON_CACHE_DIR"].startswith("/tmp/hatrain-")
-        assert ("OUTSIDE" in told) == (runtime == "pyxis")
+    inside = [environment(run, node) for node in (0, 1)]
+    job = workspace.job_id(run)
+    for node, variables in enumerate(inside):
+        assert (variables["SLURM_NODEID"], variables["SLURM_JOB_ID"]) == (str(node), job)
+        assert variables["MASTER_PORT"] == str(10000 + int(job) % 20000)
+        assert variables["HATRAIN_START"] == f"{job}.0"
+        assert variables["HF_TOKEN"] == "a secret value"
+        assert variables["HF_HOME"] == str(workspace.folder / "hub")
+        assert variables["TRITON_CACHE_DIR"].startswith("/tmp/hatrain-")
+        assert ("OUTSIDE" in variables) == (runtime == "pyxis")
     assert inside[0]["MASTER_ADDR"] == inside[1]["MASTER_ADDR"]
 
-    words = "".join(path.read_text() for path in sorted(house.folder.glob(f"{program}-*")))
-    here = str(house.folder)
+    arguments = "".join(path.read_text() for path in sorted(workspace.folder.glob(f"{program}-*")))
+    here = str(workspace.folder)
     for mount in (
         f"{here}:{here}",
         f"{here}/hub:{here}/hub",
         f"{here}/token:{here}/token:ro",
         "/data:/big:ro",
     ):
-        assert mount in words.replace(",", "\n").replace("=", "\n").splitlines()
-    assert "a secret of the house" not in words
-    assert (house.folder / "hub").is_dir()
+        assert mount in arguments.replace(",", "\n").replace("=", "\n").splitlines()
+    assert "a secret value" not in arguments
+    assert (workspace.folder / "hub").is_dir()

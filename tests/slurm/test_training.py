@@ -1,4 +1,4 @@
-"""Training for real through sbatch: two nodes that teach one model, and the run that comes after it."""
+"""Real training through sbatch: two nodes train one model, and a second run continues with it."""
 
 import json
 import random
@@ -9,7 +9,7 @@ import pytest
 
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime import seal
-from tests.slurm.house import House, codes
+from tests.slurm.workspace import Workspace, exit_codes
 
 METHOD = {
     "batch_size": 4,
@@ -22,10 +22,10 @@ METHOD = {
 
 @pytest.fixture(scope="module")
 def chain(slurm, tmp_path_factory):
-    """A house in which SFT on two nodes was submitted, and DPO on what that makes, before either had begun."""
+    """A workspace with two submitted jobs: SFT on two nodes, and after it DPO on its model."""
     from hatrain.model.tiny import make
 
-    house = House(tmp_path_factory.mktemp("house"), slurm)
+    workspace = Workspace(tmp_path_factory.mktemp("chain"), slurm)
     draw = random.Random(7)
     rooms = ["kitchen", "hall", "attic", "garden"]
     requests = [(draw.choice(rooms), draw.choice(["light", "fan"])) for _ in range(20)]
@@ -45,41 +45,48 @@ def chain(slurm, tmp_path_factory):
         }
         for room, device in requests
     ]
-    (house.folder / "rows.jsonl").write_text(
+    (workspace.folder / "rows.jsonl").write_text(
         "".join(json.dumps({"conversations": row}) + "\n" for row in turns)
     )
-    (house.folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    base = house.folder / "base"
+    (workspace.folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    base = workspace.folder / "base"
     make(
-        house.folder / "rows.jsonl", base, vocabulary=300, hidden=32, layers=1, heads=2, ctx_size=128, seed=1
+        workspace.folder / "rows.jsonl",
+        base,
+        vocabulary=300,
+        hidden=32,
+        layers=1,
+        heads=2,
+        ctx_size=128,
+        seed=1,
     )
     settings: dict[str, Any] = {
-        "place": {"python": sys.executable},
+        "cluster": {"python": sys.executable},
         "model__dtype": "fp32",
         "evaluation": {"requests": 0},
         "logging__logging_steps": 1,
     }
     first = {"model__base": str(base), "data__train": "rows.jsonl", "hardware__nodes": 2}
-    settings["place"]["partition"] = "spot"
-    house.submit("sft", **settings, **first, method={**METHOD, "epochs": 24})
+    settings["cluster"]["partition"] = "spot"
+    workspace.submit("sft", **settings, **first, method={**METHOD, "epochs": 24})
     second = {"model__base": "models/sft", "data__train": "pairs.jsonl", "after": "sft"}
-    house.submit("dpo", **settings, **second, method={**METHOD, "kind": "dpo"})
-    return house
+    workspace.submit("dpo", **settings, **second, method={**METHOD, "kind": "dpo"})
+    return workspace
 
 
-def test_two_nodes_train_one_model_and_go_on_where_they_were_preempted(chain):
+def test_two_nodes_train_one_model_and_continue_after_a_preemption(chain):
     run = chain.run("sft")
-    # Its scheduler holds the second one back, with no node of its own to wait on.
-    assert chain.slurm(chain.run("dpo"), "%T %r") == "PENDING Dependency"
-    chain.until(lambda: steps(run, 1) or codes(run), run, seconds=180)
+    # The second job waits in the queue, without a node.
+    assert chain.squeue(chain.run("dpo"), "%T %r") == "PENDING Dependency"
+    chain.until(lambda: steps(run, 1) or exit_codes(run), run)
     # SIGTERM reaches torchrun and the ranks as well as entry.
     everything = ["--exclusive", "--nodes=3", "--partition=gpu", "--output=/dev/null", "--parsable"]
-    chain.cluster.tell("sbatch", *everything, "--wrap", "sleep 1")
-    chain.until(lambda: codes(run), run)
-    assert codes(run) == [75], chain.tale(run)
-    chain.until(lambda: len(codes(run)) > 1, run, seconds=180)
-    assert chain.ended(run) == "COMPLETED", chain.tale(run)
-    assert codes(run) == [75, 0]
+    chain.slurm.run("sbatch", *everything, "--wrap", "sleep 1")
+    chain.until(lambda: exit_codes(run), run)
+    assert exit_codes(run) == [75], chain.report(run)
+    chain.until(lambda: len(exit_codes(run)) > 1, run)
+    assert chain.end(run) == "COMPLETED", chain.report(run)
+    assert exit_codes(run) == [75, 0]
     assert steps(run, 1) + steps(run, 2) == list(range(1, 121))
     assert steps(run, 2)[0] > 1
 
@@ -98,10 +105,10 @@ def steps(run: RunDirectory, attempt: int) -> list[int]:
     return [line["step"] for line in lines if line.get("attempt") == attempt and "loss" in line]
 
 
-def test_what_comes_after_begins_when_the_first_is_done_and_trains_on_its_model(chain):
+def test_a_dependent_run_starts_when_the_first_is_done_and_trains_on_its_model(chain):
     run, first = chain.run("dpo"), chain.run("sft")
-    chain.until(lambda: run.done.exists() or codes(run), run, seconds=180)
-    assert chain.ended(run) == "COMPLETED", chain.tale(run)
+    chain.until(lambda: run.done.exists() or exit_codes(run), run)
+    assert chain.end(run) == "COMPLETED", chain.report(run)
     assert seal.verify(run.model) is None
     begun = next(event for event in run.events() if event["event"] == "attempt begun")
     done = next(event for event in first.events() if event["event"] == "done")

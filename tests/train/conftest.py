@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Attempt, Exit, RunDirectory, Stop
+from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.model.quiet import quiet
+from hatrain.runtime.stop import Stop
 
 quiet()
 

@@ -13,7 +13,8 @@ import torch
 from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
 
-from hatrain.contract.run import Attempt, Exit, Stop
+from hatrain.contract.run import Attempt, Exit
+from hatrain.runtime.stop import Stop
 from hatrain.train import flow
 from hatrain.train.__main__ import main
 from hatrain.train.trainer import FlowCallback, StepTrainer

@@ -23,8 +23,9 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
-from hatrain.contract.run import Exit, RunDirectory, Stop
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.contract.spec import Dpo
+from hatrain.runtime.stop import Stop
 from hatrain.train.dpo import DpoTrainer
 from hatrain.train.step_dataset import epoch_rows
 from tests.train.conftest import ROOMS, metrics, weights, write_rows

@@ -3,8 +3,9 @@
 import json
 
 from hatrain.cli.summary import places, rows
-from hatrain.contract.run import Exit, Stop
+from hatrain.contract.run import Exit
 from hatrain.evaluate import run as judging
+from hatrain.runtime.stop import Stop
 
 
 def judged(workplace, tried, plan):

@@ -12,7 +12,7 @@ import pytest
 
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime import seal
-from launch.backends.local import render as local
+from launch.backends import backend
 from tests.train.conftest import metrics
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_two_nodes_train_what_one_process_does(workplace, shelf):
     plan = workplace.plan("together", **settings, hardware__gpus_per_node=2)
     plan = plan.model_copy(update={"nodes": 2, "processes_per_node": 1, "python": sys.executable})
     run = RunDirectory(Path(plan.paths.run))
-    run.adopt(plan, local.files(plan))
+    run.adopt(plan, backend(plan.cluster_spec).files(plan))
 
     around = {
         **os.environ,

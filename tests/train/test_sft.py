@@ -107,7 +107,8 @@ def test_looking_at_the_test_set_changes_nothing(workplace):
 
 
 def test_a_stop_before_the_first_step_leaves_at_once(workplace):
-    from hatrain.contract.run import RunDirectory, Stop
+    from hatrain.contract.run import RunDirectory
+    from hatrain.runtime.stop import Stop
 
     plan = workplace.plan()
     original = RunDirectory.new_attempt
@@ -124,7 +125,7 @@ def test_a_stop_before_the_first_step_leaves_at_once(workplace):
 
 
 def test_a_stop_is_heard_while_the_test_set_is_looked_at(workplace):
-    from hatrain.contract.run import Stop
+    from hatrain.runtime.stop import Stop
     from hatrain.train.trainer import StepTrainer
 
     original = StepTrainer.test_loss

@@ -1,5 +1,4 @@
-"""The places a job can run: what a cluster file says, a module for each kind. The contract's half; launch/cluster.py
-finds and reads the files."""
+"""Schemas of cluster files, one module for each kind. launch/cluster_files.py finds and reads the files."""
 
 from typing import Annotated, Any
 
@@ -11,15 +10,21 @@ from hatrain.contract.cluster.local import LocalCluster
 from hatrain.contract.cluster.slurm import Container, SlurmCluster
 
 ClusterSpec = Annotated[LocalCluster | SlurmCluster | KubernetesCluster, Field(discriminator="kind")]
+KINDS: dict[str, type[ClusterSpec]] = {
+    "local": LocalCluster,
+    "slurm": SlurmCluster,
+    "kubernetes": KubernetesCluster,
+}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a cluster file, for editors."""
+    """The JSON Schema of a cluster file, for editors."""
     schema = TypeAdapter(ClusterSpec).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Cluster", **schema}
 
 
 __all__ = [
+    "KINDS",
     "ClusterSecret",
     "ClusterSpec",
     "Container",

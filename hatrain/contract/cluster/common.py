@@ -1,5 +1,4 @@
-"""What every kind of place says: what is exported there, which secrets it has (by name alone), whether it has a
-network. Only the schema."""
+"""Schema of what every kind of cluster file has: environment, secrets (by name only), network."""
 
 import re
 from typing import Annotated, Any, ClassVar
@@ -15,7 +14,7 @@ _SECRET_NAME = re.compile(
     r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I
 )
 _SECRET_VALUE = re.compile(r"(hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,})")
-"""Tokens of the model hub, AWS access keys and GitHub tokens, by how they begin."""
+"""Tokens of the model hub, AWS access keys and GitHub tokens, by their prefixes."""
 
 
 def _line(value: str) -> str:
@@ -36,7 +35,7 @@ def _environment(values: dict[str, str]) -> dict[str, str]:
         if "\0" in value:
             raise ValueError(f"text without NUL characters in {name}")
         if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
-            raise ValueError(f"no secrets: {name} is one; name where it lies under secrets instead")
+            raise ValueError(f"no secrets: {name} is one; set its source under secrets instead")
     return values
 
 
@@ -65,32 +64,32 @@ def _size(value: Any) -> Any:
 
 
 Line = Annotated[str, AfterValidator(_line)]
-"""One line, for places where a second line would be an order of its own."""
+"""One line, where a second line would be read as a command or an option."""
 Environment = Annotated[dict[str, str], AfterValidator(_environment)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=str), Field(gt=0)]
 """Bytes."""
 GpuNames = Annotated[dict[str, Line], AfterValidator(_gpus)]
-"""GPU names of jobs to what the place calls them."""
+"""GPU names of jobs, mapped to the names that the cluster uses."""
 
 
 class FileSecret(Model):
-    """A secret in a file that its owner alone may read (mode 0600), on the machine that runs the job."""
+    """A secret in a file with mode 0600, on the machine that runs the job."""
 
     file: Line
-    """Its path; `~` is the home folder there. The file holds the value and nothing else."""
+    """Its path; `~` is the home folder on that machine. The file contains the value and nothing else."""
 
 
 class ClusterSecret(Model):
-    """A secret that Kubernetes keeps."""
+    """A key of a Kubernetes Secret."""
 
     secret: Line
     """Name of the Secret."""
     key: Line
-    """Which of its keys."""
+    """One of its keys."""
 
     @model_validator(mode="after")
     def _named(self) -> "ClusterSecret":
-        # Looked at as a whole: what was found is not shown then, for it may be the secret itself.
+        # Validated as a whole, because the error then does not show the value: it may be the secret itself.
         if len(self.secret) > 253 or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.secret):
             raise ValueError(
                 "secret is the name of a Secret (lower-case letters, digits, '-', '.'), not its value"
@@ -101,7 +100,7 @@ class ClusterSecret(Model):
 
 
 class BaseCluster(Model):
-    """What every kind of place says."""
+    """What every kind of cluster has."""
 
     single_machine: ClassVar[bool] = False
     """Whether every attempt runs on the same machine, so that a retry cannot avoid a broken one."""
@@ -109,9 +108,9 @@ class BaseCluster(Model):
     environment: Environment = Field(default_factory=dict)
     """Exported before anything starts. Never a secret."""
     nccl: Annotated[dict[str, str], AfterValidator(_nccl)] = Field(default_factory=dict)
-    """NCCL's variables, such as NCCL_SOCKET_IFNAME. None by default, for NCCL finds its way by itself."""
+    """Variables of NCCL, such as NCCL_SOCKET_IFNAME. None by default: NCCL detects its network."""
     network: bool = True
-    """Whether the machines that run jobs reach the model hub. If not, models come from the cache: hatrain fetch."""
+    """Whether the machines that run jobs have access to the model hub. If not, hatrain fetch fills the cache."""
 
 
 FileSecrets = Annotated[dict[str, FileSecret], AfterValidator(_variables)]

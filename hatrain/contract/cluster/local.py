@@ -1,4 +1,4 @@
-"""The machine that the command is given on. Only the schema."""
+"""Schema of a local cluster file."""
 
 from typing import ClassVar, Literal
 
@@ -8,11 +8,11 @@ from hatrain.contract.cluster.common import BaseCluster, FileSecrets, Line
 
 
 class LocalCluster(BaseCluster):
-    """One machine, with nobody to queue behind."""
+    """This machine, without a queue."""
 
     single_machine: ClassVar[bool] = True
     kind: Literal["local"]
     python: Line | None = None
-    """The interpreter that hatrain is installed for; the one that plans when null."""
+    """The interpreter with hatrain; the current one when null."""
     secrets: FileSecrets = Field(default_factory=dict)
     """Variables that are read from files, such as HF_TOKEN: {file: ~/.config/hatrain/hf-token}."""

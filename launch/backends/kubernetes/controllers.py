@@ -1,4 +1,4 @@
-"""Who keeps the pods of a run and makes them again: an Indexed Job, or a JobSet around one. Pure."""
+"""The object that creates and recreates the pods of a run: an Indexed Job, or a JobSet around one."""
 
 from typing import Any
 
@@ -13,75 +13,80 @@ Json = dict[str, Any]
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOBSET_UID = "jobset.sigs.k8s.io/jobset-uid"
 REPLICATED_JOB = "node"
-"""What a JobSet calls its one Job; its pods are NAME-node-0-INDEX."""
+"""Name of the one Job in a JobSet; its pods are NAME-node-0-INDEX."""
 FAULTS = 50
-"""Faults of all nodes that a run survives. Entry counts the attempts that come to nothing, and ends such a run with 78;
-this only bounds what never gets so far as to begin, such as an image without hatrain in it."""
+"""Faults per node after which the controller gives up. hatrain.entry counts attempts without progress and ends such a
+run with 78; this limit is for runs that never start an attempt, for example with an image that lacks hatrain."""
 
 
 def faults(plan: Plan) -> int:
-    """Return how often a run may fail before its controller gives up: never before entry does."""
+    """The controller must not give up before hatrain.entry does."""
     return max(FAULTS, plan.retries + 1)
 
 
-def job(plan: Plan, place: KubernetesCluster, metadata: Json, template: Json) -> Json:
-    """Return an Indexed Job. Each pod that fails counts, and a pod's fault fails its peers: hence so many for each."""
+def job(plan: Plan, cluster: KubernetesCluster, metadata: Json, template: Json) -> Json:
+    """The backoff limit counts pods, and the fault of one pod fails its peers: hence a limit for each node."""
     spec = {
-        **_suspended(place),
-        **_indexed(plan, place, backoff=faults(plan) * plan.nodes),
-        "ttlSecondsAfterFinished": seconds(place.keep_finished),
+        **_suspended(cluster),
+        **_indexed(plan, cluster, backoff=faults(plan) * plan.nodes),
+        "ttlSecondsAfterFinished": seconds(cluster.keep_finished),
         "template": template,
     }
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": _queued(metadata, place), "spec": spec}
-
-
-def jobset(plan: Plan, place: KubernetesCluster, metadata: Json, template: Json) -> Json:
-    """Return a JobSet of one Indexed Job, whose pods it makes anew together after a fault of any."""
-    for_good = {"name": "for_good", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
-    one = {
-        "metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]},
-        "spec": {**_indexed(plan, place, backoff=0), "template": template},
-    }
-    spec = {
-        **_suspended(place),
-        "network": {"enableDNSHostnames": plan.nodes > 1, "publishNotReadyAddresses": True},
-        "failurePolicy": {"maxRestarts": faults(plan), "rules": [for_good]},
-        "ttlSecondsAfterFinished": seconds(place.keep_finished),
-        "replicatedJobs": [{"name": REPLICATED_JOB, "replicas": 1, "template": one}],
-    }
     return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": _queued(metadata, place),
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _queue_labels(metadata, cluster),
         "spec": spec,
     }
 
 
-def _indexed(plan: Plan, place: KubernetesCluster, *, backoff: int) -> Json:
+def jobset(plan: Plan, cluster: KubernetesCluster, metadata: Json, template: Json) -> Json:
+    """After a fault of one pod, a JobSet recreates the pods of all nodes together."""
+    no_retry = {"name": "for_good", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    job_template = {
+        "metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]},
+        "spec": {**_indexed(plan, cluster, backoff=0), "template": template},
+    }
+    spec = {
+        **_suspended(cluster),
+        "network": {"enableDNSHostnames": plan.nodes > 1, "publishNotReadyAddresses": True},
+        "failurePolicy": {"maxRestarts": faults(plan), "rules": [no_retry]},
+        "ttlSecondsAfterFinished": seconds(cluster.keep_finished),
+        "replicatedJobs": [{"name": REPLICATED_JOB, "replicas": 1, "template": job_template}],
+    }
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": _queue_labels(metadata, cluster),
+        "spec": spec,
+    }
+
+
+def _indexed(plan: Plan, cluster: KubernetesCluster, *, backoff: int) -> Json:
     spec: Json = {
         "completionMode": "Indexed",
         "completions": plan.nodes,
         "parallelism": plan.nodes,
         "backoffLimit": backoff,
-        "podFailurePolicy": {"rules": _by_exit_code(place)},
+        "podFailurePolicy": {"rules": _failure_rules(cluster)},
     }
-    if version(place) >= (1, 28):
-        # Two pods of one node must never be at work together.
+    if version(cluster) >= (1, 28):
+        # Two pods of one node must never run at the same time.
         spec["podReplacementPolicy"] = "Failed"
     return spec
 
 
-def _by_exit_code(place: KubernetesCluster) -> list[Json]:
-    """Return the rules of what a pod's end means, the first that fits counts. 126 and 127 are bash's, which found no
-    such interpreter in the image."""
+def _failure_rules(cluster: KubernetesCluster) -> list[Json]:
+    """Rules for the end of a pod; the first that matches applies. bash exits with 126 or 127 if the image has no such
+    interpreter."""
 
     def codes(action: str, *values: int) -> Json:
         rule: Json = {
             "action": action,
             "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": sorted(values)},
         }
-        # Schemas up to 1.28 want the key in every rule.
-        return rule if version(place) >= (1, 29) else {**rule, "onPodConditions": []}
+        # Schemas up to 1.28 require this key in every rule.
+        return rule if version(cluster) >= (1, 29) else {**rule, "onPodConditions": []}
 
     return [
         codes("FailJob", Exit.FATAL.value, Exit.STOPPED.value, 126, 127),
@@ -90,20 +95,19 @@ def _by_exit_code(place: KubernetesCluster) -> list[Json]:
     ]
 
 
-def version(place: KubernetesCluster) -> tuple[int, int]:
-    """Return a cluster's version, to be compared."""
-    major, minor = place.kubernetes_version.split(".")
+def version(cluster: KubernetesCluster) -> tuple[int, int]:
+    major, minor = cluster.kubernetes_version.split(".")
     return int(major), int(minor)
 
 
-def _queued(metadata: Json, place: KubernetesCluster) -> Json:
-    if place.queue is None:
+def _queue_labels(metadata: Json, cluster: KubernetesCluster) -> Json:
+    if cluster.queue is None:
         return metadata
-    labels = {**metadata["labels"], "kueue.x-k8s.io/queue-name": place.queue}
-    if place.priority:
-        labels["kueue.x-k8s.io/priority-class"] = place.priority
+    labels = {**metadata["labels"], "kueue.x-k8s.io/queue-name": cluster.queue}
+    if cluster.priority:
+        labels["kueue.x-k8s.io/priority-class"] = cluster.priority
     return {**metadata, "labels": labels}
 
 
-def _suspended(place: KubernetesCluster) -> Json:
-    return {"suspend": True} if place.queue else {}
+def _suspended(cluster: KubernetesCluster) -> Json:
+    return {"suspend": True} if cluster.queue else {}

@@ -1,5 +1,4 @@
-"""kubectl as a process: what it is asked, how long it may take, and one line where it does not answer. It knows
-nothing of runs."""
+"""Runs kubectl, and turns its failures into one line each. Knows nothing about runs."""
 
 import json
 import re
@@ -11,38 +10,36 @@ from hatrain.contract.cluster import KubernetesCluster
 from hatrain.errors import BadInput
 
 SECONDS = 60.0
-"""A server that is busy answers late; one that does not answer by now is down, or cannot be reached from here."""
+"""A busy server answers late; one that takes longer than this is down or unreachable."""
 
 Json = dict[str, Any]
 
 
 class Kubectl:
-    """Speaks to one namespace of one cluster."""
+    """kubectl for one namespace of one cluster."""
 
-    def __init__(self, place: KubernetesCluster):
-        context = ("--context", place.context) if place.context else ()
-        self._where = (*context, "--namespace", place.namespace)
+    def __init__(self, cluster: KubernetesCluster):
+        context = ("--context", cluster.context) if cluster.context else ()
+        self._options = (*context, "--namespace", cluster.namespace)
 
-    def command(self, *words: str) -> tuple[str, ...]:
-        """Return a command as a person would give it."""
-        return ("kubectl", *self._where, *words)
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        return ("kubectl", *self._options, *arguments)
 
     def run(
         self,
-        *words: str,
-        given: str | None = None,
+        *arguments: str,
+        stdin: str | None = None,
         accepted: Sequence[int] = (0,),
         seconds: float = SECONDS,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run kubectl to its end, with `given` on its input. Raises BadInput when it is missing, takes longer than
-        `seconds`, or leaves with a code that is not `accepted`: then in the server's own words."""
-        command = self.command(*words)
+        """Raises BadInput if kubectl is missing, takes longer than `seconds`, or exits with a code that is not
+        `accepted`: then with the server's own message."""
         try:
-            told = subprocess.run(
-                command,
-                # Not the terminal: somebody who has to log in is told so, and not asked in between.
-                stdin=subprocess.DEVNULL if given is None else None,
-                input=given,
+            result = subprocess.run(
+                self.command(*arguments),
+                # Not the terminal: kubectl must not prompt for a login.
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                input=stdin,
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
@@ -50,52 +47,53 @@ class Kubectl:
             )
         except FileNotFoundError:
             raise BadInput(
-                "kubectl: not found; install it, or pipe hatrain render to it where it is: kubectl apply -f -"
+                "kubectl: not found; install it, or pipe the output of hatrain render to a machine that has it: "
+                "kubectl apply -f -"
             ) from None
         except OSError as error:
             raise BadInput(f"kubectl: cannot be started: {error.strerror}") from None
         except subprocess.TimeoutExpired:
-            raise BadInput(f"kubectl {words[0]}: no answer within {seconds:g} s; {self.whom()}") from None
-        if told.returncode not in accepted:
-            raise BadInput(_problems(words[0], told))
-        return told
+            raise BadInput(
+                f"kubectl {arguments[0]}: no answer within {seconds:g} s; {self._hint()}"
+            ) from None
+        if result.returncode not in accepted:
+            raise BadInput(_problems(arguments[0], result))
+        return result
 
-    def objects(self, *words: str) -> list[Json]:
-        """Return what `kubectl get` finds, if anything. Raises BadInput, also for an answer that is no list of
-        objects."""
-        text = self.run("get", *words, "--ignore-not-found", "--output", "json").stdout
+    def objects(self, *arguments: str) -> list[Json]:
+        """The objects that `kubectl get` finds. Raises BadInput, also for an answer that is no list of objects."""
+        text = self.run("get", *arguments, "--ignore-not-found", "--output", "json").stdout
         if not text.strip():
             return []
         try:
             answer = json.loads(text)
-            found = answer["items"] if answer["kind"].endswith("List") else [answer]
+            objects = answer["items"] if answer["kind"].endswith("List") else [answer]
             if all(
-                isinstance(one["kind"], str) and isinstance(one["metadata"]["name"], str) for one in found
+                isinstance(each["kind"], str) and isinstance(each["metadata"]["name"], str)
+                for each in objects
             ):
-                return list(found)
+                return list(objects)
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         start = " ".join(text.split())[:60]
-        raise BadInput(f"kubectl get: answered {start!r}, which is no list of objects; {self.whom()}")
+        raise BadInput(f"kubectl get: printed {start!r}, which is no list of objects; {self._hint()}")
 
-    def whom(self) -> str:
-        """Return whom it speaks to, to be checked by hand."""
+    def _hint(self) -> str:
         return f"try: {' '.join(self.command('get', 'pods'))}"
 
 
-_LOGGED = re.compile(r"[EWIF]\d{4} \d\d:\d\d:\d\d")
-"""How a line of klog begins: severity, month and day, time."""
+_KLOG_PREFIX = re.compile(r"[EWIF]\d{4} \d\d:\d\d:\d\d")
+"""Severity, month and day, time."""
 
 
-def complaint(told: "subprocess.CompletedProcess[str]") -> list[str]:
-    """Return the lines of what kubectl complained of, without what its libraries log before the sentence that is for
-    people: that says the same several times."""
-    lines = [line.strip() for line in told.stderr.splitlines() if line.strip()]
+def complaint(result: "subprocess.CompletedProcess[str]") -> list[str]:
+    """The lines of kubectl's error message, without those that its libraries log before it."""
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("Warning:")]
-    return [line for line in lines if not _LOGGED.match(line)] or lines[-1:]
+    return [line for line in lines if not _KLOG_PREFIX.match(line)] or lines[-1:]
 
 
-def _problems(verb: str, told: "subprocess.CompletedProcess[str]") -> list[str]:
-    return [f"kubectl {verb}: {line}" for line in complaint(told)] or [
-        f"kubectl {verb}: left with exit code {told.returncode} and no word"
+def _problems(verb: str, result: "subprocess.CompletedProcess[str]") -> list[str]:
+    return [f"kubectl {verb}: {line}" for line in complaint(result)] or [
+        f"kubectl {verb}: exit code {result.returncode} and no message"
     ]

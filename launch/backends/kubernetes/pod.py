@@ -1,4 +1,4 @@
-"""The pod of a node: what runs in it, what it may use, what it sees, and what it may not do. Pure."""
+"""The pod of one node: its container, resources, volumes and security context."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -13,56 +13,55 @@ Json = dict[str, Any]
 
 CONTAINER = "hatrain"
 FILES = "/etc/hatrain"
-"""Where the files of a run are mounted."""
+"""Mount path of the run's files."""
 CACHE = "/cache"
 PORT = 29500
-"""Where the ranks meet: any will do, for a pod has an address of its own."""
+"""Of the rendezvous. Any port will do: each pod has its own address."""
 STOP = '{"reason": "Kubernetes ends the pod", "requeue": true}'
 
 
 def spec(
     plan: Plan,
-    place: KubernetesCluster,
-    asked: ResourceRequest,
+    cluster: KubernetesCluster,
+    request: ResourceRequest,
     *,
     files: Json,
     subdomain: str | None,
-    leader: str,
+    first_node: str,
     uid_label: str,
 ) -> Json:
-    """Return the spec of a pod.
+    """The spec of a pod.
 
-    `files` is the volume of the run's files; `subdomain` the Service that gives it a name, where it has none by itself;
-    `leader` the address of node 0; `uid_label` the label of a pod that tells one submission from the next.
+    `files` is the volume of the run's files, `subdomain` the Service that gives the pod a host name (None where a
+    JobSet does), `first_node` the address of node 0, and `uid_label` the pod label that identifies a submission.
     """
-    mounts, volumes = _volumes(place, asked)
-    made: Json = {
+    mounts, volumes = _volumes(cluster, request)
+    pod: Json = {
         "restartPolicy": "Never",
-        # Of one pod, which is one attempt: at the end of this time it is told to stop, and another one goes on.
-        "activeDeadlineSeconds": asked.time - seconds(place.termination_grace),
-        "terminationGracePeriodSeconds": seconds(place.termination_grace),
+        # For one pod, which is one attempt: after this time it is request to stop, and a new pod continues the run.
+        "activeDeadlineSeconds": request.time - seconds(cluster.termination_grace),
+        "terminationGracePeriodSeconds": seconds(cluster.termination_grace),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         **({"subdomain": subdomain} if subdomain else {}),
-        **({"subdomain": subdomain} if subdomain else {}),
-        **_scheduling(place, asked),
+        **_scheduling(cluster, request),
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": place.user,
-            "runAsGroup": place.user,
-            "fsGroup": place.user,
+            "runAsUser": cluster.user,
+            "runAsGroup": cluster.user,
+            "fsGroup": cluster.user,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [
             {
                 "name": CONTAINER,
-                "image": place.image,
-                "imagePullPolicy": place.image_pull_policy,
+                "image": cluster.image,
+                "imagePullPolicy": cluster.image_pull_policy,
                 "command": ["bash", f"{FILES}/launch/node.sh", f"{FILES}/plan.json"],
                 "workingDir": plan.paths.workdir,
-                "env": [*_environment(plan, place, leader, uid_label)],
-                "resources": _resources(plan, place, asked),
+                "env": [*_environment(plan, cluster, first_node, uid_label)],
+                "resources": _resources(plan, cluster, request),
                 "lifecycle": {
                     "preStop": {
                         "exec": {"command": ["bash", f"{FILES}/launch/stop.sh", plan.paths.run, STOP]}
@@ -71,91 +70,91 @@ def spec(
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
-                    "capabilities": _capabilities(place),
+                    "capabilities": _capabilities(cluster),
                 },
                 "volumeMounts": [{"name": files["name"], "mountPath": FILES, "readOnly": True}, *mounts],
             }
         ],
         "volumes": [files, *volumes],
     }
-    overlaid: Json = merged(made, place.pod_overlay)
+    overlaid: Json = merged(pod, cluster.pod_overlay)
     return overlaid
 
 
-def _scheduling(place: KubernetesCluster, asked: ResourceRequest) -> Json:
-    label = {place.gpu_label: asked.gpu_type} if asked.gpu_type else {}
+def _scheduling(cluster: KubernetesCluster, request: ResourceRequest) -> Json:
+    label = {cluster.gpu_label: request.gpu_type} if request.gpu_type else {}
     parts = {
-        "serviceAccountName": place.service_account,
-        "imagePullSecrets": [{"name": name} for name in place.pull_secrets],
-        # With a queue the priority is Kueue's, and a label of the Job.
-        "priorityClassName": None if place.queue else place.priority,
-        "nodeSelector": {**place.node_selector, **label},
-        "tolerations": list(place.tolerations),
-        "affinity": place.affinity,
+        "serviceAccountName": cluster.service_account,
+        "imagePullSecrets": [{"name": name} for name in cluster.pull_secrets],
+        # With a queue, the priority is a label of the Job that Kueue reads.
+        "priorityClassName": None if cluster.queue else cluster.priority,
+        "nodeSelector": {**cluster.node_selector, **label},
+        "tolerations": list(cluster.tolerations),
+        "affinity": cluster.affinity,
     }
     return {key: value for key, value in parts.items() if value}
 
 
-def _environment(plan: Plan, place: KubernetesCluster, leader: str, uid_label: str) -> Iterator[Json]:
+def _environment(plan: Plan, cluster: KubernetesCluster, first_node: str, uid_label: str) -> Iterator[Json]:
     plain = {
-        # Nothing but volumes can be written to, and the user is in nobody's list.
+        # Only volumes are writable, and the user is not in /etc/passwd.
         "HOME": "/tmp",
         "USER": "hatrain",
         "HF_HOME": f"{CACHE}/huggingface",
-        # Entry gives up on its ranks before Kubernetes gives up on entry, so that it can say how they left.
-        "HATRAIN_STOP_GRACE": str(seconds(place.termination_grace) * 9 // 10),
+        # hatrain.entry ends its ranks before Kubernetes ends hatrain.entry, so that it can report how they exited.
+        "HATRAIN_STOP_GRACE": str(seconds(cluster.termination_grace) * 9 // 10),
     }
     if plan.nodes > 1:
-        plain |= {"MASTER_ADDR": leader, "MASTER_PORT": str(PORT)}
+        plain |= {"MASTER_ADDR": first_node, "MASTER_PORT": str(PORT)}
     for name, value in plain.items():
         yield {"name": name, "value": value}
     yield {
         "name": "HATRAIN_SUBMISSION",
         "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{uid_label}']"}},
     }
-    for name, secret in place.secrets.items():
+    for name, secret in cluster.secrets.items():
         yield {"name": name, "valueFrom": {"secretKeyRef": {"name": secret.secret, "key": secret.key}}}
 
 
-def _resources(plan: Plan, place: KubernetesCluster, asked: ResourceRequest) -> Json:
-    """Return requests that are limits too: such a pod is the last that a node in need evicts."""
-    amounts: Json = {"cpu": asked.cpus}
-    if asked.memory:
-        amounts["memory"] = quantity(asked.memory)
-    if asked.ephemeral_storage:
-        amounts["ephemeral-storage"] = quantity(asked.ephemeral_storage)
-    if asked.gpus:
-        amounts[place.gpu_resource] = asked.gpus
-    if place.rdma and plan.nodes > 1:
-        amounts[place.rdma.resource] = place.rdma.count
+def _resources(plan: Plan, cluster: KubernetesCluster, request: ResourceRequest) -> Json:
+    """Requests equal limits: a node under pressure evicts such pods last."""
+    amounts: Json = {"cpu": request.cpus}
+    if request.memory:
+        amounts["memory"] = quantity(request.memory)
+    if request.ephemeral_storage:
+        amounts["ephemeral-storage"] = quantity(request.ephemeral_storage)
+    if request.gpus:
+        amounts[cluster.gpu_resource] = request.gpus
+    if cluster.rdma and plan.nodes > 1:
+        amounts[cluster.rdma.resource] = cluster.rdma.count
     return {"requests": amounts, "limits": amounts}
 
 
-def _capabilities(place: KubernetesCluster) -> Json:
-    added = {"add": ["IPC_LOCK"]} if place.pod_security == "rdma" else {}
+def _capabilities(cluster: KubernetesCluster) -> Json:
+    added = {"add": ["IPC_LOCK"]} if cluster.pod_security == "rdma" else {}
     return {"drop": ["ALL"], **added}
 
 
 # --- volumes ------------------------------------------------------------------------------------------------
 
 
-def _volumes(place: KubernetesCluster, asked: ResourceRequest) -> tuple[list[Json], list[Json]]:
-    """Return (mounts, volumes). /dev/shm is memory, and counts against the limit that it is part of."""
+def _volumes(cluster: KubernetesCluster, request: ResourceRequest) -> tuple[list[Json], list[Json]]:
+    """(mounts, volumes). /dev/shm is memory and counts against the memory limit."""
     shm: Json = {"medium": "Memory"}
     tmp: Json = {}
-    if asked.shared_memory:
-        shm["sizeLimit"] = quantity(asked.shared_memory)
-    if asked.ephemeral_storage:
-        tmp["sizeLimit"] = quantity(asked.ephemeral_storage)
+    if request.shared_memory:
+        shm["sizeLimit"] = quantity(request.shared_memory)
+    if request.ephemeral_storage:
+        tmp["sizeLimit"] = quantity(request.ephemeral_storage)
     mounts: list[Json] = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}]
     volumes: list[Json] = [{"name": "shm", "emptyDir": shm}, {"name": "tmp", "emptyDir": tmp}]
-    if place.cache is None:
+    if cluster.cache is None:
         mounts.append({"name": "cache", "mountPath": CACHE})
         volumes.append({"name": "cache", "emptyDir": tmp})
-    # A claim that is used twice is one volume: some drivers wait for ever for its second.
+    # A claim that is mounted twice is one volume: some drivers wait forever for a second one.
     names: dict[str, str] = {}
-    for name, path, volume, folder, read_only in _kept(place):
-        source, inside = _source(volume, folder)
+    for name, path, volume, folder, read_only in _mounted(cluster):
+        source, inside = _source_of(volume, folder)
         if (key := str(source)) not in names:
             names[key] = name
             volumes.append({"name": name, **source})
@@ -168,18 +167,18 @@ def _volumes(place: KubernetesCluster, asked: ResourceRequest) -> tuple[list[Jso
     return mounts, volumes
 
 
-def _kept(place: KubernetesCluster) -> Iterator[tuple[str, str, Volume, str, bool]]:
-    """Yield (volume's name, path in the pod, volume, folder in it, whether it is only read)."""
-    if place.data:
-        yield "data", f"{place.workdir}/data", place.data, "", True
+def _mounted(cluster: KubernetesCluster) -> Iterator[tuple[str, str, Volume, str, bool]]:
+    """Yields (volume name, path in the pod, volume, folder in the volume, read-only)."""
+    if cluster.data:
+        yield "data", f"{cluster.workdir}/data", cluster.data, "", True
     for folder in ("runs", "models"):
-        yield folder, f"{place.workdir}/{folder}", place.runs, folder, False
-    if place.cache:
-        yield "cache", CACHE, place.cache, "", place.cache.read_only
+        yield folder, f"{cluster.workdir}/{folder}", cluster.runs, folder, False
+    if cluster.cache:
+        yield "cache", CACHE, cluster.cache, "", cluster.cache.read_only
 
 
-def _source(volume: Volume, folder: str) -> tuple[Json, str]:
-    """Return a volume's source, and the path inside it that is mounted."""
+def _source_of(volume: Volume, folder: str) -> tuple[Json, str]:
+    """(source of a volume, path inside it that is mounted)."""
     if volume.host_path:
         path = str(PurePosixPath(volume.host_path, folder))
         return {"hostPath": {"path": path, "type": "Directory"}}, ""

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Asks the newest attempt of a run to save a checkpoint and leave. Kubernetes runs it before it ends a pod, and hatrain
-# stop in the first pod.
+# Asks the newest attempt of a run to save a checkpoint and exit. Kubernetes runs this before it ends a pod (preStop), and
+# `hatrain stop` runs it in the first pod.
 #
-# usage: stop.sh RUN_DIRECTORY WORD    WORD: a JSON object, {"reason": "…", "requeue": true}
+# usage: stop.sh RUN_DIRECTORY REQUEST    REQUEST: a JSON object, {"reason": "…", "requeue": true}
 set -euo pipefail
 
-run=$1 word=$2
-entry=1 # the first process of the pod
-is_users() { [[ $word == *'"requeue": false'* ]]; }
+run=$1 request=$2
+entry=1 # hatrain.entry is the first process of the pod
+from_user() { [[ $request == *'"requeue": false'* ]]; }
 
-# The first process is deaf to a signal until it listens, and SIGTERM follows this script at once.
-listens() {
+# The first process of a container ignores a signal that it has no handler for, and SIGTERM follows this script at once:
+# wait until the handler is installed.
+handles_sigterm() {
   local name value
   while read -r name value; do
     if [[ $name == SigCgt: ]]; then
@@ -18,8 +19,8 @@ listens() {
     fi
   done < "/proc/$entry/status"
 }
-for (( look = 0; look < 100; look++ )); do
-  if listens; then break; fi
+for (( try = 0; try < 100; try++ )); do
+  if handles_sigterm; then break; fi
   sleep 0.1
 done
 
@@ -30,17 +31,17 @@ for folder in "$run"/attempts/*/; do
 done
 
 if (( newest == 0 )) || [[ ! -e $run/lease.json ]]; then
-  if is_users; then
+  if from_user; then
     kill -INT "$entry"
-    echo "leaves before an attempt has begun"
+    echo "exits before an attempt starts"
   fi
   exit 0
 fi
 stop=$run/attempts/$newest/STOP
-# The word of a user, which does not queue again, is never overruled by a scheduler's.
-if is_users || [[ ! -e $stop ]]; then
-  # Written aside and moved, so that nobody reads a part of it.
-  printf '%s\n' "$word" > "$stop.$$"
+# A user's request, after which the run is not requeued, overrides Kubernetes' and is never overridden.
+if from_user || [[ ! -e $stop ]]; then
+  # Write a temporary file and rename it, so that nobody reads a part of it.
+  printf '%s\n' "$request" > "$stop.$$"
   mv -- "$stop.$$" "$stop"
 fi
-echo "attempt $newest saves a checkpoint at its next step and leaves"
+echo "attempt $newest saves a checkpoint after its current step and exits"

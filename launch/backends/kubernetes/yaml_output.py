@@ -1,4 +1,4 @@
-"""Kubernetes objects as YAML that a person reads and edits. It knows nothing of what the objects mean."""
+"""Writes Kubernetes objects as YAML that people read and edit."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from launch.run_files import Dumper
 
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti")
 _LOOKS_LIKE_ANOTHER_TYPE = re.compile(r"[-+.]?[0-9][0-9a-fA-FoOxX_.:+-]*|[yYnN]")
-"""Text that a reader of YAML may take for a number or for a truth: PyYAML quotes what YAML 1.1 does, and kubectl also
+"""Text that a YAML reader may take for a number or a boolean. PyYAML quotes what YAML 1.1 takes for one; kubectl also
 reads `1e5` as a number and `y` as true."""
 
 
@@ -27,9 +27,9 @@ def _text(dumper: Any, value: str) -> Any:
 _Dumper.add_representer(str, _text)
 
 
-def document(why: str, value: Mapping[str, Any]) -> str:
-    """Return one document of a stream: a comment that says why, and the object with its keys in their order."""
-    comment = "".join(f"# {line}\n" for line in why.splitlines())
+def document(about: str, value: Mapping[str, Any]) -> str:
+    """One document of a stream: a comment, and the object with its keys in the given order."""
+    comment = "".join(f"# {line}\n" for line in about.splitlines())
     text = yaml.dump(
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=4096
     )
@@ -37,7 +37,7 @@ def document(why: str, value: Mapping[str, Any]) -> str:
 
 
 def quantity(size: int) -> str:
-    """Return bytes in the largest unit that they are whole in."""
+    """Format bytes in the largest unit that represents them exactly."""
     power = 0
     while size % 1024 == 0 and power < len(_BINARY) - 1:
         size, power = size // 1024, power + 1
@@ -45,9 +45,9 @@ def quantity(size: int) -> str:
 
 
 def merged(under: Any, over: Any) -> Any:
-    """Return `over` on top of `under`: mappings key by key, lists of things with names by their names, others whole.
+    """Merge `over` into `under`: mappings by key, lists of named objects by name; any other value is replaced.
 
-    A null in a mapping takes its key away.
+    A null in a mapping removes its key.
     """
     if isinstance(under, dict) and isinstance(over, dict):
         both = {

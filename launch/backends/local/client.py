@@ -1,4 +1,4 @@
-"""This machine: a job is a process of its own, which outlives the terminal."""
+"""Runs jobs on this machine, each as a process that outlives the terminal."""
 
 import contextlib
 import os
@@ -7,63 +7,45 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from hatrain.contract.cluster import LocalCluster
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime.lease import process_start
 from hatrain.runtime.orphans import end_orphans
-from hatrain.runtime.stop import Stop
-from launch.backends import FileReader, JobState, Member, Reader, Submission
-from launch.backends.local import render as local
+from launch.backends.local import render
+from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.shared_files import FileReader, stop_by_file
 
 CANCEL_SECONDS = 10.0
-"""How long a cancelled process has to end by itself before it is killed."""
-
-
-def make(place: LocalCluster) -> "LocalClient":
-    """Return the client of this machine."""
-    return LocalClient()
-
-
-def output(folder: Path) -> Path:
-    """Return the file that everything a local run prints goes to."""
-    return folder / "launch" / "output.log"
-
+"""How long a cancelled process may take to exit before it is killed."""
 
 _children: dict[str, "subprocess.Popen[bytes]"] = {}
-"""What this very process started, by the job's id: their exit codes are told to nobody else."""
+"""Processes started by this one, by job id: only their parent can read their exit codes."""
 
 
 class LocalClient:
-    """Starts local.sh in a session of its own. A job's id is its process id and when that process started."""
+    """A job's id is PID.START: its process id, and when that process started. For a run of a sweep, which shares one
+    process with the other runs, it is PID.START_NUMBER."""
 
     poll_seconds = 0.2
 
-    def submission(self, members: Sequence[Member], folder: Path, parent: str | None) -> Submission:
-        """Return the files and the command; the runs of a sweep come one after another. Entry waits for a parent."""
-        if len(members) == 1 and members[0].run.folder == folder:
-            return Submission(
-                tuple(members), folder, {}, ("bash", str(folder / "launch/local.sh"), str(folder))
-            )
-        runs = [str(member.run.folder) for member in members]
-        return Submission(
-            tuple(members),
-            folder,
-            {"launch/sweep.sh": local.sweep()},
-            ("bash", str(folder / "launch/sweep.sh"), *runs),
-        )
+    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+        folders = [str(planned.directory.folder) for planned in runs]
+        if folders == [str(folder)]:
+            command = ("bash", str(folder / "launch/local.sh"), str(folder))
+            return Submission(tuple(runs), folder, {}, command)
+        files = {"launch/sweep.sh": render.sweep()}
+        return Submission(tuple(runs), folder, files, ("bash", str(folder / "launch/sweep.sh"), *folders))
 
     def check(self, submission: Submission) -> None:
-        """This machine takes everything."""
+        """Nothing to check: there is no scheduler."""
 
     def diff(self, submission: Submission) -> str | None:
-        """Nothing is kept but the run directory."""
         return None
 
     def start(self, submission: Submission) -> list[str]:
-        """Start the process."""
-        with output(submission.folder).open("ab") as log:
+        with _output(submission.folder).open("ab") as log:
             child = subprocess.Popen(
                 submission.command,
                 stdin=subprocess.DEVNULL,
@@ -73,59 +55,62 @@ class LocalClient:
             )
         job = f"{child.pid}.{process_start(child.pid) or 0}"
         _children[job] = child
-        if submission.members[0].run.folder == submission.folder:
+        if not submission.is_sweep:
             return [job]
-        return [f"{job}_{member.run.folder.name}" for member in submission.members]
+        return [f"{job}_{planned.directory.folder.name}" for planned in submission.runs]
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
-        """Look whether each process lives, and whose turn it is in a sweep."""
         return {job: self._state(job, run) for job, run in jobs.items()}
 
     def _state(self, job: str, run: RunDirectory) -> JobState:
         if run.in_sweep:
-            return _turn(run, _lives(job))
-        if _lives(job):
+            return _state_in_sweep(run, _is_alive(job))
+        if _is_alive(job):
             return JobState("running")
         child = _children.get(job)
         code = child.poll() if child else None
         return JobState("ended", code=code if code is None or code >= 0 else 128 - code)
 
     def cancel(self, job: str, run: RunDirectory) -> None:
-        """Ask what was started to end, and see that it does. Raises BadInput for a run of a sweep that waits for its
-        turn, for it has no process of its own."""
-        if not _lives(job) and run.lease.holder() is None:
+        """Raises BadInput for a run of a sweep that has not started: it has no process of its own."""
+        if not _is_alive(job) and run.lease.holder() is None:
             return
         if run.in_sweep and run.lease.holder() is None:
-            raise BadInput(f"{run.name}: waits for its turn; {_end_of_sweep(run, 'cancel')}")
+            raise BadInput(f"{run.name}: has not started yet; {_whole_sweep(run, 'cancel')}")
         pid, _ = _process(job)
         deadline = time.monotonic() + CANCEL_SECONDS
         _signal_group(pid, signal.SIGTERM)
-        # The script is gone at once; entry, which holds the lease, when a checkpoint is safe.
+        # The script exits at once; hatrain.entry, which holds the lease, after its checkpoint is saved.
         while run.lease.holder() and time.monotonic() < deadline:
             time.sleep(0.1)
         _signal_group(pid, signal.SIGKILL)
         end_orphans(str(run.folder), 0, 0)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
-        """Write the stop file of the live attempt; before one has begun, interrupt what waits for it. Raises BadInput
-        for a run of a sweep that waits for its turn."""
-        if run.lease.holder() is None and _lives(job):
+        """Before an attempt has started, interrupt the process that waits to start it. Raises BadInput for a run of a
+        sweep that has not started."""
+        if run.lease.holder() is None and _is_alive(job):
             if not run.in_sweep:
                 _signal_group(_process(job)[0], signal.SIGINT)
-                return "leaves before an attempt has begun"
+                return "exits before an attempt starts"
             if any(_is_stopping(other) for other in _sweep(run)):
-                return "does not begin: the sweep ends with the run that is at work"
-            raise BadInput(f"{run.name}: waits for its turn; {_end_of_sweep(run, 'stop')}")
+                return "does not start: the sweep ends with the run that is being stopped"
+            raise BadInput(f"{run.name}: has not started yet; {_whole_sweep(run, 'stop')}")
         return stop_by_file(run, reason)
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
-        """Return what the process prints."""
         if node:
             raise BadInput(f"--node {node}: a local run has one node, 0")
         if run.in_sweep:
-            # The runs of a sweep share one process and its output; what is a run's own lies with its attempts.
-            return FileReader(lambda: [one.folder / "log.txt" for one in run.all_attempts()], whole=whole)
-        return FileReader(lambda: [output(run.folder)], whole=whole)
+            # The runs of a sweep share one process and its output; the attempts of each have logs of their own.
+            return FileReader(
+                lambda: [attempt.folder / "log.txt" for attempt in run.all_attempts()], whole=whole
+            )
+        return FileReader(lambda: [_output(run.folder)], whole=whole)
+
+
+def _output(folder: Path) -> Path:
+    return folder / "launch" / "output.log"
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
@@ -133,41 +118,30 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-def stop_by_file(run: RunDirectory, reason: str) -> str:
-    """Write the stop file of a run's live attempt. Raises BadInput when there is none."""
-    attempts = run.all_attempts()
-    if not attempts or run.lease.holder() is None:
-        raise BadInput(f"{run.name} has no live attempt; hatrain cancel {run.name} takes it out of the queue")
-    attempts[-1].request_stop(Stop(reason, requeue=False))
-    return f"attempt {attempts[-1].number} saves a checkpoint at its next step and leaves"
-
-
-def _lives(job: str) -> bool:
+def _is_alive(job: str) -> bool:
     pid, started = _process(job)
     return process_start(pid) == started
 
 
 def _process(job: str) -> tuple[int, str]:
-    """Return a job's process: its id, and when it started. A run of a sweep has its number behind that."""
     pid, _, started = job.partition("_")[0].partition(".")
     return int(pid), started
 
 
-def _turn(run: RunDirectory, sweep_lives: bool) -> JobState:
-    """Return how a run of a sweep is doing: before, in or behind its turn."""
-    told = [
-        event for event in run.events() if event.get("event") in ("submitted", "attempt begun", "outcome")
-    ]
-    newest = told[-1] if told else {}
+def _state_in_sweep(run: RunDirectory, sweep_is_alive: bool) -> JobState:
     if run.lease.holder():
         return JobState("running")
+    relevant = ("submitted", "attempt begun", "outcome")
+    newest: dict[str, Any] = next(
+        (event for event in reversed(run.events()) if event.get("event") in relevant), {}
+    )
     if newest.get("event") == "submitted":
-        if sweep_lives:
-            return JobState("queued", "waits for its turn in the sweep")
-        return JobState("ended", "its sweep ended before its turn", int(Exit.STOPPED))
-    # After a fault it is started again; with anything else its turn is over.
-    at_fault = newest.get("event") != "outcome" or newest["code"] == Exit.FAULT
-    return JobState("running" if sweep_lives and at_fault else "ended")
+        if sweep_is_alive:
+            return JobState("queued", "waits for the earlier runs of the sweep")
+        return JobState("ended", "the sweep ended before this run started", int(Exit.STOPPED))
+    # local.sh restarts a run after a fault; any other outcome is final.
+    may_restart = newest.get("event") != "outcome" or newest["code"] == Exit.FAULT
+    return JobState("running" if sweep_is_alive and may_restart else "ended")
 
 
 def _sweep(run: RunDirectory) -> list[RunDirectory]:
@@ -180,5 +154,8 @@ def _is_stopping(run: RunDirectory) -> bool:
     return stop is not None and not stop.requeue
 
 
-def _end_of_sweep(run: RunDirectory, verb: str) -> str:
-    return f"on this machine a sweep is one process, which ends with: hatrain {verb} {run.folder.parents[1].name}"
+def _whole_sweep(run: RunDirectory, verb: str) -> str:
+    return (
+        "on this machine a sweep is one process; to end all of it: "
+        f"hatrain {verb} {run.folder.parents[1].name}"
+    )

@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# Stands in for a scheduler on a single machine: starts a run, and starts it again after a fault. Entry counts the
-# attempts that came to nothing, and ends this with 78 when they are used up.
+# Runs a job on one machine without a scheduler: starts the run, and restarts it after a fault. hatrain.entry counts
+# attempts without progress and exits with 78 when limits.retries is used up.
 #
 # usage: local.sh RUN_DIRECTORY
 set -euo pipefail
 
 run=$1
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+scripts=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
-attempts() {
+count_attempts() {
   find "$run" -mindepth 2 -maxdepth 2 -path '*/attempts/*' | wc -l
 }
 
 while true; do
-  before=$(attempts)
+  before=$(count_attempts)
   code=0
-  bash "$here/node.sh" "$run" || code=$?
+  bash "$scripts/node.sh" "$run" || code=$?
   case $code in
     0 | 75 | 78 | 130) exit "$code" ;;
   esac
-  # A fault before the attempt even began would come back for ever: nothing counts it.
-  if (( $(attempts) == before )); then
-    echo "hatrain: could not begin (exit code $code)" >&2
+  # Do not restart if no attempt started: nothing would bound the retries.
+  if (( $(count_attempts) == before )); then
+    echo "hatrain: no attempt started (exit code $code)" >&2
     exit "$code"
   fi
-  echo "hatrain: a fault (exit code $code); starting again" >&2
+  echo "hatrain: fault (exit code $code); restarting" >&2
 done

@@ -1,42 +1,41 @@
-"""Plan → {path: text} for one machine. Pure: it spells a plan, and neither decides nor starts anything."""
+"""Renders a plan for this machine."""
 
-import shlex
 from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from launch import run_files
 
+HERE = Path(__file__).parent
+
 
 def files(plan: Plan) -> dict[str, str]:
-    """Return the files of a run directory that start it, by their path in it. plan.json is not among them."""
-    script = (Path(__file__).with_name("local.sh")).read_text(encoding="utf-8")
-    return {**run_files.shared(plan), "launch/local.sh": script}
+    return {**run_files.shared(plan), "launch/local.sh": (HERE / "local.sh").read_text(encoding="utf-8")}
 
 
-def stream(plan: Plan) -> str:
-    """Return one bash script that holds every file and starts the run: to be read, kept, or piped to bash."""
+def single_file(plan: Plan) -> str:
+    """One bash script that holds every file and makes one attempt."""
     parts = [
         "#!/usr/bin/env bash",
-        f"# One attempt at {plan.job.name} on this machine; the exit code is the run's own. Pipe it to bash.",
+        f"# One attempt of {plan.job.name} on this machine: pipe it to bash. The exit code is the run's own.",
         "set -euo pipefail",
         "",
-        "# Small files, which stay: entry takes them over into the run directory.",
-        'folder=$(mktemp -d "${TMPDIR:-/tmp}/hatrain.XXXXXX")',
-        'mkdir "$folder/launch"',
-        # local.sh is left out: whoever pipes a script to bash decides about the next attempt.
-        *run_files.written({"plan.json": run_files.plan_json(plan), **run_files.shared(plan)}, "folder"),
+        "main() {",
+        "  # The files stay small and are kept: the run copies them into its directory.",
+        '  folder=$(mktemp -d "${TMPDIR:-/tmp}/hatrain.XXXXXX")',
+        '  mkdir "$folder/launch"',
+        "  unpack",
+        '  exec bash "$folder/launch/node.sh" "$folder/plan.json" < /dev/null',
+        "}",
         "",
-        'exec bash "$folder/launch/node.sh" "$folder/plan.json" < /dev/null',
+        # local.sh is left out: whoever pipes a script to bash decides about the next attempt.
+        *run_files.unpack({"plan.json": run_files.plan_json(plan), **run_files.shared(plan)}),
+        "",
+        "main",
         "",
     ]
     return "\n".join(parts)
 
 
-def how(folder: str) -> str:
-    """Return the command that makes one attempt from the files in a folder."""
-    return f"bash {shlex.quote(f'{folder}/launch/node.sh')} {shlex.quote(f'{folder}/plan.json')}"
-
-
 def sweep() -> str:
-    """Return the script that makes the runs of a sweep one after another."""
-    return (Path(__file__).with_name("sweep.sh")).read_text(encoding="utf-8")
+    """The script that makes the runs of a sweep one after another."""
+    return (HERE / "sweep.sh").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the runs of a sweep one after another, for one machine does not share its GPUs well. A run that fails does not
-# keep the others from their turn; one that was stopped does, for somebody wants the machine back.
+# Makes the runs of a sweep one after another on one machine. A failed run does not stop the sweep; a stopped run does,
+# because the user wants the machine back.
 #
 # usage: sweep.sh RUN_DIRECTORY...
 set -euo pipefail

@@ -1,5 +1,5 @@
-"""A cluster under Slurm, by its own clients: sbatch, squeue, sacct, scancel. What they print is read in formats that do
-not change between versions, never as JSON."""
+"""Talks to Slurm through sbatch, squeue, sacct and scancel. Their output is read in formats that do not change between
+versions, never as JSON."""
 
 import os
 import re
@@ -11,25 +11,20 @@ from pathlib import Path
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from launch.backends import FileReader, JobState, Member, Reader, Submission
-from launch.backends.local.client import stop_by_file
-from launch.backends.slurm import render as slurm
+from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.shared_files import FileReader, stop_by_file
+from launch.backends.slurm import render
 
 TIMEOUT_SECONDS = 60.0
-"""A controller that is busy answers late; one that does not answer by now is down."""
+"""A busy controller answers late; one that takes longer than this is down."""
 
 _QUEUED = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 _ENDED = (
     *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"),
     *("PREEMPTED", "REVOKED"),
 )
-_OPEN = ("account", "partition", "qos", "reservation", "constraint")
-"""What a person's own SBATCH_ACCOUNT and the like may say, where the cluster file does not."""
-
-
-def make(place: SlurmCluster) -> "SlurmClient":
-    """Return the client of a cluster."""
-    return SlurmClient(place)
+_USER_OPTIONS = ("account", "partition", "qos", "reservation", "constraint")
+"""Options that a user's SBATCH_ACCOUNT and the like may set, where the cluster file does not."""
 
 
 class SlurmClient:
@@ -37,157 +32,146 @@ class SlurmClient:
 
     poll_seconds = 5.0
 
-    def __init__(self, place: SlurmCluster):
-        self._place = place
+    def __init__(self, cluster: SlurmCluster):
+        self._cluster = cluster
 
     # --- submitting ---
 
-    def submission(self, members: Sequence[Member], folder: Path, parent: str | None) -> Submission:
-        """Return the files and the command. A parent that fails takes the job out of the queue with it.
+    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+        """If the parent fails, Slurm removes the job from the queue.
 
-        Raises BadInput when the runs of a sweep ask for different things.
+        Raises BadInput if the runs of a sweep ask for different resources.
         """
-        one = len(members) == 1 and members[0].run.folder == folder
-        files = {} if one else {slurm.JOB: slurm.array([member.plan for member in members], folder)}
-        after = [f"--dependency=afterok:{parent}", "--kill-on-invalid-dep=yes"] if parent else []
-        command = ("sbatch", "--parsable", *after, str(folder / slurm.JOB))
-        return Submission(tuple(members), folder, files, command)
+        one = len(runs) == 1 and runs[0].directory.folder == folder
+        plans = [planned.plan for planned in runs]
+        files = {} if one else {render.JOB: render.array(plans, self._cluster, folder)}
+        dependency = [f"--dependency=afterok:{parent}", "--kill-on-invalid-dep=yes"] if parent else []
+        command = ("sbatch", "--parsable", *dependency, str(folder / render.JOB))
+        return Submission(tuple(runs), folder, files, command)
 
     def check(self, submission: Submission) -> None:
-        """Ask Slurm whether it would take this, before anything is written. Raises BadInput with its own reason."""
-        files = submission.files or submission.members[0].files
-        self._submit([*submission.command[:-1], "--test-only"], text=files[slurm.JOB])
+        """Runs before anything is written."""
+        files = submission.files or submission.runs[0].files
+        self._sbatch([*submission.command[:-1], "--test-only"], script=files[render.JOB])
 
     def diff(self, submission: Submission) -> str | None:
-        """Slurm shows no script of a job that it has forgotten; the run directory has what was sent."""
+        """Slurm does not keep the scripts of jobs that have ended; the run directory does."""
         return None
 
     def start(self, submission: Submission) -> list[str]:
-        """Send it, once its files are written. Returns the id of each run's job."""
-        said = self._submit(submission.command).strip()
-        if not (found := re.fullmatch(r"(\d+)(;.*)?", said)):
-            raise BadInput(f"sbatch: answered {_short(said)}, which is no job's id; see: squeue --me")
+        output = self._sbatch(submission.command).strip()
+        if not (found := re.fullmatch(r"(\d+)(;.*)?", output)):
+            raise BadInput(f"sbatch: printed {_quoted(output)}, which is no job id; see: squeue --me")
         if not submission.files:
             return [found[1]]
-        return [f"{found[1]}_{member.run.folder.name}" for member in submission.members]
+        return [f"{found[1]}_{planned.directory.folder.name}" for planned in submission.runs]
 
-    def _submit(self, command: Sequence[str], text: str | None = None) -> str:
-        return _ask(command, environment=dict(self._environment()), text=text)
+    def _sbatch(self, command: Sequence[str], script: str | None = None) -> str:
+        return _run(command, environment=dict(self._environment()), stdin=script)
 
     def _environment(self) -> Iterator[tuple[str, str]]:
-        """Yield what a job is submitted in: not the variables of a job that this is run in, and nothing that would
-        overrule the script."""
-        kept = {f"SBATCH_{name.upper()}" for name in _OPEN if getattr(self._place, name) is None}
-        kept |= {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_CLUSTERS", "SLURM_JWT"}
+        """Drop the variables of a surrounding job, and those that would override the script."""
+        unset = [name for name in _USER_OPTIONS if getattr(self._cluster, name) is None]
+        kept = {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_CLUSTERS", "SLURM_JWT"}
+        kept |= {f"SBATCH_{name.upper()}" for name in unset}
         for name, value in os.environ.items():
             if name in kept or not name.startswith(("SLURM_", "SBATCH_", "SRUN_")):
                 yield name, value
 
-    # --- looking ---
+    # --- watching ---
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
-        """Return what became of jobs, asking squeue once for all, and sacct once for those that have left the queue."""
+        """Asks squeue once for all jobs, and sacct once for those that have left the queue."""
         ids = list(jobs)
-        told = dict(_queue(ids)) if ids else {}
-        left = [
-            job for job in ids if job not in told or (told[job].phase == "ended" and told[job].code is None)
+        states = dict(_queue(ids)) if ids else {}
+        gone = [
+            job
+            for job in ids
+            if job not in states or (states[job].phase == "ended" and states[job].code is None)
         ]
-        if left and shutil.which("sacct"):
+        if gone and shutil.which("sacct"):
             try:
-                told |= dict(_accounts(left))
+                states |= dict(_accounts(gone))
             except BadInput as error:
-                # What squeue said still holds; of the others nobody knows, and here is why.
-                told |= {job: JobState("unknown", error.problems[0]) for job in left if job not in told}
-        return {job: told.get(job, JobState("unknown")) for job in ids}
+                # Keep what squeue knows. For the other jobs this is the reason why nothing is known.
+                states |= {job: JobState("unknown", error.problems[0]) for job in gone if job not in states}
+        return {job: states.get(job, JobState("unknown")) for job in ids}
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
-        """Return what a node of a job prints; of node 0 also what the batch script and Slurm say.
-
-        Raises BadInput for a node that the run does not have.
-        """
+        """The log of node 0 includes that of the batch script. Raises BadInput for a node that the run lacks."""
         nodes = run.plan().nodes
         if not 0 <= node < nodes:
             raise BadInput(f"--node {node}: {run.name} has nodes 0 to {nodes - 1}")
-        # An array is submitted by the folder of its sweep, and speaks there.
+        # The batch script of an array logs to the folder of its sweep.
         batch = (run.folder.parents[1] if run.in_sweep else run.folder) / "launch" / f"slurm-{job}.log"
 
         def files() -> list[Path]:
             starts = run.launch.glob(f"slurm-{job}.*-node-{node}.log")
-            return [*([] if node else [batch]), *sorted(starts, key=_start)]
+            return [*([] if node else [batch]), *sorted(starts, key=_start_number)]
 
         return FileReader(files, whole=whole)
 
     # --- ending ---
 
     def cancel(self, job: str, run: RunDirectory) -> None:
-        """Take a job out of the queue, or end it."""
-        _ask(["scancel", job])
+        _run(["scancel", job])
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
-        """Write the stop file of the live attempt. Raises BadInput when none lives."""
         return stop_by_file(run, reason)
 
 
-def _start(path: Path) -> int:
-    """Return the how-manieth start of its job a log is of."""
-    found = re.search(r"\.(\d+)-node-\d+\.log$", path.name)
+def _start_number(log: Path) -> int:
+    """How often the job was requeued before this log, from its name."""
+    found = re.search(r"\.(\d+)-node-\d+\.log$", log.name)
     return int(found[1]) if found else 0
 
 
-# --- the clients --------------------------------------------------------------------------------------------
+# --- Slurm's programs ---------------------------------------------------------------------------------------
 
 
 def _queue(jobs: Sequence[str]) -> Iterator[tuple[str, JobState]]:
-    """Yield what squeue knows. --array says each task of an array on a line of its own, those that wait too."""
-    command = [
-        "squeue",
-        "--noheader",
-        "--array",
-        "--states=all",
-        "--format=%i|%T|%r",
-        f"--jobs={','.join(jobs)}",
-    ]
+    # --array: one line for each task of an array, including pending ones.
+    options = ["--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"]
     try:
-        text = _ask(command)
+        output = _run(["squeue", *options])
     except BadInput as error:
-        # Its answer when it knows none of them any more.
+        # squeue's answer when it knows none of the jobs any more.
         if "Invalid job id" in error.problems[0]:
             return
         raise
-    for job, state, reason in _table(text, command[0], 3):
+    for job, state, reason in _rows(output, "squeue"):
         yield job, _state(state, reason, None)
 
 
 def _accounts(jobs: Sequence[str]) -> Iterator[tuple[str, JobState]]:
-    """Yield what the accounting knows, where there is any. Raises BadInput when it should answer and does not."""
-    command = ["sacct", "--parsable2", "--noheader", "--allocations", "--format=JobID,State,ExitCode"]
-    command.append(f"--jobs={','.join(jobs)}")
+    """Yields nothing on a cluster without accounting."""
+    options = ["--parsable2", "--noheader", "--allocations", "--format=JobID,State,ExitCode"]
     try:
-        text = _ask(command)
+        output = _run(["sacct", *options, f"--jobs={','.join(jobs)}"])
     except BadInput as error:
         if "accounting storage is disabled" in error.problems[0]:
             return
         raise
-    for job, state, code in _table(text, command[0], 3):
-        if not (found := re.fullmatch(r"(\d+):(\d+)", code)):
-            raise BadInput(
-                f"sacct: answered {_short(f'{job}|{state}|{code}')}, where an exit code was asked for"
-            )
-        left, killed = int(found[1]), int(found[2])
-        yield job, _state(state, None, 128 + killed if killed else left)
+    for job, state, exit_code in _rows(output, "sacct"):
+        if not (found := re.fullmatch(r"(\d+):(\d+)", exit_code)):
+            line = f"{job}|{state}|{exit_code}"
+            raise BadInput(f"sacct: printed {_quoted(line)}, where an exit code was expected")
+        code, signal = int(found[1]), int(found[2])
+        yield job, _state(state, None, 128 + signal if signal else code)
 
 
-def _table(text: str, client: str, columns: int) -> Iterator[list[str]]:
-    for line in text.splitlines():
+def _rows(output: str, program: str) -> Iterator[list[str]]:
+    """Rows of (job id, state, third column)."""
+    for line in output.splitlines():
         cells = line.split("|")
-        if len(cells) != columns or not re.fullmatch(r"[A-Z_]+( by .*)?", cells[1]):
-            raise BadInput(f"{client}: answered {_short(line)}, which is not what was asked for")
-        for job in _tasks(cells[0]):
+        if len(cells) != 3 or not re.fullmatch(r"[A-Z_]+( by .*)?", cells[1]):
+            raise BadInput(f"{program}: printed {_quoted(line)}, which is not in the expected format")
+        for job in _job_ids(cells[0]):
             yield [job, *cells[1:]]
 
 
-def _tasks(job: str) -> Iterator[str]:
-    """Yield the ids of the tasks that an array's 12_[0-2,5%1] stands for; a job's own id."""
+def _job_ids(job: str) -> Iterator[str]:
+    """Expand an array's 12_[0-2,5%1] to the ids of its tasks; any other id is itself."""
     found = re.fullmatch(r"(\d+)_\[([\d,-]+)(%\d+)?\]", job)
     if not found:
         yield job
@@ -198,33 +182,32 @@ def _tasks(job: str) -> Iterator[str]:
             yield f"{found[1]}_{number}"
 
 
-def _state(said: str, reason: str | None, code: int | None) -> JobState:
-    """Return a state in our words, with Slurm's own as the reason."""
-    word = said.partition(" ")[0]
-    if word in _QUEUED:
-        # None: the scheduler has not looked at it yet.
-        why = "" if reason in (None, "None") else str(reason)
-        return JobState("queued", why if why or word == "PENDING" else said)
-    if word in _ENDED:
-        return JobState("ended", said, 0 if word == "COMPLETED" else code or None)
-    return JobState("running", "" if word == "RUNNING" else said)
+def _state(text: str, reason: str | None, code: int | None) -> JobState:
+    name = text.partition(" ")[0]
+    if name in _QUEUED:
+        # Slurm's reason None: the scheduler has not considered the job yet.
+        given = "" if reason in (None, "None") else str(reason)
+        return JobState("queued", given if given or name == "PENDING" else text)
+    if name in _ENDED:
+        return JobState("ended", text, 0 if name == "COMPLETED" else code or None)
+    return JobState("running", "" if name == "RUNNING" else text)
 
 
-def _ask(
-    command: Sequence[str], *, environment: dict[str, str] | None = None, text: str | None = None
+def _run(
+    command: Sequence[str], *, environment: dict[str, str] | None = None, stdin: str | None = None
 ) -> str:
-    """Run one of Slurm's clients. Returns what it prints; whatever goes wrong is BadInput, in one line."""
-    client = command[0]
+    """Run one of Slurm's programs. Returns its output. Raises BadInput with one line for every failure."""
+    program = command[0]
     if environment is None:
-        # A person's own SQUEUE_STATES or SACCT_FORMAT would change the answer.
+        # A user's SQUEUE_STATES or SACCT_FORMAT would change the output.
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))
         }
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             command,
             env=environment,
-            input=text or "",
+            input=stdin or "",
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -232,28 +215,30 @@ def _ask(
         )
     except FileNotFoundError:
         raise BadInput(
-            f"{client}: not found here; Slurm's clients are on the login nodes of a cluster"
+            f"{program}: not found on this machine; run hatrain on a login node of the cluster"
         ) from None
     except OSError as error:
-        raise BadInput(f"{client}: cannot be run: {error.strerror}") from None
+        raise BadInput(f"{program}: cannot be started: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        hint = "; what it was asked may have happened: see squeue --me" if client == "sbatch" else ""
+        hint = "; the job may have been submitted: see squeue --me" if program == "sbatch" else ""
         raise BadInput(
-            f"{client}: no answer in {TIMEOUT_SECONDS:g} s; `scontrol ping` says how Slurm is{hint}"
+            f"{program}: no answer in {TIMEOUT_SECONDS:g} s; check Slurm with `scontrol ping`{hint}"
         ) from None
-    if told.returncode:
-        raise BadInput(
-            f"{client}: {_complaint(client, told.stderr.splitlines()) or f'exit code {told.returncode}'}"
-        )
-    return told.stdout
+    if result.returncode:
+        complaint = _complaint(program, result.stderr.splitlines())
+        raise BadInput(f"{program}: {complaint or f'exit code {result.returncode}'}")
+    return result.stdout
 
 
-def _complaint(client: str, lines: Iterable[str]) -> str:
-    """Return what a client complains of, in one line, without its own name before each."""
-    told = (re.sub(rf"^({client}: )?((error|fatal): )?", "", line.strip()) for line in lines)
-    return _short("; ".join(dict.fromkeys(line for line in told if line)), quoted=False)
+def _complaint(program: str, lines: Iterable[str]) -> str:
+    """One line of what a program printed to stderr, without its own name before each part."""
+    parts = (re.sub(rf"^({program}: )?((error|fatal): )?", "", line.strip()) for line in lines)
+    return _shortened("; ".join(dict.fromkeys(part for part in parts if part)))
 
 
-def _short(text: str, *, quoted: bool = True) -> str:
-    cut = text if len(text) <= 300 else f"{text[:300]}…"
-    return repr(cut) if quoted else cut
+def _quoted(text: str) -> str:
+    return repr(_shortened(text))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}…"

@@ -1,73 +1,73 @@
-"""What a job's container sees of the node: folders, and variables."""
+"""Settings of a job's container for pyxis.sh, apptainer.sh and docker.sh: image, mounts, and the variables that it
+sees."""
 
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from hatrain.contract.cluster import Container, FileSecret
+from hatrain.contract.cluster import Container, FileSecret, SlurmCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from launch import run_files
-from launch.backends.slurm.asked import place_of
+from launch.backends.slurm import scripts
+from launch.run_files import quoted_path
 
-PASS_ON = """
-# A clean environment keeps what a shell's profile says out of the container; these alone go through. Not by --env,
-# which takes a comma for the end of a value.
-for variable in "${passed[@]}"; do
-  if [[ -v $variable ]]; then export "APPTAINERENV_$variable=${!variable}"; fi
-done
-"""
-
-DOCKER = """
-# The container is no child of this shell: it is ended by name, also what an earlier start left.
-name=hatrain-$SLURM_JOB_ID-$SLURM_NODEID
-docker rm --force "$name" > /dev/null 2>&1 || true
-devices=()
-if [[ -d /dev/infiniband ]]; then devices+=(--device=/dev/infiniband); fi
-"""
+CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
 
 
-def ours(plan: Plan) -> list[str]:
-    """Return the variables of job.sbatch that a container has to see; env.sh brings the cluster's own."""
-    meeting = ["MASTER_ADDR", "MASTER_PORT"] if plan.nodes > 1 else []
-    return [*meeting, "HATRAIN_START", "HATRAIN_STOP_GRACE", "HF_HOME"]
+def settings(plan: Plan, cluster: SlurmCluster, container: Container) -> str:
+    """Lines of bash that define a container for its runtime, ending with the runtime's own script.
+
+    Raises BadInput for a path that cannot be mounted.
+    """
+    variables = _variables(plan, container)
+    lines = [
+        f"image={shlex.quote(container.image)}",
+        f"workdir={shlex.quote(plan.paths.workdir)}",
+        *([] if container.runtime == "pyxis" else [f"device={plan.device}"]),
+        *_mounts(plan, cluster, container),
+        f"variables=({' '.join(variables)})",
+    ]
+    return "\n".join(lines) + f"\n\n{scripts.read(f'{container.runtime}.sh')}"
 
 
-def passed(plan: Plan) -> list[str]:
-    """Return all variables that a container which step.sh starts has to see."""
-    caches = ["TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR"]
-    return ["SLURM_JOB_ID", "SLURM_NODEID", *ours(plan), *caches]
+def _variables(plan: Plan, container: Container) -> list[str]:
+    """Names that the container must see, besides those of env.sh, which node.sh sources inside."""
+    rendezvous = ["MASTER_ADDR", "MASTER_PORT"] if plan.nodes > 1 else []
+    job = [*rendezvous, "HATRAIN_START", "HATRAIN_STOP_GRACE", "HF_HOME"]
+    if container.runtime == "pyxis":
+        return ["HOME", *job]
+    step = ["SLURM_JOB_ID", "SLURM_NODEID", *job, *CACHES]
+    return [*step, "CUDA_VISIBLE_DEVICES"] if container.runtime == "apptainer" else ["HOME", *step]
 
 
-def mounts(plan: Plan, container: Container) -> Iterator[str]:
-    """Yield lines of bash that make `mounts`, FOLDER:INSIDE each, which every runtime writes alike."""
-    place = place_of(plan)
+def _mounts(plan: Plan, cluster: SlurmCluster, container: Container) -> Iterator[str]:
+    """`mounts` is an array of OUTSIDE:INSIDE, a form that every runtime accepts."""
     run = RunDirectory(Path(plan.paths.run))
-    root = run.folder.parents[2 if run.in_sweep else 0]
-    ours = list(dict.fromkeys([plan.paths.workdir, str(root), str(Path(plan.paths.models).parent)]))
-    kept = [path for path in ours if not any(Path(other) in Path(path).parents for other in ours)]
-    given = plan.environment.get("HF_HOME")
-    secrets = [one.file for one in place.secrets.values() if isinstance(one, FileSecret)]
-    for path in [*kept, *([given] if given else []), place.scratch, *secrets]:
+    runs_root = run.folder.parents[2 if run.in_sweep else 0]
+    folders = [plan.paths.workdir, str(runs_root), str(Path(plan.paths.models).parent)]
+    folders = list(dict.fromkeys(folders))
+    outer = [path for path in folders if not any(Path(other) in Path(path).parents for other in folders)]
+    hub_cache = plan.environment.get("HF_HOME")
+    secrets = [secret.file for secret in cluster.secrets.values() if isinstance(secret, FileSecret)]
+    for path in [*outer, *([hub_cache] if hub_cache else []), cluster.scratch, *secrets]:
         if found := re.search(r"[:,]", path):
             raise BadInput(
-                f"{path}: {found[0]!r} in a path that {container.runtime} is to mount; use one without"
+                f"{path}: contains {found[0]!r}, and {container.runtime} cannot mount such a path; rename it"
             )
-    yield "# Folders are inside where they are outside."
-    yield f"export HF_HOME={shlex.quote(given) if given else '${HF_HOME:-$HOME/.cache/huggingface}'}"
-    yield 'mkdir -p -- "$HF_HOME"'
+    yield "# Folders have the same path inside and outside."
+    yield f"export HF_HOME={shlex.quote(hub_cache) if hub_cache else '${HF_HOME:-$HOME/.cache/huggingface}'}"
     yield "mounts=("
-    for path in kept:
+    for path in outer:
         yield f"  {shlex.quote(f'{path}:{path}')}"
     yield '  "$HF_HOME:$HF_HOME"'
     if container.runtime == "pyxis":
-        yield f"  {shlex.quote(f'{place.scratch}:{place.scratch}')}"
+        yield f"  {shlex.quote(f'{cluster.scratch}:{cluster.scratch}')}"
     else:
         yield '  "$cache:$cache"'
     for secret in secrets:
-        path = run_files.word(secret)
+        path = quoted_path(secret)
         yield f"  {path}:{path}:ro"
     for mount in container.mounts:
         yield f"  {shlex.quote(mount)}"

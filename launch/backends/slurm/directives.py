@@ -1,4 +1,4 @@
-"""The options of a job as sbatch reads them in a script."""
+"""The options of a job, as sbatch reads them from a script."""
 
 import re
 
@@ -6,53 +6,52 @@ from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.spec import seconds
 from hatrain.errors import BadInput
-from launch.backends.slurm.asked import place_of, request_of
 
 
-def directives(plan: Plan, log: str) -> list[str]:
-    """Return sbatch's options, comments among them. sbatch expands no variables here, so that all is literal."""
-    place, request = place_of(plan), request_of(plan)
-    each = [
+def directives(plan: Plan, cluster: SlurmCluster, log: str) -> list[str]:
+    """sbatch's options, with comments between them. sbatch expands no variables here: everything is literal."""
+    request = plan.resources
+    assert request is not None
+    values = [
         ("job-name", request.name),
-        ("partition", place.partition),
-        ("account", place.account),
-        ("qos", place.qos),
-        ("reservation", place.reservation),
-        ("constraint", place.constraint),
+        ("partition", cluster.partition),
+        ("account", cluster.account),
+        ("qos", cluster.qos),
+        ("reservation", cluster.reservation),
+        ("constraint", cluster.constraint),
         ("nodes", plan.nodes),
         ("ntasks", plan.nodes),
         ("ntasks-per-node", 1),
         ("cpus-per-task", request.cpus),
         ("mem", None if request.memory is None else f"{-(-request.memory // 2**20)}M"),
-        _gpus(place, request),
+        _gpus(cluster, request),
         ("time", _time(request.time)),
         ("chdir", plan.paths.workdir),
         ("output", log),
-        ("mail-user", place.mail and place.mail.user),
-        ("mail-type", place.mail and ",".join(place.mail.events)),
+        ("mail-user", cluster.mail and cluster.mail.user),
+        ("mail-type", cluster.mail and ",".join(cluster.mail.events)),
     ]
-    lead = seconds(place.signal_lead)
     return [
-        *(_directive(name, str(value)) for name, value in each if value is not None),
-        *(["--exclusive"] if place.exclusive else []),
-        *(_directive(name, value) for name, value in place.directives.items()),
-        "# A job that is queued again goes on in its log.",
+        *(_directive(name, str(value)) for name, value in values if value is not None),
+        *(["--exclusive"] if cluster.exclusive else []),
+        *(_directive(name, value) for name, value in cluster.directives.items()),
+        "# A requeued job appends to its log.",
         "--requeue",
         "--open-mode=append",
-        "# So many seconds before the end a warning comes, to this shell alone (B:): torchrun would die of it.",
-        f"--signal=B:USR1@{lead}",
+        "# Send SIGUSR1 this many seconds before the time limit, only to this script (B:): it would kill torchrun.",
+        f"--signal=B:USR1@{seconds(cluster.signal_lead)}",
     ]
 
 
-def _gpus(place: SlurmCluster, request: ResourceRequest) -> tuple[str, str | None]:
-    counted = f"{request.gpu_type}:{request.gpus}" if request.gpu_type else str(request.gpus)
-    if place.gpus_style == "gres":
-        return "gres", f"gpu:{counted}" if request.gpus else None
-    return "gpus-per-node", counted if request.gpus else None
+def _gpus(cluster: SlurmCluster, request: ResourceRequest) -> tuple[str, str | None]:
+    count = f"{request.gpu_type}:{request.gpus}" if request.gpu_type else str(request.gpus)
+    if cluster.gpus_style == "gres":
+        return "gres", f"gpu:{count}" if request.gpus else None
+    return "gpus-per-node", count if request.gpus else None
 
 
 def _time(total: int) -> str:
-    """Return seconds as Slurm writes a time."""
+    """Format seconds as [D-]HH:MM:SS."""
     minutes, second = divmod(total, 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
@@ -60,20 +59,22 @@ def _time(total: int) -> str:
 
 
 def _directive(name: str, value: str | None) -> str:
-    """Return one option as sbatch reads it in a script: a backslash is undone in and out of quotes, a `#` outside of
-    them begins a comment, and nothing else is special (measured with 22.05)."""
+    """Quote one option. In a script sbatch (22.05, measured) removes backslashes in and out of quotes and takes `#`
+    outside of quotes for a comment; nothing else is special."""
     if value is None:
         return f"--{name}"
     if not value.isprintable():
-        raise BadInput(f"{name}: found {value!r}; a directive of sbatch is one line of printable text")
+        raise BadInput(f"{name}: found {value!r}; an sbatch directive must be one line of printable text")
     if re.fullmatch(r"[\w./:@%+,=-]+", value, re.ASCII):
         return f"--{name}={value}"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'--{name}="{escaped}"'
 
 
-def pattern(path: str) -> str:
-    """Return a path as it stands in a pattern of a log's name."""
+def log_pattern(path: str) -> str:
+    """Escape a path for the file name pattern of --output."""
     if "\\" in path:
-        raise BadInput(f"{path}: Slurm fills in no job's id behind a backslash; use a folder without one")
+        raise BadInput(
+            f"{path}: Slurm does not expand %j in a path with a backslash; use a folder without one"
+        )
     return path.replace("%", "%%")

@@ -1,88 +1,155 @@
-"""Plan → {path: text} for Slurm: job.sbatch, which sbatch takes, and step.sh, which srun starts on each node. Pure: it
-spells a plan, and neither decides nor starts anything."""
+"""Renders a plan for Slurm. Files are static scripts behind a short generated head: job.sbatch (job.sh), step.sh,
+setup.sh, container.sh."""
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan
+from hatrain.contract.spec import seconds
 from hatrain.errors import BadInput
 from launch import run_files
-from launch.backends.slurm.asked import request_of
-from launch.backends.slurm.directives import directives, pattern
-from launch.backends.slurm.job import STEP, job_sbatch
-from launch.backends.slurm.step import step_sh
+from launch.backends.slurm import containers, scripts
+from launch.backends.slurm.directives import directives, log_pattern
 
 JOB = "launch/job.sbatch"
+EARLY_SECONDS = 30
+"""hatrain.entry ends ranks that do not exit this long before Slurm would end them, and hatrain.entry with them."""
 
 
-def files(plan: Plan) -> dict[str, str]:
-    """Return the files of a run directory that start it, by their path in it. plan.json is not among them.
-
-    Raises BadInput for a path that Slurm, or the container's runtime, has no way to write.
-    """
-    run = plan.paths.run
-    head = [
-        "job=$SLURM_JOB_ID",
-        f"run={shlex.quote(run)}",
-        "# plan.json and launch/ are there, or in the folder that sbatch was given behind this script.",
-        "folder=${1:-$run}",
-        'mkdir -p "$run/launch"',
-    ]
-    log = pattern(f"{run}/launch/slurm-") + "%j.log"
-    return {**run_files.shared(plan), STEP: step_sh(plan), JOB: job_sbatch(plan, directives(plan, log), head)}
-
-
-def stream(plan: Plan) -> str:
-    """Return one batch script that holds every file: to be read, kept, or piped to sbatch. Raises as `files` does."""
-    carried = {"plan.json": run_files.plan_json(plan), **run_files.shared(plan), STEP: step_sh(plan)}
-    head = [
+def files(plan: Plan, cluster: SlurmCluster) -> dict[str, str]:
+    """Raises BadInput for a path that Slurm or the container's runtime cannot take."""
+    location = [
         "job=$SLURM_JOB_ID",
         f"run={shlex.quote(plan.paths.run)}",
-        "# Small files, in a folder that every node sees; entry takes them over into the run directory.",
-        "folder=$run/launch/sbatch-$job",
-        'mkdir -p "$folder/launch"',
-        *run_files.written(carried, "folder"),
+        "folder=${1:-$run} # contains plan.json and launch/",
     ]
-    log = pattern(f"{plan.paths.workdir}/") + "%x-%j.log"
-    return job_sbatch(plan, directives(plan, log), head)
+    log = log_pattern(f"{plan.paths.run}/launch/slurm-") + "%j.log"
+    script = _job(plan, cluster, directives(plan, cluster, log), location)
+    return {**run_files.shared(plan), **_node_files(plan, cluster), JOB: script}
 
 
-def how(folder: str) -> str:
-    """Return the command that starts what was written to a folder; what the job says goes to where it runs."""
-    here = str(Path(folder).absolute())
-    return shlex.join(["sbatch", "--output=%x-%j.log", f"{here}/{JOB}", here])
+def single_file(plan: Plan, cluster: SlurmCluster) -> str:
+    """One batch script that carries every file. Raises as `files` does."""
+    carried = {"plan.json": run_files.plan_json(plan), **run_files.shared(plan), **_node_files(plan, cluster)}
+    location = [
+        "job=$SLURM_JOB_ID",
+        f"run={shlex.quote(plan.paths.run)}",
+        "folder=$run/launch/sbatch-$job # for the files below; every node sees it",
+    ]
+    log = log_pattern(f"{plan.paths.workdir}/") + "%x-%j.log"
+    return _job(plan, cluster, directives(plan, cluster, log), location, carried)
 
 
-def array(plans: Sequence[Plan], folder: Path) -> str:
-    """Return the batch script of a sweep: an array, each task of which is the run of its number.
+def start_command(folder: str) -> str:
+    path = str(Path(folder).absolute())
+    return shlex.join(["sbatch", "--output=%x-%j.log", f"{path}/{JOB}", path])
 
-    Raises BadInput when the runs ask Slurm for different things, and as `files` does.
+
+def array(plans: Sequence[Plan], cluster: SlurmCluster, folder: Path) -> str:
+    """The batch script of a sweep: an array whose tasks are the runs.
+
+    Raises BadInput if the runs ask Slurm for different resources, and as `files` does.
     """
     first = plans[0]
     for plan in plans[1:]:
-        asked, before = _asked(plan), _asked(first)
-        if different := [key for key in asked if asked[key] != before[key]]:
+        requested, expected = _request(plan), _request(first)
+        if different := [key for key in requested if requested[key] != expected[key]]:
             raise BadInput(
-                f"the runs of a sweep are tasks of one array, which ask Slurm for the same; these differ in "
+                "the runs of a sweep are the tasks of one array, which all have the same resources; these differ in "
                 f"{', '.join(different)}: submit them one by one"
             )
-    head = [
-        "# Each task is the run of its number. $SLURM_JOB_ID of the last is the number of the whole array.",
+    location = [
+        "# $SLURM_JOB_ID is of no use here: the last task has the id of the whole array.",
         "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
         f"run={shlex.quote(str(folder))}/sweep/$SLURM_ARRAY_TASK_ID",
-        "folder=$run",
-        'mkdir -p "$run/launch"',
+        "folder=$run # contains plan.json and launch/",
     ]
     numbers = [int(Path(plan.paths.run).name) for plan in plans]
-    log = pattern(f"{folder}/launch/slurm-") + "%A_%a.log"
-    return job_sbatch(first, [*directives(first, log), f"--array={_ranges(numbers)}"], head)
+    log = log_pattern(f"{folder}/launch/slurm-") + "%A_%a.log"
+    options = [*directives(first, cluster, log), f"--array={_ranges(numbers)}"]
+    return _job(first, cluster, options, location)
 
 
-def _asked(plan: Plan) -> dict[str, object]:
-    return {"nodes": plan.nodes, **request_of(plan).model_dump(exclude={"name"})}
+def _job(
+    plan: Plan,
+    cluster: SlurmCluster,
+    options: Sequence[str],
+    location: Sequence[str],
+    carried: Mapping[str, str] | None = None,
+) -> str:
+    nodes, processes = _count(plan.nodes, "node"), _count(plan.processes_per_node, "process", "es")
+    grace = max(seconds(cluster.signal_lead) - EARLY_SECONDS, 1)
+    container = cluster.container
+    parts = [
+        "#!/usr/bin/env bash",
+        f"# {plan.job.name} on the cluster {json.dumps(plan.cluster)}: {nodes} with {processes}"
+        f"{' each' if plan.nodes > 1 else ''}, sharding {plan.sharding}. Written by hatrain.",
+        "#",
+        *(line if line.startswith("#") else f"#SBATCH {line}" for line in options),
+        "",
+        "set -euo pipefail",
+        "",
+        *location,
+        f"nodes={plan.nodes}",
+        f"stop_grace={grace} # seconds",
+        "",
+        *(
+            [containers.settings(plan, cluster, container)]
+            if container and container.runtime == "pyxis"
+            else []
+        ),
+        scripts.read("job.sh"),
+        *([*run_files.unpack(carried), ""] if carried else []),
+        "main",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _node_files(plan: Plan, cluster: SlurmCluster) -> dict[str, str]:
+    """Files that srun uses on each node. All are always written, so that none of an earlier submission is left."""
+    return {
+        "launch/step.sh": scripts.read("step.sh"),
+        "launch/setup.sh": "\n".join(_setup(cluster)) + "\n",
+        "launch/container.sh": _container(plan, cluster),
+    }
+
+
+def _container(plan: Plan, cluster: SlurmCluster) -> str:
+    head = "# shellcheck shell=bash disable=SC2034,SC2154 # step.sh sets and uses them\n"
+    container = cluster.container
+    if container is None or container.runtime == "pyxis":
+        inside = "srun has started the container." if container else "No container."
+        return f"{head}# {inside} step.sh sources this.\nstart=(bash)\n"
+    return (
+        f"{head}# A container for this node's share of the run. step.sh sources this.\n"
+        f"{containers.settings(plan, cluster, container)}"
+    )
+
+
+def _setup(cluster: SlurmCluster) -> Iterator[str]:
+    yield "# shellcheck shell=bash disable=SC1090,SC1091,SC2034"
+    yield "# Prepares a node, with the modules and set-up lines of the cluster file. step.sh sources this."
+    if cluster.modules:
+        yield scripts.read("modules.sh").rstrip("\n")
+        yield shlex.join(["module", "load", *cluster.modules])
+    yield from cluster.setup
+    yield "# A folder on the node's own disk."
+    yield f"scratch={shlex.quote(cluster.scratch)}"
+
+
+def _request(plan: Plan) -> dict[str, object]:
+    assert plan.resources is not None
+    return {"nodes": plan.nodes, **plan.resources.model_dump(exclude={"name"})}
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    whole = list(range(numbers[0], numbers[0] + len(numbers)))
-    return f"{whole[0]}-{whole[-1]}" if list(numbers) == whole else ",".join(map(str, numbers))
+    first, last = numbers[0], numbers[-1]
+    is_range = list(numbers) == list(range(first, last + 1))
+    return f"{first}-{last}" if is_range else ",".join(map(str, numbers))
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"

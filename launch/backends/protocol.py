@@ -1,0 +1,149 @@
+"""What every backend provides: `Backend` decides and renders for one scheduler, `Client` talks to it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
+
+from hatrain.contract.cluster.common import BaseCluster
+from hatrain.contract.plan import Plan, ResourceRequest
+from hatrain.contract.run import RunDirectory
+from hatrain.contract.spec import JobSpec
+
+Reason = tuple[str, str]
+"""(key, text) of a refusal. Keys of the cluster file begin with `cluster.`."""
+Spec = TypeVar("Spec", bound=BaseCluster)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a submission: its directory on this machine, its plan, and the files of that directory."""
+
+    directory: RunDirectory
+    plan: Plan
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Everything that is sent. Preview, diff and submission use the same object."""
+
+    runs: tuple[PlannedRun, ...]
+    """One run, or the runs of a sweep in the order of their numbers."""
+    folder: Path
+    """The run directory; for a sweep the folder that holds its runs."""
+    files: Mapping[str, str]
+    """Additional files of a sweep, by their path in `folder`."""
+    command: tuple[str, ...]
+    """Starts the submission once the files are written."""
+
+    @property
+    def is_sweep(self) -> bool:
+        return self.runs[0].directory.folder != self.folder
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job as its scheduler sees it."""
+
+    phase: Literal["queued", "running", "ended", "unknown"]
+    """unknown: the scheduler has no such job, or has forgotten it."""
+    reason: str = ""
+    """In the scheduler's own words."""
+    code: int | None = None
+    """Exit code of an ended job, where the scheduler knows it."""
+
+
+class Reader(Protocol):
+    """The output of a job, from one moment on."""
+
+    def read(self) -> bytes:
+        """Output since the last call. Does not wait for more."""
+
+    def close(self) -> None: ...
+
+
+class Client(Protocol):
+    """Talks to one scheduler. Every failure is a BadInput with one line for each problem."""
+
+    poll_seconds: float
+    """Interval between two queries of somebody who watches a job."""
+
+    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+        """Build a submission without sending it. `parent` is the scheduler's id of the job that must finish first; a
+        client whose scheduler has no dependencies ignores it, and the run itself waits."""
+
+    def check(self, submission: Submission) -> None:
+        """Ask the scheduler whether it would accept this. Raises BadInput with its reason."""
+
+    def diff(self, submission: Submission) -> str | None:
+        """What the submission would change in the objects that the scheduler keeps; None if it keeps none, or cannot
+        tell."""
+
+    def start(self, submission: Submission) -> list[str]:
+        """Send a submission whose files are written. Returns the scheduler's id of each run."""
+
+    def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
+        """States by job id, with one query for all jobs."""
+
+    def cancel(self, job: str, run: RunDirectory) -> None:
+        """Remove a job from the queue, or end it."""
+
+    def stop(self, job: str, run: RunDirectory, reason: str) -> str:
+        """Ask the running attempt to save a checkpoint and exit for good. Returns what was done, as a sentence."""
+
+    def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
+        """Output of one node of a job: all of it, or what is written from now on."""
+
+
+class Backend(ABC, Generic[Spec]):
+    """One scheduler, for one cluster file. Everything here is pure; `client` returns what talks to the scheduler."""
+
+    on_this_machine = False
+    """Jobs run on the machine of the command: a missing input is an error, and Ctrl-C while following stops the run."""
+    shares_files = True
+    """This machine sees the files of the machines that run jobs: inputs, run directories and their records."""
+
+    def __init__(self, cluster: Spec):
+        self.cluster = cluster
+
+    @abstractmethod
+    def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
+        """What this cluster cannot provide for a job. `run` is the run's name."""
+
+    def notes(self) -> Iterator[str]:
+        """What a user should know about the cluster file, one line each."""
+        yield from ()
+
+    def resources(self, job: JobSpec, run: str) -> ResourceRequest | None:
+        """What the scheduler is asked for; None where there is no scheduler."""
+        return None
+
+    @abstractmethod
+    def python(self) -> str:
+        """The interpreter that starts a run."""
+
+    def roots(self, workdir: Path, runs_root: Path) -> tuple[Path, Path]:
+        """(workdir, runs_root) on the machines that run the job, from those on this machine."""
+        return workdir, runs_root
+
+    def run_directory(self, plan: Plan) -> RunDirectory:
+        """The run's directory on this machine."""
+        return RunDirectory(Path(plan.paths.run))
+
+    @abstractmethod
+    def files(self, plan: Plan) -> dict[str, str]:
+        """The files that start a run, by their path in its directory, without plan.json. Raises BadInput for a path or
+        a size that the scheduler cannot take."""
+
+    @abstractmethod
+    def single_file(self, plan: Plan) -> str:
+        """One text with all files, to be piped to bash, sbatch or kubectl. Raises as `files` does."""
+
+    @abstractmethod
+    def start_command(self, folder: str) -> str:
+        """The command that starts the files in a folder."""
+
+    @abstractmethod
+    def client(self) -> Client: ...

@@ -1,0 +1,54 @@
+"""The backend of a Slurm cluster."""
+
+import sys
+from collections.abc import Iterator
+
+from hatrain.contract.cluster import SlurmCluster
+from hatrain.contract.plan import Plan, ResourceRequest
+from hatrain.contract.spec import JobSpec, seconds
+from launch.backends import gpus
+from launch.backends.protocol import Backend, Client, Reason
+from launch.backends.slurm import render
+
+LONGEST_LEAD = 65535
+"""Maximum of sbatch's --signal, in seconds."""
+
+
+class SlurmBackend(Backend[SlurmCluster]):
+    def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
+        cluster, time = self.cluster, job.limits.time
+        yield from gpus.refusals(job, cluster.gpus)
+        if cluster.time_limit and seconds(time) > seconds(cluster.time_limit):
+            yield "limits.time", f"found {time}; the partition grants at most {cluster.time_limit}"
+        if seconds(time) <= seconds(cluster.signal_lead):
+            yield (
+                "limits.time",
+                f"found {time}, of which the last {cluster.signal_lead} are reserved for a checkpoint "
+                "(signal_lead of the cluster); write more",
+            )
+        if seconds(cluster.signal_lead) > LONGEST_LEAD:
+            yield "cluster.signal_lead", f"found {cluster.signal_lead}; Slurm accepts at most 18:12:15"
+
+    def resources(self, job: JobSpec, run: str) -> ResourceRequest:
+        cluster = self.cluster
+        return gpus.request(job, job.name, cluster.gpus, cluster.cpus_per_gpu, memory=cluster.memory)
+
+    def python(self) -> str:
+        """Set-up lines, modules and images have their own interpreter on the PATH."""
+        cluster = self.cluster
+        own = cluster.container or cluster.setup or cluster.modules
+        return cluster.python or ("python3" if own else sys.executable)
+
+    def files(self, plan: Plan) -> dict[str, str]:
+        return render.files(plan, self.cluster)
+
+    def single_file(self, plan: Plan) -> str:
+        return render.single_file(plan, self.cluster)
+
+    def start_command(self, folder: str) -> str:
+        return render.start_command(folder)
+
+    def client(self) -> Client:
+        from launch.backends.slurm.client import SlurmClient
+
+        return SlurmClient(self.cluster)
