@@ -51,7 +51,11 @@ RIGHT = {
 
 WRONG = {
     "another device": (fence(on()), fence(on("light.hall")), ["missing", "not expected"]),
-    "another service": (fence(on()), fence({**on(), "service": "light.turn_off"}), ["missing", "not expected"]),
+    "another service": (
+        fence(on()),
+        fence({**on(), "service": "light.turn_off"}),
+        ["missing", "not expected"],
+    ),
     "another value": (fence(on(brightness_pct=5)), fence(on(brightness_pct=50)), ["missing", "not expected"]),
     "a value too many": (fence(on()), fence(on(brightness_pct=50)), ["missing", "not expected"]),
     "a value too few": (fence(on(brightness_pct=50)), fence(on()), ["missing", "not expected"]),
@@ -71,7 +75,11 @@ WRONG = {
     "an open fence": (fence(on()), fence(on()).removesuffix("```"), ["open", "missing"]),
     "an open fence alone": ("No.", "```homeassistant", ["open"]),
     "an open tool call": ("No.", '<tool_call>{"name": "x"}', ["open"]),
-    "broken JSON": (fence(on()), fence("{'service': 'light.turn_on'}"), ["not a call in valid JSON", "missing"]),
+    "broken JSON": (
+        fence(on()),
+        fence("{'service': 'light.turn_on'}"),
+        ["not a call in valid JSON", "missing"],
+    ),
     "broken JSON beside the call": (fence(on()), fence(on(), "{"), ["not a call in valid JSON"]),
     "JSON that is no call": (
         fence(on()),
