@@ -1,4 +1,4 @@
-"""How fast `hatrain data` is: rows per second and peak memory for each size and format, each in a fresh process.
+"""Measures `hatrain data`: rows per second and peak memory for each size and format, each in a fresh process.
 
 python bench/data.py [--workers N] [--language NAME …]
 """
@@ -14,30 +14,30 @@ from pathlib import Path
 SIZES = ("small", "medium", "large", "xl")
 FORMATS = ("sharegpt", "messages", "raw")
 
-# Runs in a process of its own, so that its peak memory is that of one size alone. `ru_maxrss` is in KiB on Linux.
+# Runs in its own process, so that the peak memory is that of one size. `ru_maxrss` is in KiB on Linux.
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
 from hatrain.home.generate.dataset import Recipe, generate
 size, format, workers, out, *languages = sys.argv[1:]
 generate(Recipe(tuple(languages), format, size=size), ["train"], Path(out), workers=int(workers))
-used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(json.dumps([[one.ru_maxrss for one in used], sum(one.ru_utime + one.ru_stime for one in used)]))
+usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps([[u.ru_maxrss for u in usage], sum(u.ru_utime + u.ru_stime for u in usage)]))
 """
 
 
 def measure(size: str, row_format: str, workers: int, languages: list[str]) -> str:
-    """Return one line of the table. The time includes starting Python and reading the languages.
+    """Return one line of the table. Times include starting Python and loading the languages.
 
-    Rows per core are rows per second of processor time, which other work on the machine does not change much.
+    Rows per core are rows per second of processor time, which hardly depends on other load on the machine.
     """
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-c", MEASURED, size, row_format, str(workers), out, *languages]
-        began = time.perf_counter()
+        started = time.perf_counter()
         peaks, core_seconds = json.loads(
             subprocess.run(command, check=True, capture_output=True, text=True).stdout
         )
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         (path,) = Path(out).iterdir()
         with path.open("rb") as stream:
             rows = sum(1 for _ in stream)

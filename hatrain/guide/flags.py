@@ -205,7 +205,7 @@ def job_from_flags(argv: Sequence[str], hardware: HardwareSpec | None = None) ->
     job = validate(JobSpec, _document(given, hardware or this_machine()))
     notes = _notes(given, job)
     if "resume_from_checkpoint" in given and given.values["resume_from_checkpoint"]:
-        notes.append(_resume(given, job.name, here=hardware is None))
+        notes.append(_resume(given, job.name, runs_now=hardware is None))
     return job, notes
 
 
@@ -315,12 +315,12 @@ def _notes(given: Flags, job: JobSpec) -> list[str]:
     return notes
 
 
-def _resume(given: Flags, name: str, here: bool) -> str:
+def _resume(given: Flags, name: str, runs_now: bool) -> str:
     """Return the note on a checkpoint to resume from. Raises BadInput if the run would use another."""
     flag, value = given.spelling["resume_from_checkpoint"], given.values["resume_from_checkpoint"]
     wanted = Path(value).name
     folder = RunDirectory(runs_root() / name).checkpoints
-    if here:
+    if runs_now:
         existing = sorted(
             (path.name for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)),
             key=lambda checkpoint: int(checkpoint.removeprefix("checkpoint-")),

@@ -1,1 +1,1 @@
-"""The Home Assistant data: devices, languages and the generator that makes rows of them. It needs no torch."""
+"""Home Assistant: devices, languages, homes, the dataset generator, and the judge of calls. It never imports torch."""

@@ -1,4 +1,4 @@
-"""What users request of devices, and what they ask about: actions with their service, values and states."""
+"""What users request of devices, and what they ask about: actions and questions, and the states that they fit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def _actions() -> dict[str, Action]:
         **fixed: Any,
     ) -> None:
         service, *slots = key.split()
-        # Words that are no slots, as in `volume_mute off`, only tell actions of one service apart.
+        # Words that are not slots, as in `volume_mute off`, only distinguish actions of one service.
         actions[key] = Action(key, service, tuple(slot for slot in slots if slot in SLOTS), fits, done, fixed)
 
     for domain in ("light", "switch", "fan", "media_player"):

@@ -9,46 +9,17 @@ from typing import Any, Literal
 from hatrain.errors import nearest
 
 Kind = Literal[
-    "percent",
-    "fraction",
-    "color",
-    "temperature",
-    "humidity",
-    "duration",
-    "hvac_mode",
-    "fan_mode",
-    "text",
-    "flag",
-]
+    "percent", "fraction", "color", "temperature", "humidity", "duration", "hvac_mode", "fan_mode", "text", "flag"
+]  # fmt: skip
 
 HVAC_MODES = ("off", "heat", "cool", "heat_cool", "auto", "dry", "fan_only")
 FAN_MODES = ("auto", "low", "medium", "high")
 
-# CSS3 names, as accepted by `color_name` of light.turn_on, with their RGB values.
-COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (255, 0, 0),
-    "green": (0, 128, 0),
-    "blue": (0, 0, 255),
-    "yellow": (255, 255, 0),
-    "orange": (255, 165, 0),
-    "purple": (128, 0, 128),
-    "pink": (255, 192, 203),
-    "white": (255, 255, 255),
-    "turquoise": (64, 224, 208),
-    "cyan": (0, 255, 255),
-    "magenta": (255, 0, 255),
-    "lime": (0, 255, 0),
-    "teal": (0, 128, 128),
-    "gold": (255, 215, 0),
-    "violet": (238, 130, 238),
-    "indigo": (75, 0, 130),
-    "lavender": (230, 230, 250),
-    "salmon": (250, 128, 114),
-    "coral": (255, 127, 80),
-    "crimson": (220, 20, 60),
-    "navy": (0, 0, 128),
-    "beige": (245, 245, 220),
-}
+# CSS3 names, as accepted by `color_name` of light.turn_on.
+COLORS = (
+    "red", "green", "blue", "yellow", "orange", "purple", "pink", "white", "turquoise", "cyan", "magenta",
+    "lime", "teal", "gold", "violet", "indigo", "lavender", "salmon", "coral", "crimson", "navy", "beige",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -113,11 +113,7 @@ class Drafts:
     def _group(self, draw: Draw, home: Home, device: Device, scope: str, action: Action) -> Draft | None:
         """Draft a request for a domain's only device in a room (`one`), all in it (`all`), or all in the home."""
         room = device.name.room
-        requests = [
-            request
-            for request in self.templates.requests[scope, action.key]
-            if request.suits(device.name.noun)
-        ]
+        requests = self._suiting((scope, action.key), device.name)
         if not requests or (scope != "house" and room is None):
             return None
         request = pick(draw, requests)
@@ -205,15 +201,14 @@ class Drafts:
         """Return the requests that suit a device: those that name it, and those that imply it."""
         key = action.key, name.noun.base if name.noun else ""
         if key not in self._suitable:
-            suitable = [
-                request
-                for request in self.templates.requests["device", action.key]
-                if request.suits(name.noun)
-            ]
+            suitable = self._suiting(("device", action.key), name)
             naming = tuple(request for request in suitable if "device" in request.template.slots)
             implying = tuple(request for request in suitable if "device" not in request.template.slots)
             self._suitable[key] = naming, implying
         return self._suitable[key]
+
+    def _suiting(self, key: tuple[str, str], name: Name) -> list[Request]:
+        return [request for request in self.templates.requests[key] if request.suits(name.noun)]
 
     def _plain_template(self, draw: Draw, action: Action, name: Name) -> Template | None:
         plain = [template for template in self.naming_templates(action, name) if template.plain]

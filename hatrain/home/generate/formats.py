@@ -129,7 +129,7 @@ def _intent_arguments(intent: Intent, argument: Argument) -> Row:
 
 
 def intent_of(service: str, arguments: Iterable[str]) -> Intent | None:
-    """Return the intent that does what a service does with these arguments, which may depend on their being there."""
+    """Return the intent for a service; it depends on whether there are arguments, as in `light.turn_on`."""
     given = set(arguments)
     if service == "light.turn_on" and not given:
         return Intent("HassTurnOn")
@@ -218,22 +218,17 @@ def messages_row(
             messages.append(message)
             if step.error:
                 message["train_on_turn"] = False
-            if step.calls:
-                calls = []
-                for call in step.calls:
-                    name, arguments = tool_call(call, tools, names)
-                    count += 1
-                    function = {"name": name, "arguments": _encode(arguments)}
-                    calls.append({"id": f"call_{count}", "type": "function", "function": function})
-                    result = {"error": step.error} if step.error else {"result": "ok"}
-                    messages.append(
-                        {
-                            "role": "tool",
-                            "tool_call_id": f"call_{count}",
-                            "name": name,
-                            "content": _parts(_encode(result)),
-                        }
-                    )
+            result = _parts(_encode({"error": step.error} if step.error else {"result": "ok"}))
+            calls = []
+            for call in step.calls:
+                name, arguments = tool_call(call, tools, names)
+                count += 1
+                function = {"name": name, "arguments": _encode(arguments)}
+                calls.append({"id": f"call_{count}", "type": "function", "function": function})
+                messages.append(
+                    {"role": "tool", "tool_call_id": f"call_{count}", "name": name, "content": result}
+                )
+            if calls:
                 message["tool_calls"] = calls
     return {
         "messages": messages,

@@ -10,13 +10,8 @@ from hatrain.home.generate.drafts import Call
 from hatrain.home.homes.home import Draw, Home, pick
 
 ERRORS = (
-    "wrong_device",
-    "wrong_service",
-    "missing_call",
-    "spurious_call",
-    "wrong_value",
-    "hallucinated_name",
-)
+    "wrong_device", "wrong_service", "missing_call", "spurious_call", "wrong_value", "hallucinated_name"
+)  # fmt: skip
 
 
 def rejected_answer(draw: Draw, generator: ConversationGenerator, conversation: Conversation) -> Step | None:

@@ -57,24 +57,15 @@ class RandomHomes:
         in_room: list[dict[str, list[_Candidate]]] = [{} for _ in rooms]
         roomless: dict[str, list[_Candidate]] = {}
         for number, name in enumerate(names):
-            assert name.noun
+            noun, titles = name.noun, language.values.titles
+            assert noun
             pools = {
-                unit: state_pool(
-                    name.domain,
-                    unit,
-                    language.values.titles,
-                    positioned=name.noun.positioned,
-                    cools=name.noun.cools,
-                )
+                unit: state_pool(name.domain, unit, titles, positioned=noun.positioned, cools=noun.cools)
                 for unit in language.units
             }
-            rivals = (
-                ()
-                if name.room
-                else (i for i, other in enumerate(names) if alike(name, other, language.alike))
-            )
-            base = name.noun.base
-            candidate = _Candidate(name, number, bits[base], conflicts[base], frozenset(rivals), pools)
+            others = [] if name.room else enumerate(names)
+            rivals = frozenset(i for i, other in others if alike(name, other, language.alike))
+            candidate = _Candidate(name, number, bits[noun.base], conflicts[noun.base], rivals, pools)
             by_domain = in_room[rooms.index(name.room.base)] if name.room else roomless
             by_domain.setdefault(name.domain, []).append(candidate)
         self._weighted = [_weighted(by_domain) for by_domain in in_room]  # by room

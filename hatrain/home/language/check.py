@@ -89,14 +89,8 @@ def _repeated_phrases(language: Language) -> Iterable[str]:
 
 
 def _distinct(language: Language, files: str) -> int:
-    return len(
-        {
-            normalize(template.text)
-            for section in language.sections
-            if section.file.startswith(files)
-            for template in section.templates
-        }
-    )
+    sections = [section for section in language.sections if section.file.startswith(files)]
+    return len({normalize(template.text) for section in sections for template in section.templates})
 
 
 def _counts(language: Language) -> dict[str, int]:

@@ -63,7 +63,10 @@ def find_language(name: str) -> Path:
     folders = language_folders()
     if name.lower() in folders:
         return folders[name.lower()]
-    codes = {read_file(path / "grammar.yaml").data["code"]: path for path in folders.values()}
+    grammars = {path: read_file(path / "grammar.yaml").data for path in folders.values()}
+    codes = {
+        data["code"]: path for path, data in grammars.items() if isinstance(data, dict) and "code" in data
+    }
     if name.lower() in codes:
         return codes[name.lower()]
     accepted = ", ".join(f"{folder.name} ({code})" for code, folder in sorted(codes.items()))
@@ -175,18 +178,12 @@ class _Reader:
     def _prompts(self, sections: Mapping[str, tuple[Section, ...]]) -> dict[str, tuple[str, ...]]:
         prompts = {}
         for file, of_file in sections.items():
-            openings = [
-                phrase.text
-                for section in of_file
-                if section.keys == ("system",)
-                for phrase in section.phrases
-            ]
+            system = [section for section in of_file if section.keys == ("system",)]
+            openings = tuple(phrase.text for section in system for phrase in section.phrases)
             if file.startswith("answers/") and openings:
-                prompts[Path(file).stem] = tuple(openings)
+                prompts[Path(file).stem] = openings
         if not prompts:
-            self._problems.append(
-                f"{self._folder}/answers: no [system] section; at least one persona needs one"
-            )
+            self._problems.append(f"{self._folder}/answers: no [system] section; one persona needs one")
         return prompts
 
 

@@ -12,11 +12,9 @@ from hatrain.home.language.schema import FormRule, GrammarFile, ReferenceRecord
 def read_grammar(document: Document, file: GrammarFile, rules: Rules, problems: list[str]) -> Grammar:
     for word, by_class in file.agreement.items():
         problems += _missing_classes(document, ("agreement", word), by_class, file.classes)
-    if file.unknown_class not in file.classes:
-        accepted = " | ".join(file.classes)
-        problems.append(
-            f"{document.where(('unknown_class',))}: found {file.unknown_class!r}; accepted: {accepted}"
-        )
+    if (unknown_class := file.unknown_class) not in file.classes:
+        where, accepted = document.where(("unknown_class",)), " | ".join(file.classes)
+        problems.append(f"{where}: found {unknown_class!r}; accepted: {accepted}")
     styles = []
     for number, record in enumerate(file.styles):
         key = ("styles", number)

@@ -22,7 +22,7 @@ _NUMBERS = {
     "count": "count",
 }
 _DEGREES: dict[Unit, str] = {"C": "celsius", "F": "fahrenheit"}
-_WORDS = {"color": tuple(COLORS), "hvac_mode": MODES, "fan_mode": FAN_MODES}
+_WORDS = {"color": COLORS, "hvac_mode": MODES, "fan_mode": FAN_MODES}
 _HEATING_MODES = ("heat", "auto")
 
 
@@ -73,21 +73,13 @@ class Values:
         )
 
     def _duration(self, value: str) -> tuple[Forms, ...]:
-        hours, minutes, seconds = map(int, value.split(":"))
-        regular: Forms = {
-            form: self._grammar.listed(
-                [
-                    self._number(pattern, amount)
-                    for pattern, amount in (
-                        (parts.hour, hours),
-                        (parts.minute, minutes),
-                        (parts.second, seconds),
-                    )
-                    if amount
-                ]
+        amounts = list(map(int, value.split(":")))
+        regular: dict[str, str] = {}
+        for form, parts in self._file.durations.parts.items():
+            patterns = zip((parts.hour, parts.minute, parts.second), amounts, strict=True)
+            regular[form] = self._grammar.listed(
+                [self._number(p, amount) for p, amount in patterns if amount]
             )
-            for form, parts in self._file.durations.parts.items()
-        }
         special = self._file.durations.special.get(value)
         return (regular, *_each(special, str)) if special else (regular,)
 

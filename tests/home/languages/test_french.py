@@ -1,4 +1,4 @@
-"""French by example: gender and number, contraction, elision, numbers, the date line, how people type."""
+"""French: gender and number, contraction, elision, numbers, the date line, names as typed."""
 
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +19,13 @@ def french() -> Language:
 
 def fill(french: Language, template: str, *things: str) -> str:
     """Fill `{device:form}` with things given as `noun @ room`, and finish the sentence."""
-    said = []
+    references = []
     for thing in things:
         noun_name, _, room_name = thing.partition(" @ ")
         noun = next(noun for noun in french.nouns if noun.base == noun_name)
         room = next((room for room in french.rooms if room.base == room_name), None)
-        said.append(name_device(french.grammar, noun, room, french.grammar.styles[0]).references[0])
-    device = said[0] if len(said) == 1 else several(french.grammar, said)
+        references.append(name_device(french.grammar, noun, room, french.grammar.styles[0]).references[0])
+    device = references[0] if len(references) == 1 else several(french.grammar, references)
     return french.grammar.rules.finish(PLACEHOLDER.sub(lambda slot: device[slot[2]], template))
 
 
@@ -123,13 +123,13 @@ def test_numbers_have_a_decimal_comma_and_are_plural_from_two(french: Language) 
     assert values.wordings("count", 3, "C")[0]["appareils"] == "3 appareils"
 
 
-def test_durations_are_said_as_people_say_them(french: Language) -> None:
+def test_common_durations_have_colloquial_wordings(french: Language) -> None:
     assert "une heure et demie" in wordings(french.values, "duration", "01:30:00")
     assert wordings(french.values, "duration", "01:20:00") == {"1 heure et 20 minutes"}
     assert wordings(french.values, "remaining", "02:01:01") == {"2 heures, 1 minute et 1 seconde"}
 
 
-def test_things_on_lists_take_their_article_and_are_noted_without_it(french: Language) -> None:
+def test_things_on_lists_have_forms_with_and_without_an_article(french: Language) -> None:
     (oil,) = french.values.wordings("item", "huile d'olive", "C")
     assert oil == {"base": "huile d'olive", "du": "de l'huile d'olive", "le": "l'huile d'olive"}
     assert "huile d'olive" in french.values.choices("item", "C")
@@ -154,13 +154,13 @@ def test_names_are_typed_in_two_styles_with_the_ids_that_home_assistant_makes(fr
     assert "Porte d'entrée" in names
 
 
-def test_a_question_typed_in_haste_loses_its_mark_and_the_space_before_it(french: Language) -> None:
+def test_a_question_in_lower_case_loses_its_mark_and_the_space_before_it(french: Language) -> None:
     wording = Wording(french)
-    said, dictated, hasty = (
+    sentence, dictated, hasty = (
         wording.request(lambda: look, "tu peux ouvrir ?")  # noqa: B023 - used at once
         for look in (0.9, 0.1, 0.3)
     )
-    assert said == "tu peux ouvrir\u00a0?"
+    assert sentence == "tu peux ouvrir\u00a0?"
     assert dictated == "Tu peux ouvrir\u00a0?"
     assert hasty == "tu peux ouvrir"
 
@@ -189,7 +189,7 @@ def test_a_known_device_gets_the_article_of_its_noun_and_none_without_one(french
     assert [echo["le"], french.grammar.rules.finish(echo["du"]), echo["il"]] == ["Écho", "d'Écho", "il"]
 
 
-def test_one_lamp_named_in_two_styles_is_not_missing_where_the_other_stands(french: Language) -> None:
+def test_two_styles_of_one_name_are_alike(french: Language) -> None:
     names = {name.friendly: name for name in french.names}
     assert alike(names["Lampe du salon"], names["Lampe salon"], french.alike)
     assert alike(names["Télé du salon"], names["Télévision salon"], french.alike)

@@ -1,4 +1,4 @@
-"""German as Germans say it: cases, genders, compounds, contractions, numbers and dates, by example."""
+"""German: cases, genders, compounds, contractions, numbers and dates."""
 
 from datetime import datetime
 
@@ -16,10 +16,10 @@ def named(friendly: str) -> Name:
     return next(name for name in GERMAN.names if name.friendly == friendly)
 
 
-def say(template: str, *names: str, **values: object) -> str:
-    """Fill a template as a draw would, the device spoken of in the usual way."""
-    said = [named(name).references[0] for name in names]
-    device = said[0] if len(said) == 1 else several(GERMAN.grammar, said)
+def fill(template: str, *names: str, **values: object) -> str:
+    """Fill a template with the usual reference to each device, and finish the sentence."""
+    references = [named(name).references[0] for name in names]
+    device = references[0] if len(references) == 1 else several(GERMAN.grammar, references)
     return GERMAN.grammar.rules.finish(template.format_map({"device": device, **values}))
 
 
@@ -69,8 +69,8 @@ def say(template: str, *names: str, **values: object) -> str:
     ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_a_device_is_declined(name: str, forms: dict[str, str]) -> None:
-    said = named(name).references[0]
-    assert {form: said[form] for form in forms} == forms
+    forms = named(name).references[0]
+    assert {form: forms[form] for form in forms} == forms
 
 
 def test_masculine_and_neuter_nouns_have_a_genitive_of_their_own() -> None:
@@ -87,7 +87,7 @@ def test_plurals_have_a_dative_in_n_or_s() -> None:
     assert all(noun.forms["dat"].endswith(("n", "s")) for noun in plurals)
 
 
-def test_a_compound_is_spoken_of_as_one_word_or_by_its_room() -> None:
+def test_a_compound_is_referred_to_as_one_word_or_by_its_room() -> None:
     usual, other = named("Küchenlampe").references
     assert usual["dat"] == "der Küchenlampe"
     assert other["dat"] == "der Lampe in der Küche"
@@ -121,10 +121,8 @@ def test_one_thing_in_one_room_is_on_one_side_under_all_its_names() -> None:
          "mach mit der Küchenlampe das Gegenteil von dem, was ist"),
     ],
 )  # fmt: skip
-def test_prepositions_and_articles_contract_where_people_contract_them(
-    template: str, name: str, expected: str
-) -> None:
-    assert say(template, name) == expected
+def test_prepositions_and_articles_are_contracted(template: str, name: str, expected: str) -> None:
+    assert fill(template, name) == expected
 
 
 @pytest.mark.parametrize(
@@ -137,22 +135,23 @@ def test_prepositions_and_articles_contract_where_people_contract_them(
     ],
 )
 def test_verbs_agree_in_number(template: str, singular: str, plural: str) -> None:
-    assert say(template, "Küchenlampe") == singular
-    assert say(template, "Küchenlampen") == plural
+    assert fill(template, "Küchenlampe") == singular
+    assert fill(template, "Küchenlampen") == plural
 
 
 def test_pronouns_agree_in_gender() -> None:
     assert [
-        say("schalt {device[ihn]} ab", name) for name in ("Wohnzimmerfernseher", "Küchenlampe", "Küchenlicht")
+        fill("schalt {device[ihn]} ab", name)
+        for name in ("Wohnzimmerfernseher", "Küchenlampe", "Küchenlicht")
     ] == ["schalt ihn ab", "schalt sie ab", "schalt es ab"]
 
 
-def test_devices_named_together_each_stand_in_the_case_asked_for() -> None:
+def test_devices_named_together_are_each_declined() -> None:
     assert (
-        say("die Helligkeit von {device[dat]}", "Küchenlampe", "Deckenfluter Büro", "Vorhänge Büro")
+        fill("die Helligkeit von {device[dat]}", "Küchenlampe", "Deckenfluter Büro", "Vorhänge Büro")
         == "die Helligkeit von der Küchenlampe, dem Deckenfluter im Büro und den Vorhängen im Büro"
     )
-    assert say("{device[nom]} {device[ist]} an", "Küchenlampe", "Küchenlicht").endswith("sind an")
+    assert fill("{device[nom]} {device[ist]} an", "Küchenlampe", "Küchenlicht").endswith("sind an")
 
 
 @pytest.mark.parametrize(
@@ -171,17 +170,17 @@ def test_devices_named_together_each_stand_in_the_case_asked_for() -> None:
         ("duration", "00:15:00", "eine Viertelstunde"),
     ],
 )
-def test_values_are_said_with_commas_and_plurals(slot: str, value: object, expected: str) -> None:
-    assert expected in [said["base"] for said in GERMAN.values.wordings(slot, value, "C")]
+def test_values_have_decimal_commas_and_plurals(slot: str, value: object, expected: str) -> None:
+    assert expected in [forms["base"] for forms in GERMAN.values.wordings(slot, value, "C")]
 
 
 def test_durations_have_a_dative() -> None:
-    said = {forms["base"]: forms["dat"] for forms in GERMAN.values.wordings("duration", "00:30:00", "C")}
-    assert said["eine halbe Stunde"] == "einer halben Stunde"
-    assert all(" dat" not in text for text in said.values())
+    datives = {forms["base"]: forms["dat"] for forms in GERMAN.values.wordings("duration", "00:30:00", "C")}
+    assert datives["eine halbe Stunde"] == "einer halben Stunde"
+    assert all(" dat" not in text for text in datives.values())
 
 
-def test_colours_are_said_as_what_a_thing_is_and_as_what_it_is_set_to() -> None:
+def test_colours_have_a_form_for_a_state_and_for_a_change() -> None:
     red, teal = (GERMAN.values.wordings("color", color, "C")[0] for color in ("red", "teal"))
     assert (red["base"], red["noun"], red["light"]) == ("rot", "Rot", "rotes Licht")
     assert teal["noun"] == "Petrol" and teal["light"] == "petrolfarbenes Licht"

@@ -1,4 +1,4 @@
-"""What Polish promises of its own: cases, genders, plural classes, `ze` and `we`, dates, decimal commas."""
+"""Polish: cases, genders, plural classes, `ze` and `we`, dates, decimal commas."""
 
 import re
 from datetime import datetime
@@ -20,10 +20,10 @@ def device(language: Language, friendly: str) -> Name:
     return next(name for name in language.names if name.friendly == friendly)
 
 
-def filled(language: Language, text: str, said: Reference) -> str:
-    """Fill a phrase as the templates are filled: `{device:acc}` has become `{device[acc]}`."""
+def filled(language: Language, text: str, reference: Reference) -> str:
+    """Fill a phrase and finish the sentence."""
     ready = re.sub(r"\{device:(\w+)\}", r"{device[\1]}", text).replace("{device}", "{device[base]}")
-    return language.grammar.rules.finish(ready.format_map({"device": said}))
+    return language.grammar.rules.finish(ready.format_map({"device": reference}))
 
 
 DECLINED = {
@@ -63,8 +63,8 @@ DECLINED = {
 
 @pytest.mark.parametrize("friendly", DECLINED)
 def test_a_device_is_declined_with_its_adjectives(polish: Language, friendly: str) -> None:
-    said = device(polish, friendly).references[0]
-    assert tuple(said[case] for case in CASES) == DECLINED[friendly]
+    reference = device(polish, friendly).references[0]
+    assert tuple(reference[case] for case in CASES) == DECLINED[friendly]
 
 
 def test_every_device_has_every_case_and_adjectives_agree_in_each(polish: Language) -> None:
@@ -164,8 +164,8 @@ MINUTES = {
 
 @pytest.mark.parametrize("value", MINUTES)
 def test_a_duration_is_counted_and_declined(polish: Language, value: str) -> None:
-    said = polish.values.wordings("duration", value, "C")[0]
-    assert tuple(said[form] for form in ("base", "acc", "gen", "loc")) == MINUTES[value]
+    forms = polish.values.wordings("duration", value, "C")[0]
+    assert tuple(forms[form] for form in ("base", "acc", "gen", "loc")) == MINUTES[value]
 
 
 def test_a_half_has_a_comma_and_the_genitive(polish: Language) -> None:
@@ -176,8 +176,8 @@ def test_a_half_has_a_comma_and_the_genitive(polish: Language) -> None:
 
 
 def test_the_number_of_things_on_a_list_agrees_with_its_verb(polish: Language) -> None:
-    said = [polish.values.wordings("count", count, "C")[0]["are"] for count in (0, 1, 3, 5, 12)]
-    assert said == ["jest 0 pozycji", "jest 1 pozycja", "są 3 pozycje", "jest 5 pozycji", "jest 12 pozycji"]
+    texts = [polish.values.wordings("count", count, "C")[0]["are"] for count in (0, 1, 3, 5, 12)]
+    assert texts == ["jest 0 pozycji", "jest 1 pozycja", "są 3 pozycje", "jest 5 pozycji", "jest 12 pozycji"]
 
 
 def test_things_on_lists_are_declined(polish: Language) -> None:
@@ -195,7 +195,7 @@ def test_entity_ids_are_ascii(polish: Language) -> None:
     assert all(re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", name.entity_id) for name in polish.names)
 
 
-def test_the_known_noun_in_somebodys_own_name_is_declined(polish: Language) -> None:
+def test_a_known_noun_in_a_users_own_name_is_declined(polish: Language) -> None:
     lamp = next(noun for noun in polish.nouns if noun.base == "lampa stojąca")
     name = name_known_device(polish.grammar, "light.ani", "Lampa stojąca Ani", lamp, None, lamp.cls)
     text = "włącz {device:acc}, nie widzę {device:gen}, {device} {device:jest} włączon{device:y}"
@@ -204,7 +204,7 @@ def test_the_known_noun_in_somebodys_own_name_is_declined(polish: Language) -> N
     )
 
 
-def test_a_name_of_unknown_words_is_called_a_thing(polish: Language) -> None:
+def test_a_name_without_a_known_noun_is_referred_to_as_a_device(polish: Language) -> None:
     name = name_known_device(polish.grammar, "light.hue", "Hue Go", None, None, polish.unknown_class)
     text = "włącz {device:acc}, nie widzę {device:gen}, {device} {device:jest} włączon{device:y}"
     assert filled(polish, text, name.references[0]) == (

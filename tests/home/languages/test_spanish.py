@@ -1,4 +1,4 @@
-"""What Spanish promises: articles and participles that agree, del and al, e before i, its own numbers and dates."""
+"""Spanish: articles and participles that agree, del and al, e before i, numbers and dates."""
 
 import re
 from datetime import datetime
@@ -18,10 +18,10 @@ def device(language: Language, friendly: str) -> Name:
     return next(name for name in language.names if name.friendly == friendly)
 
 
-def put(language: Language, template: str, friendly: str) -> str:
-    """Return a template about a device as a finished sentence, said in the usual way."""
-    said = device(language, friendly).references[0]
-    filled = re.sub(r"\{device:?(\w*)\}", lambda match: said[match[1] or "base"], template)
+def fill(language: Language, template: str, friendly: str) -> str:
+    """Fill a template with the usual reference to a device, and finish the sentence."""
+    reference = device(language, friendly).references[0]
+    filled = re.sub(r"\{device:?(\w*)\}", lambda match: reference[match[1] or "base"], template)
     return language.grammar.rules.finish(filled)
 
 
@@ -35,11 +35,11 @@ def put(language: Language, template: str, friendly: str) -> str:
     ],
 )
 def test_article_verb_and_participle_agree_with_the_device(spanish: Language, friendly: str, on: str) -> None:
-    assert put(spanish, "{device:el} está{device:n} encendid{device:o}", friendly) == on
+    assert fill(spanish, "{device:el} está{device:n} encendid{device:o}", friendly) == on
 
 
 @pytest.mark.parametrize(
-    ("friendly", "said"),
+    ("friendly", "expected"),
     [
         ("Estor del despacho", "ábrelo"),
         ("Persiana del despacho", "ábrela"),
@@ -47,12 +47,12 @@ def test_article_verb_and_participle_agree_with_the_device(spanish: Language, fr
         ("Cortinas del despacho", "ábrelas"),
     ],
 )
-def test_pronouns_hang_on_the_imperative(spanish: Language, friendly: str, said: str) -> None:
-    assert put(spanish, "ábre{device:lo}", friendly) == said
+def test_pronouns_hang_on_the_imperative(spanish: Language, friendly: str, expected: str) -> None:
+    assert fill(spanish, "ábre{device:lo}", friendly) == expected
 
 
 @pytest.mark.parametrize(
-    ("template", "friendly", "said"),
+    ("template", "friendly", "expected"),
     [
         ("el brillo de {device:el}", "Flexo del estudio", "el brillo del flexo del estudio"),
         ("el brillo de {device:el}", "Lámpara del estudio", "el brillo de la lámpara del estudio"),
@@ -65,9 +65,9 @@ def test_pronouns_hang_on_the_imperative(spanish: Language, friendly: str, said:
     ],
 )
 def test_prepositions_and_articles_are_contracted(
-    spanish: Language, template: str, friendly: str, said: str
+    spanish: Language, template: str, friendly: str, expected: str
 ) -> None:
-    assert put(spanish, template, friendly) == said
+    assert fill(spanish, template, friendly) == expected
 
 
 def test_only_the_article_is_contracted_and_only_before_i_does_y_change(spanish: Language) -> None:
@@ -79,7 +79,7 @@ def test_only_the_article_is_contracted_and_only_before_i_does_y_change(spanish:
     assert finish("pon Y viva España y hierbas y hilo") == "pon Y viva España y hierbas e hilo"
 
 
-def test_a_device_is_named_with_its_room_as_people_type_it(spanish: Language) -> None:
+def test_a_device_is_named_with_its_room_in_two_styles(spanish: Language) -> None:
     assert (
         device(spanish, "Tele del cuarto de los niños").entity_id
         == "media_player.tele_del_cuarto_de_los_ninos"
@@ -90,8 +90,8 @@ def test_a_device_is_named_with_its_room_as_people_type_it(spanish: Language) ->
 
 def test_several_devices_are_masculine_unless_all_are_feminine(spanish: Language) -> None:
     def together(*friendly: str) -> str:
-        said = several(spanish.grammar, [device(spanish, name).references[0] for name in friendly])
-        return f"{said['el']}: apagad{said['o']}"
+        reference = several(spanish.grammar, [device(spanish, name).references[0] for name in friendly])
+        return f"{reference['el']}: apagad{reference['o']}"
 
     assert together("Luz del baño", "Lámpara del salón") == "la luz del baño y la lámpara del salón: apagadas"
     assert together("Luz del baño", "Flexo del estudio") == "la luz del baño y el flexo del estudio: apagados"
@@ -122,23 +122,23 @@ def test_a_name_of_unknown_gender_gets_no_article(spanish: Language) -> None:
         ("count", 7, ("7 cosas",)),
     ],
 )
-def test_values_are_said_with_comma_and_plural(
+def test_values_have_a_decimal_comma_and_plurals(
     spanish: Language, slot: str, value: object, wordings: tuple[str, ...]
 ) -> None:
-    assert tuple(said["base"] for said in spanish.values.wordings(slot, value, "C")) == wordings
+    assert tuple(forms["base"] for forms in spanish.values.wordings(slot, value, "C")) == wordings
 
 
 def test_colours_agree_with_light(spanish: Language) -> None:
-    said = {
+    colors = {
         color: spanish.values.wordings("color", color, "C")[0] for color in ("red", "yellow", "blue", "pink")
     }
-    assert [f"luz {forms['luz']}" for forms in said.values()] == [
+    assert [f"luz {forms['luz']}" for forms in colors.values()] == [
         "luz roja",
         "luz amarilla",
         "luz azul",
         "luz rosa",
     ]
-    assert said["red"]["base"] == "rojo"
+    assert colors["red"]["base"] == "rojo"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_colours_agree_with_light(spanish: Language) -> None:
         (datetime(2026, 9, 16, 0, 0), "Son las 0:00 del miércoles, 16 de septiembre de 2026"),
     ],
 )
-def test_the_date_line_counts_24_hours_and_writes_small_letters(
+def test_the_date_line_has_24_hours_and_lower_case_names(
     spanish: Language, moment: datetime, line: str
 ) -> None:
     assert spanish.grammar.rules.date_line(moment) == line
@@ -161,7 +161,7 @@ def test_questions_open_with_their_mark(spanish: Language) -> None:
     assert [phrase.where for phrase in phrases if phrase.text.count("!") != phrase.text.count("¡")] == []
 
 
-def test_no_phrase_holds_a_preposition_that_its_placeholder_brings_along(spanish: Language) -> None:
+def test_no_phrase_repeats_a_preposition_of_its_placeholder(spanish: Language) -> None:
     doubled = re.compile(r"\b(?:en|de|del) \{room\[(?:en|de)\]\}|\b(?:el|la|los|las|del|al) \{device\[el\]\}")
     texts = [template.text for section in spanish.sections for template in section.templates]
     assert [text for text in texts if doubled.search(text)] == []

@@ -1,4 +1,4 @@
-"""What English needs beyond data: plurals, the date line, capitals of names. Contractions are written out."""
+"""Plurals, the date line and capitals of names in English. Contractions are written out."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,6 +1,6 @@
-"""What French needs beyond data: plurals, the date line, elision (l'entrée, d'ici, qu'elle) and the space before marks.
+"""Plurals, the date line, elision (l'entrée, d'ici, qu'elle) and spaces before punctuation in French.
 
-Contractions (du, au, des, aux) are forms in grammar.yaml, for "de le fermer" must stay as it is.
+Contractions (du, au, des, aux) are forms in grammar.yaml, because "de le fermer" must not be contracted.
 """
 
 import re

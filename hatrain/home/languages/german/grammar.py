@@ -1,4 +1,4 @@
-"""What German needs beyond data: plurals, the date line, names as typed, contractions such as von dem → vom."""
+"""Plurals, the date line, names as typed and contractions (von dem → vom) in German."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def friendly(text: str) -> str:
 
 
 def finish(text: str) -> str:
-    # Most sentences have nothing to contract: two plain searches are quicker than one for the pattern.
+    # Most sentences have nothing to contract, and two plain searches are faster than the pattern.
     if " dem " in text or "u der " in text:
         return _CONTRACTED.sub(_contract, text)
     return text

@@ -1,4 +1,4 @@
-"""What Polish needs beyond data: plural classes, the date line, names as typed, `ze` and `we` before clusters."""
+"""Plural classes, the date line, names as typed, and `ze` and `we` before clusters in Polish."""
 
 import re
 from collections.abc import Sequence

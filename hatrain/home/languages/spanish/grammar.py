@@ -1,4 +1,4 @@
-"""What Spanish needs beyond data: plurals, the date line, the contractions del and al, and e for y before an i."""
+"""Plurals, the date line, the contractions del and al, and e for y before an i in Spanish."""
 
 import re
 from collections.abc import Sequence
