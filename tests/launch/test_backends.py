@@ -21,7 +21,7 @@ CLUSTER_CLASSES = {cluster.__name__ for cluster in KINDS.values()}
 
 
 def branches(source: str) -> Iterator[str]:
-    """Each place of a module that depends on which scheduler it is."""
+    """Every expression or import of a module that depends on the scheduler."""
     for node in ast.walk(ast.parse(source)):
         names = {leaf.id for leaf in ast.walk(node) if isinstance(leaf, ast.Name)}
         names |= {leaf.attr for leaf in ast.walk(node) if isinstance(leaf, ast.Attribute)}

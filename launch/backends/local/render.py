@@ -27,7 +27,7 @@ def single_file(plan: Plan) -> str:
         '  exec bash "$folder/launch/node.sh" "$folder/plan.json" < /dev/null',
         "}",
         "",
-        # local.sh is left out: whoever pipes a script to bash decides about the next attempt.
+        # Without local.sh: a user who pipes a script to bash decides about the next attempt.
         *run_files.unpack({"plan.json": run_files.plan_json(plan), **run_files.shared(plan)}),
         "",
         "main",
