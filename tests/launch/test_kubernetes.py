@@ -578,7 +578,7 @@ def test_kubectl_reads_what_was_written(tmp_path):
     (tmp_path / "manifests.yaml").write_text(text)
     (tmp_path / "kustomization.yaml").write_text("resources: [manifests.yaml]\n")
     result = subprocess.run(
-        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=120
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr
     by_name = {(each["kind"], each["metadata"]["name"]): each for each in checks.documents(result.stdout)}

@@ -145,7 +145,8 @@ def test_a_job_is_requeued_after_a_fault(requeued):
     # The logs contain both starts, in order.
     logs = workspace.hatrain("logs", str(run.folder))
     assert logs.index("train fault in attempt 1") < logs.index("train finish in attempt 2")
-    assert "exit code 1; requeued" in logs
+    # Not necessarily 1: if node 1 exits first, srun may end node 0 while its interpreter shuts down.
+    assert "; requeued" in logs, workspace.report(run)
 
 
 def test_one_task_of_an_array_is_requeued(requeued):
