@@ -1,9 +1,9 @@
-"""How fast a job is planned and rendered: from a cold start, and a thousand in one process; beside submitit's sbatch
-text and torchx's `--dryrun` for Slurm. All are measured in turn, in one run, each time in a fresh process.
+"""Times how fast a job is planned and rendered, from a cold start and a thousand times in one process, and compares it
+with submitit's sbatch text and torchx's `--dryrun` for Slurm. Commands are measured in turn, each in a new process.
 
 python bench/launch.py PYTHON_WITH_SUBMITIT_AND_TORCHX [--rounds N]
 
-The others do less: they plan nothing, check nothing and read no job file. The figures say what that costs.
+The others do less: they plan nothing, check nothing and read no job file.
 """
 
 import argparse
@@ -24,13 +24,14 @@ OURS = """
 import sys
 from pathlib import Path
 from hatrain.contract.load import read_job
-from launch import cluster, planner, render
-job_file, place_name, count = sys.argv[1:]
-name, place = cluster.load_cluster(place_name)
+from launch import cluster_files, planner
+from launch.backends import backend
+job_file, cluster_name, count = sys.argv[1:]
+name, cluster = cluster_files.load_cluster(cluster_name)
 for number in range(int(count)):
     job, _ = read_job(job_file, [f"name=run-{number}"])
-    made = planner.plan(job, place, name, workdir=Path.cwd(), runs_root=Path("runs"))
-    render.stream(made)
+    plan = planner.plan(job, cluster, name, workdir=Path.cwd(), runs_root=Path("runs"))
+    backend(cluster).single_file(plan)
 """
 
 SUBMITIT = """
@@ -54,25 +55,25 @@ for number in range(int(sys.argv[1])):
 
 
 def seconds(command: list[str], folder: str) -> float:
-    """Return the time of a command from start to end; it must succeed."""
-    began = time.perf_counter()
-    # Without Slurm's own programs on the PATH, which torchx would ask for their version each time.
-    around = {**os.environ, "PATH": "/nonexistent"}
-    subprocess.run(command, cwd=folder, env=around, check=True, capture_output=True)
-    return time.perf_counter() - began
+    """Wall time of a command, which must succeed."""
+    start = time.perf_counter()
+    # Without Slurm's programs on the PATH: torchx would run them to get their version.
+    environment = {**os.environ, "PATH": "/nonexistent"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - start
 
 
 def table(title: str, commands: dict[str, list[str]], rounds: int, folder: str) -> None:
-    """Print the median of each command's times, taken in turn, and its ratio to the first."""
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+    """Print the median time of each command, and its ratio to the first."""
+    measured: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
-            taken[name].append(seconds(command, folder))
-    first = statistics.median(next(iter(taken.values())))
+            measured[name].append(seconds(command, folder))
+    first = statistics.median(next(iter(measured.values())))
     print(f"\n{title}, median of {rounds}   seconds   ratio")
-    for name, times in taken.items():
-        middle = statistics.median(times)
-        print(f"  {name:32} {middle:7.3f} {middle / first:7.2f}")
+    for name, times in measured.items():
+        median = statistics.median(times)
+        print(f"  {name:32} {median:7.3f} {median / first:7.2f}")
 
 
 def main() -> None:
@@ -91,8 +92,8 @@ def main() -> None:
             "one job from a cold start",
             {
                 **{
-                    f"hatrain {verb}, {place}": [*ours, verb, str(JOB), "--cluster", place]
-                    for place in CLUSTERS
+                    f"hatrain {verb}, {cluster}": [*ours, verb, str(JOB), "--cluster", cluster]
+                    for cluster in CLUSTERS
                     for verb in ("plan", "render")
                 },
                 "submitit, sbatch text": [other, "-c", SUBMITIT, "1"],
@@ -109,8 +110,8 @@ def main() -> None:
             f"{JOBS:,} jobs in one process",
             {
                 **{
-                    f"hatrain, {place}": [sys.executable, "-c", OURS, str(JOB), place, str(JOBS)]
-                    for place in CLUSTERS
+                    f"hatrain, {cluster}": [sys.executable, "-c", OURS, str(JOB), cluster, str(JOBS)]
+                    for cluster in CLUSTERS
                 },
                 "submitit, sbatch text": [other, "-c", SUBMITIT, str(JOBS)],
                 "torchx, dryrun": [other, "-c", TORCHX, str(JOBS)],

@@ -1,7 +1,7 @@
 """Which sharding strategies work with which settings: one table of what is tested, the decision for a job, and refusals
 that name what works instead. tests/train/test_strategies.py trains every combination that the table allows."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hatrain.contract.gpus import CPU
@@ -187,14 +187,14 @@ def refusals(job: JobSpec) -> Iterator[tuple[str, str]]:
             yield (
                 "hardware.offload",
                 f"found {job.hardware.offload} with one rank, which trains without DeepSpeed; write none, or several "
-                f"ranks with {_or(ZERO)}",
+                f"ranks with {_joined(ZERO, 'or')}",
             )
         return
     if strategy == "none":
         yield (
             key,
             f"found none with {count} ranks, which would train {count} separate models; write "
-            f"{_or([*STRATEGIES, 'auto'])}",
+            f"{_joined([*STRATEGIES, 'auto'], 'or')}",
         )
         return
     found = strategy if sharding == strategy else f"{sharding}, which is {strategy},"
@@ -208,22 +208,14 @@ def _instead(strategy: str, setting: Setting) -> str:
     if strategy in setting.works:
         return ""
     values = [other.value for other in SETTINGS if other.key == setting.key and strategy in other.works]
-    pairs = [f"{strategy} works with {_and(values)}"] if values else []
+    pairs = [f"{strategy} works with {_joined(values, 'and')}"] if values else []
     pairs.append(
-        f"{setting.value} with {_or(setting.works)}"
+        f"{setting.value} with {_joined(setting.works, 'or')}"
         if setting.works
         else f"{setting.value} with one rank only"
     )
     return f"{setting.why}; {', and '.join(pairs)}"
 
 
-def _and(items: Iterable[str]) -> str:
-    return _joined(list(items), "and")
-
-
-def _or(items: Iterable[str]) -> str:
-    return _joined(list(items), "or")
-
-
-def _joined(items: list[str], conjunction: str) -> str:
+def _joined(items: Sequence[str], conjunction: str) -> str:
     return f" {conjunction} ".join(part for part in (", ".join(items[:-1]), items[-1]) if part)

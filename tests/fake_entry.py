@@ -10,6 +10,7 @@ from hatrain.entry import attempt, main, nodes, peers, preconditions
 from hatrain.entry.stages import STAGES, Stage
 from hatrain.model import revision
 from hatrain.runtime import lease
+from hatrain.runtime.stop import ignore_signals
 
 FAKE = str(Path(__file__).with_name("fake_trainer.py"))
 
@@ -35,10 +36,10 @@ if __name__ == "__main__":
     if "LATER_STAGE" in os.environ:
         attempt.STAGES = (*STAGES, LATER_STAGE)
     revision.commit_of = lambda ref: None  # no hub is reached
-    sys.exit(
-        main(
-            sys.argv[1:],
-            commands={stage: _fake(stage) for stage in ("training", "evaluation", "export")},
-            lease_patience=float(os.environ.get("PATIENCE", "60")),
-        )
+    code = main(
+        sys.argv[1:],
+        commands={stage: _fake(stage) for stage in ("training", "evaluation", "export")},
+        lease_patience=float(os.environ.get("PATIENCE", "60")),
     )
+    ignore_signals()
+    sys.exit(code)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -28,8 +30,14 @@ def on_signals(handle: Callable[[Stop], None]) -> None:
     def handler(number: int, frame: FrameType | None) -> None:
         handle(Stop(signal.Signals(number).name, requeue=number != signal.SIGINT))
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """From now on no request to stop arrives."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def read(path: Path) -> Stop | None:

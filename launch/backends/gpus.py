@@ -1,4 +1,4 @@
-"""GPUs and CPU cores, which Slurm and Kubernetes are asked for in the same way."""
+"""GPUs and CPU cores, which Slurm and Kubernetes jobs request in the same way."""
 
 from collections.abc import Iterator, Mapping
 

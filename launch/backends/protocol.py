@@ -52,7 +52,7 @@ class JobState:
     reason: str = ""
     """In the scheduler's own words."""
     code: int | None = None
-    """Exit code of an ended job, where the scheduler knows it."""
+    """Exit code of an ended job, if the scheduler has it."""
 
 
 class Reader(Protocol):
@@ -68,7 +68,7 @@ class Client(Protocol):
     """Talks to one scheduler. Every failure is a BadInput with one line for each problem."""
 
     poll_seconds: float
-    """Interval between two queries of somebody who watches a job."""
+    """Interval between two queries while a job is watched."""
 
     def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
         """Build a submission without sending it. `parent` is the scheduler's id of the job that must finish first; a
@@ -117,7 +117,7 @@ class Backend(ABC, Generic[Spec]):
         yield from ()
 
     def resources(self, job: JobSpec, run: str) -> ResourceRequest | None:
-        """What the scheduler is asked for; None where there is no scheduler."""
+        """What the job requests from the scheduler; None without a scheduler."""
         return None
 
     @abstractmethod

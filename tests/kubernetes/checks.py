@@ -103,9 +103,9 @@ def _names(manifests: str) -> Iterator[str]:
     job = inner_job(manifests)
     last = job["spec"]["completions"] - 1
     name = job["metadata"]["name"]
-    for made in (name, f"{name}-{last}", f"{name}-{last}-xxxxx"):
-        if not DNS_LABEL.fullmatch(made):
-            yield f"{made} is no valid name of a Job, host or pod"
+    for object_name in (name, f"{name}-{last}", f"{name}-{last}-xxxxx"):
+        if not DNS_LABEL.fullmatch(object_name):
+            yield f"{object_name} is no valid name of a Job, host or pod"
     for one in documents(manifests):
         if one["kind"] in ("Service", "JobSet") and not SERVICE_NAME.fullmatch(one["metadata"]["name"]):
             yield f"{one['metadata']['name']} is no valid name of a {one['kind']}"
@@ -194,7 +194,7 @@ def _sizes(manifests: str) -> Iterator[str]:
             yield f"{name}: no request, or another limit"
     for name in limits:
         if "/" in name and requests.get(name) != limits[name]:
-            yield f"{name}: extended resources are requested as they are limited"
+            yield f"{name}: requests and limits of an extended resource must be equal"
     (shm,) = [one["emptyDir"] for one in pod["volumes"] if one["name"] == "shm"]
     if shm["medium"] != "Memory" or amount(shm["sizeLimit"]) >= amount(limits["memory"]):
         yield "/dev/shm is not smaller than the memory"

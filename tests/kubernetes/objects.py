@@ -1,4 +1,5 @@
-"""Objects as a server answers them, cut down to what is read: Jobs, JobSets and pods at each stage of a run."""
+"""Objects as an API server returns them, reduced to the fields that are read: Jobs, JobSets and pods at each stage of
+a run."""
 
 from typing import Any
 
@@ -24,16 +25,16 @@ def _meta(name: str, instance: str, run: str, minute: int, **more: Any) -> Json:
 
 
 def condition(kind: str, reason: str = "", message: str = "", status: str = "True") -> Json:
-    """Return a condition, as Jobs, JobSets and pods have them."""
+    """A condition of a Job, JobSet or pod."""
     return {"type": kind, "status": status, "reason": reason, "message": message}
 
 
 def job(name: str, *conditions: Json, run: str | None = None, nodes: int = 1, **more: Any) -> Json:
-    """Return a Job. `suspend` and `queue` are Kueue's; `deleting` has it on its way out; `of` is the run's object."""
+    """`suspend` and `queue` are Kueue's; `deleting` is a Job that is being deleted; `of` is the object of the run."""
     spec = {"completions": nodes, "parallelism": nodes, "suspend": more.pop("suspend", False)}
     labels = {"kueue.x-k8s.io/queue-name": more.pop("queue")} if "queue" in more else {}
-    gone = {"deletionTimestamp": TIME.format(minute=59)} if more.pop("deleting", False) else {}
-    meta = _meta(name, more.pop("of", name), run or name, 0, labels=labels, **gone)
+    deletion = {"deletionTimestamp": TIME.format(minute=59)} if more.pop("deleting", False) else {}
+    meta = _meta(name, more.pop("of", name), run or name, 0, labels=labels, **deletion)
     assert not more
     return {
         "apiVersion": "batch/v1",
@@ -45,7 +46,6 @@ def job(name: str, *conditions: Json, run: str | None = None, nodes: int = 1, **
 
 
 def jobset(name: str, *conditions: Json, run: str | None = None, nodes: int = 1) -> Json:
-    """Return a JobSet."""
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
@@ -66,7 +66,6 @@ def pod(
     unschedulable: str | None = None,
     run: str | None = None,
 ) -> Json:
-    """Return a pod of a run's Job."""
     state: Json = {"running": {"startedAt": TIME.format(minute=minute)}}
     if code is not None:
         state = {"terminated": {"exitCode": code, "finishedAt": TIME.format(minute=minute + 1)}}
@@ -88,5 +87,5 @@ def pod(
 
 
 def listed(*objects: Json) -> Json:
-    """Return objects as `kubectl get -o json` lists them."""
+    """Objects as `kubectl get -o json` lists them."""
     return {"apiVersion": "v1", "kind": "List", "items": list(objects)}

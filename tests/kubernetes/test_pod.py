@@ -55,7 +55,7 @@ class Volumes:
             image=IMAGE,
             image_pull_policy="Never",
             python=sys.executable,
-            workdir="/work",
+            workdir="/training",
             data={"host_path": str(self.folder / "data")},
             runs={"host_path": str(self.folder)},
             memory_per_gpu="4GiB",
@@ -104,7 +104,7 @@ def test_a_pod_trains_to_the_end_and_exits_with_0(podman, volumes, tmp_path):
     assert status["Uid"].split() == status["Gid"].split() == [str(USER)] * 4
     assert (status["CapEff"], status["CapBnd"], status["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
     assert status["Seccomp"] == "2"
-    for path in ("/x", "/usr/x", "/etc/hatrain/x", "/work/data/x"):
+    for path in ("/x", "/usr/x", "/etc/hatrain/x", "/training/data/x"):
         assert "Read-only file system" in pod.podman.run("exec", pod.container, "touch", path, check=False)
     assert pod.wait() == 0, pod.logs()
     assert run.done.exists()
@@ -128,10 +128,10 @@ def test_a_pod_exits_with_75_if_kubernetes_ends_it_and_with_130_if_the_user_stop
     second = podman.play("long-b", manifests, tmp_path)
     second.until(lambda: logged_steps(run) > saved, "a further step")
     request = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
-    output = second.exec("bash", "/etc/hatrain/launch/stop.sh", "/work/runs/long", request)
+    output = second.exec("bash", "/etc/hatrain/launch/stop.sh", "/training/runs/long", request)
     assert output == "attempt 2 saves a checkpoint after its current step and exits\n"
     # A later request of Kubernetes does not override it.
-    assert second.exec("bash", "/etc/hatrain/launch/stop.sh", "/work/runs/long", STOP)
+    assert second.exec("bash", "/etc/hatrain/launch/stop.sh", "/training/runs/long", STOP)
     assert second.wait() == Exit.STOPPED, second.logs()
     assert exit_codes(run) == [Exit.REQUEUE, Exit.STOPPED]
     numbers = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
@@ -172,7 +172,7 @@ def test_the_user_stops_a_pod_that_waits_for_another_run(podman, volumes, tmp_pa
     pod = podman.play("waits", single_file(plan), tmp_path)
     pod.until(lambda: "waiting for nobody to finish" in pod.logs(), "it waits")
     request = json.dumps({"reason": "hatrain stop by ada", "requeue": False})
-    pod.exec("bash", "/etc/hatrain/launch/stop.sh", "/work/runs/waits", request)
+    pod.exec("bash", "/etc/hatrain/launch/stop.sh", "/training/runs/waits", request)
     assert pod.wait() == Exit.STOPPED, pod.logs()
 
 

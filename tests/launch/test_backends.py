@@ -21,29 +21,34 @@ CLUSTER_CLASSES = {cluster.__name__ for cluster in KINDS.values()}
 
 
 def branches(source: str) -> Iterator[str]:
-    """Each place of a module that depends on which scheduler it is."""
+    """Every expression or import of a module that depends on the scheduler."""
     for node in ast.walk(ast.parse(source)):
-        names = {leaf.id for leaf in ast.walk(node) if isinstance(leaf, ast.Name)}
-        names |= {leaf.attr for leaf in ast.walk(node) if isinstance(leaf, ast.Attribute)}
-        literals = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("isinstance", "issubclass") and names & CLUSTER_CLASSES:
-                yield f"line {node.lineno}: {ast.unparse(node)}"
-        elif isinstance(node, ast.Compare) and (literals & BACKENDS.keys() or names & CLUSTER_CLASSES):
+        if depends_on_the_scheduler(node):
             yield f"line {node.lineno}: {ast.unparse(node)}"
-        elif isinstance(node, ast.Match) and (
-            literals & BACKENDS.keys() or names & (CLUSTER_CLASSES | {"launcher", "kind"})
-        ):
-            yield f"line {node.lineno}: match {ast.unparse(node.subject)}"
-        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Dict):
-            if {leaf.value for leaf in node.value.keys if isinstance(leaf, ast.Constant)} & BACKENDS.keys():
-                yield f"line {node.lineno}: {ast.unparse(node)}"
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            module = getattr(node, "module", None) or ""
-            imported = [f"{module}.{alias.name}".strip(".") for alias in node.names]
-            if any(name.split(".")[2:3] and name.split(".")[2] in BACKENDS and name.startswith("launch.backends.")
-                   for name in imported):  # fmt: skip
-                yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def depends_on_the_scheduler(node: ast.AST) -> bool:
+    names = {leaf.id for leaf in ast.walk(node) if isinstance(leaf, ast.Name)}
+    names |= {leaf.attr for leaf in ast.walk(node) if isinstance(leaf, ast.Attribute)}
+    literals = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
+    match node:
+        case ast.Call(func=ast.Name("isinstance" | "issubclass")):
+            return bool(names & CLUSTER_CLASSES)
+        case ast.Compare():
+            return bool(literals & BACKENDS.keys() or names & CLUSTER_CLASSES)
+        case ast.Match():
+            return bool(literals & BACKENDS.keys() or names & {*CLUSTER_CLASSES, "launcher", "kind"})
+        case ast.Subscript(value=ast.Dict(keys)):
+            return bool({key.value for key in keys if isinstance(key, ast.Constant)} & BACKENDS.keys())
+        case ast.Import(aliases):
+            return any(is_in_a_backend(alias.name) for alias in aliases)
+        case ast.ImportFrom(module, aliases):
+            return any(is_in_a_backend(f"{module}.{alias.name}") for alias in aliases)
+    return False
+
+
+def is_in_a_backend(module: str) -> bool:
+    return any(f"{module}.".startswith(f"launch.backends.{kind}.") for kind in BACKENDS)
 
 
 def test_every_kind_of_cluster_file_has_a_backend_with_a_folder_of_its_own():

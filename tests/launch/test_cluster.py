@@ -80,6 +80,36 @@ def test_a_mistake_is_reported_with_file_and_key(tmp_path, text, message):
     assert all(problem.startswith(str(path)) for problem in raised.value.problems)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hf_" + "x" * 30,
+        "AKIA" + "A" * 16,
+        *(f"gh{letter}_" + "x" * 36 for letter in "pousr"),
+        "https://ada:hf_" + "x" * 30 + "@example.org",
+    ],
+)
+def test_a_token_in_the_environment_is_refused_whatever_its_name(tmp_path, value):
+    path = write(tmp_path / "mine.yaml", f"kind: local\nenvironment:\n  SETTING: {value}\n")
+    with pytest.raises(BadInput, match="no secrets: SETTING is one"):
+        load_cluster(str(path))
+
+
+@pytest.mark.parametrize(
+    "name", ["HF_TOKEN", "db_password", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "SSH_PRIVATE_KEY"]
+)
+def test_a_variable_with_the_name_of_a_secret_is_refused(tmp_path, name):
+    path = write(tmp_path / "mine.yaml", f"kind: local\nenvironment:\n  {name}: x\n")
+    with pytest.raises(BadInput, match=f"no secrets: {name} is one"):
+        load_cluster(str(path))
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "MAX_TOKENS", "KEYBOARD", "NCCL_DEBUG"])
+def test_a_variable_whose_name_only_resembles_a_secret_is_accepted(tmp_path, name):
+    path = write(tmp_path / "mine.yaml", f"kind: local\nenvironment:\n  {name}: x\n")
+    assert load_cluster(str(path))[1].environment == {name: "x"}
+
+
 @pytest.mark.parametrize("kind", ["local", "slurm", "kubernetes"])
 @pytest.mark.parametrize("written", ["hf_abcdefghijklmnopqrstuvwxyz", "{file: {hf_abc: hf_abc}}", "[hf_abc]"])
 def test_a_secret_in_place_of_its_name_is_refused_and_not_shown(tmp_path, kind, written):

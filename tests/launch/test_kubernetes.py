@@ -204,11 +204,11 @@ def test_a_pod_lost_with_its_node_is_not_counted_unless_it_can_never_succeed():
 
 @pytest.mark.parametrize(("nodes", "retries"), [(1, 3), (4, 3), (2, 200)])
 def test_the_backoff_limit_counts_each_pod_and_never_ends_a_run_before_the_entry_does(nodes, retries):
-    made = checks.inner_job(manifests(hardware__nodes=nodes, limits__retries=retries, method__batch_size=8))[
+    spec = checks.inner_job(manifests(hardware__nodes=nodes, limits__retries=retries, method__batch_size=8))[
         "spec"
     ]
-    assert made["backoffLimit"] >= nodes * (retries + 1)
-    assert made["backoffLimit"] >= nodes * controllers.FAULTS
+    assert spec["backoffLimit"] >= nodes * (retries + 1)
+    assert spec["backoffLimit"] >= nodes * controllers.FAULTS
 
 
 def test_a_jobset_restarts_all_pods_after_a_fault_and_none_after_the_end():
@@ -479,10 +479,10 @@ def test_a_secret_is_referenced_by_name():
 def test_a_queue_suspends_a_run_and_takes_its_priority():
     for controller, kind in (("job", "Job"), ("jobset", "JobSet")):
         text = manifests(a_cluster(controller=controller, queue="team-a", priority="low"))
-        made = checks.of_kind(text, kind)
-        assert made["spec"]["suspend"] is True
-        assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
-        assert made["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "low"
+        controller_object = checks.of_kind(text, kind)
+        assert controller_object["spec"]["suspend"] is True
+        assert controller_object["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+        assert controller_object["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "low"
         assert "priorityClassName" not in checks.pod_of(text)
     alone = manifests(a_cluster(priority="low"))
     assert checks.pod_of(alone)["priorityClassName"] == "low"
@@ -578,7 +578,7 @@ def test_kubectl_reads_what_was_written(tmp_path):
     (tmp_path / "manifests.yaml").write_text(text)
     (tmp_path / "kustomization.yaml").write_text("resources: [manifests.yaml]\n")
     result = subprocess.run(
-        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=120
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr
     by_name = {(each["kind"], each["metadata"]["name"]): each for each in checks.documents(result.stdout)}

@@ -206,6 +206,16 @@ def test_the_exit_code_decides_whether_a_job_is_requeued(tmp_path, code, attempt
     assert ("no attempt started" in result.stderr) == (code == 1 and not attempt)
 
 
+def test_the_script_in_the_documentation_is_what_is_rendered():
+    documentation = (JOBS.parent / "docs/slurm.md").read_text(encoding="utf-8")
+    shown = documentation.partition("```bash\n")[2].partition("```")[0].splitlines()
+    job, _ = read_job(str(JOBS / "stablehome-3b.yaml"), ["hardware.nodes=2", "hardware.sharding=fsdp"])
+    cluster = load_cluster("slurm-venv")[1]
+    plan = planner.plan(job, cluster, "my-slurm", workdir=WORKDIR, runs_root=WORKDIR / "runs")
+    rendered = single_file(plan).splitlines()
+    assert [line for line in shown if line not in ("# …", *rendered)] == []
+
+
 # --- directives ---------------------------------------------------------------------------------------------
 
 

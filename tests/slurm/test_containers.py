@@ -31,7 +31,7 @@ shift  # the image
 exec env -i PATH=/usr/bin:/bin "${inside[@]}" "$entrypoint" "$@"
 """
 SRUN = """
-# pyxis adds options to srun; it starts the command with the job's environment, and the image's own in cluster of it.
+# pyxis adds options to srun. It starts the command with the job's environment; variables of the image take precedence.
 options=() inside=()
 for word in "$@"; do
   case $word in

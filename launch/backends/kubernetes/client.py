@@ -86,7 +86,7 @@ class KubernetesClient:
         raise BadInput(f"kubectl diff: {' '.join(complaint(result))}")
 
     def _finished(self, submission: Submission) -> set[str]:
-        """Names whose objects exist and are finished. Raises BadInput for objects in use, or of somebody else."""
+        """Names whose objects exist and are finished. Raises BadInput for objects in use, or of another owner."""
         expected = {_name(planned.plan): planned for planned in submission.runs}
         problems, finished = [], set()
         for controller in self._controllers(expected):

@@ -38,7 +38,7 @@ def spec(
     mounts, volumes = _volumes(cluster, request)
     pod: Json = {
         "restartPolicy": "Never",
-        # For one pod, which is one attempt: after this time it is request to stop, and a new pod continues the run.
+        # For one pod, which is one attempt: after this time it is asked to stop, and a new pod continues the run.
         "activeDeadlineSeconds": request.time - seconds(cluster.termination_grace),
         "terminationGracePeriodSeconds": seconds(cluster.termination_grace),
         "automountServiceAccountToken": False,

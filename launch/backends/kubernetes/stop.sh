@@ -40,7 +40,7 @@ fi
 stop=$run/attempts/$newest/STOP
 # A user's request, after which the run is not requeued, overrides Kubernetes' and is never overridden.
 if from_user || [[ ! -e $stop ]]; then
-  # Write a temporary file and rename it, so that nobody reads a part of it.
+  # Write a temporary file and rename it, so that no reader sees a part of it.
   printf '%s\n' "$request" > "$stop.$$"
   mv -- "$stop.$$" "$stop"
 fi

@@ -13,7 +13,6 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime.lease import process_start
 from hatrain.runtime.orphans import end_orphans
-from launch.backends.local import render
 from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
 from launch.backends.shared_files import FileReader, stop_by_file
 
@@ -35,7 +34,8 @@ class LocalClient:
         if folders == [str(folder)]:
             command = ("bash", str(folder / "launch/local.sh"), str(folder))
             return Submission(tuple(runs), folder, {}, command)
-        files = {"launch/sweep.sh": render.sweep()}
+        script = Path(__file__).with_name("sweep.sh").read_text(encoding="utf-8")
+        files = {"launch/sweep.sh": script}
         return Submission(tuple(runs), folder, files, ("bash", str(folder / "launch/sweep.sh"), *folders))
 
     def check(self, submission: Submission) -> None:

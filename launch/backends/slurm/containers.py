@@ -10,7 +10,6 @@ from hatrain.contract.cluster import Container, FileSecret, SlurmCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from launch.backends.slurm import scripts
 from launch.run_files import quoted_path
 
 CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
@@ -29,7 +28,13 @@ def settings(plan: Plan, cluster: SlurmCluster, container: Container) -> str:
         *_mounts(plan, cluster, container),
         f"variables=({' '.join(variables)})",
     ]
-    return "\n".join(lines) + f"\n\n{scripts.read(f'{container.runtime}.sh')}"
+    return "\n".join(lines) + f"\n\n{script(f'{container.runtime}.sh')}"
+
+
+def script(name: str) -> str:
+    """A static script of this folder, without the shellcheck directive at the top of one that is only a part."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return text.partition("\n")[2] if text.startswith("# shellcheck") else text
 
 
 def _variables(plan: Plan, container: Container) -> list[str]:

@@ -11,7 +11,8 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.spec import seconds
 from hatrain.errors import BadInput
 from launch import run_files
-from launch.backends.slurm import containers, scripts
+from launch.backends.slurm import containers
+from launch.backends.slurm.containers import script
 from launch.backends.slurm.directives import directives, log_pattern
 
 JOB = "launch/job.sbatch"
@@ -27,8 +28,8 @@ def files(plan: Plan, cluster: SlurmCluster) -> dict[str, str]:
         "folder=${1:-$run} # contains plan.json and launch/",
     ]
     log = log_pattern(f"{plan.paths.run}/launch/slurm-") + "%j.log"
-    script = _job(plan, cluster, directives(plan, cluster, log), location)
-    return {**run_files.shared(plan), **_node_files(plan, cluster), JOB: script}
+    job = _job(plan, cluster, directives(plan, cluster, log), location)
+    return {**run_files.shared(plan), **_node_files(plan, cluster), JOB: job}
 
 
 def single_file(plan: Plan, cluster: SlurmCluster) -> str:
@@ -83,6 +84,7 @@ def _job(
     nodes, processes = _count(plan.nodes, "node"), _count(plan.processes_per_node, "process", "es")
     grace = max(seconds(cluster.signal_lead) - EARLY_SECONDS, 1)
     container = cluster.container
+    pyxis = container is not None and container.runtime == "pyxis"
     parts = [
         "#!/usr/bin/env bash",
         f"# {plan.job.name} on the cluster {json.dumps(plan.cluster)}: {nodes} with {processes}"
@@ -96,12 +98,8 @@ def _job(
         f"nodes={plan.nodes}",
         f"stop_grace={grace} # seconds",
         "",
-        *(
-            [containers.settings(plan, cluster, container)]
-            if container and container.runtime == "pyxis"
-            else []
-        ),
-        scripts.read("job.sh"),
+        *([containers.settings(plan, cluster, container)] if container and pyxis else []),
+        script("job.sh"),
         *([*run_files.unpack(carried), ""] if carried else []),
         "main",
     ]
@@ -111,7 +109,7 @@ def _job(
 def _node_files(plan: Plan, cluster: SlurmCluster) -> dict[str, str]:
     """Files that srun uses on each node. All are always written, so that none of an earlier submission is left."""
     return {
-        "launch/step.sh": scripts.read("step.sh"),
+        "launch/step.sh": script("step.sh"),
         "launch/setup.sh": "\n".join(_setup(cluster)) + "\n",
         "launch/container.sh": _container(plan, cluster),
     }
@@ -133,7 +131,7 @@ def _setup(cluster: SlurmCluster) -> Iterator[str]:
     yield "# shellcheck shell=bash disable=SC1090,SC1091,SC2034"
     yield "# Prepares a node, with the modules and set-up lines of the cluster file. step.sh sources this."
     if cluster.modules:
-        yield scripts.read("modules.sh").rstrip("\n")
+        yield script("modules.sh").rstrip("\n")
         yield shlex.join(["module", "load", *cluster.modules])
     yield from cluster.setup
     yield "# A folder on the node's own disk."
