@@ -94,11 +94,11 @@ class Labeller:
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        texts = [found.text for found in located if isinstance(found, Located)]
+        texts = [item.text for item in located if isinstance(item, Located)]
         encodings = iter(backend.encode_batch(texts, add_special_tokens=False))
         return [
-            found if isinstance(found, BadRow) else self._example(row, found, next(encodings))
-            for row, found in zip(rows, located, strict=True)
+            item if isinstance(item, BadRow) else self._example(row, item, next(encodings))
+            for row, item in zip(rows, located, strict=True)
         ]
 
     def _locate(self, row: Row) -> Located | BadRow:
@@ -210,12 +210,14 @@ class Labeller:
     def _nothing_found(self, row: Row) -> str:
         turns = [message for message in row.messages if message.role == "assistant"]
         if row.text is None and not turns:
-            found = "looked for a turn of the assistant, found none; add its answer, or remove the row"
+            problem = "looked for a turn of the assistant, found none; add its answer, or remove the row"
         elif row.text is None and not any(turn.train for turn in turns):
-            found = "every turn of the assistant has train_on_turn: false; set one to true, or remove the row"
+            problem = (
+                "every turn of the assistant has train_on_turn: false; set one to true, or remove the row"
+            )
         else:
-            found = f"looked for {self._target()}, found none; try other prefix_ids and suffix_ids"
-        return f"no token to train on: {found} (`hatrain find-split MODEL` shows how replies are found)"
+            problem = f"looked for {self._target()}, found none; try other prefix_ids and suffix_ids"
+        return f"no token to train on: {problem} (`hatrain find-split MODEL` shows how replies are found)"
 
     def _target(self) -> str:
         if not self.prefix:

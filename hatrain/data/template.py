@@ -140,11 +140,11 @@ def split_at(text: str, marks: Sequence[str]) -> list[str] | None:
     """Return the text before, between and after marks; None unless each occurs once, in order."""
     pieces, position = [], 0
     for mark in marks:
-        found = text.find(mark, position)
-        if found < 0 or text.count(mark) != 1:
+        start = text.find(mark, position)
+        if start < 0 or text.count(mark) != 1:
             return None
-        pieces.append(text[position:found])
-        position = found + len(mark)
+        pieces.append(text[position:start])
+        position = start + len(mark)
     return [*pieces, text[position:]]
 
 

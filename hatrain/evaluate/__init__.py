@@ -1,5 +1,5 @@
 """Does a model do what the user asked? Rows become requests, the model answers them, and each answer is judged
-by what it would do to the home. The steps are in `requests`, `generation` and `results`; the judge is `hatrain.home.judge`."""
+by what it would do to the home. The judge is `hatrain.home.judge`."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -37,7 +37,7 @@ class Source:
 def find_source(name: str) -> Source:
     """Return the weights that a folder, a run's name or a hub id stands for.
 
-    A run stands for its model, or its adapter. Raises BadInput when a folder holds nothing that can be asked.
+    A run stands for its model, or its adapter. Raises BadInput when a folder has nothing to evaluate.
     """
     folder = Path(name)
     if folder.is_dir():

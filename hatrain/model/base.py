@@ -1,4 +1,4 @@
-"""Reading a base model, by hub id, folder or a run's name, and writing the finished one."""
+"""Loading a base model by hub id, folder or run name."""
 
 import contextlib
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def resolve(base: str) -> str:
 
 @contextlib.contextmanager
 def hub_errors(what: str, base: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one line that says what to do."""
+    """Turn errors of the hub's client into one line with the remedy."""
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
@@ -49,7 +49,6 @@ def hub_errors(what: str, base: str) -> Iterator[None]:
 
 
 def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Return the base model's configuration."""
     source = resolve(base)
     with hub_errors("configuration", base):
         return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
@@ -63,7 +62,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> PreTrainedModel:
-    """Return the base model in `dtype`. Raises BadInput when it cannot be read."""
+    """Raises BadInput when the model cannot be read."""
     source = resolve(base)
     with hub_errors("model", base):
         return AutoModelForCausalLM.from_pretrained(
