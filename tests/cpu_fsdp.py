@@ -1,5 +1,5 @@
-"""FSDP2 on processors, for tests alone: accelerate switches it on for accelerators only, and takes DDP elsewhere
-without a word. torch's own `fully_shard`, which it stands on, works over gloo."""
+"""FSDP2 on CPUs, for tests: accelerate enables it on GPUs only, and silently uses DDP elsewhere. torch's `fully_shard`,
+which it is built on, works over gloo."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from accelerate.utils import DistributedType
 
 
 def switch_on() -> None:
-    """Do on processors what accelerate does on GPUs when it is told of FSDP."""
+    """Do on CPUs what accelerate does on GPUs when FSDP is configured."""
     original = AcceleratorState.__init__
 
     def init(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:

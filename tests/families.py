@@ -1,5 +1,5 @@
-"""Small tokenizers of the families that people train, built on the spot: each with its family's special tokens,
-its way of treating space, and its chat format. Every room's tests may use them."""
+"""Small tokenizers of common model families, built here: each with its family's special tokens, treatment of spaces and
+chat template."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +35,7 @@ SIZE = 640
 # --- vocabularies -------------------------------------------------------------------------------------------
 
 LINE_AWARE = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""How Llama 3 and Qwen cut text into words: line breaks that follow each other stay together."""
+"""How Llama 3 and Qwen split text: consecutive line breaks stay together."""
 
 
 def gpt2_vocabulary(*, line_aware: bool = False, trim_offsets: bool = True) -> Tokenizer:
@@ -60,8 +60,8 @@ def gpt2_vocabulary(*, line_aware: bool = False, trim_offsets: bool = True) -> T
 
 
 def sentencepiece_vocabulary(prepend: str = "always") -> Tokenizer:
-    """A space is the letter ▁, unknown letters are bytes. ▁ is put before each stretch of text between special
-    tokens (`always`), before the first alone (`first`), or nowhere (`never`)."""
+    """A space is the letter ▁, unknown letters are bytes. ▁ is added before each text between special tokens
+    (`always`), only before the first (`first`), or nowhere (`never`)."""
     first = ["<unk>", "<s>", "</s>"] if prepend != "never" else ["<pad>", "<eos>", "<bos>", "<unk>"]
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
     trained.normalizer = normalizers.Replace(" ", "▁")
@@ -97,7 +97,7 @@ def finished(
     added: Iterable[str | AddedToken] = (),
     **names: str,
 ) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of transformers with its added tokens, the names of some (`eos_token`, …) and a format."""
+    """Return a tokenizer of transformers with added tokens, named special ones (`eos_token`, …) and a chat template."""
     tokens = [
         token if isinstance(token, AddedToken) else AddedToken(token, normalized=False, special=True)
         for token in added
@@ -109,7 +109,7 @@ def finished(
 
 
 def renumbered(fast: PreTrainedTokenizerFast, ids: Mapping[str, int]) -> PreTrainedTokenizerFast:
-    """Return the tokenizer with some tokens at ids of one's choice, far beyond its size."""
+    """Return the tokenizer with some tokens at given ids, far beyond its size."""
     state = json.loads(fast.backend_tokenizer.to_str())
     vocabulary = state["model"]["vocab"] | {token["content"]: token["id"] for token in state["added_tokens"]}
     taken = set(ids.values())
@@ -204,7 +204,7 @@ GEMMA = (
 
 
 def _space_runs() -> list[AddedToken]:
-    """What Phi-2 and StableLM add for code: tokens of several spaces, and they are not special."""
+    """Tokens of several spaces, not special, which Phi-2 and StableLM add for code."""
     return [AddedToken(" " * length, normalized=True, special=False) for length in range(8, 1, -1)]
 
 
@@ -304,7 +304,7 @@ FAMILIES: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
         eos_token="<|endoftext|>",
     ),
 }
-"""Every family by name. `phi` is a base model: it has no chat format."""
+"""Every family by name. `phi` is a base model without a chat template."""
 
 CHAT_FAMILIES = tuple(name for name in FAMILIES if name != "phi")
 
@@ -316,7 +316,7 @@ def _state(family: str) -> tuple[str, dict[str, str], str | None]:
 
 
 def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of a family: a fresh object each time, of about 600 entries."""
+    """Return a new tokenizer of a family, with about 600 entries."""
     state, names, chat_template = _state(family)
     fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(state), **names)
     fast.chat_template = chat_template

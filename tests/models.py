@@ -1,5 +1,5 @@
-"""Tiny bases of the families that people train, made on the spot: random weights of the family's own architecture,
-with the family's tokenizer and chat format. What comes out is a folder that loads like any model of the hub."""
+"""Tiny base models of common families, built here: random weights in the family's architecture, with its tokenizer and
+chat template. The folders load like models of the hub."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +25,11 @@ SIZE: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "max_position_embeddings": 512,
-    # Wide enough that a frozen head can still say something else than noise.
+    # Wide enough that the output of a frozen head is not only noise.
     "initializer_range": 0.2,
 }
 
-# family: the tokenizer that goes with it, and its architecture at its real one's peculiarities
+# family: its tokenizer, and its architecture with the options of the real model
 BASES: dict[str, tuple[str, Callable[..., PreTrainedConfig], dict[str, Any]]] = {
     "phi": ("phi", PhiConfig, {"partial_rotary_factor": 0.5}),
     "phi3": ("phi3", Phi3Config, {"original_max_position_embeddings": 512, "sliding_window": 512}),
@@ -49,23 +49,23 @@ BASES: dict[str, tuple[str, Callable[..., PreTrainedConfig], dict[str, Any]]] = 
     "qwen2": ("qwen2", Qwen2Config, {"num_key_value_heads": 1, "tie_word_embeddings": True}),
 }
 SPARE = {"phi": 48, "stablelm": 32, "stablelm2": 32, "qwen2": 16}
-"""Rows of an embedding beyond the tokenizer's tokens, where the family's models have some."""
+"""Rows of an embedding beyond the tokenizer's tokens, in families whose models have some."""
 
 
 def tiny_base(family: str, folder: Path, *, spare: int | None = None, seed: int = 3, **sizes: Any) -> Path:
     """Write a base of a family to `folder`, in bf16 as the hub's are, and return it.
 
-    Its embeddings have `spare` rows that no token uses; without a number, about as the family's real models have.
-    `sizes` replace those of `SIZE`.
+    Its embeddings have `spare` unused rows, by default about as many as the family's real models. `sizes` replace those
+    of `SIZE`.
     """
-    name, config, peculiarities = BASES[family]
+    name, config, options = BASES[family]
     tokenizer = build_tokenizer(name)
     tokenizer.save_pretrained(folder)
     rows = len(tokenizer) + (SPARE.get(family, 0) if spare is None else spare)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(
         config(
-            **{**SIZE, **peculiarities, **sizes},
+            **{**SIZE, **options, **sizes},
             vocab_size=rows,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

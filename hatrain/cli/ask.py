@@ -1,4 +1,4 @@
-"""`hatrain ask`: puts one request to a model and shows the answer and what it would do."""
+"""`hatrain ask`: answers one request with a model, and shows what the answer would do."""
 
 import argparse
 import sys
@@ -10,48 +10,41 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes."""
+    parser.add_argument("model", metavar="RUN|MODEL", help="run name, model or adapter folder, or hub id")
+    parser.add_argument("request", metavar="REQUEST", help='for example "turn off the kitchen light"')
     parser.add_argument(
-        "model", metavar="RUN|MODEL", help="a run's name, a model or adapter folder, a hub id"
-    )
-    parser.add_argument(
-        "request", metavar="REQUEST", help='what is said, such as "turn off the kitchen light"'
-    )
-    parser.add_argument(
-        "--home", type=Path, metavar="FILE", help="the house it is said in (default: the run's first)"
+        "--home", type=Path, metavar="FILE", help="home file (default: the home of the run's first row)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, and print the answer in words."""
     from hatrain.model.quiet import quiet
 
     quiet()
-    from hatrain.evaluate.asking import ask, put_question
+    from hatrain.evaluate.asking import ask, build_question
     from hatrain.evaluate.sources import find_source, load
 
     source = find_source(args.model)
-    question = put_question(args.request, source, args.home)
+    question = build_question(args.request, source, args.home)
     model, tokenizer = load(source)
     print(f"home: {question.home}", file=sys.stderr)
-    print("\n".join(told(ask(model, tokenizer, question), question.known)))
+    print("\n".join(answer_lines(ask(model, tokenizer, question), question.known)))
     return 0
 
 
-def told(answer: "Answer", known: "PromptContents") -> list[str]:
-    """Return an answer and what it would do, in lines."""
+def answer_lines(answer: "Answer", known: "PromptContents") -> list[str]:
     from hatrain.home.calls.judge import execution_problems, in_words
 
-    lines = [answer.text or "(says nothing)", ""]
+    lines = [answer.text or "(no text)", ""]
     for call in answer.calls:
         problems = execution_problems(call, known)
         lines.append(f"would {in_words(call, known)}" if not problems else f"cannot {in_words(call, known)}")
         lines += [f"  {problem}" for problem in problems]
-    lines += [f"no call in valid JSON: {line}" for line in answer.bad_lines]
+    lines += [f"not a call in valid JSON: {line}" for line in answer.bad_lines]
     if not answer.calls:
         lines.append("would do nothing")
     if answer.unclosed:
-        lines.append("leaves its block of calls open")
+        lines.append("the block of calls is not closed")
     if not answer.ended:
-        lines.append("does not end; cut off here")
+        lines.append("cut off at the limit of tokens")
     return lines

@@ -1,4 +1,4 @@
-"""`hatrain evaluate`: asks a model each request of a dataset and writes what came of it."""
+"""`hatrain evaluate`: answers the requests of a dataset with a model, judges the answers, and writes the figures."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatrain.cli.tokenizing import positive
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
 
@@ -18,31 +19,29 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the verb takes."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a model, adapter or checkpoint folder, a run's name, a hub id"
+        "model", metavar="MODEL", help="model, adapter or checkpoint folder, run name, or hub id"
     )
     parser.add_argument(
-        "--dataset", type=Path, required=True, metavar="FILE", help="the requests, with their answers"
+        "--dataset", type=Path, required=True, metavar="FILE", help="rows with requests and expected answers"
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="where evaluation.json and failures.jsonl go (default: in the run)",
+        help="folder for evaluation.json and failures.jsonl (default: in the run)",
     )
     parser.add_argument(
-        "--batch-size", type=_positive, default=32, metavar="N", help="requests at a time (32)"
+        "--batch-size", type=positive, default=32, metavar="N", help="requests per batch (default: 32)"
     )
-    parser.add_argument("--limit", type=_positive, metavar="N", help="judge N rows, drawn at random")
-    parser.add_argument("--seed", type=int, default=42, metavar="N", help="of that draw (42)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="evaluate N rows, drawn at random")
+    parser.add_argument("--seed", type=int, default=42, metavar="N", help="seed of --limit (default: 42)")
     parser.add_argument(
-        "--all-checkpoints", action="store_true", help="judge every checkpoint of the run MODEL"
+        "--all-checkpoints", action="store_true", help="evaluate every checkpoint of the run MODEL"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print a table, write the files."""
     from hatrain.data.rows import read_rows
     from hatrain.model.quiet import quiet
 
@@ -55,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.limit is not None:
         rows = sample(rows, args.limit, args.seed)
     if args.all_checkpoints:
-        sources, passed_over = find_checkpoints(args.model)
-        print("\n".join(passed_over), end="\n" if passed_over else "", file=sys.stderr)
+        sources, skipped = find_checkpoints(args.model)
+        for line in skipped:
+            print(line, file=sys.stderr)
     else:
         sources = [find_source(args.model)]
     out = args.out or _default_out(sources[0], args.dataset)
@@ -84,18 +84,11 @@ def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluati
             return evaluate_model(model, tokenizer, rows, batch_size=batch_size, progress=progress)
     except torch.OutOfMemoryError:
         raise BadInput(
-            f"--batch-size: {batch_size} requests at a time do not fit on the GPU; try fewer"
+            f"--batch-size: {batch_size} requests do not fit into the GPU's memory; use a smaller batch"
         ) from None
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"found {text!r}, accepted: a whole number above 0")
-    return int(text)
-
-
 def _default_out(source: "Source", dataset: Path) -> Path:
-    """A run keeps its evaluations; anything else has them in ./evaluations."""
     stem = dataset.name.removesuffix(".gz").rpartition(".")[0] or dataset.name
     if source.run is not None:
         return source.run.folder / "evaluations" / stem
@@ -111,7 +104,7 @@ def _write(folder: Path, source: "Source", dataset: Path, evaluation: "Evaluatio
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows (done, total) on stderr: a bar on a terminal, else a line for each tenth."""
+    """Yield a function that shows (done, total) on stderr: as a bar on a terminal, else one line per tenth."""
     if not sys.stderr.isatty():
         yield _lines(name)
         return
@@ -125,12 +118,12 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _lines(name: str) -> Callable[[int, int], None]:
-    told = -1
+    printed = -1
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if (tenth := done * 10 // total) > told:
-            told = tenth
+    def show(done: int, total: int) -> None:
+        nonlocal printed
+        if (tenth := done * 10 // total) > printed:
+            printed = tenth
             print(f"{name}: {done} of {total} requests", file=sys.stderr)
 
-    return tell
+    return show

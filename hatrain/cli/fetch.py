@@ -1,4 +1,4 @@
-"""`hatrain fetch`: a job's model and tokenizer into the cache, and the commit that pins them."""
+"""`hatrain fetch`: downloads a job's model and tokenizer into the cache, and prints their commit."""
 
 import argparse
 import sys
@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _size(count: int) -> str:
-    """Return bytes as a person reads them."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB"):
         if value < 1000:

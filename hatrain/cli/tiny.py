@@ -1,4 +1,4 @@
-"""`hatrain tiny`: a small base model and tokenizer from a dataset's own words."""
+"""`hatrain tiny`: writes a small base model of random weights and a tokenizer trained on a dataset."""
 
 import argparse
 import sys
@@ -6,21 +6,17 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this verb's arguments."""
-    parser.add_argument(
-        "--data", required=True, type=Path, help="the dataset whose words the tokenizer learns"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="the folder to write")
+    parser.add_argument("--data", required=True, type=Path, help="dataset to train the tokenizer on")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
     parser.add_argument("--vocabulary", type=int, default=2048, help="tokens (default: 2048)")
     parser.add_argument("--hidden", type=int, default=192, help="hidden size (default: 192)")
     parser.add_argument("--layers", type=int, default=4, help="layers (default: 4)")
     parser.add_argument("--heads", type=int, default=4, help="attention heads (default: 4)")
-    parser.add_argument("--ctx-size", type=int, default=2048, help="longest row in tokens (default: 2048)")
-    parser.add_argument("--seed", type=int, default=42, help="of the random weights (default: 42)")
+    parser.add_argument("--ctx-size", type=int, default=2048, help="context size in tokens (default: 2048)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the weights (default: 42)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the model."""
     from hatrain.model.tiny import make
 
     options = {name: value for name, value in vars(args).items() if name not in ("data", "out")}

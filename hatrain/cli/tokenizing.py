@@ -1,5 +1,4 @@
-"""What the verbs that need only a tokenizer share: which one, what is added to it, ids on the command line, and rows
-with what is trained on marked."""
+"""Arguments and output that the verbs on tokenizers share."""
 
 import argparse
 import os
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def token_ids(text: str) -> list[int]:
-    """Return ids written as `29966,29989,465`."""
+    """Parse ids written as `29966,29989,465`."""
     try:
         ids = [int(part) for part in text.split(",")]
     except ValueError:
@@ -26,31 +25,25 @@ def token_ids(text: str) -> list[int]:
 
 
 def positive(text: str) -> int:
-    """Return a count of at least one."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a whole number from 1")
+        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a whole number above 0")
     return int(text)
 
 
 def add_tokenizer(parser: argparse.ArgumentParser) -> None:
-    """Add what changes a base's tokenizer."""
     parser.add_argument(
-        "--chat-template", metavar="FILE", help="a Jinja file that replaces the tokenizer's own"
+        "--chat-template", metavar="FILE", help="Jinja file that replaces the tokenizer's chat template"
     )
+    parser.add_argument("--add-chatml-tokens", action="store_true", help="add ChatML's tokens and template")
+    parser.add_argument("--add-pad-token", action="store_true", help="add a pad token of its own")
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument(
-        "--add-chatml-tokens", action="store_true", help="add ChatML's tokens and its template"
-    )
-    parser.add_argument(
-        "--add-pad-token", action="store_true", help="give the tokenizer a pad token of its own"
-    )
-    parser.add_argument("--revision", help="a branch, tag or commit of a model on the hub")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run the code that a model brings along"
+        "--trust-remote-code", action="store_true", help="run code from the model's repository"
     )
 
 
 def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
-    """Return the tokenizer that the arguments of add_tokenizer describe."""
+    """Load the tokenizer that the arguments of `add_tokenizer` describe."""
     from hatrain.contract.model_ref import resolve
     from hatrain.contract.run import runs_root
     from hatrain.model.tokenizer import load_tokenizer
@@ -67,7 +60,7 @@ def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
 
 
 def marked(example: "Example", tokenizer: "PreTrainedTokenizerBase", *, colour: bool) -> str:
-    """Return a row as text, what is trained on in green or between ⟦ and ⟧."""
+    """Return a row as text, with the supervised parts in green or between ⟦ and ⟧."""
     before, after = ("\033[1;32m", "\033[0m") if colour else ("⟦", "⟧")
     edges = [0, *(edge for reply in example.replies for edge in reply), example.length]
     parts = []
@@ -78,11 +71,10 @@ def marked(example: "Example", tokenizer: "PreTrainedTokenizerBase", *, colour: 
 
 
 def _decoded_after(ids: "Ids", start: int, end: int, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return what tokens say in their place: some vocabularies lose a first space when decoded on their own."""
+    """Decode tokens in their context: on their own some vocabularies lose a first space."""
     through, until, alone = (str(tokenizer.decode(part)) for part in (ids[:end], ids[:start], ids[start:end]))
     return through.removeprefix(until) if through.startswith(until) else alone
 
 
-def colourful() -> bool:
-    """Whether results go to a terminal that shows colours."""
+def use_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

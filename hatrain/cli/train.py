@@ -1,5 +1,5 @@
-"""`hatrain train`: a job on this machine with no launcher, by itself or under torchrun; a job file, or the training
-guide's own words."""
+"""`hatrain train`: runs a job on this machine without a launcher, directly or under torchrun. The job is a file, or the
+training guide's flags."""
 
 import argparse
 import os
@@ -13,37 +13,37 @@ from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.errors import BadInput
+from hatrain.text import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
     add_job(parser)
     parser.add_argument(
-        "--fresh", action="store_true", help="set an earlier run of this name aside, and start anew"
+        "--fresh", action="store_true", help="set an earlier run of this name aside and start over"
     )
-    parser.epilog = "The training guide's flags work as well: hatrain train --run_name NAME --base_model M …"
+    parser.epilog = "The training guide's flags also work: hatrain train --run_name NAME --base_model MODEL …"
 
 
-def run_as_written(words: Sequence[str]) -> int | None:
-    """Run the guide's flags (`--run_name …`), which are no options of ours. None when it is not those."""
+def run_as_written(arguments: Sequence[str]) -> int | None:
+    """Run a command with the guide's flags (`--run_name …`); None for any other command."""
     from hatrain.guide import flags_help, is_guide_command, job_from_flags
 
-    if words and words[0] == "--help-flags":
+    if arguments and arguments[0] == "--help-flags":
         print(flags_help())
         return 0
-    if not is_guide_command(words):
+    if not is_guide_command(arguments):
         return None
     from launch import cluster_files, planner
 
-    job, notes = job_from_flags(words)
+    job, notes = job_from_flags(arguments)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    name, place = cluster_files.load_cluster("local")
-    return _train(planner.plan(job, place, name, workdir=Path.cwd(), runs_root=runs_root()), fresh=False)
+    name, cluster = cluster_files.load_cluster("local")
+    return _train(planner.plan(job, cluster, name, workdir=Path.cwd(), runs_root=runs_root()), fresh=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train the job. Returns the run's own code."""
+    """Returns the run's exit code."""
     args.cluster = "local"
     return _train(planned(args), fresh=args.fresh)
 
@@ -52,7 +52,7 @@ def _train(plan: Plan, *, fresh: bool) -> int:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if "TORCHELASTIC_RUN_ID" in os.environ and ranks != plan.world_size:
         raise BadInput(
-            f"hardware: torchrun started {ranks} ranks, and the job is for {plan.world_size}; "
+            f"hardware: torchrun started {count(ranks, 'rank')}, but the job is planned for {plan.world_size}; "
             f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
         )
     if problems := missing(plan):
@@ -61,11 +61,11 @@ def _train(plan: Plan, *, fresh: bool) -> int:
         from hatrain.entry import torchrun
 
         return torchrun.enter(plan, lambda: _adopt(plan, fresh))
-    there = _adopt(plan, fresh)
+    run_directory = _adopt(plan, fresh)
     from hatrain import entry
 
-    code = entry.main([str(there.folder)])
-    show(there, code)
+    code = entry.main([str(run_directory.folder)])
+    show(run_directory, code)
     return code
 
 

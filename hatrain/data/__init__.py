@@ -1,1 +1,1 @@
-"""From rows to labels: what a dataset's file holds, and which of its tokens are trained on."""
+"""From dataset files to token ids and labels."""

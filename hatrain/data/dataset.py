@@ -1,4 +1,4 @@
-"""A dataset's file as examples for the trainer: labelled, counted, never cut. It holds token ids, no text."""
+"""A dataset file as labelled examples for the trainer. Rows are never cut; those that are too long are dropped."""
 
 import multiprocessing
 import os
@@ -8,39 +8,35 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from hatrain.data.labels import IGNORED, Example, Ids, Labeller
+from hatrain.data.labels import Example, Ids, Labeller
 from hatrain.data.rows import BadRow, Row, scan_rows, shortened
 from hatrain.errors import BadInput
+from hatrain.text import count
 
-__all__ = [
-    "IGNORED",
-    "Overlong",
-    "TokenizedDataset",
-    "label_file",
-    "problem_lines",
-    "raw_note",
-    "tokenize_dataset",
-]
+E = TypeVar("E")
+OnOverlong = Literal["drop", "error"]
 
 _SHOWN = 3
-"""How many bad rows are shown as text and tokens; the rest is usually more of the same."""
+"""Bad rows that are printed as text and tokens; the others usually have the same problem."""
 
 _SMALL = 8 * 2**20
-"""Bytes of a file, about 4,000 rows, below which worker processes gain nothing worth having."""
+"""Bytes of a file, about 4,000 rows, below which worker processes save no time."""
 
-_CHUNK = 64
-"""Rows per task of a worker process: enough that handing them over costs little."""
+CHUNK = 64
+"""Rows tokenized together: they keep the tokenizer's threads busy, and are few calls to a worker process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlong:
-    """A row that does not fit into the context. Its answer stands at its end, so it is never cut."""
+    """A row that does not fit into the context. Its answer is at its end, so it is never cut."""
+
+    kind: ClassVar[str] = "row"
 
     path: Path
     row: int
@@ -49,9 +45,12 @@ class Overlong:
     length: int
     """Tokens."""
 
+    def problem(self, ctx_size: int) -> str:
+        return f"{self.length} tokens do not fit into ctx_size {ctx_size}"
+
 
 class _Labels(Sequence[Ids]):
-    """Labels made when asked for: they hold nothing that the examples do not."""
+    """Labels computed on access, to save memory."""
 
     def __init__(self, examples: Sequence[Example]):
         self._examples = examples
@@ -65,16 +64,15 @@ class _Labels(Sequence[Ids]):
 
 @dataclass(frozen=True)
 class TokenizedDataset:
-    """The kept rows in the order of their files, and those that were too long."""
+    """The kept rows in the order of their files, and the overlong ones."""
 
     examples: tuple[Example, ...]
     dropped: tuple[Overlong, ...] = ()
     raw_rows: int = 0
-    """How many of the rows were raw text, where a header that somebody quotes passes for a true one."""
+    """Rows of raw text, where a header that is only quoted looks like a real one."""
 
     @classmethod
     def joined(cls, parts: Iterable["TokenizedDataset"]) -> "TokenizedDataset":
-        """Return several datasets as one, in their order."""
         parts = list(parts)
         return cls(
             tuple(example for part in parts for example in part.examples),
@@ -102,7 +100,7 @@ class TokenizedDataset:
 
     @cached_property
     def supervised(self) -> NDArray[np.int64]:
-        """[rows], tokens of each row that are trained on."""
+        """[rows], supervised tokens of each row."""
         return np.array([example.supervised for example in self.examples], dtype=np.int64)
 
 
@@ -113,54 +111,74 @@ def tokenize_dataset(
     ctx_size: int,
     prefix_ids: Sequence[int] | None = None,
     suffix_ids: Sequence[int] | None = None,
-    on_overlong: Literal["drop", "error"] = "drop",
+    on_overlong: OnOverlong = "drop",
     workers: int | None = None,
 ) -> TokenizedDataset:
-    """Return the examples of a file. `workers` processes share the work; None takes as many as pay.
+    """Return the examples of a file. `workers` processes share the work; None picks the fastest number.
 
-    Raises BadInput for bad rows (all of the file at once), for rows of more than `ctx_size` tokens when
-    `on_overlong` is "error", and when no row is left.
+    Raises BadInput as `keep_fitting` does.
     """
     labeller = Labeller(tokenizer, prefix_ids, suffix_ids)
-    examples: list[Example] = []
+    raw_rows = 0
+
+    def rows() -> Iterator[Example | Overlong | BadRow]:
+        nonlocal raw_rows
+        for row, labelled in label_file(path, labeller, workers=workers):
+            raw_rows += isinstance(row, Row) and row.text is not None
+            if isinstance(labelled, Example) and labelled.length > ctx_size:
+                yield Overlong(row.path, row.index, row.line, labelled.length)
+            else:
+                yield labelled
+
+    kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
+    return TokenizedDataset(tuple(kept), tuple(dropped), raw_rows)
+
+
+def keep_fitting(
+    rows: Iterable[E | Overlong | BadRow], path: str | Path, ctx_size: int, on_overlong: OnOverlong
+) -> tuple[list[E], list[Overlong]]:
+    """Separate the rows of a file that fit into the context from those that do not.
+
+    Raises BadInput for bad rows (all of the file at once), for overlong rows when `on_overlong` is "error", and when
+    no row is left.
+    """
+    kept: list[E] = []
     dropped: list[Overlong] = []
     bad: list[BadRow] = []
-    raw_rows = 0
-    for row, labelled in label_file(path, labeller, workers=workers):
-        raw_rows += isinstance(row, Row) and row.text is not None
-        if isinstance(labelled, BadRow):
-            bad.append(labelled)
-        elif labelled.length > ctx_size:
-            dropped.append(Overlong(row.path, row.index, row.line, labelled.length))
+    for row in rows:
+        if isinstance(row, BadRow):
+            bad.append(row)
+        elif isinstance(row, Overlong):
+            dropped.append(row)
         else:
-            examples.append(labelled)
+            kept.append(row)
     problems = problem_lines(bad)
     if on_overlong == "error":
         problems += [
-            f"{row.path}:{row.line}: row {row.row}: {row.length} tokens do not fit into ctx_size {ctx_size}; "
+            f"{row.path}:{row.line}: row {row.row}: {row.problem(ctx_size)}; "
             "shorten it, raise ctx_size, or set on_overlong: drop"
             for row in dropped
         ]
     if problems:
         raise BadInput(shortened(problems))
-    if not examples:
+    if not kept:
         shortest = min(row.length for row in dropped)
         raise BadInput(
-            f"{path}: no row fits into ctx_size {ctx_size}; the shortest of {len(dropped)} has {shortest} tokens"
+            f"{path}: no {dropped[0].kind} fits into ctx_size {ctx_size}; the shortest of {len(dropped)} has "
+            f"{count(shortest, 'token')}"
         )
-    return TokenizedDataset(tuple(examples), tuple(dropped), raw_rows)
+    return kept, dropped
 
 
 def raw_note(rows: int) -> str:
-    """Return what is to be said of raw text."""
     return (
-        f"{rows} rows are raw text: where somebody in it imitates the header of a reply, that cannot be told "
-        "from a reply, and is trained on"
+        f"{count(rows, 'row')} of raw text: a reply's header that is only quoted in it looks like a real one, and the "
+        "text after it is trained on"
     )
 
 
 def problem_lines(bad: Iterable[BadRow]) -> list[str]:
-    """Return what is wrong with each bad row; the first few with a detail show the row itself, text and tokens."""
+    """Return each bad row's problems; the first few also show the row as text and tokens."""
     lines: list[str] = []
     shown = 0
     for row in bad:
@@ -174,22 +192,22 @@ def problem_lines(bad: Iterable[BadRow]) -> list[str]:
 def label_file(
     path: str | Path, labeller: Labeller, *, workers: int | None = None
 ) -> Iterator[tuple[Row | BadRow, Example | BadRow]]:
-    """Yield every row of a file with its example, or with what is wrong with it, in the order of the file."""
-    chunks = _chunks(scan_rows(path))
-    workers = _workers_that_pay(Path(path)) if workers is None else workers
+    """Yield every row of a file with its example, or with its problems, in the order of the file."""
+    chunks = in_chunks(scan_rows(path))
+    workers = _fastest_workers(Path(path)) if workers is None else workers
     if workers <= 1:
         for chunk in chunks:
             yield from zip(chunk, _label_chunk(labeller, chunk), strict=True)
         return
     with _pool(labeller, workers) as pool:
-        # A window at a time, so that a big file is never held as text as a whole.
+        # A window at a time: a big file's text would not fit into memory.
         while window := list(islice(chunks, 4 * workers)):
             for chunk, labelled in zip(window, pool.map(_label_in_worker, window), strict=True):
                 yield from zip(chunk, labelled, strict=True)
 
 
-def _chunks(rows: Iterator[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
-    while chunk := list(islice(rows, _CHUNK)):
+def in_chunks(rows: Iterator[E]) -> Iterator[list[E]]:
+    while chunk := list(islice(rows, CHUNK)):
         yield chunk
 
 
@@ -204,7 +222,7 @@ _labeller_of_worker: Labeller | None = None
 
 
 def _pool(labeller: Labeller, workers: int) -> ProcessPoolExecutor:
-    """Fork: the tokenizer is there at once, where a fresh process would spend seconds on imports."""
+    # Forked processes have the tokenizer at once. New ones would spend seconds on imports.
     context = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(workers, context, initializer=_become_worker, initargs=(labeller,))
 
@@ -220,10 +238,9 @@ def _label_in_worker(chunk: Sequence[Row | BadRow]) -> list[Example | BadRow]:
     return _label_chunk(_labeller_of_worker, chunk)
 
 
-def _workers_that_pay(path: Path) -> int:
-    """Return how many processes to use: this one alone for a file that takes seconds anyway, and on two cores,
-    which the tokenizer's own threads keep busy (6,000 rows of 600 tokens: 2,500 rows/s alone, 2,200 with two
-    workers). Ranks that share a machine share its cores."""
+def _fastest_workers(path: Path) -> int:
+    """One process for a file that takes seconds anyway, and on two cores, which the tokenizer's threads keep busy
+    (6,000 rows of 600 tokens: 2,500 rows/s alone, 2,200 with two workers). Ranks on one machine share its cores."""
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    pays = cores > 2 and path.is_file() and path.stat().st_size > _SMALL
-    return min(cores, 16) if pays else 1
+    is_worth_it = cores > 2 and path.is_file() and path.stat().st_size > _SMALL
+    return min(cores, 16) if is_worth_it else 1

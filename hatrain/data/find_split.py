@@ -1,5 +1,5 @@
-"""Estimates the prefix and suffix ids of a model's replies, and tries them on a sample conversation.
-Replies are found without them for nearly every model; this is for the one where they are not."""
+"""Estimates the prefix and suffix ids of a model's replies, and tries them on a sample conversation. Nearly every
+model's replies are found without them; this is for the rest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from hatrain.errors import BadInput
 
 LEADING = {"no leading whitespace": "", "leading space": " ", "leading newline": "\n"}
 IN_PLACE = "as in the sample"
-"""The way of tokenizing that reads the ids off the sample, for where none of LEADING fits."""
+"""Take the ids from the tokenized sample, where none of LEADING fits."""
 
 _SYSTEM = Message(
     "system",
@@ -43,20 +43,20 @@ class Candidate:
     how: str
     """A key of LEADING, or IN_PLACE."""
     ids: tuple[int, ...]
-    finds: bool
-    """Whether it finds every reply of the sample, with the best candidate for the other side."""
+    finds_all: bool
+    """Whether it finds every reply of the sample, together with some candidate for the other marker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What stands around replies, and how it was found."""
+    """The text around replies, and the candidates for its ids."""
 
     prefix: str
     suffix: str
     prefixes: tuple[Candidate, ...]
     suffixes: tuple[Candidate, ...]
     sample: Example | None
-    """The sample conversation with what the best ids train on; None when no candidate finds every reply."""
+    """The sample conversation as labelled with the best ids; None when no candidate finds every reply."""
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
     Raises BadInput when the chat template renders no plain conversation, or puts nothing before a reply.
     """
     finder = ReplyFinder(tokenizer)
-    # A space at its end becomes one token with the first word of a reply, so it is none of the prefix's.
+    # A space at the end of the header becomes one token with the first word of a reply.
     prefix = finder.markers.header.lstrip().rstrip(" ")
     suffix = (finder.markers.last_end or finder.markers.end).strip() or str(tokenizer.eos_token)
     if not prefix:
@@ -83,11 +83,11 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
     row = _sample(finder)
     prefixes = _tokenized(tokenizer, prefix)
     suffixes = _tokenized(tokenizer, suffix)
-    in_place = _read_off(tokenizer, finder, row, prefix)
+    in_place = _ids_in_place(tokenizer, finder, row, prefix)
     if in_place and in_place not in prefixes.values():
         prefixes[IN_PLACE] = in_place
-    found = {
-        (before, after): _try(tokenizer, row, prefixes[before], suffixes[after])
+    labelled = {
+        (before, after): _label_sample(tokenizer, row, prefixes[before], suffixes[after])
         for before in prefixes
         for after in suffixes
     }
@@ -95,22 +95,23 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
         prefix,
         suffix,
         tuple(
-            Candidate(how, ids, any(found[how, after] for after in suffixes)) for how, ids in prefixes.items()
+            Candidate(how, ids, any(labelled[how, after] for after in suffixes))
+            for how, ids in prefixes.items()
         ),
         tuple(
-            Candidate(how, ids, any(found[before, how] for before in prefixes))
+            Candidate(how, ids, any(labelled[before, how] for before in prefixes))
             for how, ids in suffixes.items()
         ),
-        next((example for example in found.values() if example), None),
+        next((example for example in labelled.values() if example), None),
     )
 
 
 def _first(candidates: Sequence[Candidate]) -> tuple[int, ...]:
-    return next((candidate.ids for candidate in candidates if candidate.finds), ())
+    return next((candidate.ids for candidate in candidates if candidate.finds_all), ())
 
 
 def _sample(finder: ReplyFinder) -> Row:
-    """Return the sample conversation, without its system turn where the template refuses one."""
+    """The sample conversation, without its system turn if the template refuses one."""
     messages: tuple[Message, ...] = (_SYSTEM, *_ROUNDS)
     try:
         finder.template.render(messages)
@@ -120,7 +121,7 @@ def _sample(finder: ReplyFinder) -> Row:
 
 
 def _tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, tuple[int, ...]]:
-    """Return a text's ids after different white space, without the tokens that are nothing but that."""
+    """Return a text's ids after different white space, without tokens of that white space alone."""
     ids = {}
     for how, leading in LEADING.items():
         encoded = tokenizer(leading + text, add_special_tokens=False, return_offsets_mapping=True)
@@ -129,10 +130,10 @@ def _tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, tuple
     return ids
 
 
-def _read_off(
+def _ids_in_place(
     tokenizer: PreTrainedTokenizerBase, finder: ReplyFinder, row: Row, prefix: str
 ) -> tuple[int, ...]:
-    """Return the ids of the prefix as they stand before the sample's last reply."""
+    """Return the ids of the prefix before the sample's last reply."""
     text = finder.template.render(row.messages)
     start = text.rfind(prefix)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -141,13 +142,13 @@ def _read_off(
     return tuple(token for token, (first, end) in tokens if first >= start and end <= stop and end > start)
 
 
-def _try(
+def _label_sample(
     tokenizer: PreTrainedTokenizerBase, row: Row, prefix: Sequence[int], suffix: Sequence[int]
 ) -> Example | None:
-    """Return the labelled sample if these ids find each reply's text in it, and nothing else."""
-    (labelled,) = Labeller(tokenizer, prefix, suffix).label([row])
-    if not isinstance(labelled, Example):
+    """Return the labelled sample if these ids find each reply's text and nothing else."""
+    (example,) = Labeller(tokenizer, prefix, suffix).label([row])
+    if not isinstance(example, Example):
         return None
-    said = [message.content for message in row.messages if message.train]
-    found = [str(tokenizer.decode(labelled.input_ids[start : end - 1])) for start, end in labelled.replies]
-    return labelled if [text.strip() for text in found] == said else None
+    expected = [message.content for message in row.messages if message.train]
+    found = [str(tokenizer.decode(example.input_ids[start : end - 1])) for start, end in example.replies]
+    return example if [text.strip() for text in found] == expected else None

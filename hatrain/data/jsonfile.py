@@ -1,5 +1,5 @@
-"""A file's JSON values with the line each begins on: JSON Lines or one list, gzipped or not, told by content.
-It knows nothing of rows, and skips nothing: what is no JSON is named where it stands."""
+"""The JSON values of a file, each with its line: JSON Lines or one list, gzipped or not, recognised by content. Nothing
+is skipped: invalid JSON is reported with its line."""
 
 import gzip
 import json
@@ -13,13 +13,13 @@ from hatrain.errors import BadInput, nearest
 
 @dataclass(frozen=True, slots=True)
 class NotJson:
-    """Stands where a value should, and says why there is none."""
+    """A value that could not be parsed."""
 
     reason: str
 
 
 def parsed_values(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of each row; the value is a NotJson where that row is no JSON."""
+    """Yield (line, value) of each row; the value is a NotJson where parsing failed."""
     try:
         with _opened(path) as stream:
             first = _first_byte(stream)
@@ -27,20 +27,20 @@ def parsed_values(path: Path) -> Iterator[tuple[int, Any]]:
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file{_neighbour(path)}") from None
     except IsADirectoryError:
-        raise BadInput(f"{path}: a folder; name the file in it that holds the rows") from None
+        raise BadInput(f"{path}: found a folder; accepted: a file of rows") from None
     except (OSError, EOFError) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open a file, through gzip when its first bytes say so, whatever its name says."""
+    """Decompress if the first bytes are gzip's, whatever the name."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
 
 
 def _first_byte(stream: BinaryIO) -> bytes:
-    """Return the first byte that is no white space or byte order mark, and rewind."""
+    """Return the first byte after white space and a byte order mark, and rewind."""
     head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     stream.seek(0)
     return head[:1]
@@ -60,7 +60,7 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 
 def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield the elements of one JSON list, each with its first line. Nothing after a syntax error is read."""
+    """Yield the elements of one JSON list, each with its first line, up to a syntax error."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -81,16 +81,16 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
     if text[position : position + 1] == "]":
         return
     while True:
-        began = line
+        first_line = line
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            yield began, NotJson(f"not JSON: {json_fault(error)}; the rows after it could not be read")
+            yield first_line, NotJson(f"not JSON: {json_fault(error)}; the rows after it could not be read")
             return
         except ValueError as error:
-            yield began, NotJson(f"not JSON: {error}; the rows after it could not be read")
+            yield first_line, NotJson(f"not JSON: {error}; the rows after it could not be read")
             return
-        yield began, value
+        yield first_line, value
         position = skip_space(position)
         separator = text[position : position + 1]
         if separator == ",":
@@ -108,11 +108,11 @@ def strict_json(text: str) -> Any:
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
-    return found
+    return value
 
 
 def _no_constant(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""From a row to token ids and labels: which tokens of it the model learns to write. It never cuts or pads a row."""
+"""From a row to token ids and labels: the tokens that the model learns to write. Rows are never cut or padded."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -13,23 +13,24 @@ from hatrain.data.replies import LeftOut, Located, NotFound, ReplyFinder
 from hatrain.data.rows import BadRow, Row
 from hatrain.data.template import Span, TemplateRefusal
 from hatrain.errors import BadInput
+from hatrain.text import count
 
 IGNORED = -100
-"""The label of a token that is not trained on; torch's cross entropy leaves it out."""
+"""The label of a token that is not supervised; torch's cross entropy ignores it."""
 
 Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row as the model sees it, unpadded and uncut."""
+    """A labelled row."""
 
     row: int
     """0-based index of the row in its file."""
     input_ids: Ids
     """[tokens]"""
     replies: tuple[Span, ...]
-    """Half-open ranges of tokens that are trained on: each reply with its end of turn."""
+    """Half-open ranges of supervised tokens: each reply with its end of turn."""
 
     @property
     def labels(self) -> Ids:
@@ -46,22 +47,22 @@ class Example:
 
     @property
     def supervised(self) -> int:
-        """Tokens that are trained on."""
+        """Supervised tokens."""
         return sum(end - start for start, end in self.replies)
 
 
-class _Unusable(Exception):  # it carries what is wrong with a row to the one place that words it
-    pass
+class _Unusable(Exception):
+    """Carries a row's problem to where its message is completed."""
 
 
 class Labeller:
     """Turns rows into examples for one tokenizer.
 
-    A reply is found in what the chat template renders, or by `prefix_ids` and `suffix_ids` where they are given:
-    then it begins after each occurrence of the prefix and ends with the next occurrence of the suffix's first id.
+    Replies are found in what the chat template renders. With `prefix_ids` and `suffix_ids`, a reply begins after each
+    occurrence of the prefix and ends with the next occurrence of the suffix's first id.
 
-    Raises BadInput when only one of the two is given, the tokenizer has no eos token or cannot say where its
-    tokens stand in the text, or (without ids) the chat template renders no plain conversation.
+    Raises BadInput when only one of the two is given, when the tokenizer has no eos token or no offsets, and, without
+    ids, when the chat template renders no plain conversation.
     """
 
     def __init__(
@@ -74,32 +75,30 @@ class Labeller:
             raise BadInput("prefix_ids and suffix_ids: found one of them; give both, or neither")
         if not tokenizer.is_fast:
             raise BadInput(
-                f"{tokenizer.name_or_path}: found a slow tokenizer; only fast ones tell where tokens stand"
+                f"{tokenizer.name_or_path}: found a slow tokenizer; accepted: a fast one, which has offsets"
             )
         if tokenizer.eos_token_id is None:
-            raise BadInput(
-                f"{tokenizer.name_or_path}: the tokenizer names no eos token, so no reply could end"
-            )
+            raise BadInput(f"{tokenizer.name_or_path}: the tokenizer has no eos token, so no reply could end")
         self.tokenizer = tokenizer
         self.prefix = list(prefix_ids or ())
         self.suffix = list(suffix_ids or ())
         self.finder = ReplyFinder(tokenizer)
         if not self.prefix:
-            _ = self.finder.markers  # a template that cannot be understood is refused before any row is read
+            _ = self.finder.markers  # refuse an unusable template before any row is read
         added = tokenizer.added_tokens_decoder.items()
         self._added_ids = frozenset(token for token, added_token in added if added_token.content.strip())
 
     def label(self, rows: Sequence[Row]) -> list[Example | BadRow]:
-        """Return an example for each row, or what is wrong with it, in the order of the rows."""
+        """Return an example for each row, or its problems, in the order of the rows."""
         located: list[Located | BadRow] = [self._locate(row) for row in rows]
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        texts = [found.text for found in located if isinstance(found, Located)]
+        texts = [item.text for item in located if isinstance(item, Located)]
         encodings = iter(backend.encode_batch(texts, add_special_tokens=False))
         return [
-            found if isinstance(found, BadRow) else self._example(row, found, next(encodings))
-            for row, found in zip(rows, located, strict=True)
+            item if isinstance(item, BadRow) else self._example(row, item, next(encodings))
+            for row, item in zip(rows, located, strict=True)
         ]
 
     def _locate(self, row: Row) -> Located | BadRow:
@@ -119,7 +118,7 @@ class Labeller:
             return bad_row(row, f"{reason}; give prefix_ids and suffix_ids (hatrain find-split prints them)")
 
     def _without_system(self, row: Row) -> str:
-        """Return the remedy where it is the system turn alone that the template refuses, else nothing."""
+        """Return the remedy if the template refuses only the system turn, else nothing."""
         if row.messages[0].role != "system":
             return ""
         try:
@@ -127,7 +126,7 @@ class Labeller:
         except TemplateRefusal:
             return ""
         return (
-            "; without the system turn it renders: put that text into the first user's turn "
+            "; it renders without the system turn: move that text into the first user's turn "
             "(hatrain data --no-system-role writes such rows)"
         )
 
@@ -148,8 +147,8 @@ class Labeller:
         return Example(row.index, np.array(ids, dtype=np.int32), tuple(replies))
 
     def _replies_by_offsets(self, located: Located, ids: list[int], offsets: list[Span]) -> list[Span]:
-        """Return the tokens that overlap a reply's characters. A header's token that swallows white space after
-        it (Phi-3's do) may overlap the reply too, and stays a header."""
+        """Return the tokens that overlap a reply's characters, without a header's token that includes the white space
+        after it, as Phi-3's do."""
         starts = [start for start, _ in offsets]
         ends = [end for _, end in offsets]
         replies = []
@@ -162,10 +161,10 @@ class Labeller:
         return replies
 
     def _replies_by_ids(self, row: Row, ids: list[int], offsets: list[Span]) -> tuple[list[Span], bool]:
-        """Return the trained ranges between prefix and suffix, and whether the last one is not closed.
+        """Return the supervised ranges between prefix and suffix, and whether the last one has no suffix.
 
-        Raises _Unusable when a conversation shows more or fewer of them than its assistant has turns, and what
-        the template renders does not tell which are whose.
+        Raises _Unusable when their number is not that of the assistant's turns, and the rendered text does not show
+        which are the assistant's.
         """
         replies: list[Span] = []
         open_end = False
@@ -184,11 +183,11 @@ class Labeller:
         if len(turns) == len(replies):
             trained = [reply for turn, reply in zip(turns, replies, strict=True) if turn.train]
         else:
-            trained = self._among(replies, row, ids, offsets)
+            trained = self._of_assistant(replies, row, ids, offsets)
         return trained, open_end and replies[-1] in trained
 
-    def _among(self, replies: list[Span], row: Row, ids: list[int], offsets: list[Span]) -> list[Span]:
-        """Return those ranges that are the assistant's, where somebody else's text imitates the prefix too."""
+    def _of_assistant(self, replies: list[Span], row: Row, ids: list[int], offsets: list[Span]) -> list[Span]:
+        """Return the ranges that are the assistant's, where another turn contains the prefix too."""
         try:
             located = self.finder.in_conversation(row.messages, row.tools)
         except (NotFound, LeftOut, BadInput):
@@ -199,28 +198,28 @@ class Labeller:
             (start, end) for start, end in replies if any(first < end and start < last for first, last in own)
         ]
         if len(kept) != sum(message.train for message in row.messages):
-            count = sum(message.role == "assistant" for message in row.messages)
+            turns = sum(message.role == "assistant" for message in row.messages)
             raise _Unusable(
-                f"{self._sought()} stands in it {len(replies)} times, but the assistant has {count} turns; "
+                f"found {self._target()} {count(len(replies), 'time')}, but the assistant has {count(turns, 'turn')}; "
                 "`hatrain find-split MODEL` shows which ids find them"
             )
         return kept
 
-    # --- what is said when nothing was found ----------------------------------------------------------------
+    # --- messages when nothing was found ----------------------------------------------------------------
 
     def _nothing_found(self, row: Row) -> str:
         turns = [message for message in row.messages if message.role == "assistant"]
         if row.text is None and not turns:
-            found = "looked for a turn of the assistant, found none; add its answer, or take the row out"
+            problem = "looked for a turn of the assistant, found none; add its answer, or remove the row"
         elif row.text is None and not any(turn.train for turn in turns):
-            found = (
-                "every turn of the assistant says train_on_turn: false; let one say true, or take the row out"
+            problem = (
+                "every turn of the assistant has train_on_turn: false; set one to true, or remove the row"
             )
         else:
-            found = f"looked for {self._sought()}, found none; try other prefix_ids and suffix_ids"
-        return f"no token to train on: {found} (`hatrain find-split MODEL` shows how replies are found)"
+            problem = f"looked for {self._target()}, found none; try other prefix_ids and suffix_ids"
+        return f"no token to train on: {problem} (`hatrain find-split MODEL` shows how replies are found)"
 
-    def _sought(self) -> str:
+    def _target(self) -> str:
         if not self.prefix:
             return f"a reply after {self.finder.markers.header.strip()!r}"
         return f"prefix_ids {','.join(map(str, self.prefix))} ({self.tokenizer.decode(self.prefix)!r})"
@@ -231,12 +230,12 @@ class Labeller:
 
 
 def bad_row(row: Row, problem: str, detail: str = "") -> BadRow:
-    """Return what is wrong with a row that was read well, named by file, line and index."""
+    """A problem of a row that was read, with its file, line and index."""
     return BadRow(row.path, row.index, row.line, (f"{row.where}: row {row.index}: {problem}",), detail)
 
 
 def _find(ids: list[int], sought: list[int], position: int) -> int | None:
-    """Return where a sequence of ids begins at or after a position."""
+    """The first occurrence of a sequence of ids at or after a position."""
     while True:
         try:
             position = ids.index(sought[0], position)

@@ -1,5 +1,5 @@
-"""Where the assistant's replies stand in a rendered conversation or a raw text, in characters.
-Every way of looking is checked against the text itself; where none holds it says so, and never guesses."""
+"""Finds the assistant's replies in a rendered conversation or a raw text, as ranges of characters. Each method's result
+is checked against the text; where none holds, NotFound is raised instead of guessing."""
 
 import re
 from collections.abc import Sequence
@@ -23,35 +23,35 @@ from hatrain.data.template import (
 )
 
 
-class NotFound(Exception):  # it is an answer, and the caller words the error
-    """The replies cannot be told apart from the rest of the text. Says why."""
+class NotFound(Exception):  # a result, not an error: the caller completes the message
+    """The replies cannot be distinguished from the rest of the text. The message is the reason."""
 
 
 class LeftOut(Exception):
-    """The template leaves out what the assistant says. Says what, and what to do."""
+    """The template leaves out text of the assistant. The message names it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A text, and the half-open character ranges that are trained on: each reply with its end of turn."""
+    """A text, and the half-open ranges of its supervised characters: each reply with its end of turn."""
 
     text: str
     replies: tuple[Span, ...]
     open_end: bool = False
-    """The text ends with a trained reply that nothing closes: the eos token belongs after it."""
+    """The text ends with a supervised reply without an end of turn: append the eos token."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
     start: int
     stop: int
-    """Where the assistant's text stops and its end of turn begins."""
+    """Where the assistant's text ends and its end of turn begins."""
     end: int
-    """After the end of turn; equal to `stop` where the template puts none."""
+    """After the end of turn; equal to `stop` without one."""
 
 
 class ReplyFinder:
-    """Finds replies for one tokenizer: by the template's own tags, else by sentinels, else by prefixes."""
+    """Finds replies for one tokenizer: by the template's generation tags, else by sentinels, else by prefixes."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.template = ChatTemplate(tokenizer)
@@ -61,14 +61,14 @@ class ReplyFinder:
 
     @cached_property
     def markers(self) -> Markers:
-        """What stands around replies. Raises BadInput when the chat template renders no plain conversation."""
+        """The text around replies. Raises BadInput when the chat template renders no plain conversation."""
         return find_markers(self.template, self._tokenizer)
 
     def in_conversation(self, messages: Sequence[Message], tools: Tools = ()) -> Located:
-        """Return the rendered conversation and where its trained replies stand.
+        """Return the rendered conversation and its supervised replies.
 
-        Raises TemplateRefusal when the template does not render it, NotFound when a reply cannot be located,
-        LeftOut when the template renders less than the assistant says.
+        Raises TemplateRefusal when the template does not render it, NotFound when a reply cannot be located, LeftOut
+        when the template leaves out text of the assistant.
         """
         text, tagged = self.template.render_tagged(messages, tools)
         turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
@@ -83,14 +83,13 @@ class ReplyFinder:
             )
         for turn, reply in zip(turns, replies, strict=True):
             if messages[turn].train:
-                _check_said(text[reply.start : reply.stop], messages[turn], turn)
+                _check_complete(text[reply.start : reply.stop], messages[turn], turn)
         return _located(text, replies, [messages[turn].train for turn in turns])
 
     def in_raw_text(self, text: str) -> Located:
-        """Return where the replies of a raw text stand: from each header of a reply to the next end of turn.
+        """Find the replies of a raw text: from each reply header to the next end of turn.
 
-        A header that somebody merely quotes looks the same as a true one. Raises NotFound when the template
-        puts nothing before a reply.
+        A header that is only quoted looks like a real one. Raises NotFound when the template has no reply header.
         """
         header = self.markers.header.strip()
         if not header:
@@ -103,29 +102,29 @@ class ReplyFinder:
             start = position + len(header)
             for expected in space:
                 start += text[start : start + 1] == expected
-            found = stop.search(text, start)
-            assert found is not None  # the end of the text always is a stop
-            if text[start : found.start()].strip():
-                replies.append(_Reply(start, found.start(), found.end()))
-            position = text.find(header, found.end())
+            end = stop.search(text, start)
+            assert end is not None  # the end of the text always matches
+            if text[start : end.start()].strip():
+                replies.append(_Reply(start, end.start(), end.end()))
+            position = text.find(header, end.end())
         return _located(text, replies, [True] * len(replies))
 
     def _raw_stop(self) -> re.Pattern[str]:
-        """What a reply in a raw text stops at: an end of turn, a user's header, the end of the text."""
+        """What ends a reply in a raw text: an end of turn, a user's header, or the end of the text."""
         ends = [re.escape(end.strip()) for end in self.markers.ends]
         header = self.markers.user_header.strip()
         followed = [rf"(?=\s*{re.escape(header)})"] if header else []
         closed = [rf"\s*(?:{'|'.join(ends)})"] if ends else []
         return re.compile("|".join([*closed, *followed, r"(?=\s*\Z)"]))
 
-    # --- three ways of looking ------------------------------------------------------------------------------
+    # --- three methods ------------------------------------------------------------------------------
 
     def _by_sentinels(
         self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools
     ) -> list[_Reply] | None:
-        """Render with a mark in place of each reply; the pieces between marks must rebuild the true text.
+        """Render with a mark in place of each reply; the pieces between marks must rebuild the text.
 
-        What others say stays in the pieces, so a user's text that imitates a header is never taken for one.
+        Other turns stay in the pieces, so a user's text that contains a header is never taken for a reply.
         """
         stem = _unused_stem(text)
         marks = {turn: f"{stem}{turn}end" for turn in turns}
@@ -159,7 +158,7 @@ class ReplyFinder:
         turns: Sequence[int],
         tools: Tools,
     ) -> None:
-        """Cross-check with what the conversation's beginnings render to, once for each shape of conversation."""
+        """Cross-check with the rendered prefixes of the conversation, once per sequence of roles."""
         shape = (bool(tools), *((message.role, bool(message.tool_calls)) for message in messages))
         if shape in self._confirmed:
             return
@@ -168,20 +167,20 @@ class ReplyFinder:
             through = self._prefix(text, messages[: turn + 1], tools)
             if (before or 0) > reply.start or (through is not None and through < reply.stop):
                 raise NotFound(
-                    f"two ways of looking disagree on where the assistant's turn {turn} stands in what the "
-                    "chat template renders"
+                    f"two methods find the assistant's turn {turn} at different places in what the chat template "
+                    "renders"
                 )
         self._confirmed.add(shape)
 
     def _by_prefixes(
         self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools
     ) -> list[_Reply]:
-        """Render the conversation up to each reply, and up to its end. What the second adds is the reply."""
+        """Render the conversation up to each reply and up to its end. The difference is the reply."""
         replies = []
         for turn in turns:
             start = self._prefix(text, messages[:turn], tools, prompt=True)
             if start is None:
-                start = self._after_neighbour(text, messages, turn, tools)
+                start = self._after_previous_turn(text, messages, turn, tools)
             if start is None:
                 raise NotFound(
                     f"the chat template renders what comes before the assistant's turn {turn} differently "
@@ -196,16 +195,18 @@ class ReplyFinder:
     def _prefix(
         self, text: str, messages: Sequence[Message], tools: Tools, *, prompt: bool = False
     ) -> int | None:
-        """Return the length of what the first messages render to, or None if the text does not begin so."""
+        """Return the length of the rendered first messages, or None if the text does not begin with them."""
         try:
             beginning = self.template.render(messages, tools, prompt=prompt) if messages else ""
         except TemplateRefusal:
             return None
         return len(beginning) if text.startswith(beginning) else None
 
-    def _after_neighbour(self, text: str, messages: Sequence[Message], turn: int, tools: Tools) -> int | None:
-        """Return where a reply starts by what follows the message before it, which is found by a mark: for
-        templates (Mistral's) that move something, such as the tools, when the conversation goes on."""
+    def _after_previous_turn(
+        self, text: str, messages: Sequence[Message], turn: int, tools: Tools
+    ) -> int | None:
+        """Return where a reply starts from what follows the message before it, which is replaced by a mark: for
+        templates that move something, as Mistral's moves the tools, when the conversation goes on."""
         if turn == 0 or messages[turn - 1].role == "assistant":
             return None
         mark = _unused_stem(text)
@@ -230,14 +231,14 @@ class ReplyFinder:
     # --- the end of a turn ----------------------------------------------------------------------------------
 
     def _end(self, text: str, stop: int, is_last_message: bool) -> int:
-        """Return where the end of turn ends that begins where an assistant's text stops."""
+        """Return the end of the end-of-turn text that begins at `stop`."""
         for end in self.markers.ends:
             if text.startswith(end, stop):
                 return stop + len(end)
         return stop + len(end_of_turn(text[stop:], self._added)) if is_last_message else stop
 
     def _in_region(self, text: str, start: int, end: int, message: Message) -> _Reply:
-        """Narrow a region that holds a reply, perhaps with its header, its end of turn and what follows it."""
+        """Narrow a region that contains a reply, possibly with its header, its end of turn and the text after it."""
         if text.startswith(self.markers.header, start):
             start += len(self.markers.header)
         if not message.content[:1].isspace():
@@ -254,7 +255,7 @@ class ReplyFinder:
         return _Reply(start, stop, self._end(text, stop, end == len(text)))
 
     def _closing_tokens(self, region: str) -> list[Span]:
-        """Return the run of added tokens, with nothing but white space between them, that ends a region."""
+        """Return the added tokens, separated by white space only, that end a region."""
         run: list[Span] = []
         for match in self._added.finditer(region) if self._added else ():
             if run and region[run[-1][1] : match.start()].strip():
@@ -263,29 +264,29 @@ class ReplyFinder:
         return run if run and not region[run[-1][1] :].strip() else []
 
 
-def _check_said(said: str, message: Message, turn: int) -> None:
-    """Raise LeftOut when what is rendered of a turn is nothing, or lacks a tool that it calls."""
+def _check_complete(rendered: str, message: Message, turn: int) -> None:
+    """Raise LeftOut when a rendered turn is empty, or lacks a tool that it calls."""
     calls = [call["function"]["name"] for call in message.tool_calls]
-    missing = next((name for name in calls if name not in said), None)
+    missing = next((name for name in calls if name not in rendered), None)
     if missing:
         raise LeftOut(
-            f"the chat template leaves out that the assistant calls {missing} in turn {turn}; name a template that "
-            "writes calls (chat_template), or take a dataset without tools"
+            f"the chat template leaves out that the assistant calls {missing} in turn {turn}; set chat_template to one "
+            "that writes tool calls, or use a dataset without tools"
         )
-    if not said.strip():
+    if not rendered.strip():
         raise LeftOut(
-            f"the chat template leaves out what the assistant says in turn {turn}; train_on_turn: false on that "
-            "turn leaves it out of training too"
+            f"the chat template leaves out the assistant's text in turn {turn}; set train_on_turn: false on that turn "
+            "to leave it out of training too"
         )
 
 
 def _unused_stem(text: str) -> str:
-    """Return a word that no template changes and that the text does not hold."""
+    """A mark that no template changes and that does not occur in the text."""
     return next(stem for number in count() if (stem := f"hatrain{number}mark") not in text)
 
 
 def _text_stop(text: str, position: int, message: Message, following: str, is_last: bool) -> int | None:
-    """Return where a reply's text stops: as written, trimmed, or else wherever the piece after it must begin."""
+    """Return where a reply's text ends: as written, trimmed, or where the piece after it must begin."""
     contents = (
         ()
         if message.tool_calls
@@ -303,8 +304,8 @@ def _text_stop(text: str, position: int, message: Message, following: str, is_la
 
 
 def _located(text: str, replies: Sequence[_Reply], trained: Sequence[bool]) -> Located:
-    """Keep the trained replies. When nothing but white space follows a last one that is not closed, cut that
-    away: the eos goes where the model has to write it, straight after its text."""
+    """Keep the supervised replies. White space after a last reply without an end of turn is cut, so that the eos comes
+    directly after the reply."""
     kept = tuple((reply.start, reply.end) for reply, train in zip(replies, trained, strict=True) if train)
     last = replies[-1] if replies else None
     if last and trained[-1] and last.end == last.stop and not text[last.stop :].strip():

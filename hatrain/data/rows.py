@@ -1,5 +1,5 @@
-"""A dataset's file as typed rows: ShareGPT, messages or raw text, in JSON or JSON Lines, gzipped or not.
-It checks form and names every bad row by file and line; it never looks at tokens, and never repairs a row."""
+"""A dataset file as typed rows: ShareGPT, messages or raw text, in JSON or JSON Lines, gzipped or not. Every bad row is
+reported with file and line; none is repaired."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,22 +26,22 @@ FORMATS = {
     "text": '{"text"}',
 }
 _PRINTED = 20
-"""How many bad rows of a file are printed one by one; the rest are counted."""
+"""Bad rows of a file that are printed one by one; the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `train` says whether an assistant's turn is trained on; it is never true of other roles."""
+    """One turn. `train` is true for assistant turns that are trained on, and false for all other roles."""
 
     role: str
     content: str
     train: bool = False
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Other keys of the message (`name`, `tool_call_id`, `reasoning_content`, …), handed to the template."""
+    """Other keys of the message (`name`, `tool_call_id`, `reasoning_content`, …), passed to the template."""
 
     def for_template(self) -> dict[str, Any]:
-        """Return the message as chat templates expect it: content as text, call arguments as an object."""
+        """As chat templates expect it: content as text, call arguments as an object."""
         rendered = {"role": self.role, "content": self.content, **self.extra}
         if self.tool_calls:
             rendered["tool_calls"] = list(self.tool_calls)
@@ -50,18 +50,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: either `messages` (and perhaps `tools`) or raw `text`."""
+    """One row: either `messages`, possibly with `tools`, or raw `text`."""
 
     path: Path
     index: int
-    """0-based, counted over every row of the file, bad ones too."""
+    """0-based, counting bad rows too."""
     line: int
     """1-based line on which the row begins."""
     messages: tuple[Message, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     text: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Every other key of the row (`language`, `kind`, `home`, …): kept, and ignored by training."""
+    """All other keys of the row (`language`, `kind`, `home`, …), which training ignores."""
 
     @property
     def where(self) -> str:
@@ -71,25 +71,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used, with one complete line for each thing wrong with it."""
+    """A row that cannot be used, with one complete line per problem."""
 
     path: Path
     index: int
     line: int
     problems: tuple[str, ...]
     detail: str = ""
-    """The row itself, over several lines, where that helps to see what is wrong."""
+    """The row itself, over several lines, where that helps to see the problem."""
 
 
 class Wrong(Exception):
-    """Carries what is wrong with a row to the one place that collects it."""
+    """Carries a problem of a row to where problems are collected."""
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:
     """Yield the rows of a file in its order.
 
-    Raises BadInput when the file cannot be read at all (before the first row), and after the last row when
-    any row was bad: one line for each of the first bad rows, and how many more there are.
+    Raises BadInput before the first row when the file cannot be read, and after the last row when any row was bad: one
+    line for each of the first bad rows, and the number of others.
     """
     problems: list[str] = []
     for row in scan_rows(path):
@@ -102,24 +102,24 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def shortened(problems: list[str]) -> list[str]:
-    """Return the first problems, and a last line that counts those left out."""
+    """Return the first problems, and a line that counts the others."""
     if len(problems) <= _PRINTED:
         return problems
     return [*problems[:_PRINTED], f"and {len(problems) - _PRINTED} more like these"]
 
 
 def scan_rows(path: str | Path) -> Iterator[Row | BadRow]:
-    """Yield every row of a file, good or bad, in its order. Holds one row at a time of a JSON Lines file.
+    """Yield every row of a file, good or bad, in its order. Keeps one row of a JSON Lines file in memory.
 
-    Raises BadInput when there is no such file, it cannot be read as text, or it holds no row.
+    Raises BadInput when the file does not exist, cannot be read as text, or has no row.
     """
     yield from scan(path, _row, _accepted_formats())
 
 
 def scan(path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: str) -> Iterator[R | BadRow]:
-    """Yield what `make` makes of each row: of its JSON value, file, index and line. It may raise Wrong.
+    """Yield `make(value, path, index, line)` for the JSON value of each row. `make` raises Wrong for a bad one.
 
-    Raises BadInput as `scan_rows` does; `accepted` says in words what a row looks like.
+    Raises BadInput as `scan_rows` does; `accepted` describes a row in messages.
     """
     path = Path(path)
     index = -1
@@ -144,7 +144,7 @@ def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
     named = [key for key in FORMATS if key in parsed]
     if len(named) != 1:
         if named:
-            raise Wrong(f"found {' and '.join(named)} in one row; keep the one that is meant")
+            raise Wrong(f"found {' and '.join(named)} in one row; keep one")
         raise Wrong(_no_format(parsed))
     (key,) = named
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -179,7 +179,7 @@ def _accepted_formats() -> str:
 def read_messages(
     value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]
 ) -> tuple[Message, ...]:
-    """Return a row's turns, each made by `turn`. Raises Wrong, also for a trained turn that says nothing."""
+    """Return a row's turns, each read by `turn`. Raises Wrong, also for an empty turn that is trained on."""
     if not isinstance(value, list) or not value:
         found = kind_of(value) if value != [] else "an empty list"
         raise Wrong(f"{key}: found {found}; accepted: a list of turns")
@@ -190,7 +190,9 @@ def read_messages(
             raise Wrong(f"{at}: found {kind_of(item)}; accepted: an object")
         message = turn(item, at)
         if message.train and not message.content.strip() and not message.tool_calls:
-            raise Wrong(f"{at}: the assistant says nothing; write an answer, or train_on_turn: false")
+            raise Wrong(
+                f"{at}: found an empty turn of the assistant; write an answer, or set train_on_turn: false"
+            )
         messages.append(message)
     return tuple(messages)
 
@@ -205,7 +207,7 @@ def _sharegpt_message(item: Mapping[str, Any], at: str) -> Message:
 
 
 def read_message(item: Mapping[str, Any], at: str) -> Message:
-    """Return a turn written as `{"role", "content"}`. Raises Wrong."""
+    """Read a turn written as `{"role", "content"}`. Raises Wrong."""
     role = _required(item, "role", at)
     if role not in ROLES:
         raise Wrong(_unknown_role(f"{at}.role", role, ROLES))
@@ -219,56 +221,56 @@ def read_message(item: Mapping[str, Any], at: str) -> Message:
 
 
 def _content(value: Any, at: str) -> str:
-    """Return the text of a message's content: text, or a list of text parts joined as they stand."""
+    """Read content: text, or a list of text parts, which are joined as they are."""
     if not isinstance(value, list):
         return read_text(value, f"{at}.content")
     parts = []
     for number, part in enumerate(value):
-        place = f"{at}.content[{number}]"
+        item = f"{at}.content[{number}]"
         if isinstance(part, str):
-            parts.append(read_text(part, place))
+            parts.append(read_text(part, item))
         elif isinstance(part, dict) and part.get("type", "text") == "text" and "text" in part:
-            parts.append(read_text(part["text"], f"{place}.text"))
+            parts.append(read_text(part["text"], f"{item}.text"))
         else:
             found = repr(part.get("type")) if isinstance(part, dict) else kind_of(part)
-            raise Wrong(f'{place}: found a part of type {found}; accepted: {{"type": "text", "text"}}')
+            raise Wrong(f'{item}: found a part of type {found}; accepted: {{"type": "text", "text"}}')
     return "".join(parts)
 
 
 def _trained(item: Mapping[str, Any], role: str, at: str) -> bool:
-    """Whether a turn is trained on: an assistant's is unless it says otherwise, nobody else's ever is."""
-    said = item.get("train_on_turn")
-    if said is not None and not isinstance(said, bool):
-        raise Wrong(f"{at}.train_on_turn: found {said!r}; accepted: true or false")
-    return role == "assistant" and said is not False
+    """Assistant turns are trained on unless `train_on_turn` is false; others never are."""
+    train = item.get("train_on_turn")
+    if train is not None and not isinstance(train, bool):
+        raise Wrong(f"{at}.train_on_turn: found {train!r}; accepted: true or false")
+    return role == "assistant" and train is not False
 
 
 def _tool_calls(value: Any, at: str) -> tuple[Mapping[str, Any], ...]:
-    """Return calls with their arguments as objects, also where they were written as JSON text."""
+    """Return calls with their arguments as objects, which may be written as JSON text."""
     if value is None:
         return ()
     if not isinstance(value, list):
         raise Wrong(f"{at}: found {kind_of(value)}; accepted: a list of calls")
     calls = []
     for number, call in enumerate(value):
-        place = f"{at}[{number}]"
+        item = f"{at}[{number}]"
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise Wrong(f'{place}: accepted: {{"type": "function", "function": {{"name", "arguments"}}}}')
+            raise Wrong(f'{item}: accepted: {{"type": "function", "function": {{"name", "arguments"}}}}')
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
                 arguments = strict_json(arguments)
             except ValueError as error:
-                raise Wrong(f"{place}.function.arguments: not JSON: {json_fault(error)}") from None
+                raise Wrong(f"{item}.function.arguments: not JSON: {json_fault(error)}") from None
         if not isinstance(arguments, dict):
-            raise Wrong(f"{place}.function.arguments: found {kind_of(arguments)}; accepted: an object")
+            raise Wrong(f"{item}.function.arguments: found {kind_of(arguments)}; accepted: an object")
         calls.append({"type": "function", **call, "function": {**function, "arguments": arguments}})
     return tuple(calls)
 
 
 def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return a row's tools, none where it says nothing of them. Raises Wrong."""
+    """Raises Wrong."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
@@ -288,17 +290,17 @@ def _unknown_role(at: str, found: Any, accepted: tuple[str, ...]) -> str:
 
 
 def read_text(value: Any, at: str) -> str:
-    """Return text. Raises Wrong for anything else."""
+    """Raises Wrong for anything but text."""
     if not isinstance(value, str):
         raise Wrong(f"{at}: found {kind_of(value)}; accepted: text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise Wrong(f"{at}: found half of a character (a lone surrogate) at {error.start}") from None
+        raise Wrong(f"{at}: found a lone surrogate (half of a character) at {error.start}") from None
     return value
 
 
 def kind_of(value: Any) -> str:
-    """Return what a JSON value is, in words."""
+    """Name the type of a JSON value for a message."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), f"the number {value}")

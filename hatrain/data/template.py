@@ -1,5 +1,5 @@
-"""A tokenizer's chat template as a function from messages to text, and the markers it puts around replies.
-Everything is learned by rendering; nothing here knows a family of models by name."""
+"""A tokenizer's chat template as a function from messages to text, and the markers that it puts around replies. They
+are found by rendering, so no family of models is known by name."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,21 +17,21 @@ Tools = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
 
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
-# Its annotation says text; what it returns are the texts, and for each the ranges in generation tags.
+# Annotated as returning text, it returns the texts and, for each, the ranges in generation tags.
 _render_jinja: Callable[..., tuple[list[str], list[list[Span]]]] = render_jinja_template  # type: ignore[assignment]
 
 _DATE = "26 Jul 2024"
-"""What Llama 3's template says where it knows no date. Today's would give a run other tokens when it is resumed."""
+"""The default date of Llama 3's template. With today's date a resumed run would get other tokens."""
 
 _PROBE_TURNS = ("hatrainuserone", "hatrainreplyone", "hatrainusertwo", "hatrainreplytwo")
 
 
 class TemplateRefusal(Exception):
-    """The chat template does not render a conversation. Says why, in the template's own words."""
+    """The chat template raises an error on a conversation; the message is the template's."""
 
 
 class ChatTemplate:
-    """Renders conversations as `tokenizer.apply_chat_template(…, tokenize=False)` does, on the same date always."""
+    """Renders conversations as `tokenizer.apply_chat_template(…, tokenize=False)` does, with a fixed date."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
@@ -45,9 +45,9 @@ class ChatTemplate:
         return self._render(messages, tools, add_generation_prompt=prompt)[0]
 
     def render_tagged(self, messages: Sequence[Message], tools: Tools = ()) -> tuple[str, list[Span]]:
-        """Return the text and what stands inside `{% generation %}` tags, as half-open ranges of characters.
+        """Return the text and the half-open ranges of characters inside `{% generation %}` tags, none without tags.
 
-        Without such tags in the template the list is empty. Raises TemplateRefusal.
+        Raises TemplateRefusal.
         """
         return self._render(messages, tools, return_assistant_tokens_mask=self.is_tagged(tools))
 
@@ -59,7 +59,7 @@ class ChatTemplate:
         return self._tokenizer.get_chat_template(None, [dict(tool) for tool in tools] or None)
 
     def _render(self, messages: Sequence[Message], tools: Tools, **options: bool) -> tuple[str, list[Span]]:
-        # The tokenizer's own names (bos_token, …) and what is asked for, as apply_chat_template hands them over.
+        # As apply_chat_template does: the tokenizer's special tokens, and the options.
         variables: dict[str, Any] = {"date_string": _DATE, **self._variables, **options}
         try:
             rendered, tagged = _render_jinja(
@@ -75,27 +75,27 @@ class ChatTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """The text a template puts around replies."""
+    """The text that a template puts around replies."""
 
     header: str
-    """What opens a reply, as after a user's turn: `<|im_start|>assistant\\n`."""
+    """Before a reply, after a user's turn: `<|im_start|>assistant\\n`."""
     end: str
-    """What closes a reply that another turn follows, up to its end-of-turn token; empty where nothing does."""
+    """After a reply that another turn follows, up to its end-of-turn token; may be empty."""
     last_end: str
-    """The same for the conversation's last reply. Empty where the template leaves it open."""
+    """The same for the conversation's last reply."""
     user_header: str
-    """What opens a user's turn after a reply."""
+    """Before a user's turn, after a reply."""
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The ends there are, the longest first."""
+        """The ends that are not empty, the longest first."""
         return tuple(sorted({self.end, self.last_end} - {""}, key=len, reverse=True))
 
 
 def find_markers(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> Markers:
-    """Learn a template's markers from a conversation of two rounds, without a system role if that can be.
+    """Find a template's markers by rendering a conversation of two rounds, without a system role if possible.
 
-    Raises BadInput when the template renders no plain conversation at all.
+    Raises BadInput when the template renders no plain conversation.
     """
     lead, header, between, _, tail, prompt = _probe(template, tokenizer.eos_token or "")
     added = added_tokens(tokenizer)
@@ -108,9 +108,9 @@ def find_markers(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def _probe(template: ChatTemplate, eos: str) -> tuple[str, ...]:
-    """Return the literal text before, between and after the four turns of a probe, and the reply prompt.
+    """Return the literal text before, between and after four turns, and the reply prompt.
 
-    Some templates (Phi-3's) end a conversation with the eos unless a reply is prompted.
+    Some templates, such as Phi-3's, end a conversation with the eos unless a reply is prompted.
     """
     user, reply, question, answer = _PROBE_TURNS
     turns = [
@@ -123,28 +123,28 @@ def _probe(template: ChatTemplate, eos: str) -> tuple[str, ...]:
     for opening in ([], [Message("system", "hatrainsystem")]):
         try:
             text = template.render([*opening, *turns])
-            asked = template.render([*opening, turns[0]])
+            unprompted = template.render([*opening, turns[0]])
             prompted = template.render([*opening, turns[0]], prompt=True)
         except TemplateRefusal as error:
             refusal = refusal or error
             continue
         pieces = split_at(text, _PROBE_TURNS)
         if pieces is not None:
-            shared = asked if prompted.startswith(asked) else asked.removesuffix(eos)
+            shared = unprompted if prompted.startswith(unprompted) else unprompted.removesuffix(eos)
             return (*pieces, prompted[len(_shared_start(shared, prompted)) :])
-    reason = refusal or "it leaves out or repeats what is said"
+    reason = refusal or "it leaves out or repeats a turn"
     raise BadInput(f"the chat template renders no plain conversation of two rounds: {reason}")
 
 
 def split_at(text: str, marks: Sequence[str]) -> list[str] | None:
-    """Return the pieces of a text before, between and after marks; None unless each is there once, in order."""
+    """Return the text before, between and after marks; None unless each occurs once, in order."""
     pieces, position = [], 0
     for mark in marks:
-        found = text.find(mark, position)
-        if found < 0 or text.count(mark) != 1:
+        start = text.find(mark, position)
+        if start < 0 or text.count(mark) != 1:
             return None
-        pieces.append(text[position:found])
-        position = found + len(mark)
+        pieces.append(text[position:start])
+        position = start + len(mark)
     return [*pieces, text[position:]]
 
 
@@ -154,25 +154,25 @@ def _shared_start(one: str, other: str) -> str:
 
 
 def _reply_header(header: str, prompt: str) -> str:
-    """Return what opens a reply: the part of the reply prompt that history shows too, else all after the user.
+    """Return the part of the reply prompt that a reply in the history has too, else all after the user's turn.
 
-    Some prompts go on where history does not (they open a thought); only what both have is a header.
+    Some prompts go on after the header: they open a thought.
     """
     shared = (prompt[:length] for length in range(len(prompt), 0, -1) if header.endswith(prompt[:length]))
     return next((part for part in shared if part.strip()), header)
 
 
 def end_of_turn(literal: str, added: re.Pattern[str] | None) -> str:
-    """Return the part of what follows a reply that ends it: everything up to and with its first added token,
-    for the model has to write all of that to end its turn; without an added token, all but trailing space."""
+    """Return the end of turn at the start of the text after a reply: up to and with its first added token, for the
+    model has to write all of that; without an added token, all but trailing space."""
     first = added.search(literal) if added else None
     return literal[: first.end()] if first else literal.rstrip()
 
 
 def _middle_end(between: str, tail: str, lead: str, added: re.Pattern[str] | None, eos: str | None) -> str:
-    """Return what ends a reply that another turn follows, where that is not what ends the last one.
+    """Return the end of a reply that another turn follows, where the last reply ends differently.
 
-    A token that also opens the first user's turn is a header and ends nothing, unless it is the eos.
+    A token that also begins the first user's turn is a header, unless it is the eos.
     """
     first = added.search(between) if added else None
     if added is None or first is None:
@@ -183,9 +183,8 @@ def _middle_end(between: str, tail: str, lead: str, added: re.Pattern[str] | Non
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Return a pattern that finds any token which stands outside the vocabulary's ordinary text. Runs of spaces,
-    which some vocabularies (Phi-2's) add too, are ordinary."""
+    """Return a pattern of all added and special tokens, except runs of spaces, which some vocabularies add."""
     contents = {token.content for token in tokenizer.added_tokens_decoder.values()}
     contents |= set(tokenizer.all_special_tokens)
-    words = sorted((word for word in contents if word.strip()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, words))) if words else None
+    visible = sorted((content for content in contents if content.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, visible))) if visible else None

@@ -1,5 +1,4 @@
-"""Puts one request to a model, in the shape of the rows it was trained on. What a home looks like is the generator's
-to say; where the answer leads is the judge's."""
+"""One request to a model, in the format of the rows that it was trained on."""
 
 import random
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ from hatrain.home.homes.random_homes import RandomHomes
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names
 
-_ROOM = 512
-"""Tokens of an answer, at most."""
+_LIMIT = 512
+"""Maximum tokens of an answer."""
 
 _DEVICES = 12
-"""Most devices of a home that is made up for a question."""
+"""Maximum devices of a generated home."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +35,19 @@ class Question:
     messages: tuple[Message, ...]
     tools: Tools
     home: str
-    """Where the home comes from, in words."""
+    """Where the home comes from, for the user."""
 
     @property
     def known(self) -> PromptContents:
-        """What the home has."""
+        """The entities and services of the home."""
         return read_prompt((message.content for message in self.messages), self.tools)
 
 
-def put_question(text: str, source: Source, home: Path | None) -> Question:
-    """Return a request as the rows of the model's run would put it.
+def build_question(text: str, source: Source, home: Path | None) -> Question:
+    """Return a request in the format of the rows that the model's run was trained on.
 
-    The home is the one of a file, in drawn states; else the first of the run's dataset; else one that is made
-    up. Raises BadInput for a home file that cannot be used.
+    The home is the one of the file `home`, in random states; else the first of the run's dataset; else a generated one.
+    Raises BadInput for a home file that cannot be used.
     """
     row = _first_row(source)
     if row is not None and home is None:
@@ -57,23 +56,22 @@ def put_question(text: str, source: Source, home: Path | None) -> Question:
     draw = random.Random(0).random
     if home is not None:
         return _in_home(
-            text, KnownHome(language, read_home(home)).draw(draw), row, language, f"{home}, in drawn states"
+            text, KnownHome(language, read_home(home)).draw(draw), row, language, f"{home}, in random states"
         )
-    made_up = RandomHomes(language, split_names(language.names, "test")).draw(draw, _DEVICES)
-    return _in_home(text, made_up, row, language, "made up; --home FILE takes yours")
+    generated = RandomHomes(language, split_names(language.names, "test")).draw(draw, _DEVICES)
+    return _in_home(text, generated, row, language, "generated; use yours with --home FILE")
 
 
 def ask(model: Any, tokenizer: Any, question: Question) -> Answer:
-    """Return what a model answers, greedily."""
     finder = ReplyFinder(tokenizer)
     stops = find_stops(model, tokenizer, finder.markers.ends)
     prompt = _prompt(finder, question.messages, question.tools)
-    ((_, said),) = generate(model, tokenizer, [prompt], stops=stops, room=_ROOM, batch_size=1)
-    return read_answer(said.text, ended=said.ended)
+    ((_, generated),) = generate(model, tokenizer, [prompt], stops=stops, limit=_LIMIT, batch_size=1)
+    return read_answer(generated.text, ended=generated.ended)
 
 
 def _prompt(finder: ReplyFinder, messages: Sequence[Message], tools: Tools) -> str:
-    """Return what stands before a reply, as it did when the model was trained."""
+    """Return the text before a reply, as in training."""
     try:
         located = finder.in_conversation([*messages, Message("assistant", "Sure.", train=True)], tools)
     except NotFound:
@@ -82,7 +80,7 @@ def _prompt(finder: ReplyFinder, messages: Sequence[Message], tools: Tools) -> s
 
 
 def _first_row(source: Source) -> Row | None:
-    """Return the first row that the run was trained on, where it is here and is a conversation."""
+    """Return the first training row of the run, if the file is here and the row is a conversation."""
     if source.run is None:
         return None
     plan = source.run.plan()
@@ -92,18 +90,18 @@ def _first_row(source: Source) -> Row | None:
 
 
 def _as_in_row(text: str, row: Row) -> Question:
-    """Put a request in the place of a row's own."""
-    asked = next((turn for turn, message in enumerate(row.messages) if message.role == "user"), 0)
-    said = row.messages[asked].content
-    # Without a system role the home stands in the user's text, and the request is its last line.
-    prompt, line, _ = said.rpartition("\n")
-    kept = prompt + line if read_prompt([said]).entities else ""
-    message = replace(row.messages[asked], content=kept + text)
-    return Question((*row.messages[:asked], message), row.tools, f"the first of {row.path}")
+    """Replace a row's first request."""
+    turn = next((turn for turn, message in enumerate(row.messages) if message.role == "user"), 0)
+    content = row.messages[turn].content
+    # Without a system role the home is in the user's text, and the request is its last line.
+    prompt, line, _ = content.rpartition("\n")
+    kept = prompt + line if read_prompt([content]).entities else ""
+    message = replace(row.messages[turn], content=kept + text)
+    return Question((*row.messages[:turn], message), row.tools, f"the first of {row.path}")
 
 
 def _in_home(text: str, home: Home, row: Row | None, language: Language, where: str) -> Question:
-    """Put a request in a home, with a system role and tools if the run's rows have them."""
+    """Build a request in a home, with a system role and tools if the run's rows have them."""
     instruction = language.labels["instruction"]
     system, user = opening(home.prompt, text, _role(row, instruction), instruction)
     messages = (

@@ -1,5 +1,4 @@
-"""From rows to requests: what a model is asked, as its own chat template renders it, and what should be done.
-It asks no model and judges nothing."""
+"""From rows to requests: the prompt as the model's chat template renders it, and the expected answer."""
 
 import json
 import random
@@ -16,24 +15,24 @@ from hatrain.home.calls.parse import FORMS, read_answer, read_message, read_prom
 from hatrain.home.devices.services import domain_of
 
 UNNAMED = "unnamed"
-"""Stands for a language, kind or device type that a row does not tell."""
+"""The language, kind or device type of a row that does not name it."""
 
 AFTER_A_CALL = "word after a call"
-"""The kind of a turn that follows a tool's result and calls nothing: the model says how it went."""
+"""The kind of a turn that follows a tool's result and calls nothing: the model reports the outcome."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One turn that a model has to answer, with the true history before it."""
+    """One turn that a model has to answer, with the row's history before it."""
 
     where: str
     """`file:line` of its row."""
     turn: int
     """0-based index of the turn in its row; of the reply, for raw text."""
-    said: str
-    """The last words of the user before it."""
+    user_text: str
+    """The last user turn before it."""
     prompt: str
-    """All that stands before the reply, as the template renders it."""
+    """Everything before the reply, as the template renders it."""
     reply: str
     """The expected reply, as the template renders it, without its end."""
     expected: Answer
@@ -46,15 +45,15 @@ class Request:
 def read_requests(rows: Iterable[Row], finder: ReplyFinder) -> list[Request]:
     """Return a request for each assistant turn that is trained on.
 
-    Raises BadInput, a line for each row that could not be judged: its own calls are no JSON, or the chat
-    template refuses it or writes its tool calls in a form that is not read.
+    Raises BadInput, with a line for each row that cannot be judged: its calls are not JSON, or the chat template
+    refuses it or writes its tool calls in a format that the judge does not read.
     """
     requests: list[Request] = []
     problems: list[str] = []
     for row in rows:
-        read = _turns if row.text is None else _raw_turns
+        read_turns = _turns if row.text is None else _raw_turns
         try:
-            requests += read(row, finder)
+            requests += read_turns(row, finder)
         except TemplateRefusal as refusal:
             problems.append(f"{row.where}: the model's chat template refuses this row: {refusal}")
         except LeftOut as reason:
@@ -77,7 +76,7 @@ def _turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
         try:
             located = finder.in_conversation([*history, message], row.tools)
         except NotFound:
-            # The reply cannot be told apart in the text, so the template is asked for a prompt, as in a chat.
+            # The reply cannot be located in the text: render a prompt for it, as in a chat.
             prompt = finder.template.render(history, row.tools, prompt=True)
             calls = (json.dumps(call["function"], ensure_ascii=False) for call in message.tool_calls)
             reply = "\n".join([message.content, *calls]).strip()
@@ -86,12 +85,12 @@ def _turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
             if message.tool_calls and read_answer(reply).calls != expected.calls:
                 raise BadInput(
                     f"{row.where}: the model's chat template writes these tool calls as {reply!r}, "
-                    f"which is not read; read are {'; '.join(FORMS)}"
+                    f"which cannot be judged; accepted: {'; '.join(FORMS)}"
                 )
         yield _request(
             row,
             turn=turn,
-            said=next((past.content for past in reversed(history) if past.role == "user"), ""),
+            user_text=next((past.content for past in reversed(history) if past.role == "user"), ""),
             prompt=prompt,
             reply=reply,
             expected=expected,
@@ -105,25 +104,25 @@ def _raw_turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
     replies = finder.in_raw_text(text).replies
     if not replies:
         raise NotFound(f"looked for the model's own header {finder.markers.header.strip()!r}")
-    said_from = 0
+    user_start = 0
     for number, (start, end) in enumerate(replies):
         prompt, reply = _split(finder, text, start, end)
         yield _request(
             row,
             turn=number,
-            said=text[said_from:start].strip(),
+            user_text=text[user_start:start].strip(),
             prompt=prompt,
             reply=reply,
             expected=read_answer(reply),
             known=read_prompt([text[: replies[0][0]]]),
         )
-        said_from = end
+        user_start = end
 
 
 def _split(finder: ReplyFinder, text: str, start: int, end: int) -> tuple[str, str]:
-    """Return what stands before a reply, and the reply without its end of turn.
+    """Return the text before a reply, and the reply without its end of turn.
 
-    A blank before a reply belongs to its first token in most vocabularies, so it is left to the model.
+    A space before a reply belongs to its first token in most vocabularies, so the model has to write it.
     """
     reply = text[start:end]
     ending = next((mark for mark in finder.markers.ends if reply.endswith(mark)), "")
@@ -147,14 +146,14 @@ def _request(row: Row, *, turn: int, expected: Answer, after_a_call: bool = Fals
 
 
 def _device_types(row: Row, expected: Answer) -> tuple[str, ...]:
-    """Return the types of the devices that a request is about: those it must act on, else those the row names."""
+    """Return the device types that a request acts on, else those that the row names."""
     acted_on = dict.fromkeys(domain_of(target) for call in expected.calls for target in call.targets())
     named = row.meta.get("device_types")
-    told = [str(name) for name in named] if isinstance(named, list) else []
-    return tuple(acted_on) or tuple(told) or (UNNAMED,)
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    return tuple(acted_on) or tuple(names) or (UNNAMED,)
 
 
 def sample(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """Return `limit` rows at random, in the file's order; the same ones for the same seed. All, if there are fewer."""
+    """Draw `limit` rows at random, all if there are fewer, and return them in the file's order."""
     chosen = sorted(random.Random(seed).sample(range(len(rows)), min(limit, len(rows))))
     return [rows[index] for index in chosen]

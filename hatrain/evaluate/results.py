@@ -1,5 +1,4 @@
-"""Sums judgements up: rates with their intervals, over all requests and by language, device type and kind; and the
-failures in full. It knows neither models nor files."""
+"""Rates with their intervals, over all requests and by language, device type and kind; and the failures in full."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,34 +12,34 @@ _Z = 1.959963984540054
 """The 97.5th percentile of the standard normal distribution."""
 
 NO_REFUSAL = (AFTER_A_CALL, "status")
-"""Kinds to which words alone are the answer, though nothing is refused."""
+"""Kinds whose answer is text without a call, and not a refusal."""
 
 
 def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     """Return the 95% score interval of a share, hits of total.
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), from E. B. Wilson, "Probable inference, the law of
-    succession, and statistical inference", JASA 22 (1927). It stays within 0..1 and has a width at 0 and at 1,
-    where the textbook's p ± z √(p(1-p)/n) has none. Nothing is known of a share of nothing: (0, 1).
+    succession, and statistical inference", JASA 22 (1927). Unlike p ± z √(p(1-p)/n) it stays within 0..1 and has a
+    width at 0 and at 1. With a total of 0 it is (0, 1).
     """
     if total == 0:
         return 0.0, 1.0
     share, z_squared = hits / total, _Z * _Z
-    middle = share + z_squared / (2 * total)
+    centre = share + z_squared / (2 * total)
     reach = _Z * math.sqrt(share * (1 - share) / total + z_squared / (4 * total * total))
     scale = 1 + z_squared / total
-    low = 0.0 if hits == 0 else (middle - reach) / scale
-    high = 1.0 if hits == total else (middle + reach) / scale
+    low = 0.0 if hits == 0 else (centre - reach) / scale
+    high = 1.0 if hits == total else (centre + reach) / scale
     return low, high
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request, what the model said to it, and the verdict."""
+    """One request, the model's answer and the verdict."""
 
     request: Request
     text: str
-    """What the model said, as it stood."""
+    """The answer, unparsed."""
     answer: Answer
     tokens: int
     """Tokens generated."""
@@ -49,11 +48,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Score:
-    """The figures of a group of outcomes. A rate over nothing is None."""
+    """The figures of a group of outcomes. A rate over no cases is None."""
 
     requests: int
     strict: int
-    """Requests of which exactly the due calls were made."""
+    """Requests that got exactly the expected calls."""
     points: int
     possible_points: int
     color_mismatches: int
@@ -64,13 +63,12 @@ class Score:
     called_services: int
     known_services: int
     refusals_due: int
-    """Requests that cannot be met: no call was due, and the row does not say that it only asks."""
+    """Requests that cannot be met: no call is expected, and the kind is not in NO_REFUSAL."""
     refusals_right: int
-    """Those that were answered so: in words, and without a call."""
+    """Those answered in text without a call."""
 
     @classmethod
     def of(cls, outcomes: Iterable["Outcome"]) -> "Score":
-        """Sum the judgements of outcomes up."""
         outcomes = list(outcomes)
         judged = [outcome.judgement for outcome in outcomes]
         summed = {field.name for field in fields(cls)} & {field.name for field in fields(Judgement)}
@@ -88,11 +86,10 @@ class Score:
 
     @property
     def strict_accuracy(self) -> float | None:
-        """Share of requests of which exactly the due calls were made."""
         return _share(self.strict, self.requests)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rates and the counts they are made of, for JSON."""
+        """The rates, and the counts behind them."""
         return {
             "requests": self.requests,
             "strict_accuracy": self.strict_accuracy,
@@ -109,52 +106,47 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model did with a set of requests, in the set's order."""
+    """The outcomes of a set of requests, in the set's order."""
 
     outcomes: tuple[Outcome, ...]
     requests: int
-    """Requests of the set; more than there are outcomes if it was stopped."""
+    """Requests of the set; more than outcomes if it was stopped."""
     seconds: float
-    """Wall time of the answers."""
+    """Wall time of generation."""
 
     @property
     def complete(self) -> bool:
-        """Whether every request was asked. The longest are asked first, so a part is no sample."""
+        """Whether every request was answered. The longest come first, so a part is not a random sample."""
         return len(self.outcomes) == self.requests
 
     @property
     def answers(self) -> tuple[Outcome, ...]:
-        """The outcomes that answer a user, which every figure is made of.
+        """The outcomes that answer a user, which all figures are computed from.
 
-        The word after a tool's result asks for nothing new, and a model is right there without thinking: it has
-        a line among the kinds and is left out of all else, where it would flatter.
+        A turn after a tool's result is easy: it needs no call. It is one of the kinds, and in no other figure.
         """
         return tuple(outcome for outcome in self.outcomes if outcome.request.kind != AFTER_A_CALL)
 
     @property
     def score(self) -> Score:
-        """The figures over all answers."""
         return Score.of(self.answers)
 
     @property
     def strict_accuracy(self) -> float | None:
-        """Share of answers that made exactly the due calls."""
         return self.score.strict_accuracy
 
     def by_language(self) -> dict[str, Score]:
-        """Return the figures of each language."""
         return _by(self.answers, lambda request: [request.language])
 
     def by_device_type(self) -> dict[str, Score]:
-        """Return the figures of each device type; a request about several counts for each of them."""
+        """A request about several device types counts for each of them."""
         return _by(self.answers, lambda request: request.device_types)
 
     def by_kind(self) -> dict[str, Score]:
-        """Return the figures of each kind of request."""
         return _by(self.outcomes, lambda request: [request.kind])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the outcomes, for evaluation.json."""
+        """Everything but the outcomes, for evaluation.json."""
         tokens = sum(outcome.tokens for outcome in self.outcomes)
         return {
             **self.score.to_dict(),
@@ -168,7 +160,7 @@ class Evaluation:
         }
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return each outcome that is not strictly right, in full, for JSON lines."""
+        """Each outcome that is not strictly right, for failures.jsonl."""
         return [_failure(outcome) for outcome in self.outcomes if not outcome.judgement.strict]
 
 
@@ -188,7 +180,7 @@ def _failure(outcome: Outcome) -> dict[str, Any]:
         "language": request.language,
         "kind": request.kind,
         "device_types": list(request.device_types),
-        "request": request.said,
+        "request": request.user_text,
         "problems": list(outcome.judgement.problems),
         "expected": request.reply,
         "answer": outcome.text,

@@ -1,5 +1,5 @@
-"""`python -m hatrain.evaluate.run RUN`: asks the test requests before and after training, as entry starts it. It leaves
-evaluation.json, the failures, and its outcome in a file."""
+"""`python -m hatrain.evaluate.run RUN`: evaluates the base and the trained model on the test requests. hatrain.entry
+starts it; it writes evaluation.json, the failures, and its exit report."""
 
 import json
 import os
@@ -16,17 +16,18 @@ from hatrain.errors import BadInput
 from hatrain.model import revision
 from hatrain.model.quiet import quiet
 from hatrain.runtime import seal, stop
+from hatrain.text import count
 
 
 def main(folder: str, number: str) -> Exit:
-    """Judge the run and return its code; the reason is in `rank-evaluation.json`."""
+    """Evaluate the run and return its exit code; the reason is in `rank-evaluation.json`."""
     run = RunDirectory(Path(folder))
     attempt = Attempt(run.attempts / number)
     stop.on_signals(attempt.request_stop)
     code, reason = Exit.FAULT, "ended unexpectedly"
     try:
         quiet()
-        code, reason = judge_run(run.plan(), run, attempt)
+        code, reason = evaluate_run(run.plan(), run, attempt)
     except BadInput as error:
         code, reason = Exit.FATAL, "\n".join(error.problems)
     except Exception as error:
@@ -37,10 +38,10 @@ def main(folder: str, number: str) -> Exit:
     return code
 
 
-def judge_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
-    """Write evaluation.json: the test requests put to the base model and to the trained one.
+def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
+    """Write evaluation.json: figures `before` and `after` training. Those of an earlier attempt are kept.
 
-    What an earlier attempt wrote is kept. A test set that is not about a home is said to be so, and not judged.
+    A test set that cannot be judged does not fail the run: the reason is recorded as `skipped`.
     """
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.requests import sample
@@ -57,24 +58,22 @@ def judge_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, st
         if when in figures:
             continue
         try:
-            evaluation = _ask(plan, run, attempt, when, rows)
+            evaluation = _evaluate(plan, run, attempt, when, rows)
         except BadInput as error:
             return _skipped(run, error.problems[0])
         if not evaluation.complete:
-            word = attempt.stop()
-            requeue = word is None or word.requeue
-            return (
-                Exit.REQUEUE if requeue else Exit.STOPPED
-            ), f"stopped while asking the model {when} training"
+            request = attempt.stop()
+            code = Exit.REQUEUE if request is None or request.requeue else Exit.STOPPED
+            return code, f"stopped while evaluating the model {when} training"
         figures[when] = {"loss": losses.get(when), **evaluation.to_dict()}
         failures = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in evaluation.failures()]
         seal.write_text(run.folder / f"failures-{when}.jsonl", "".join(failures))
         seal.write_json(run.evaluation, figures)
         print(f"strict accuracy {when} training {evaluation.strict_accuracy:.3f}", flush=True)
-    return Exit.FINISHED, "judged"
+    return Exit.FINISHED, "evaluated"
 
 
-def _ask(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: Sequence[Any]) -> Any:
+def _evaluate(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: Sequence[Any]) -> Any:
     from hatrain.evaluate import evaluate_model
     from hatrain.evaluate.sources import Source, load
 
@@ -83,12 +82,12 @@ def _ask(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: Seque
         model, tokenizer = load(Source(run.name, str(result), run))
     else:
         model, tokenizer = _untrained(revision.pinned(plan, run))
-    print(f"asking {len(rows)} test requests {when} training", flush=True)
+    print(f"evaluating the requests of {count(len(rows), 'test row')} {when} training", flush=True)
     return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None)
 
 
 def _untrained(plan: Plan) -> tuple[Any, Any]:
-    """Return the base model as training finds it: quantised, with new tokens, its adapters still at zero."""
+    """The base model at the start of training: quantised, with new tokens, its adapters at zero."""
     import torch
 
     from hatrain.model.prepare import prepare
@@ -105,17 +104,16 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        figures = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return {key: value for key, value in found.items() if key in ("before", "after")}
+    return {key: value for key, value in figures.items() if key in ("before", "after")}
 
 
 def _skipped(run: RunDirectory, reason: str) -> tuple[Exit, str]:
-    """A model that cannot be judged is still trained."""
     seal.write_json(run.evaluation, {"skipped": reason})
-    print(f"not judged: {reason}", flush=True)
-    return Exit.FINISHED, f"not judged: {reason}"
+    print(f"not evaluated: {reason}", flush=True)
+    return Exit.FINISHED, f"not evaluated: {reason}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Which weights a name stands for, and how they are read for answering: a model, an adapter, a checkpoint, a run, or
-a model of the hub. It never writes."""
+"""Finding and loading weights to evaluate: a model, an adapter, a checkpoint, a run, or a model of the hub."""
 
 import json
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ _CONFIG, _ADAPTER_CONFIG, _TOKENIZER_CONFIG = "config.json", "adapter_config.jso
 
 @dataclass(frozen=True)
 class Source:
-    """Weights that can be asked."""
+    """Weights to evaluate."""
 
     name: str
-    """What tables and folders call them: `checkpoint-50`, `model`, a folder's name, a hub id."""
+    """For tables and folders: `checkpoint-50`, `model`, a folder's name, a hub id."""
     location: str
     """A folder, or a hub id."""
     run: RunDirectory | None = None
@@ -32,14 +31,14 @@ class Source:
 
     @property
     def trust_remote_code(self) -> bool:
-        """Whether the run's job trusts the code that comes with its model; never without a run that says so."""
+        """As in the run's job; false without a run."""
         return self.run is not None and self.run.plan().job.model.trust_remote_code
 
 
 def find_source(name: str) -> Source:
     """Return the weights that a folder, a run's name or a hub id stands for.
 
-    A run stands for its model, or its adapter. Raises BadInput when a folder holds nothing that can be asked.
+    A run stands for its model, or its adapter. Raises BadInput when a folder has nothing to evaluate.
     """
     run = runs_root() / name
     folder = run if not name.startswith((".", "/", "~")) and _is_run(run) else _folder(name)
@@ -48,7 +47,7 @@ def find_source(name: str) -> Source:
     if _is_run(folder):
         return _finished(RunDirectory(folder))
     if _is_weights(folder):
-        return Source(folder.resolve().name, str(folder), _run_around(folder))
+        return Source(folder.resolve().name, str(folder), _run_of(folder))
     raise BadInput(
         f"{name}: holds no {_CONFIG}, no {_ADAPTER_CONFIG} and no plan.json; "
         "accepted: a model, an adapter, a checkpoint or a run"
@@ -70,37 +69,36 @@ def _folder(name: str) -> Path | None:
 
 
 def find_checkpoints(name: str) -> tuple[list[Source], list[str]]:
-    """Return the whole checkpoints of a run, oldest first, and its model or adapter last, if it has one.
+    """Return the whole checkpoints of a run, oldest first, then its model or adapter, if it has one.
 
-    The second list names each checkpoint that is passed over, and why. Raises BadInput when there is no such
-    run, or nothing in it that can be asked.
+    The second list names each skipped checkpoint, and why. Raises BadInput when there is no such run, or nothing in it
+    can be evaluated.
     """
     folder = Path(name) if _is_run(Path(name)) else runs_root() / name
     if not _is_run(folder):
         raise BadInput(f"{name}: no such run in {runs_root()}{nearest(name, _run_names())}")
     run = RunDirectory(folder)
-    sources, passed_over = [], []
+    sources, skipped = [], []
     for _, path in checkpoints.by_step(run.checkpoints):
         if damage := seal.verify(path):
-            passed_over.append(f"{path.name} is passed over: {damage}")
+            skipped.append(f"skipped {path.name}: {damage}")
         elif not _is_weights(path):
-            passed_over.append(f"{path.name} is passed over: it holds no {_CONFIG} and no {_ADAPTER_CONFIG}")
+            skipped.append(f"skipped {path.name}: found no {_CONFIG} and no {_ADAPTER_CONFIG}")
         else:
             sources.append(Source(path.name, str(path), run))
     sources += [Source(path.name, str(path), run) for path in (run.model, run.adapter) if _is_weights(path)][
         :1
     ]
     if not sources:
-        raise BadInput([f"{run.folder}: no whole checkpoint and no model yet", *passed_over])
-    return sources, passed_over
+        raise BadInput([f"{run.folder}: no whole checkpoint and no model yet", *skipped])
+    return sources, skipped
 
 
 def load(source: Source) -> tuple[Any, Any]:
-    """Return (model, tokenizer), ready to answer, on the GPU where there is one.
+    """Return (model, tokenizer) in evaluation mode, on the GPU if there is one.
 
-    Weights are bf16 on a GPU that has it, else fp32. An adapter is put on the base that it names, with the
-    tokenizer that was saved beside it; the base is read in full precision even if it was quantised in training.
-    Raises BadInput for what cannot be read.
+    Weights are bf16 on a GPU that supports it, else fp32. An adapter is loaded onto its base, never quantised, and with
+    the tokenizer that was saved with it. Raises BadInput for what cannot be read.
     """
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
@@ -125,13 +123,13 @@ def _load_adapter(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     model: Any = load_model(base, revision=revision, trust_remote_code=trusted, dtype=dtype)
     rows = _saved_rows(folder) or max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
     if rows != model.get_input_embeddings().weight.shape[0]:
-        # Tokens were added when the adapter was trained; its embedding has their rows, and the base must match.
+        # Tokens were added in training: the base needs as many rows as the adapter's embedding.
         model.resize_token_embeddings(rows, mean_resizing=False)
     return PeftModel.from_pretrained(model, str(folder)), tokenizer
 
 
 def _base_of(source: Source) -> tuple[str, str | None]:
-    """Return an adapter's base and its revision: as its run's job names them, else as the adapter does."""
+    """Return an adapter's base and its revision: from its run's job, else from the adapter's configuration."""
     if source.run is not None:
         model = pinned(source.run.plan(), source.run).job.model
         return model.base, model.revision
@@ -140,7 +138,7 @@ def _base_of(source: Source) -> tuple[str, str | None]:
 
 
 def _saved_rows(folder: Path) -> int | None:
-    """Return the number of rows of an embedding that is saved whole in an adapter, or None."""
+    """The rows of an embedding that is saved whole in an adapter; None without one."""
     from safetensors import safe_open
 
     weights = folder / "adapter_model.safetensors"
@@ -152,7 +150,7 @@ def _saved_rows(folder: Path) -> int | None:
 
 
 def _finished(run: RunDirectory) -> Source:
-    """Return a run's model or adapter, or its newest whole checkpoint while it has neither."""
+    """A run's model or adapter, or its newest whole checkpoint while it has neither."""
     for path in (run.model, run.adapter):
         if _is_weights(path):
             return Source(run.name, str(path), run)
@@ -170,8 +168,8 @@ def _is_weights(folder: Path) -> bool:
     return (folder / _CONFIG).is_file() or (folder / _ADAPTER_CONFIG).is_file()
 
 
-def _run_around(folder: Path) -> RunDirectory | None:
-    """Return the run that a model's, an adapter's or a checkpoint's folder lies in."""
+def _run_of(folder: Path) -> RunDirectory | None:
+    """The run that a folder of weights is in."""
     near = folder.resolve().parents[:2]
     return next((RunDirectory(parent) for parent in near if _is_run(parent)), None)
 

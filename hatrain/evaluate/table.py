@@ -1,4 +1,4 @@
-"""What an evaluation looks like on a terminal. It only prints."""
+"""An evaluation as tables on a terminal."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hatrain.evaluate.results import Evaluation, Score, wilson_interval
+from hatrain.text import count
 
 _WIDTH = 110
-"""Columns, where the output is no terminal that knows its own."""
+"""Characters per line, where the output is not a terminal."""
 
 
 def show(evaluations: Mapping[str, Evaluation]) -> None:
@@ -30,12 +31,12 @@ def show(evaluations: Mapping[str, Evaluation]) -> None:
 
 
 def notes(evaluation: Evaluation) -> Iterator[str]:
-    """Yield what a reader of the figures has to know, a line each."""
-    unread = sum(outcome.tokens == 0 for outcome in evaluation.outcomes)
-    if unread:
-        yield f"{unread} requests are longer than the model's context and count as unanswered"
-    if evaluation.score.color_mismatches:
-        yield f"{evaluation.score.color_mismatches} compatible points in spite of another colour"
+    """Yield what qualifies the figures, a line each."""
+    unanswered = sum(outcome.tokens == 0 for outcome in evaluation.outcomes)
+    if unanswered:
+        yield f"{count(unanswered, 'request')} longer than the model's context: counted as unanswered"
+    if mismatches := evaluation.score.color_mismatches:
+        yield f"{count(mismatches, 'compatible point')} given despite another colour"
     if not evaluation.complete:
         yield f"stopped after {len(evaluation.outcomes)} of {evaluation.requests} requests, the longest first"
 

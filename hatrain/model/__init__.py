@@ -1,1 +1,1 @@
-"""The model room: base models, tokenizers, and what is added to them."""
+"""Base models and tokenizers, with the additions of a job."""

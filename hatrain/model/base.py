@@ -1,4 +1,4 @@
-"""Reading a base model: its configuration and weights. `contract/model_ref.py` says what a job's base means."""
+"""Loads a base model: its configuration and weights. `contract/model_ref.py` resolves what a job calls it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 @contextlib.contextmanager
 def hub_errors(what: str, base: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one line that says what to do."""
+    """Turn errors of the hub's client into one line with the remedy."""
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
@@ -30,7 +30,6 @@ def hub_errors(what: str, base: str) -> Iterator[None]:
 
 
 def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Return the base model's configuration."""
     with hub_errors("configuration", base):
         return AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
 
@@ -43,7 +42,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> PreTrainedModel:
-    """Return the base model in `dtype`. Raises BadInput when it cannot be read."""
+    """Raises BadInput when the model cannot be read."""
     with hub_errors("model", base):
         return AutoModelForCausalLM.from_pretrained(
             base, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, **options

@@ -1,5 +1,5 @@
-"""Brings a job's base model and tokenizer into the hub's cache, so that the job can run without a network. It loads
-nothing into memory and imports neither torch nor transformers."""
+"""Downloads a job's base model and tokenizer into the hub's cache, so that the job can run without a network. It needs
+neither torch nor transformers."""
 
 import os
 import re
@@ -16,24 +16,22 @@ TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
 
 class Unreachable(Exception):
-    """The hub did not answer, or answered that it cannot. Nothing is wrong with the job."""
+    """The hub cannot be reached or failed; the job is valid."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What is in the cache now."""
-
     commit: str
-    """The commit that the job's revision stands for."""
+    """The commit of the job's revision."""
     folder: Path
     files: int
     bytes: int
 
 
 def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
-    """Return the files of a repository that transformers reads: one set of weights, the tokenizer and the settings.
+    """Return the files of a repository that transformers reads: one set of weights, the tokenizer, configurations.
 
-    Weights of other formats (GGUF, ONNX, a maker's own) stay where they are. Empty where there are no weights.
+    Weights of other formats (GGUF, ONNX, a publisher's own) are left out. Empty without weights.
     """
     names = sorted(names)
     top = [name for name in names if "/" not in name]
@@ -43,7 +41,7 @@ def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
         r"pytorch_model(-\d+-of-\d+)?\.bin",
     )
     sets = ([name for name in top if re.fullmatch(pattern, name)] for pattern in patterns)
-    weights = next((found for found in sets if found), [])
+    weights = next((files for files in sets if files), [])
     if not weights:
         return []
     endings = {".json", ".jinja", ".model", ".tiktoken", *([".py"] if trust_remote_code else [])}
@@ -55,10 +53,9 @@ def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
 
 
 def fetch(job: JobSpec, document: Document) -> Fetched:
-    """Bring the base model of a job into the cache; what is there already is not fetched again.
+    """Download the base model of a job, unless it is in the cache. `document` gives the lines of the job's keys.
 
-    `document` says where the job's keys stand. Raises BadInput for a model, revision or permission that is not there,
-    and Unreachable without a network.
+    Raises BadInput for a missing model, revision or permission, and Unreachable without a network.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -69,18 +66,18 @@ def fetch(job: JobSpec, document: Document) -> Fetched:
         files = needed(sizes, job.model.trust_remote_code)
         if not files:
             where = document.where(("model", "base"))
-            raise BadInput(f"{where}: {base} holds no weights that transformers reads (safetensors or .bin)")
-        # By the job's own revision, not by its commit: only so does the cache know later what `main` was.
+            raise BadInput(f"{where}: {base} has no weights that transformers reads (safetensors or .bin)")
+        # By the job's revision, not by its commit: the cache then knows which commit `main` was.
         folder = Path(snapshot_download(base, revision=revision, allow_patterns=files))
     return Fetched(folder.name, folder, len(files), sum(sizes[name] for name in files))
 
 
 @contextmanager
 def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
-    """Turn what the hub's client raises into one line. No line holds a token."""
+    """Turn errors of the hub's client into one line, which never contains a token."""
     from huggingface_hub import constants, get_token
 
-    # Whatever HTTP library the client uses, this is its error for a connection that fails.
+    # HTTPError is the client's error for a failed connection, whichever HTTP library it uses.
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -94,15 +91,15 @@ def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
 
     base, where = job.model.base, document.where(("model", "base"))
     page = f"{constants.ENDPOINT}/{base}"
-    private = "the token does not open it" if get_token() else "it is private and HF_TOKEN is not set"
+    private = "HF_TOKEN has no access to it" if get_token() else "it is private and HF_TOKEN is not set"
     absent = f"{where}: {base}: no such model at {page}, or {private}"
     try:
         yield
     except GatedRepoError:
         if get_token():
-            message = f"the token has no access yet; accept its terms at {page}"
+            message = f"HF_TOKEN has no access yet; accept its terms at {page}"
         else:
-            message = f"accept its terms at {page}, make a token at {TOKENS_PAGE}, and set HF_TOKEN"
+            message = f"accept its terms at {page}, create a token at {TOKENS_PAGE}, and set HF_TOKEN"
         raise BadInput(f"{where}: {base} is gated: {message}") from None
     except RepositoryNotFoundError:
         raise BadInput(absent) from None
@@ -113,17 +110,17 @@ def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
         raise BadInput(f"{where}: found {base!r}; accepted: a folder, or a hub id such as org/name") from None
     except OfflineModeIsEnabled:
         name = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
-        raise Unreachable(f"{name} is set; fetching needs the network: unset it") from None
+        raise Unreachable(f"{name} is set, but fetching needs the network; unset it") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403) and get_token():
             raise BadInput(f"HF_TOKEN: {constants.ENDPOINT} does not accept the token ({status})") from None
         if status in (401, 403):
             raise BadInput(absent) from None
-        raise Unreachable(f"{constants.ENDPOINT} answers {status}; try again later") from None
+        raise Unreachable(f"{constants.ENDPOINT} returned {status}; try again later") from None
     except (HTTPError, LocalEntryNotFoundError):
         raise Unreachable(
-            f"{constants.ENDPOINT} cannot be reached; fetch on a machine that has the network, with the same HF_HOME"
+            f"{constants.ENDPOINT} cannot be reached; fetch on a machine with network access and the same HF_HOME"
         ) from None
     except OSError as error:
         raise Unreachable(f"{constants.HF_HUB_CACHE}: cannot be written: {error.strerror or error}") from None

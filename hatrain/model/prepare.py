@@ -1,5 +1,5 @@
-"""A base model made ready to be trained: quantised if asked for, with room for new tokens, adapters in place, and of
-one mind with its tokenizer. What comes out is trained in fp32 and frozen in `model.dtype`."""
+"""Prepares a base model for training: quantisation, embeddings for new tokens, adapters, and the tokenizer's special
+tokens in its configuration. Trained weights are fp32, frozen ones `model.dtype`."""
 
 import contextlib
 import importlib.util
@@ -21,23 +21,23 @@ from hatrain.model import lora as adapters
 from hatrain.model.base import DTYPES, hub_errors, load_config, load_model
 
 EMBEDDING_MULTIPLE = 64
-"""Embeddings grow to a multiple of this, which matrix units like."""
+"""Embeddings are resized to a multiple of this, which GPUs multiply faster."""
 
 
 def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the tokens that `tokenizer` has beyond those of the base model's own, by id."""
+    """Return the tokens of `tokenizer` that the base model's tokenizer does not have, by id."""
     if not (spec.add_pad_token or spec.add_chatml_tokens):
         return []
     with hub_errors("tokenizer", spec.base):
         own = AutoTokenizer.from_pretrained(
             spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
-    known, vocabulary = own.get_vocab(), tokenizer.get_vocab()
-    return sorted(vocabulary.keys() - known.keys(), key=vocabulary.__getitem__)
+    base_vocabulary, vocabulary = own.get_vocab(), tokenizer.get_vocab()
+    return sorted(vocabulary.keys() - base_vocabulary.keys(), key=vocabulary.__getitem__)
 
 
-def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
-    """Grow the embeddings if a token has no row, and start the rows of new tokens at the mean of the old ones. Under
+def resize_embeddings(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
+    """Add rows to the embeddings if a token has none, and initialise new tokens with the mean of the old ones. Under
     ZeRO-3 a collective call."""
     rows = _rows(model.get_input_embeddings())
     ids = tokenizer.convert_tokens_to_ids(list(added))
@@ -55,7 +55,7 @@ def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
         for name in ("weight", "bias")
         if (tensor := getattr(end, name, None)) is not None
     }
-    with torch.no_grad(), whole(tensors.values()):
+    with torch.no_grad(), gathered(tensors.values()):
         for tensor in tensors.values():
             old = torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
             old[fresh] = False
@@ -63,14 +63,14 @@ def make_room(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
 
 
 def _rows(embeddings: Any) -> int:
-    """Return the tokens that an embedding has rows for; ZeRO-3 leaves no shape to a weight that is in parts."""
+    """The rows of an embedding; under ZeRO-3 a sharded weight has no shape."""
     weight = embeddings.weight
     return int(getattr(weight, "ds_shape", weight.shape)[0])
 
 
 @contextlib.contextmanager
-def whole(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Have weights whole, whatever ZeRO-3 made of them; what rank 0 changes in them stays. A collective call."""
+def gathered(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Gather weights that ZeRO-3 sharded; changes by rank 0 are kept. A collective call."""
     parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     if not parts:
         yield
@@ -81,10 +81,10 @@ def whole(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
         yield
 
 
-def agree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the model's and the generation's configuration say the tokenizer's eos, bos and pad.
+def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set the tokenizer's eos, bos and pad in the model's and the generation configuration.
 
-    A generation that may end on several tokens keeps the others (Llama 3 ends on three).
+    A generation configuration with several eos tokens keeps the others (Llama 3 has three).
     """
     text = model.config.get_text_config()
     text.eos_token_id, text.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
@@ -98,7 +98,7 @@ def agree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def quantization_options(spec: ModelSpec, device: str) -> dict[str, Any]:
-    """Return what `from_pretrained` needs to read the base in fewer bits. Raises BadInput when it cannot here."""
+    """Return the options for `from_pretrained`. Raises BadInput when the quantisation is not possible here."""
     dtype = DTYPES[spec.dtype]
     match spec.quantization:
         case None:
@@ -113,36 +113,36 @@ def quantization_options(spec: ModelSpec, device: str) -> dict[str, Any]:
                 bnb_4bit_compute_dtype=dtype,
             )
         case Gptq():
-            # Kernels for answering pass no gradient on. Of those that do, the CPU's first choice turns into one for
-            # answering at the first look without gradients, and stays one.
+            # Inference kernels compute no gradients. Of the training kernels the CPU's default turns into an inference
+            # kernel in the first forward pass without gradients, and stays one.
             kernel = "gptq_torch" if device == "cpu" else "auto_trainable"
             config = GPTQConfig(bits=_gptq_bits(spec), backend=kernel)
     return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _gptq_bits(spec: ModelSpec) -> int:
-    """Return the bits that a base was quantised to. Raises BadInput when it was not, or cannot be read here."""
+    """The bits that a base was quantised to. Raises BadInput when it was not, or GPTQ is not installed."""
     missing = [name for name in ("gptqmodel", "optimum") if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(
-            f"model.quantization: gptq needs {' and '.join(missing)}, in an environment of its own, .venv-gptq: run "
-            "the job with .venv-gptq/bin/hatrain; what installs it is: make gptq"
+            f"model.quantization: gptq needs {' and '.join(missing)}, which have their own environment, .venv-gptq; "
+            "install it with make gptq, and run the job with .venv-gptq/bin/hatrain"
         )
     config = load_config(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     own = getattr(config, "quantization_config", None) or {}
     if own.get("quant_method") != "gptq":
         raise BadInput(
-            f"model.quantization: gptq, but {spec.base} was not quantised with GPTQ (its configuration says "
-            f"{own.get('quant_method') or 'nothing of it'}); accepted here: 8bit, 4bit or null"
+            f"model.quantization: found gptq, but {spec.base} is not quantised with GPTQ (quant_method: "
+            f"{own.get('quant_method')}); accepted: 8bit, 4bit or null"
         )
     return int(own["bits"])
 
 
 def keep_layout(model: Any) -> None:
-    """Keep 4-bit weights in the layout that they were quantised to.
+    """Keep 4-bit weights in their layout.
 
-    On some CPUs bitsandbytes packs them anew at the first look without gradients (`Linear4bit.forward`); no gradient
-    passes through what it makes of them, and their scales lose digits.
+    On some CPUs bitsandbytes repacks them in the first forward pass without gradients (`Linear4bit.forward`). The
+    repacked weights pass no gradients, and their scales lose precision.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -154,12 +154,12 @@ def prepare(
 ) -> tuple[Any, list[str]]:
     """Return the model to train, and the tokens that were added to it.
 
-    Without adapters every weight is trained, in fp32; with them the base is frozen in `spec.dtype` (or quantised),
-    and the adapters and `modules_to_save` are fp32. Raises BadInput for what cannot be combined.
+    Without adapters all weights are trained, in fp32. With them the base is frozen, in `spec.dtype` or quantised, and
+    adapters and `modules_to_save` are fp32. Raises BadInput for settings that cannot be combined.
     """
     if spec.quantization and lora is None:
         raise BadInput(
-            f"model.quantization: {spec.quantization.kind} weights cannot be trained; add method.lora, or drop it"
+            f"model.quantization: {spec.quantization.kind} weights cannot be trained; add method.lora, or remove it"
         )
     added = new_tokens(spec, tokenizer)
     model = load_model(
@@ -170,11 +170,11 @@ def prepare(
         **quantization_options(spec, device),
     )
     keep_layout(model)
-    make_room(model, tokenizer, added)
-    agree(model, tokenizer)
+    resize_embeddings(model, tokenizer, added)
+    set_special_tokens(model, tokenizer)
     if lora is None:
         return model, added
-    # A pad token is never looked at and never said, so nothing of it wants training.
+    # A pad token is masked and never supervised, so it needs no training.
     adapters.check_new_tokens(model, lora, [token for token in added if token != tokenizer.pad_token])
     return adapters.adapt(model, lora), added
 
@@ -182,8 +182,8 @@ def prepare(
 def merged(
     spec: ModelSpec, adapter: str, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]
 ) -> PreTrainedModel:
-    """Return a full-precision base with an adapter folder merged into it, in fp32 on the CPU."""
+    """Merge an adapter folder into the full-precision base, in fp32 on the CPU."""
     base = load_model(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-    make_room(base, tokenizer, added)
-    agree(base, tokenizer)
+    resize_embeddings(base, tokenizer, added)
+    set_special_tokens(base, tokenizer)
     return adapters.merge(adapter, base)

@@ -1,4 +1,4 @@
-"""Keeps the libraries' chatter out of a run's log, where it would hide what a person needs to see."""
+"""Silences messages of libraries that would hide those of a run."""
 
 import logging
 import os
@@ -6,10 +6,10 @@ import warnings
 
 
 def quiet() -> None:
-    """Let transformers, TRL, bitsandbytes and DeepSpeed speak of errors alone. Call it before they are imported."""
+    """Let transformers, TRL, bitsandbytes and DeepSpeed log errors only. Call it before they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # A filter, for DeepSpeed sets its logger's level when it is imported, which accelerate does whatever runs.
+    # A filter, because DeepSpeed sets its logger's level on import, and accelerate always imports it.
     logging.getLogger("DeepSpeed").addFilter(_is_an_error)
     warnings.filterwarnings("ignore", category=FutureWarning)
     from transformers.utils import logging as transformers_logging

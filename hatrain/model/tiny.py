@@ -1,5 +1,5 @@
-"""A small base model and its tokenizer, made on the spot from a dataset's own words: for the demo, and wherever
-nothing can be downloaded. What comes out loads like any model of the hub."""
+"""A small base model of random weights and a tokenizer trained on a dataset, for the demo and for machines without a
+network. It loads like any model of the hub."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,11 +18,10 @@ CHATML = (
 )
 
 WORDS = r" ?\w[\w.]*(?:\([\w,]*\),?)?| ?[^\w\s]+|\s+"
-"""What a token never crosses. `light.turn_on(brightness_pct),` counts as one word, which keeps a home's rows short."""
+"""Boundaries of tokens. `light.turn_on(brightness_pct),` is one word, which keeps the rows of a home short."""
 
 
-def words(path: Path) -> Iterator[str]:
-    """Return the texts of a dataset."""
+def texts_of(path: Path) -> Iterator[str]:
     for row in read_rows(path):
         if row.text is not None:
             yield row.text
@@ -32,7 +31,7 @@ def words(path: Path) -> Iterator[str]:
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer of at most `vocabulary` tokens with the ChatML format."""
+    """Train a byte-level BPE tokenizer of at most `vocabulary` tokens, with the ChatML format."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -59,7 +58,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 def build_model(
     tokenizer: PreTrainedTokenizerFast, *, hidden: int, layers: int, heads: int, ctx_size: int, seed: int
 ) -> LlamaForCausalLM:
-    """Return a Llama of random weights that fits a tokenizer; its head shares the embedding's weights."""
+    """Return a Llama of random weights for a tokenizer, with tied embeddings."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -81,14 +80,14 @@ def build_model(
 def make(
     data: Path, out: Path, *, vocabulary: int, hidden: int, layers: int, heads: int, ctx_size: int, seed: int
 ) -> int:
-    """Write a base model for a dataset to `out`. Returns its number of parameters."""
-    tokenizer = build_tokenizer(words(data), vocabulary)
+    """Write a base model for a dataset to `out`. Returns the number of parameters."""
+    tokenizer = build_tokenizer(texts_of(data), vocabulary)
     model = build_model(tokenizer, hidden=hidden, layers=layers, heads=heads, ctx_size=ctx_size, seed=seed)
-    aside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    share(aside)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    share(partial)
     shutil.rmtree(out, ignore_errors=True)
-    aside.rename(out)
+    partial.rename(out)
     return model.num_parameters()

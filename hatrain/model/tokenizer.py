@@ -1,5 +1,5 @@
-"""The base model's tokenizer with what a job adds to it: a chat template, ChatML tokens, a pad token.
-It changes only the tokenizer; the model's embeddings and configs follow it in base.py."""
+"""The base model's tokenizer with a job's additions: a chat template, ChatML tokens, a pad token. `prepare` adapts the
+model to it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hatrain.model.base import hub_errors
 
 PAD_TOKEN = "<|pad|>"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
-"""What opens a turn, and what ends it: the second becomes the eos token."""
+"""The start and the end of a turn; the end becomes the eos token."""
 
 
 def load_tokenizer(
@@ -24,12 +24,12 @@ def load_tokenizer(
     add_pad_token: bool = False,
     add_chatml_tokens: bool = False,
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a hub id or a folder, ready to render and to pad.
+    """Load the tokenizer of a hub id or a folder, with a chat template and a pad token.
 
-    `chat_template` is a file, and wins over the tokenizer's own and over ChatML's. A tokenizer that names no pad
-    token pads with its eos token, which is safe here because nothing compares ids with it.
+    `chat_template` is a file that replaces the tokenizer's template and ChatML's. A tokenizer without a pad token pads
+    with its eos token, which is safe because masks come from lengths, never from ids.
 
-    Raises BadInput when there is no such tokenizer or template, or no chat template at all.
+    Raises BadInput when the tokenizer or the template cannot be read, and without any chat template.
     """
     with hub_errors("tokenizer", base):
         tokenizer = AutoTokenizer.from_pretrained(
@@ -41,8 +41,8 @@ def load_tokenizer(
         tokenizer.chat_template = _read_template(Path(chat_template))
     if tokenizer.chat_template is None:
         raise BadInput(
-            f"{base}: its tokenizer has no chat template, so nothing says how a conversation looks; "
-            "set add_chatml_tokens: true (--add-chatml-tokens), or name a file with chat_template (--chat-template)"
+            f"{base}: its tokenizer has no chat template; "
+            "set add_chatml_tokens: true (--add-chatml-tokens), or chat_template to a file (--chat-template)"
         )
     if add_pad_token and tokenizer.pad_token in (None, tokenizer.eos_token):
         _add_special(tokenizer, PAD_TOKEN)
@@ -53,7 +53,7 @@ def load_tokenizer(
 
 
 def tokenizer_of(spec: ModelSpec) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a job's model, with all that the job adds to it. Raises as `load_tokenizer` does."""
+    """The tokenizer of a job's model, with the job's additions. Raises as `load_tokenizer` does."""
     return load_tokenizer(
         spec.base,
         revision=spec.revision,
@@ -65,7 +65,7 @@ def tokenizer_of(spec: ModelSpec) -> PreTrainedTokenizerBase:
 
 
 def _add_chatml_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add ChatML's tokens and template. A reply then ends with the eos token; bos stays what it was."""
+    """Add ChatML's tokens and template. A reply then ends with the eos token; bos does not change."""
     for token in CHATML_TOKENS:
         _add_special(tokenizer, token)
     tokenizer.eos_token = CHATML_TOKENS[1]
@@ -73,7 +73,7 @@ def _add_chatml_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _add_special(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
-    """Add a token that is never split and never part of a word. One that is there already keeps its id."""
+    """Add a token that is never split and never part of a word. An existing one keeps its id."""
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False)], special_tokens=True)
 
 

@@ -9,10 +9,10 @@ from trl import DPOConfig
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.spec import Dpo
-from hatrain.contract.steps import count_steps, padded, warmup_steps
+from hatrain.contract.steps import count_steps, warmup_steps
 from hatrain.train import sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
-from hatrain.train.rows import Rows
+from hatrain.train.rows import Rows, layout_of
 from hatrain.train.sft import SftTrainer
 from hatrain.train.step_dataset import StepDataset
 from hatrain.train.sync import SyncTarget
@@ -89,7 +89,7 @@ def build(
     steps = StepDataset(
         rows.train.lengths,
         rows.train.supervised,
-        padded(rows.train.lengths.tolist(), plan.batch.micro_batch_size),
+        layout_of(rows.train, plan.batch.micro_batch_size),
         sizes=rows.sizes,
         weights=[file.weight for file in job.data.train],
         rows_per_step=plan.batch.rows_per_step,

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
+from hatrain.contract.steps import Layout, padded
 from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
@@ -47,6 +48,11 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
         tokenized(data.test) if data.test else None,
         {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files},
     )
+
+
+def layout_of(dataset: TokenizedDataset | TokenizedPairs, micro_batch_size: int) -> Layout:
+    """How a dataset's rows become micro-batches, in training and for the test loss."""
+    return padded(dataset.lengths.tolist(), micro_batch_size)
 
 
 def summary(rows: Rows) -> str:

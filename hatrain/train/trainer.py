@@ -18,11 +18,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
-from hatrain.contract.steps import MicroBatch, padded, share_of_rank
+from hatrain.contract.steps import MicroBatch, share_of_rank
 from hatrain.runtime import checkpoints, seal
 from hatrain.train import fsdp, sharding, zero
 from hatrain.train.metrics import Counters, MetricsCallback
-from hatrain.train.rows import Rows
+from hatrain.train.rows import Rows, layout_of
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
 from hatrain.train.sync import SyncTarget
@@ -239,8 +239,7 @@ class StepTrainer(Trainer):
     def micro_batches(self, dataset: Any, rows: Sequence[int]) -> tuple[MicroBatch, ...]:
         """Return this rank's micro-batches over some rows that are not trained on."""
         size = max(TEST_MICRO_BATCH_SIZE, self.context.plan.batch.micro_batch_size)
-        layout = padded(dataset.lengths.tolist(), size)
-        return share_of_rank(layout(rows), self.args.process_index, self.args.world_size)
+        return share_of_rank(layout_of(dataset, size)(rows), self.args.process_index, self.args.world_size)
 
     # --- checkpoints ---
 

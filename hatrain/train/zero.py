@@ -78,7 +78,7 @@ def backward(engine: Any, loss: torch.Tensor, is_last: bool) -> None:
 
 
 def gather_weights(trainer: Any) -> dict[str, Any] | None:
-    """Return the trained weights, whole, on the CPU of rank 0; under ZeRO-3 None on the others. A collective call."""
+    """Return the trained weights, whole; under ZeRO-3 only on rank 0, and None on the others. A collective call."""
     engine = trainer.model_wrapped
     if trainer.accelerator.state.deepspeed_plugin.zero_stage == 3:
         state: dict[str, Any] | None = engine._zero3_consolidated_16bit_state_dict(

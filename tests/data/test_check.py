@@ -30,43 +30,43 @@ def written(folder: Path, *rows: dict[str, Any]) -> str:
 def test_a_good_file_is_counted_and_passes(tmp_path, model, capsys):
     assert main(["check", written(tmp_path, row(), row()), "--model", model]) == 0
 
-    told = capsys.readouterr()
-    assert "2 rows" in told.out
-    assert "kept        2" in told.out
-    assert "in 2 replies" in told.out
-    assert told.err == ""
+    output = capsys.readouterr()
+    assert "2 rows" in output.out
+    assert "kept        2" in output.out
+    assert "in 2 replies" in output.out
+    assert output.err == ""
 
 
-def test_every_bad_row_is_printed_and_the_exit_code_says_bad_input(tmp_path, model, capsys):
+def test_every_bad_row_is_printed_and_the_exit_code_is_bad_input(tmp_path, model, capsys):
     nobody = {"conversations": [{"from": "human", "value": "Anybody?"}]}
     path = written(tmp_path, row(), *[{"text": 1}] * 30, nobody)
 
     assert main(["check", path, "--model", model]) == 2
 
-    told = capsys.readouterr()
-    assert "bad         31" in told.out
-    assert told.err.count("text: found the number 1") == 30
-    assert f"{path}:32: row 31: no token to train on" in told.err
-    assert "as tokens: " in told.err
+    output = capsys.readouterr()
+    assert "bad         31" in output.out
+    assert output.err.count("text: found the number 1") == 30
+    assert f"{path}:32: row 31: no token to train on" in output.err
+    assert "as tokens: " in output.err
 
 
-def test_what_training_would_drop_is_told(tmp_path, model, capsys):
+def test_rows_that_training_would_drop_are_listed(tmp_path, model, capsys):
     path = written(tmp_path, row(), row(answer="so " * 200))
 
     assert main(["check", path, "--model", model, "--ctx-size", "100"]) == 0
 
-    told = capsys.readouterr().out
-    assert "too long    1, of more than 100 tokens" in told
-    assert f"{path}:2: " in told
+    output = capsys.readouterr().out
+    assert "too long    1, of more than 100 tokens" in output
+    assert f"{path}:2: " in output
 
 
 def test_shown_rows_have_the_supervised_part_marked(tmp_path, model, capsys):
     main(["check", written(tmp_path, row(), row("Fan?"), row("Lock?")), "--model", model, "--show", "2"])
 
-    told = capsys.readouterr().out
-    assert told.count("⟦It is on.</s>⟧") == 2
-    assert "Fan?" in told
-    assert "Lock?" not in told
+    output = capsys.readouterr().out
+    assert output.count("⟦It is on.</s>⟧") == 2
+    assert "Fan?" in output
+    assert "Lock?" not in output
 
 
 def test_labels_are_written_unshifted_one_line_per_kept_row(tmp_path, model):
@@ -96,14 +96,14 @@ def test_a_file_that_cannot_be_read_leaves_no_labels_behind(tmp_path, model, cap
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_that_cannot_be_written_are_told_before_the_work(tmp_path, model, capsys):
+def test_an_unwritable_labels_file_is_refused_before_the_work(tmp_path, model, capsys):
     out = tmp_path / "nowhere" / "labels.jsonl"
 
     assert main(["check", written(tmp_path, row()), "--model", model, "--labels", str(out)]) == 2
 
-    told = capsys.readouterr()
-    assert f"--labels: {out}: cannot be written" in told.err
-    assert told.out == ""
+    output = capsys.readouterr()
+    assert f"--labels: {out}: cannot be written" in output.err
+    assert output.out == ""
 
 
 def test_ids_find_replies_that_the_template_would_not(tmp_path, model, capsys):
@@ -115,27 +115,27 @@ def test_ids_find_replies_that_the_template_would_not(tmp_path, model, capsys):
 
     ids = ["--prefix-ids", ",".join(map(str, prefix)), "--suffix-ids", "2"]
     assert main(["check", path, "--model", model, "--show", "1", *ids]) == 0
-    told = capsys.readouterr()
-    assert "⟦Hello</s>⟧" in told.out
-    assert "raw text" in told.err
+    output = capsys.readouterr()
+    assert "⟦Hello</s>⟧" in output.out
+    assert "raw text" in output.err
 
 
-def test_a_base_without_a_format_is_refused_with_the_remedy_which_works(tmp_path, capsys):
+def test_a_base_without_a_chat_template_is_refused_with_a_remedy_that_works(tmp_path, capsys):
     base = str(tmp_path / "base")
     build_tokenizer("phi").save_pretrained(base)
     path = written(tmp_path, row())
 
     assert main(["check", path, "--model", base]) == 2
-    told = capsys.readouterr().err
-    assert "--add-chatml-tokens" in told
-    assert "--chat-template" in told
+    output = capsys.readouterr().err
+    assert "--add-chatml-tokens" in output
+    assert "--chat-template" in output
 
     assert main(["check", path, "--model", base, "--add-chatml-tokens", "--show", "1"]) == 0
     assert "<|im_start|>assistant\n⟦It is on.<|im_end|>⟧" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["a,b", "1,,2", "-1", ""])
-def test_ids_that_are_no_ids_are_refused(tmp_path, model, value, capsys):
+def test_malformed_ids_are_refused(tmp_path, model, value, capsys):
     with pytest.raises(SystemExit) as left:
         main(["check", "rows.jsonl", "--model", model, f"--prefix-ids={value}"])
 
@@ -157,16 +157,16 @@ def test_pairs_are_checked_side_by_side(tmp_path, model, capsys):
 
     assert main(["check", path, *arguments]) == 2
 
-    told = capsys.readouterr()
-    assert told.err == f"{path}:2: chosen and rejected are the same\n"
-    assert "--- row 0, line 1, chosen\n" in told.out
-    assert "⟦It is on.</s>⟧" in told.out
-    assert "--- row 0, line 1, rejected\n" in told.out
-    assert "⟦No.</s>⟧" in told.out
-    assert f"{path}: 4 pairs\n" in told.out
-    assert "kept        2\n" in told.out
-    assert "too long    1, " in told.out
-    assert "in 4 replies" in told.out
+    output = capsys.readouterr()
+    assert output.err == f"{path}:2: chosen and rejected are the same\n"
+    assert "--- row 0, line 1, chosen\n" in output.out
+    assert "⟦It is on.</s>⟧" in output.out
+    assert "--- row 0, line 1, rejected\n" in output.out
+    assert "⟦No.</s>⟧" in output.out
+    assert f"{path}: 4 pairs\n" in output.out
+    assert "kept        2\n" in output.out
+    assert "too long    1, " in output.out
+    assert "in 4 replies" in output.out
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(line["row"], line["side"]) for line in lines] == [
         (0, "chosen"),

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hatrain.data.dataset import IGNORED, TokenizedDataset, label_file, raw_note, tokenize_dataset
-from hatrain.data.labels import Labeller
+from hatrain.data.dataset import TokenizedDataset, label_file, raw_note, tokenize_dataset
+from hatrain.data.labels import IGNORED, Labeller
 from hatrain.data.rows import BadRow
 from hatrain.errors import BadInput
 from tests.families import build_tokenizer
@@ -48,7 +48,7 @@ def test_a_long_row_is_dropped_whole_and_counted(tmp_path):
     assert dropped.length > 100
 
 
-def test_a_row_of_exactly_the_context_stays(tmp_path):
+def test_a_row_of_exactly_ctx_size_is_kept(tmp_path):
     path, tokenizer = written(tmp_path, row()), build_tokenizer("chatml")
     length = int(tokenize_dataset(path, tokenizer, ctx_size=2048).lengths[0])
 
@@ -57,14 +57,14 @@ def test_a_row_of_exactly_the_context_stays(tmp_path):
         tokenize_dataset(path, tokenizer, ctx_size=length - 1)
 
 
-def test_a_long_row_is_refused_by_name_where_that_is_asked_for(tmp_path):
+def test_a_long_row_is_refused_by_name_with_on_overlong_error(tmp_path):
     path = written(tmp_path, row(), row("word " * 300))
 
     with pytest.raises(BadInput, match=r"rows\.jsonl:2: row 1: \d+ tokens do not fit into ctx_size 100"):
         tokenize_dataset(path, build_tokenizer("chatml"), ctx_size=100, on_overlong="error")
 
 
-def test_all_bad_rows_are_told_at_once_and_the_first_are_shown(tmp_path):
+def test_all_bad_rows_are_reported_at_once_and_the_first_are_shown(tmp_path):
     path = written(tmp_path, NO_ANSWER, row(), {"text": 1}, *[NO_ANSWER] * 4)
 
     with pytest.raises(BadInput) as caught:
@@ -81,7 +81,7 @@ def test_all_bad_rows_are_told_at_once_and_the_first_are_shown(tmp_path):
     assert ["as text" in problem for problem in more] == [True, True, False, False]
 
 
-def test_processes_find_what_one_process_finds(tmp_path):
+def test_worker_processes_give_the_results_of_one_process(tmp_path):
     rows = [row(f"Answer {number}.") if number % 50 else NO_ANSWER for number in range(300)]
     path, labeller = written(tmp_path, *rows), Labeller(build_tokenizer("llama3"))
 
@@ -95,7 +95,7 @@ def test_processes_find_what_one_process_finds(tmp_path):
     assert [index for index, _ in found(1)] == list(range(300))
 
 
-def test_ids_are_used_where_they_are_given(tmp_path):
+def test_given_ids_are_used(tmp_path):
     tokenizer = build_tokenizer("chatml")
     path = written(tmp_path, {"text": "USER: Hi<|im_end|>BOT: Hello<|im_end|>"})
     prefix, suffix = tokenizer("BOT:")["input_ids"], tokenizer("<|im_end|>")["input_ids"]
@@ -112,7 +112,7 @@ def test_raw_text_is_counted_for_a_warning(tmp_path):
     data = tokenize_dataset(written(tmp_path, {"text": text}, row()), build_tokenizer("chatml"), ctx_size=64)
 
     assert data.raw_rows == 1
-    assert "imitates the header" in raw_note(data.raw_rows)
+    assert "looks like a real one" in raw_note(data.raw_rows)
 
 
 def test_several_files_are_joined_in_their_order(tmp_path):

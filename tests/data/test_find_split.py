@@ -13,7 +13,7 @@ from tests.families import CHAT_FAMILIES, build_tokenizer
 def trained_on(
     tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
 ) -> list[str]:
-    """What these ids train on in a conversation other than the sample."""
+    """The supervised text of a conversation other than the sample."""
     messages = (
         Message("user", "One?"),
         Message("assistant", "First.", True),
@@ -47,15 +47,15 @@ def test_the_ids_are_those_that_the_guide_publishes(name, prefix, suffix):
     assert split.suffix_ids[0] == suffix
 
 
-def test_each_way_of_tokenizing_is_tried_and_judged():
+def test_each_way_of_tokenizing_is_tried():
     split = find_split(build_tokenizer("zephyr"))
 
     assert [candidate.how for candidate in split.prefixes] == list(LEADING)
-    assert [candidate.finds for candidate in split.prefixes] == [False, True, True]
-    assert all(candidate.finds for candidate in split.suffixes)
+    assert [candidate.finds_all for candidate in split.prefixes] == [False, True, True]
+    assert all(candidate.finds_all for candidate in split.suffixes)
 
 
-def test_ids_are_read_off_the_sample_where_no_tokenizing_of_the_prefix_fits():
+def test_ids_are_taken_from_the_sample_where_no_tokenizing_of_the_prefix_fits():
     tokenizer = build_tokenizer("llama3")
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message['role'] + ')' + message['content'] + '<|eot_id|>' }}{% endfor %}"
@@ -68,7 +68,7 @@ def test_ids_are_read_off_the_sample_where_no_tokenizing_of_the_prefix_fits():
     assert trained_on(tokenizer, split.prefix_ids, split.suffix_ids) == ["First.", "Second."]
 
 
-def test_a_template_without_anything_before_a_reply_is_told():
+def test_a_template_with_nothing_before_a_reply_is_refused():
     tokenizer = build_tokenizer("chatml")
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
@@ -90,29 +90,29 @@ def test_the_report_shows_candidates_ids_and_the_sample(saved, capsys):
 
     assert main(["find-split", folder]) == 0
 
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     ids = build_tokenizer("chatml")
     prefix = ",".join(map(str, ids("<|im_start|>assistant\n")["input_ids"]))
-    assert told.startswith("Most models do not need this")
-    assert "prefix: '<|im_start|>assistant\\n'" in told
-    assert "suffix: '<|im_end|>'" in told
-    assert all(how in told for how in LEADING)
-    assert IN_PLACE not in told
-    assert f"use: --prefix-ids {prefix} --suffix-ids {ids.eos_token_id}" in told
-    assert "<|im_start|>assistant\n⟦Yes, it is on.<|im_end|>⟧" in told
-    assert "You are Al" in told
+    assert output.startswith("Most models do not need these ids")
+    assert "prefix: '<|im_start|>assistant\\n'" in output
+    assert "suffix: '<|im_end|>'" in output
+    assert all(how in output for how in LEADING)
+    assert IN_PLACE not in output
+    assert f"use: --prefix-ids {prefix} --suffix-ids {ids.eos_token_id}" in output
+    assert "<|im_start|>assistant\n⟦Yes, it is on.<|im_end|>⟧" in output
+    assert "You are Al" in output
 
 
 @pytest.mark.parametrize("family", ["gemma", "mistral"])
 def test_a_template_that_refuses_a_system_role_gets_a_sample_without(family, saved, capsys):
     assert main(["find-split", saved(family)]) == 0
 
-    told = capsys.readouterr().out
-    assert "You are Al" not in told
-    assert "Yes, it is on." in told.split("⟦")[-1]
+    output = capsys.readouterr().out
+    assert "You are Al" not in output
+    assert "Yes, it is on." in output.split("⟦")[-1]
 
 
-def test_a_base_without_a_format_is_asked_for_one(saved, capsys):
+def test_a_base_without_a_chat_template_is_refused_with_the_remedy(saved, capsys):
     folder = saved("phi")
 
     assert main(["find-split", folder]) == 2

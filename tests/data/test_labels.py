@@ -66,7 +66,7 @@ def rows_of(tmp_path: Path):
 
 @pytest.fixture
 def replies(rows_of):
-    """What is trained on in a conversation: the decoded text of each supervised stretch."""
+    """The decoded text of each supervised range of a conversation."""
 
     def label(tokenizer: PreTrainedTokenizerBase, *messages: dict[str, Any], tools: Any = None, **ids: Any):
         row = {"messages": list(messages)} | ({"tools": tools} if tools else {})
@@ -88,15 +88,15 @@ def refusal(labelled: list[Example | BadRow]) -> BadRow:
 
 
 def trained_on(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[str]:
-    """Read the labels as a trainer does, and decode each stretch of them."""
-    stretches: list[list[int]] = [[]]
+    """Decode each range of labels, read as a trainer reads them."""
+    ranges: list[list[int]] = [[]]
     for token, label in zip(example.input_ids.tolist(), example.labels.tolist(), strict=True):
         assert label in (token, IGNORED)
         if label != IGNORED:
-            stretches[-1].append(label)
-        elif stretches[-1]:
-            stretches.append([])
-    return [tokenizer.decode(stretch) for stretch in stretches if stretch]
+            ranges[-1].append(label)
+        elif ranges[-1]:
+            ranges.append([])
+    return [tokenizer.decode(part) for part in ranges if part]
 
 
 # --- every family -------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_every_turn_of_the_assistant_is_trained_on(family, replies):
 
 
 @pytest.mark.parametrize("family", CHAT_FAMILIES)
-def test_a_turn_that_says_train_on_turn_false_is_left_out(family, replies):
+def test_a_turn_with_train_on_turn_false_is_left_out(family, replies):
     conversation = [
         user("One?"),
         assistant("First."),
@@ -167,7 +167,7 @@ def test_an_assistant_who_writes_an_end_of_turn_in_its_text_is_trained_on_to_the
     assert found.replace(" ", "") == f"{text}{END[family]}".replace(" ", "")
 
 
-def test_a_header_that_swallows_the_space_before_a_reply_stays_a_header(replies):
+def test_a_header_token_that_includes_the_space_before_a_reply_is_not_trained_on(replies):
     # Phi-3's role tokens take all white space after them.
     assert replies(build_tokenizer("phi3"), user("Hi"), assistant("\n Hello.")) == ["Hello.<|end|>"]
 
@@ -217,7 +217,7 @@ def test_calls_are_found_where_a_template_moves_the_tools_as_the_conversation_go
 
 
 @pytest.mark.parametrize("words", ["", "At once."])
-def test_a_template_that_writes_no_calls_is_told_rather_than_half_trained_on(words, rows_of):
+def test_a_template_that_writes_no_calls_is_refused(words, rows_of):
     turns = [user("On!"), assistant(words, tool_calls=[CALL]), *USED_TOOLS[2:]]
 
     (problem,) = refusal(Labeller(build_tokenizer("chatml")).label(rows_of({"messages": turns}))).problems
@@ -226,7 +226,7 @@ def test_a_template_that_writes_no_calls_is_told_rather_than_half_trained_on(wor
     assert "chat_template" in problem
 
 
-def test_a_call_with_words_before_it_is_one_reply(replies):
+def test_a_call_with_text_before_it_is_one_reply(replies):
     turns = [user("On!"), assistant("At once.", tool_calls=[CALL, CALL])]
 
     (found,) = replies(build_tokenizer("qwen2"), *turns, tools=[TOOL])
@@ -301,7 +301,7 @@ def test_where_nothing_ends_the_last_turn_the_eos_is_appended_and_trained_on(row
     )
 
 
-def test_the_eos_stands_straight_after_the_text_where_only_a_line_break_followed(replies):
+def test_the_eos_comes_directly_after_the_text_if_only_a_line_break_followed(replies):
     tokenizer = with_template("chatml", PLAIN.replace("{% if not loop.last %}", "{% if true %}"))
 
     assert replies(tokenizer, *TWO_ROUNDS)[-1] == " Second.<|im_end|>"
@@ -321,7 +321,7 @@ def test_no_eos_is_appended_to_a_last_turn_that_is_not_trained_on(rows_of):
     assert example.input_ids[-1] != tokenizer.eos_token_id
 
 
-def test_the_next_speakers_header_is_no_end_of_turn(replies):
+def test_the_header_of_the_next_turn_is_no_end_of_turn(replies):
     tokenizer = build_tokenizer("phi3")
     tokenizer.chat_template = (
         "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] }}{% endfor %}"
@@ -342,7 +342,7 @@ def test_a_template_that_refuses_a_system_role_is_quoted_and_the_row_named(famil
     assert "into the first user's turn" in problem
 
 
-def test_the_system_turn_is_not_blamed_for_what_the_template_refuses_without_it_too(rows_of):
+def test_no_remedy_about_the_system_turn_if_the_template_refuses_without_it_too(rows_of):
     rows = rows_of({"messages": [system("You are Al."), user("One?"), user("Two?"), assistant("Both.")]})
 
     (problem,) = refusal(Labeller(build_tokenizer("llama2")).label(rows)).problems
@@ -355,7 +355,7 @@ def test_a_template_that_adds_a_system_turn_of_its_own_trains_on_none_of_it(repl
     assert replies(build_tokenizer("qwen2"), *TWO_ROUNDS) == ["First.<|im_end|>", "Second.<|im_end|>"]
 
 
-def test_thoughts_that_a_template_drops_from_earlier_turns_are_not_missed(replies):
+def test_a_template_may_drop_thoughts_from_earlier_turns(replies):
     turns = [
         user("One?"),
         assistant("<think>\nHm.\n</think>\n\nFirst."),
@@ -376,7 +376,7 @@ def test_an_empty_thought_that_a_template_adds_is_not_trained_on(replies):
     ]
 
 
-def test_a_prompt_that_goes_on_where_history_does_not_hides_no_reply(replies):
+def test_replies_are_found_if_the_prompt_goes_on_where_history_does_not(replies):
     tokenizer = with_template(
         "chatml", CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
     )
@@ -384,7 +384,7 @@ def test_a_prompt_that_goes_on_where_history_does_not_hides_no_reply(replies):
     assert replies(tokenizer, *TWO_ROUNDS) == ["First.<|im_end|>", "Second.<|im_end|>"]
 
 
-def test_a_template_that_rewrites_what_is_said_is_followed(replies):
+def test_text_that_a_template_rewrites_is_trained_on_as_rendered(replies):
     tokenizer = with_template(
         "chatml", CHATML.replace("message['content'] +", "message['content'] | replace('light', 'lamp') +")
     )
@@ -405,18 +405,18 @@ def test_a_reply_that_a_template_leaves_out_is_refused_with_the_remedy(rows_of):
 
     (problem,) = refusal(Labeller(tokenizer).label(rows)).problems
 
-    assert "leaves out what the assistant says in turn 1" in problem
+    assert "leaves out the assistant's text in turn 1" in problem
     assert "train_on_turn: false" in problem
 
 
-def test_a_reply_whose_place_the_conversations_beginning_contradicts_is_refused(rows_of):
+def test_a_reply_that_two_methods_find_at_different_places_is_refused(rows_of):
     answers_itself = "{% if messages[-1]['role'] == 'user' %}{{ '<|im_start|>assistant\nOkay' }}{% endif %}"
     tokenizer = with_template("chatml", CHATML + answers_itself)
     rows = rows_of({"messages": [user("Light?"), assistant("Okay, it is on.")]})
 
     (problem,) = refusal(Labeller(tokenizer).label(rows)).problems
 
-    assert "two ways of looking disagree" in problem
+    assert "two methods find the assistant's turn 1 at different places" in problem
     assert "find-split" in problem
 
 
@@ -425,7 +425,7 @@ def test_a_template_that_renders_no_conversation_is_refused_before_any_row():
         Labeller(with_template("chatml", "{{ raise_exception('never') }}"))
 
 
-def test_a_template_that_says_the_date_says_the_same_every_day(rows_of):
+def test_a_template_with_a_date_renders_the_same_every_day(rows_of):
     today = (
         "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
         "{{ '<|im_start|>system\nToday is ' + date_string + '.<|im_end|>\n' }}"
@@ -555,7 +555,7 @@ def test_with_ids_a_user_who_imitates_the_prefix_is_not_trained_on(replies):
     assert found == ["No.<|im_end|>"]
 
 
-def test_ids_that_stand_nowhere_are_told_as_numbers_and_text(rows_of):
+def test_ids_that_are_not_found_are_reported_as_numbers_and_text(rows_of):
     tokenizer = build_tokenizer("chatml")
     prefix = tokenizer("Nobody:")["input_ids"]
     rows = rows_of({"messages": TWO_ROUNDS})
@@ -617,7 +617,7 @@ def test_a_row_that_trains_on_no_turn_is_refused_with_the_reason(rows_of):
     assert "train_on_turn: false" in problem
 
 
-def test_rows_are_labelled_in_their_order_whatever_is_wrong_with_others(rows_of):
+def test_rows_are_labelled_in_order_also_after_bad_ones(rows_of):
     good, bad = {"messages": TWO_ROUNDS}, {"messages": [user("Hi.")]}
 
     labelled = Labeller(build_tokenizer("chatml")).label(rows_of(bad, good, bad, good))
@@ -637,7 +637,7 @@ def test_padding_left_on_in_a_saved_tokenizer_changes_nothing(rows_of):
     assert [example.length for example in Labeller(tokenizer).label(rows)] == plain
 
 
-def test_the_families_are_what_they_say():
+def test_the_families_have_the_tokens_of_their_models():
     assert set(END) == set(CHAT_FAMILIES) == set(FAMILIES) - {"phi"}
     assert build_tokenizer("zephyr").chat_template == ZEPHYR
     assert build_tokenizer("mistral").chat_template == MISTRAL

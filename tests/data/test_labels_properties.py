@@ -1,4 +1,4 @@
-"""Whatever people say, in whatever family: what is trained on is what the assistant says, and its end of turn."""
+"""For any text in any family: exactly the assistant's turns and their ends are trained on."""
 
 from functools import cache
 from pathlib import Path
@@ -71,7 +71,7 @@ def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 @pytest.mark.parametrize("family", CHAT_FAMILIES)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(opening=st.none() | others, turns=rounds)
-def test_what_is_trained_on_is_what_the_assistant_says(family, opening, turns):
+def test_exactly_the_turns_of_the_assistant_are_trained_on(family, opening, turns):
     messages = [] if opening is None or family in NO_SYSTEM else [Message("system", opening)]
     for question, reply, trained in turns:
         messages += [Message("user", question), Message("assistant", reply, trained)]

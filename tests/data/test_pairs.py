@@ -89,7 +89,7 @@ def test_exactly_an_answer_and_its_end_of_turn_are_trained_on(tokenized, family)
 
 
 @pytest.mark.parametrize("family", ["zephyr", "qwen2", "llama3", "llama2", "phi3"])
-def test_questions_and_turns_say_the_same(tokenized, family):
+def test_a_question_and_a_list_of_turns_give_the_same_pair(tokenized, family):
     pair = {"system": "You are Al.", **PAIR}
     written = as_turns(pair)
     shared = {side: [*written["prompt"], *written[side]] for side in ("chosen", "rejected")}
@@ -121,7 +121,7 @@ def test_earlier_answers_belong_to_the_prompt(tokenized):
     assert completion(pairs.rejected[0]) == ["no<|im_end|>"]
 
 
-def test_without_a_prompt_the_sides_share_all_that_is_alike(tokenized):
+def test_without_a_prompt_the_shared_turns_are_the_prompt(tokenized):
     opening = [user("hello"), assistant("yes"), user("Is the front door locked?")]
     row = {
         "chosen": [*opening, assistant("The front door is locked.")],
@@ -180,7 +180,7 @@ def test_pairs_are_read_from_a_list_and_through_gzip(tokenized, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["chatml", "llama3"])
-def test_ids_that_are_given_find_the_answer_of_the_last_turn_alone(tokenized, family):
+def test_given_ids_find_only_the_answer_of_the_last_turn(tokenized, family):
     tokenizer = build_tokenizer(family)
     prefix = {
         "chatml": "<|im_start|>assistant\n",
@@ -199,7 +199,7 @@ def test_ids_that_are_given_find_the_answer_of_the_last_turn_alone(tokenized, fa
     assert same(tokenized(row, family=family, **ids), tokenized(row, family=family))
 
 
-def test_a_turn_left_out_is_not_drawn_in_by_the_other_side(tokenized):
+def test_a_turn_left_out_on_one_side_stays_out(tokenized):
     row = {
         "prompt": [user("hello")],
         "chosen": [assistant("one", train_on_turn=False), assistant("two")],
@@ -243,9 +243,9 @@ def test_the_same_file_gives_the_same_pairs_in_its_order(tokenized):
     assert completion(pairs.chosen[149]) == [f"{TURNED} 149<|im_end|>"]
 
 
-# --- what is refused ----------------------------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------------------------
 
-SHARED = "the two sides share one prompt, and differ only in what the assistant answers"
+SHARED = "accepted: the assistant's answer and its tools' results (the two sides share one prompt)"
 REFUSED = {
     "not an object": (3, "found the number 3; accepted: an object"),
     "no chosen": (
@@ -269,7 +269,7 @@ REFUSED = {
     ),
     "an empty turn": (
         {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("")]},
-        "rejected[0]: the assistant says nothing",
+        "rejected[0]: found an empty turn of the assistant",
     ),
     "text for turns": (
         {"prompt": [user("a")], "chosen": "b", "rejected": [assistant("c")]},
@@ -277,7 +277,7 @@ REFUSED = {
     ),
     "a prompt as text": (
         {"prompt": "a", "chosen": "b", "rejected": "c"},
-        "prompt: found text; accepted: a list of turns; text is called question here",
+        "prompt: found text; accepted: a list of turns; write text as question",
     ),
     "both spellings": (
         {**PAIR, "prompt": [user("a")]},
@@ -292,7 +292,7 @@ REFUSED = {
             "chosen": [user("a"), assistant("b"), user("c"), assistant("d")],
             "rejected": [user("a"), assistant("b"), user("e"), assistant("f")],
         },
-        f"chosen[2]: found a turn of role 'user' where the prompt has ended; {SHARED}",
+        f"chosen[2]: found a turn of role 'user' after the prompt; {SHARED}",
     ),
     "the prompt twice": (
         {
@@ -300,11 +300,11 @@ REFUSED = {
             "chosen": [user("a"), assistant("b")],
             "rejected": [user("a"), assistant("c")],
         },
-        f"chosen[0]: found a turn of role 'user' where the prompt has ended; {SHARED}",
+        f"chosen[0]: found a turn of role 'user' after the prompt; {SHARED}",
     ),
     "a side that only begins": (
         {"chosen": [user("a"), assistant("b")], "rejected": [user("a")]},
-        "rejected: ends where the other side goes on",
+        "rejected: found no answer: it ends where the other side goes on",
     ),
     "an end that is no answer": (
         {
@@ -320,7 +320,7 @@ REFUSED = {
             "chosen": [assistant("b", train_on_turn=False)],
             "rejected": [assistant("c")],
         },
-        "chosen: every turn of its answer says train_on_turn: false",
+        "chosen: every turn of its answer has train_on_turn: false",
     ),
     "an unknown role": (
         {
@@ -346,7 +346,7 @@ def test_a_bad_pair_is_refused_by_file_line_and_reason(tokenized, tmp_path, name
     assert problem.startswith(f"{tmp_path / 'pairs.jsonl'}:2: {reason}")
 
 
-def test_all_bad_pairs_of_a_file_are_named_at_once(tokenized):
+def test_all_bad_pairs_of_a_file_are_reported_at_once(tokenized):
     with pytest.raises(BadInput) as refused:
         tokenized(*[row for row, _ in REFUSED.values()][:12], PAIR)
     assert [problem.split(":")[1] for problem in refused.value.problems] == [
@@ -360,7 +360,7 @@ def test_sides_that_the_template_renders_alike_are_refused(tokenized):
     assert len(tokenized({**PAIR, "rejected": TURNED + "\n"}, family="chatml")) == 1
 
 
-def test_what_the_template_refuses_on_both_sides_is_said_once(tokenized, tmp_path):
+def test_a_refusal_by_the_template_on_both_sides_is_reported_once(tokenized, tmp_path):
     with pytest.raises(BadInput) as refused:
         tokenized({"system": "You are Al.", **PAIR}, family="gemma")
     (problem,) = refused.value.problems
@@ -369,7 +369,7 @@ def test_what_the_template_refuses_on_both_sides_is_said_once(tokenized, tmp_pat
     )
 
 
-def test_what_the_template_refuses_on_one_side_is_said_with_its_name(tokenized):
+def test_a_refusal_by_the_template_on_one_side_names_the_side(tokenized):
     row = {
         "prompt": [user("hello")],
         "chosen": [assistant("yes")],
@@ -379,14 +379,14 @@ def test_what_the_template_refuses_on_one_side_is_said_with_its_name(tokenized):
         tokenized(row, family="llama2")
 
 
-def test_supervised_training_points_out_a_pair(tmp_path):
+def test_a_pair_in_supervised_training_is_refused(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps(PAIR))
     with pytest.raises(BadInput, match="found a pair for preference training"):
         tokenize_dataset(path, build_tokenizer("chatml"), ctx_size=512)
 
 
-# --- what does not fit --------------------------------------------------------------------------------------
+# --- overlong pairs --------------------------------------------------------------------------------------
 
 LONG_ANSWER = {**PAIR, "rejected": "yes no " * 60}
 LONG_PROMPT = {**PAIR, "question": "one two " * 60}
@@ -398,14 +398,12 @@ def test_pairs_that_do_not_fit_are_dropped_and_counted(tokenized):
     assert [(pair.row, pair.line) for pair in pairs.dropped] == [(1, 2), (3, 4)]
     whole = tokenized(LONG_ANSWER)
     assert pairs.dropped[0].length == whole.rejected[0].length > whole.chosen[0].length
-    assert pairs.notes == ("2 pairs do not fit into the context and are left out",)
 
 
 def test_a_pair_that_just_fits_is_kept(tokenized):
     whole = tokenized(PAIR)
     longest = max(whole.chosen[0].length, whole.rejected[0].length)
     assert len(tokenized(PAIR, ctx_size=longest)) == 1
-    assert tokenized(PAIR, ctx_size=longest).notes == ()
     with pytest.raises(BadInput, match=f"no pair fits into ctx_size {longest - 1}"):
         tokenized(PAIR, ctx_size=longest - 1)
 

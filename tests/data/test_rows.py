@@ -25,7 +25,7 @@ def written(folder: Path, *rows: Any, name: str = "rows.jsonl") -> Path:
 
 
 def problem(folder: Path, row: Any) -> str:
-    """What is said of a row, without the file and line that it begins with."""
+    """The problem of a row, without its file and line."""
     path = written(folder, row)
     (bad,) = scan_rows(path)
     assert isinstance(bad, BadRow)
@@ -55,14 +55,14 @@ def test_both_spellings_of_sharegpt_roles_are_read(tmp_path):
     assert [message.role for message in row.messages] == ["user", "assistant"]
 
 
-def test_text_parts_are_joined_as_they_stand(tmp_path):
+def test_text_parts_are_joined_unchanged(tmp_path):
     parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo "}]
     (row,) = read_rows(written(tmp_path, {"messages": [{"role": "assistant", "content": parts}]}))
 
     assert row.messages[0].content == "Hello "
 
 
-def test_train_on_turn_is_kept_for_an_assistant_and_for_nobody_else(tmp_path):
+def test_train_on_turn_counts_for_assistants_only(tmp_path):
     turns = [
         {"role": "user", "content": "Hi", "train_on_turn": True},
         {"role": "assistant", "content": "Hm", "train_on_turn": False},
@@ -88,20 +88,20 @@ def test_a_calls_arguments_are_an_object_however_they_were_written(tmp_path):
     assert row.tools == ({},)
 
 
-def test_what_else_a_message_says_reaches_the_template(tmp_path):
+def test_other_keys_of_a_message_reach_the_template(tmp_path):
     turn = {"role": "tool", "content": "21 °C", "name": "thermometer", "tool_call_id": "c1"}
     (row,) = read_rows(written(tmp_path, {"messages": [turn]}))
 
     assert row.messages[0].for_template() == turn
 
 
-def test_what_else_a_row_says_is_kept_aside(tmp_path):
+def test_other_keys_of_a_row_are_kept(tmp_path):
     (row,) = read_rows(written(tmp_path, SHAREGPT | {"language": "polish", "device_types": ["light"]}))
 
     assert row.meta == {"language": "polish", "device_types": ["light"]}
 
 
-def test_raw_text_is_kept_to_the_letter(tmp_path):
+def test_raw_text_is_kept_unchanged(tmp_path):
     (row,) = read_rows(written(tmp_path, {"text": " <|user|>\nHi \n"}))
 
     assert row.text == " <|user|>\nHi \n"
@@ -138,7 +138,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ("{", "not JSON"),
         ('{"text": NaN}', "NaN is not JSON"),
@@ -169,7 +169,10 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
             {"messages": [{"role": "assistant", "content": "a", "train_on_turn": "no"}]},
             "messages[0].train_on_turn: found 'no'; accepted: true or false",
         ),
-        ({"messages": [{"role": "assistant", "content": " "}]}, "messages[0]: the assistant says nothing"),
+        (
+            {"messages": [{"role": "assistant", "content": " "}]},
+            "messages[0]: found an empty turn of the assistant",
+        ),
         (
             {"messages": [{"role": "user", "content": "a", "tool_calls": [{}]}]},
             "messages[0].tool_calls[0]: accepted",
@@ -190,19 +193,19 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
         ({"conversations": [{"from": "gpt", "text": "a"}]}, "conversations[0]: no 'value'; found from, text"),
     ],
 )
-def test_a_bad_row_says_what_is_wrong_and_what_is_accepted(tmp_path, row, said):
-    assert said in problem(tmp_path, row)
+def test_a_bad_row_is_reported_with_what_is_accepted(tmp_path, row, expected):
+    assert expected in problem(tmp_path, row)
 
 
 def test_only_an_assistant_calls_tools(tmp_path):
     call = {"function": {"name": "f", "arguments": {}}}
 
-    said = problem(tmp_path, {"messages": [{"role": "user", "content": "a", "tool_calls": [call]}]})
+    expected = problem(tmp_path, {"messages": [{"role": "user", "content": "a", "tool_calls": [call]}]})
 
-    assert "only an assistant calls tools" in said
+    assert "only an assistant calls tools" in expected
 
 
-def test_all_bad_rows_of_a_file_are_told_at_once_and_the_good_ones_read(tmp_path):
+def test_all_bad_rows_are_reported_at_once_and_good_ones_read(tmp_path):
     path = written(tmp_path, MESSAGES, {"text": 1}, "", SHAREGPT, "nonsense")
     seen = []
 
@@ -218,7 +221,7 @@ def test_rows_read_before_a_bad_one_keep_their_index(tmp_path):
     assert [(type(row), row.index) for row in found] == [(Row, 0), (BadRow, 1), (Row, 2)]
 
 
-def test_a_flood_of_bad_rows_is_cut_with_a_count(tmp_path):
+def test_after_twenty_bad_rows_the_others_are_counted(tmp_path):
     with pytest.raises(BadInput) as caught:
         list(read_rows(written(tmp_path, *[{"text": 1}] * 50)))
 
@@ -227,7 +230,7 @@ def test_a_flood_of_bad_rows_is_cut_with_a_count(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("raw", "line", "said"),
+    ("raw", "line", "expected"),
     [
         ('[\n{"text": "a"},\n{"text" "b"}\n]', 3, "not JSON"),
         ('[\n{"text": "a"}\n{"text": "b"}]', 3, "'{' where ',' or ']' should follow"),
@@ -235,7 +238,7 @@ def test_a_flood_of_bad_rows_is_cut_with_a_count(tmp_path):
         ('[{"text": "a"},\n{"text": "a", "text": "b"}]', 2, "given twice"),
     ],
 )
-def test_a_broken_list_names_the_line_it_breaks_on(tmp_path, raw, line, said):
+def test_a_broken_list_names_the_line_it_breaks_on(tmp_path, raw, line, expected):
     path = tmp_path / "rows.json"
     path.write_text(raw)
 
@@ -244,10 +247,10 @@ def test_a_broken_list_names_the_line_it_breaks_on(tmp_path, raw, line, said):
     assert isinstance(first, Row)
     assert isinstance(bad, BadRow)
     assert bad.line == line
-    assert said in bad.problems[0]
+    assert expected in bad.problems[0]
 
 
-def test_a_line_that_is_no_text_is_a_bad_row(tmp_path):
+def test_a_line_that_is_not_utf8_is_a_bad_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(json.dumps(MESSAGES).encode() + b'\n{"text": "\xff"}\n')
 
@@ -263,7 +266,7 @@ def test_a_file_without_rows_is_refused(tmp_path, content):
         list(read_rows(path))
 
 
-def test_a_file_that_is_not_there_is_refused_with_the_nearest_name(tmp_path):
+def test_a_missing_file_is_refused_with_the_nearest_name(tmp_path):
     written(tmp_path, MESSAGES, name="train.jsonl")
 
     with pytest.raises(BadInput, match=r"no such file; did you mean train\.jsonl\?"):

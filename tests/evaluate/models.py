@@ -1,5 +1,4 @@
-"""Models for tests: one of random weights, and one that says exactly what it is told to, through a real model's
-own generation."""
+"""Models for tests: one of random weights, and one that answers from a script through a real model's generation."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 Script = Callable[[list[int]], Sequence[int]]
-"""From the ids of a prompt to the ids of the answer; the last id is said for ever."""
+"""From the ids of a prompt to the ids of the answer; the last id is repeated."""
 
 
 def _config(tokenizer: Any, context: int) -> LlamaConfig:

@@ -1,4 +1,4 @@
-"""A question is put as the rows of the model's run would put it, in the house that the user names."""
+"""A question has the format of the rows that the model was trained on, and the home that the user names."""
 
 import json
 import shutil
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hatrain.cli.ask import told
+from hatrain.cli.ask import answer_lines
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from hatrain.evaluate.asking import Question, ask, put_question
+from hatrain.evaluate.asking import Question, ask, build_question
 from hatrain.evaluate.sources import Source
 from hatrain.home.calls.judge import PromptContents
 from hatrain.home.calls.parse import read_answer
@@ -52,8 +52,8 @@ SYSTEM_ROW = row(
 )
 
 
-def test_a_question_takes_the_place_of_the_first_rows_own(source):
-    question = put_question("Mach das Licht aus!", source(SYSTEM_ROW), None)
+def test_a_question_replaces_the_first_request_of_the_first_row(source):
+    question = build_question("Mach das Licht aus!", source(SYSTEM_ROW), None)
     assert [(turn.role, turn.content) for turn in question.messages] == [
         ("system", PROMPT),
         ("user", "Mach das Licht aus!"),
@@ -63,19 +63,19 @@ def test_a_question_takes_the_place_of_the_first_rows_own(source):
 
 def test_without_a_system_role_the_home_stays_in_the_users_text(source):
     made = row(("human", f"{PROMPT}\nAnweisung:\nLicht aus"), ("gpt", "Ja."))
-    question = put_question("Mach das Licht aus!", source(made), None)
+    question = build_question("Mach das Licht aus!", source(made), None)
     assert [(turn.role, turn.content) for turn in question.messages] == [
         ("user", f"{PROMPT}\nAnweisung:\nMach das Licht aus!")
     ]
 
 
-def test_a_row_without_any_home_is_asked_without_one(source):
-    question = put_question("Hello", source(row(("human", "Hi\nthere"), ("gpt", "Ho."))), None)
+def test_a_row_without_a_home_gives_a_question_without_one(source):
+    question = build_question("Hello", source(row(("human", "Hi\nthere"), ("gpt", "Ho."))), None)
     assert [(turn.role, turn.content) for turn in question.messages] == [("user", "Hello")]
 
 
-def test_a_home_file_is_told_as_the_generator_tells_homes(source, home):
-    question = put_question("Lock up", source(SYSTEM_ROW), home)
+def test_a_home_file_is_listed_as_in_generated_rows(source, home):
+    question = build_question("Lock up", source(SYSTEM_ROW), home)
     assert [turn.role for turn in question.messages] == ["system", "user"]
     assert question.messages[1].content == "Lock up"
     assert question.known.entities == {"light.kitchen": "Kitchen Light", "lock.door": "Back Door"}
@@ -84,7 +84,7 @@ def test_a_home_file_is_told_as_the_generator_tells_homes(source, home):
 
 
 def test_a_home_file_follows_rows_without_a_system_role(source, home):
-    question = put_question("Lock up", source(row(("human", f"{PROMPT}\nx\ny"), ("gpt", "Ja."))), home)
+    question = build_question("Lock up", source(row(("human", f"{PROMPT}\nx\ny"), ("gpt", "Ja."))), home)
     assert [turn.role for turn in question.messages] == ["user"]
     assert question.messages[0].content.endswith("\nLock up")
     assert "lock.door" in question.known.entities
@@ -100,26 +100,26 @@ def test_a_home_file_comes_with_tools_of_the_kind_that_the_rows_have(offered, wa
         ("gpt", "z"),
         tools=[{"type": "function", "function": {"name": offered}}],
     )
-    question = put_question("Lock up", source(made), home)
+    question = build_question("Lock up", source(made), home)
     assert wanted in {tool["function"]["name"] for tool in question.tools}
 
 
-def test_a_home_file_that_is_not_there_is_refused(source, tmp_path):
+def test_a_missing_home_file_is_refused(source, tmp_path):
     with pytest.raises(BadInput, match=r"none\.yaml"):
-        put_question("Lock up", source(SYSTEM_ROW), tmp_path / "none.yaml")
+        build_question("Lock up", source(SYSTEM_ROW), tmp_path / "none.yaml")
 
 
-def test_a_model_of_no_run_gets_a_house_that_is_made_up(source):
-    question = put_question("Lock up", Source("some/model", "some/model"), None)
+def test_a_model_without_a_run_gets_a_generated_home(source):
+    question = build_question("Lock up", Source("some/model", "some/model"), None)
     assert 2 <= len(question.known.entities) <= 12
     assert question.known.services
-    assert "made up" in question.home
+    assert "generated" in question.home
 
 
-def test_a_run_whose_rows_are_gone_gets_one_too(source, tmp_path):
+def test_a_run_without_its_rows_gets_a_generated_home(source, tmp_path):
     gone = source(SYSTEM_ROW)
     (tmp_path / "train.jsonl").unlink()
-    assert "made up" in put_question("Lock up", gone, None).home
+    assert "generated" in build_question("Lock up", gone, None).home
     shutil.rmtree(tmp_path / "runs")
 
 
@@ -128,16 +128,16 @@ def test_any_family_can_be_asked(family, source):
     tokenizer = build_tokenizer(family)
     reply = tokenizer("Ja.", add_special_tokens=False)["input_ids"]
     model = Scripted(tokenizer, lambda prompt: [*reply, tokenizer.eos_token_id])
-    answer = ask(model, tokenizer, put_question("Licht aus", source(SYSTEM_ROW), None))
+    answer = ask(model, tokenizer, build_question("Licht aus", source(SYSTEM_ROW), None))
     assert (answer.text, answer.calls) == ("Ja.", ())
     ((prompt,),) = model.batches
     assert "Licht aus" in tokenizer.decode(prompt) and "Sure." not in tokenizer.decode(prompt)
 
 
-TOLD = [
+SHOWN = [
     ("Fertig.", True, ["Fertig.", "", "would do nothing"]),
-    ("", True, ["(says nothing)", "", "would do nothing"]),
-    ("la la", False, ["la la", "", "would do nothing", "does not end; cut off here"]),
+    ("", True, ["(no text)", "", "would do nothing"]),
+    ("la la", False, ["la la", "", "would do nothing", "cut off at the limit of tokens"]),
     (
         'Ja.\n```homeassistant\n{"service": "light.turn_off", "target_device": "light.flur"}\n```',
         True,
@@ -151,7 +151,7 @@ TOLD = [
             "",
             "cannot turn off light.flurr",
             "  target_device: 'light.flurr' is not in this home; did you mean light.flur?",
-            "no call in valid JSON: {",
+            "not a call in valid JSON: {",
         ],
     ),
     (
@@ -169,7 +169,7 @@ TOLD = [
         '<tool_call>{"name": "HassTurnOff", "arguments": {"name": "Keller"}}</tool_call>',
         True,
         [
-            "(says nothing)",
+            "(no text)",
             "",
             "cannot HassTurnOff: name Keller",
             "  HassTurnOff: not offered in this home",
@@ -179,10 +179,10 @@ TOLD = [
 ]
 
 
-@pytest.mark.parametrize(("said", "ended", "lines"), TOLD)
-def test_an_answer_is_told_with_what_it_would_do_and_why_it_could_not(said, ended, lines):
-    assert told(read_answer(said, ended=ended), KNOWN) == lines
+@pytest.mark.parametrize(("text", "ended", "lines"), SHOWN)
+def test_an_answer_is_shown_with_what_it_would_do_and_why_it_cannot(text, ended, lines):
+    assert answer_lines(read_answer(text, ended=ended), KNOWN) == lines
 
 
-def test_what_a_home_has_is_read_from_the_question():
+def test_a_question_without_messages_knows_no_home():
     assert Question((), (), "nowhere").known == PromptContents()

@@ -1,4 +1,4 @@
-"""From a folder of weights and a file of rows to figures: models, adapters, checkpoints, runs, and the verb itself."""
+"""Evaluation end to end: models, adapters, checkpoints and runs, also through `hatrain evaluate` and `hatrain ask`."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def fence(service: str, target: str) -> str:
     return f'```homeassistant\n{{"service": "{service}", "target_device": "{target}"}}\n```'
 
 
-ASKED = {
+ANSWERS = {
     "Turn on the light.": f"Sure.\n{fence('light.turn_on', 'light.kitchen')}",
     "No light, please!": f"Done.\n{fence('light.turn_off', 'light.kitchen')}",
     "Is the hall fan on?": "It is.",
@@ -37,8 +37,8 @@ ASKED = {
 }
 
 
-def row(asked: str, **meta: str) -> dict:
-    turns = [("system", SYSTEM), ("user", asked), ("assistant", ASKED[asked])]
+def row(request: str, **meta: str) -> dict:
+    turns = [("system", SYSTEM), ("user", request), ("assistant", ANSWERS[request])]
     return {
         "conversations": [{"from": role, "value": text} for role, text in turns],
         "language": "english",
@@ -50,20 +50,20 @@ def row(asked: str, **meta: str) -> dict:
 def dataset(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "test.jsonl"
     kinds = ["action", "action", "status", "refusal"]
-    rows = [row(asked, kind=kind) for asked, kind in zip(ASKED, kinds, strict=True)]
+    rows = [row(request, kind=kind) for request, kind in zip(ANSWERS, kinds, strict=True)]
     path.write_text("".join(json.dumps(each) + "\n" for each in rows))
     return path
 
 
 def teach(model, tokenizer, dataset: Path, *, steps: int, learning_rate: float) -> None:
-    """Overfit the rows, until greedy answers must be right."""
+    """Overfit the rows until greedy answers are right."""
     requests = read_requests(read_rows(dataset), ReplyFinder(tokenizer))
     end = "<|im_end|>"
-    asked = [tokenizer(each.prompt)["input_ids"] for each in requests]
+    prompts = [tokenizer(each.prompt)["input_ids"] for each in requests]
     replies = [tokenizer(each.reply + end)["input_ids"] for each in requests]
-    width = max(len(one) + len(other) for one, other in zip(asked, replies, strict=True))
-    ids, labels = torch.zeros(len(asked), width, dtype=torch.long), torch.full((len(asked), width), -100)
-    for index, (before, reply) in enumerate(zip(asked, replies, strict=True)):
+    width = max(len(one) + len(other) for one, other in zip(prompts, replies, strict=True))
+    ids, labels = torch.zeros(len(prompts), width, dtype=torch.long), torch.full((len(prompts), width), -100)
+    for index, (before, reply) in enumerate(zip(prompts, replies, strict=True)):
         ids[index, : len(before) + len(reply)] = torch.tensor(before + reply)
         labels[index, len(before) : len(before) + len(reply)] = torch.tensor(reply)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -81,7 +81,7 @@ def teach(model, tokenizer, dataset: Path, *, steps: int, learning_rate: float) 
 
 @pytest.fixture(scope="session")
 def parrot(tmp_path_factory, dataset) -> Path:
-    """A folder with a tiny Llama that knows the answers by heart."""
+    """A folder with a tiny Llama that was overfitted to the answers."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer("chatml")
     model = random_llama(tokenizer)
@@ -93,25 +93,25 @@ def parrot(tmp_path_factory, dataset) -> Path:
     return folder
 
 
-def test_a_model_that_knows_the_answers_gets_all_of_it(parrot, dataset):
+def test_a_model_that_knows_the_answers_gets_every_point(parrot, dataset):
     model, tokenizer = load(find_source(str(parrot)))
-    heard = []
+    reported = []
     evaluation = evaluate_model(
-        model, tokenizer, read_rows(dataset), batch_size=3, progress=lambda *told: heard.append(told)
+        model, tokenizer, read_rows(dataset), batch_size=3, progress=lambda *counts: reported.append(counts)
     )
     assert evaluation.failures() == []
     figures = evaluation.to_dict()
     assert figures["strict_accuracy"] == figures["compatible_accuracy"] == 1
     assert figures["refusal_accuracy"] == figures["known_entity_rate"] == figures["valid_json_rate"] == 1
     assert set(figures["by_kind"]) == {"action", "status", "refusal"}
-    assert [outcome.request.said for outcome in evaluation.outcomes] == list(ASKED)
-    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [outcome.request.user_text for outcome in evaluation.outcomes] == list(ANSWERS)
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-@pytest.mark.parametrize("said", ["", "```homeassistant", "```homeassistant\n```", "on and on and on"])
-def test_nothing_the_fence_alone_and_endless_text_get_their_zero(said, dataset):
+@pytest.mark.parametrize("text", ["", "```homeassistant", "```homeassistant\n```", "on and on and on"])
+def test_empty_answers_bare_fences_and_endless_text_score_zero(text, dataset):
     tokenizer = build_tokenizer("chatml")
-    ids = tokenizer(said)["input_ids"] + ([] if "and" in said else [tokenizer.eos_token_id])
+    ids = tokenizer(text)["input_ids"] + ([] if "and" in text else [tokenizer.eos_token_id])
     evaluation = evaluate_model(Scripted(tokenizer, lambda prompt: ids), tokenizer, read_rows(dataset))
     figures = evaluation.to_dict()
     assert figures["strict_accuracy"] == figures["compatible_accuracy"] == figures["refusal_accuracy"] == 0
@@ -135,7 +135,7 @@ def test_a_model_without_a_chat_format_is_refused(dataset):
 
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory) -> Path:
-    """A base model that knows nothing."""
+    """An untrained base model."""
     torch.manual_seed(1)
     tokenizer = build_tokenizer("chatml")
     model = random_llama(tokenizer)
@@ -162,8 +162,8 @@ def adapt(blank: Path, folder: Path, dataset: Path, *, added: str | None = None)
     tokenizer.save_pretrained(folder)
 
 
-@pytest.mark.parametrize("added", [None, "<|house|>"])
-def test_an_adapter_is_asked_on_its_base_with_its_own_tokenizer(added, blank, dataset, tmp_path):
+@pytest.mark.parametrize("added", [None, "<|home|>"])
+def test_an_adapter_is_evaluated_on_its_base_with_its_own_tokenizer(added, blank, dataset, tmp_path):
     adapt(blank, tmp_path / "adapter", dataset, added=added)
     model, tokenizer = load(find_source(str(tmp_path / "adapter")))
     assert (added is None) or added in tokenizer.get_vocab()
@@ -172,7 +172,7 @@ def test_an_adapter_is_asked_on_its_base_with_its_own_tokenizer(added, blank, da
     assert evaluate_model(base, tokenizer, read_rows(dataset)).strict_accuracy == 0
 
 
-def test_an_adapter_without_a_tokenizer_takes_its_bases(blank, dataset, tmp_path):
+def test_an_adapter_without_a_tokenizer_uses_that_of_its_base(blank, dataset, tmp_path):
     torch.manual_seed(3)
     get_peft_model(load_model(str(blank)), LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
     model, tokenizer = load(find_source(str(tmp_path)))
@@ -185,7 +185,7 @@ def test_an_adapter_without_a_tokenizer_takes_its_bases(blank, dataset, tmp_path
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, parrot, blank, dataset) -> RunDirectory:
-    """A finished run with three checkpoints: one that knows nothing, one that is damaged, one that knows it all."""
+    """A finished run with three checkpoints: untrained, damaged, and overfitted."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HATRAIN_RUNS", raising=False)
     run = RunDirectory(tmp_path / "runs" / "kitchen")
@@ -218,10 +218,10 @@ def test_a_run_stands_for_its_model_then_its_adapter_then_its_newest_whole_check
         find_source("kitchen")
 
 
-def test_checkpoints_are_found_by_step_and_the_damaged_one_is_named(run):
-    sources, passed_over = find_checkpoints("kitchen")
+def test_checkpoints_come_by_step_and_the_damaged_one_is_named(run):
+    sources, skipped = find_checkpoints("kitchen")
     assert [source.name for source in sources] == ["checkpoint-2", "checkpoint-10", "model"]
-    assert [line.partition(":")[0] for line in passed_over] == ["checkpoint-7 is passed over"]
+    assert [line.partition(":")[0] for line in skipped] == ["skipped checkpoint-7"]
 
 
 @pytest.mark.parametrize(
@@ -244,13 +244,13 @@ def test_evaluate_writes_figures_and_failures_and_prints_a_table(blank, dataset,
     assert (figures["requests"], figures["strict_accuracy"]) == (4, 0)
     assert (figures["model"], figures["dataset"]) == (str(blank), str(dataset))
     failures = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
-    assert [failure["request"] for failure in failures] == list(ASKED)
-    told = capsys.readouterr()
-    assert "by kind of request" in told.out and "0.000-0.490" in told.out
-    assert "4 of 4 requests" in told.err
+    assert [failure["request"] for failure in failures] == list(ANSWERS)
+    output = capsys.readouterr()
+    assert "by kind of request" in output.out and "0.000-0.490" in output.out
+    assert "4 of 4 requests" in output.err
 
 
-def test_evaluate_judges_every_whole_checkpoint_of_a_run(run, dataset, capsys):
+def test_evaluate_covers_every_whole_checkpoint_of_a_run(run, dataset, capsys):
     assert (
         main(["evaluate", "kitchen", "--dataset", str(dataset), "--all-checkpoints", "--batch-size", "2"])
         == 0
@@ -264,35 +264,35 @@ def test_evaluate_judges_every_whole_checkpoint_of_a_run(run, dataset, capsys):
     }
     assert len((out / "checkpoint-2" / "failures.jsonl").read_text().splitlines()) == 4
     assert (out / "model" / "failures.jsonl").read_text() == ""
-    assert "checkpoint-7 is passed over" in capsys.readouterr().err
+    assert "skipped checkpoint-7" in capsys.readouterr().err
 
 
-def test_evaluate_judges_as_many_rows_as_it_is_told(run, dataset):
+def test_evaluate_covers_as_many_rows_as_the_limit(run, dataset):
     assert main(["evaluate", "kitchen", "--dataset", str(dataset), "--limit", "3", "--seed", "5"]) == 0
     figures = json.loads((run.folder / "evaluations" / "test" / "evaluation.json").read_text())
     assert figures["requests"] == 3
 
 
 @pytest.mark.parametrize("options", [["--limit", "0"], ["--batch-size", "-1"], ["--batch-size", "x"], []])
-def test_evaluate_refuses_what_makes_no_sense(options, run, dataset):
+def test_evaluate_refuses_invalid_options(options, run, dataset):
     given = ["--dataset", str(dataset)] if options else []
     with pytest.raises(SystemExit) as left:
         main(["evaluate", "kitchen", *given, *options])
     assert left.value.code == 2
 
 
-def test_evaluate_names_the_dataset_that_is_not_there(run, capsys):
+def test_evaluate_names_a_missing_dataset(run, capsys):
     assert main(["evaluate", "kitchen", "--dataset", "nowhere.jsonl"]) == 2
     assert "nowhere.jsonl" in capsys.readouterr().err
 
 
-def test_a_batch_that_does_not_fit_the_gpu_says_what_to_change(run, dataset, monkeypatch, capsys):
+def test_a_batch_that_does_not_fit_the_gpu_is_refused_with_the_remedy(run, dataset, monkeypatch, capsys):
     def full(*given: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("hatrain.evaluate.evaluate_model", full)
     assert main(["evaluate", "kitchen", "--dataset", str(dataset), "--batch-size", "64"]) == 2
-    assert "--batch-size: 64 requests at a time do not fit" in capsys.readouterr().err
+    assert "--batch-size: 64 requests do not fit" in capsys.readouterr().err
 
 
 def test_the_adapter_of_a_run_finds_its_base_from_anywhere(run, blank, dataset, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A model is asked exactly what its training would have put before the reply, and its rows say what is due."""
+"""A request's prompt is exactly what training puts before the reply, and its row gives the expected answer."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def sharegpt(turns=TURNS, **meta: object) -> dict:
 
 
 @pytest.mark.parametrize("family", CHAT_FAMILIES)
-def test_each_family_is_asked_the_very_tokens_that_training_puts_before_a_reply(family, rows):
+def test_a_prompt_has_the_tokens_that_training_puts_before_a_reply(family, rows):
     tokenizer = build_tokenizer(family)
     (row,) = rows(sharegpt())
     requests = read_requests([row], ReplyFinder(tokenizer))
@@ -84,7 +84,7 @@ def test_each_family_is_asked_the_very_tokens_that_training_puts_before_a_reply(
 
 
 @pytest.mark.parametrize("family", CHAT_FAMILIES)
-def test_raw_text_asks_what_its_conversation_would(family, rows):
+def test_raw_text_gives_the_requests_of_its_conversation(family, rows):
     tokenizer = build_tokenizer(family)
     finder = ReplyFinder(tokenizer)
     conversation, raw = rows(
@@ -101,18 +101,18 @@ def test_raw_text_asks_what_its_conversation_would(family, rows):
     ]
 
 
-def test_every_turn_that_is_trained_on_is_a_request_with_the_true_history(rows):
+def test_every_turn_that_is_trained_on_is_a_request_with_its_history(rows):
     first, second = read_requests(rows(sharegpt(language="german", kind="templated")), _finder("chatml"))
     assert first.expected.calls == (Call("light.turn_off", {"target_device": "light.kitchen"}),)
     assert first.reply == TURNS[1][1]
     assert second.expected.calls == ()
     assert TURNS[1][1] in second.prompt and TURNS[3][1] not in second.prompt
-    assert (first.turn, first.said, second.turn, second.said) == (1, TURNS[0][1], 3, TURNS[2][1])
+    assert (first.turn, first.user_text, second.turn, second.user_text) == (1, TURNS[0][1], 3, TURNS[2][1])
     assert {request.language for request in (first, second)} == {"german"}
     assert {request.kind for request in (first, second)} == {"templated"}
 
 
-def test_what_there_is_stands_in_the_prompt_under_labels_of_any_language(rows):
+def test_entities_and_services_are_read_under_labels_of_any_language(rows):
     first, _ = read_requests(rows(sharegpt()), _finder("zephyr"))
     assert first.known.entities == {"light.kitchen": "Küchenlicht", "light.hall": "Flurlicht"}
     assert first.known.services == {"light.turn_off", "light.turn_on"}
@@ -131,7 +131,7 @@ def test_a_failed_call_is_history_and_its_repetition_a_request(rows):
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama3", "mistral"])
-def test_the_tool_calls_that_a_family_writes_are_read_back(family, rows):
+def test_the_tool_calls_that_a_template_writes_are_read_back(family, rows):
     messages = [{**MESSAGES[1]}, {**MESSAGES[4]}]
     (request,) = read_requests(rows({"messages": messages, "tools": TOOLS}), _finder(family))
     assert request.expected.calls == (Call("HassTurnOff", {"name": "Küchenlicht"}),)

@@ -30,12 +30,12 @@ def test_intervals_are_the_published_ones(hits, total, low, high):
     assert wilson_interval(hits, total) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_nothing_is_known_of_a_share_of_nothing():
+def test_the_interval_of_a_total_of_zero_is_everything():
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 @given(st.integers(1, 10_000), st.data())
-def test_an_interval_holds_its_share_and_is_the_same_seen_from_the_other_side(total, data):
+def test_an_interval_contains_its_share_and_is_symmetric(total, data):
     hits = data.draw(st.integers(0, total))
     low, high = wilson_interval(hits, total)
     assert 0 <= low <= hits / total <= high <= 1
@@ -50,7 +50,7 @@ def outcome(
     request = Request(
         where="rows.jsonl:1",
         turn=1,
-        said="Turn it on.",
+        user_text="Turn it on.",
         prompt="…",
         reply=expected,
         expected=read_answer(expected),
@@ -76,7 +76,7 @@ EVALUATION = Evaluation(
 )
 
 
-def test_figures_are_the_shares_of_what_was_judged():
+def test_figures_are_shares_of_the_judged_requests():
     figures = EVALUATION.to_dict()
     assert figures["requests"] == 5
     assert figures["strict_accuracy"] == EVALUATION.strict_accuracy == 2 / 5
@@ -90,7 +90,7 @@ def test_figures_are_the_shares_of_what_was_judged():
     assert figures["complete"] is True
 
 
-def test_a_rate_over_nothing_is_null_not_zero():
+def test_a_rate_over_no_cases_is_null_not_zero():
     silent = Evaluation((outcome("No.", "No."),), requests=1, seconds=1.0).to_dict()
     assert silent["valid_json_rate"] is silent["known_entity_rate"] is silent["known_service_rate"] is None
     assert silent["refusal_accuracy"] == 1
@@ -113,7 +113,7 @@ def test_groups_have_their_own_figures_and_a_request_counts_for_each_of_its_devi
     assert (told["strict_accuracy"], told["strict_interval"]) == (0, list(wilson_interval(0, 2)))
 
 
-def test_the_word_after_a_call_flatters_no_figure():
+def test_a_turn_after_a_tool_result_is_in_no_figure_but_its_kind():
     word = outcome("It is on now.", "Done!", kind=AFTER_A_CALL)
     with_word = Evaluation((*EVALUATION.outcomes, word), requests=6, seconds=1.0)
     assert with_word.score == EVALUATION.score
@@ -122,19 +122,19 @@ def test_the_word_after_a_call_flatters_no_figure():
     assert with_word.complete
 
 
-def test_a_question_is_no_refusal():
+def test_a_status_question_is_no_refusal():
     asked = Evaluation((outcome("It is on.", "Yes.", kind="status"),), requests=1, seconds=1.0)
     assert asked.to_dict()["refusal_accuracy"] is None
 
 
-def test_an_evaluation_that_was_stopped_says_so():
+def test_a_stopped_evaluation_is_not_complete():
     part = Evaluation(EVALUATION.outcomes[:2], requests=5, seconds=1.0)
     assert not part.complete
     assert part.to_dict()["complete"] is False
     assert Evaluation((), requests=5, seconds=0.0).to_dict()["strict_accuracy"] is None
 
 
-def test_each_failure_is_told_in_full():
+def test_failures_are_written_in_full():
     failures = EVALUATION.failures()
     assert [failure["problems"][0].partition(":")[0] for failure in failures] == [
         "missing",

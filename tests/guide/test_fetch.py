@@ -132,7 +132,7 @@ def test_a_gated_model_asks_for_a_token_with_the_page_to_visit(hub, fetch):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         f"job.yaml:3: model.base: org/model is gated: accept its terms at {hub.endpoint}/org/model, "
-        "make a token at https://huggingface.co/settings/tokens, and set HF_TOKEN"
+        "create a token at https://huggingface.co/settings/tokens, and set HF_TOKEN"
     )
 
 
@@ -140,7 +140,7 @@ def test_a_token_without_access_is_refused_with_the_same_page_and_never_printed(
     hub.add("org/model", FILES, gated=True)
     done = fetch(HF_TOKEN=fake_hub.TOKEN)
     assert done.returncode == 2
-    assert f"the token has no access yet; accept its terms at {hub.endpoint}/org/model" in done.stderr
+    assert f"HF_TOKEN has no access yet; accept its terms at {hub.endpoint}/org/model" in done.stderr
     assert fake_hub.TOKEN not in done.stdout + done.stderr
 
 
@@ -155,7 +155,7 @@ def test_a_token_with_access_opens_a_gated_model(hub, fetch, tmp_path):
     ("revision", "token", "expected"),
     [
         ("null", "", "no such model at {hub}/org/model, or it is private and HF_TOKEN is not set"),
-        ("null", fake_hub.TOKEN, "no such model at {hub}/org/model, or the token does not open it"),
+        ("null", fake_hub.TOKEN, "no such model at {hub}/org/model, or HF_TOKEN has no access to it"),
         ("null", "hf_wrong", "HF_TOKEN: {hub} does not accept the token (401)"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_model_without_weights_is_refused(hub, fetch):
     hub.add("org/model", {"config.json": b"{}", "model.gguf": b""})
     done = fetch()
     assert done.returncode == 2
-    assert "org/model holds no weights that transformers reads" in done.stderr
+    assert "org/model has no weights that transformers reads" in done.stderr
 
 
 def test_without_a_network_the_error_is_one_line(hub, fetch):
@@ -197,7 +197,7 @@ def test_a_hub_that_is_down_gives_a_one_line_error(hub, fetch):
     done = fetch()
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
-        [f"hatrain fetch: {hub.endpoint} answers 503; try again later"],
+        [f"hatrain fetch: {hub.endpoint} returned 503; try again later"],
     )
 
 

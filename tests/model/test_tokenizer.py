@@ -19,7 +19,7 @@ def saved(tmp_path):
     return save
 
 
-def test_a_folder_is_loaded_with_its_own_format(saved):
+def test_a_folder_is_loaded_with_its_chat_template(saved):
     tokenizer = load_tokenizer(saved("zephyr"))
 
     assert tokenizer.chat_template == build_tokenizer("zephyr").chat_template
@@ -38,7 +38,7 @@ def test_a_base_without_a_chat_template_is_refused_with_both_remedies(saved):
         load_tokenizer(saved("phi"))
 
 
-def test_a_template_file_wins_over_everything(saved, tmp_path):
+def test_a_template_file_replaces_all_other_templates(saved, tmp_path):
     template = tmp_path / "mine.jinja"
     template.write_text("{{ messages[0]['content'] }}")
 
@@ -47,12 +47,12 @@ def test_a_template_file_wins_over_everything(saved, tmp_path):
     assert tokenizer.chat_template == template.read_text()
 
 
-def test_a_template_file_that_is_not_there_is_refused(saved, tmp_path):
+def test_a_missing_template_file_is_refused(saved, tmp_path):
     with pytest.raises(BadInput, match=r"chat_template: .*nowhere\.jinja: cannot be read"):
         load_tokenizer(saved("zephyr"), chat_template=tmp_path / "nowhere.jinja")
 
 
-def test_a_model_that_is_not_there_is_refused():
+def test_a_missing_model_is_refused():
     with pytest.raises(BadInput, match=r"no/such/model"):
         load_tokenizer("no/such/model")
 
@@ -67,7 +67,7 @@ def test_a_pad_token_of_its_own_is_new_and_is_not_the_eos(saved):
     assert tokenizer.eos_token == plain.eos_token
 
 
-def test_a_tokenizer_that_has_a_pad_token_of_its_own_gets_no_other(saved):
+def test_a_tokenizer_with_a_pad_token_gets_no_other(saved):
     tokenizer = load_tokenizer(saved("qwen2"), add_pad_token=True)
 
     assert tokenizer.pad_token == "<|endoftext|>"
@@ -86,14 +86,14 @@ def test_chatml_tokens_are_single_special_and_the_second_ends_a_reply(saved):
     assert tokenizer.decode(ids, skip_special_tokens=True) == "user\nHi"
 
 
-def test_tokens_that_are_there_already_keep_their_ids(saved):
+def test_existing_tokens_keep_their_ids(saved):
     tokenizer = load_tokenizer(saved("qwen2"), add_chatml_tokens=True)
 
     assert len(tokenizer) == len(build_tokenizer("qwen2"))
     assert tokenizer.eos_token == "<|im_end|>"
 
 
-def test_what_was_added_is_there_after_saving(saved, tmp_path):
+def test_additions_are_saved(saved, tmp_path):
     first = load_tokenizer(saved("phi"), add_chatml_tokens=True, add_pad_token=True)
     first.save_pretrained(tmp_path / "again")
 
@@ -110,7 +110,7 @@ CALL = {"type": "function", "function": {"name": "light.turn_on", "arguments": {
 TOOL = {"type": "function", "function": {"name": "light.turn_on", "description": "Lights a lamp."}}
 
 
-def test_chatml_looks_as_everybody_knows_it(saved):
+def test_chatml_is_rendered_in_its_usual_form(saved):
     tokenizer = load_tokenizer(saved("phi"), add_chatml_tokens=True)
     messages = [
         {"role": "system", "content": "Be brief."},
@@ -127,7 +127,7 @@ def test_chatml_looks_as_everybody_knows_it(saved):
     )
 
 
-def test_chatml_carries_tools_calls_and_results(saved):
+def test_chatml_renders_tools_calls_and_results(saved):
     tokenizer = load_tokenizer(saved("phi"), add_chatml_tokens=True)
     messages = (
         Message("system", "Be brief."),

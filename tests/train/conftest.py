@@ -1,4 +1,4 @@
-"""A small workplace: rows about a house, a tiny base model, and attempts at runs as a rank makes them."""
+"""Rows about a home, a tiny base model, and attempts at runs in this process, as a rank makes them."""
 
 import json
 import random
@@ -19,7 +19,7 @@ quiet()
 
 
 def house_rows(count: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of a house that a tiny model learns quickly; of many lengths, some with two turns."""
+    """Rows about a home that a tiny model learns quickly, of many lengths, some with two turns."""
     draw = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -44,16 +44,16 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory) -> Path:
-    """Rows and a base model that every test copies paths from; nobody writes here again."""
+def inputs(tmp_path_factory) -> Path:
+    """A read-only folder with rows and a base model."""
     from hatrain.model.tiny import make
 
-    shelf = tmp_path_factory.mktemp("shelf")
-    write_rows(shelf / "train.jsonl", house_rows(60, 1))
-    write_rows(shelf / "test.jsonl", house_rows(20, 2))
+    inputs = tmp_path_factory.mktemp("inputs")
+    write_rows(inputs / "train.jsonl", house_rows(60, 1))
+    write_rows(inputs / "test.jsonl", house_rows(20, 2))
     make(
-        shelf / "train.jsonl",
-        shelf / "base",
+        inputs / "train.jsonl",
+        inputs / "base",
         vocabulary=300,
         hidden=32,
         layers=2,
@@ -61,15 +61,15 @@ def shelf(tmp_path_factory) -> Path:
         ctx_size=256,
         seed=1,
     )
-    config = json.loads((shelf / "base/config.json").read_text())
+    config = json.loads((inputs / "base/config.json").read_text())
     # Dropout makes the random state matter, so that resuming has something to get wrong.
-    (shelf / "base/config.json").write_text(json.dumps({**config, "attention_dropout": 0.1}))
-    return shelf
+    (inputs / "base/config.json").write_text(json.dumps({**config, "attention_dropout": 0.1}))
+    return inputs
 
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory) -> Callable[[str], Path]:
-    """Makes a family's base, once."""
+    """Makes the base of a family, once."""
     from tests.models import tiny_base
 
     folder = tmp_path_factory.mktemp("bases")
@@ -82,7 +82,7 @@ def bases(tmp_path_factory) -> Callable[[str], Path]:
 
 @dataclass
 class Tried:
-    """How an attempt left."""
+    """The outcome of an attempt."""
 
     code: Exit
     reason: str
@@ -91,13 +91,13 @@ class Tried:
 
 
 class Workplace:
-    """Makes attempts at jobs, in this process, as `python -m hatrain.train` does."""
+    """Makes attempts at jobs in this process, as `python -m hatrain.train` does."""
 
-    def __init__(self, folder: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch):
-        self.folder, self.shelf, self.monkeypatch = folder, shelf, monkeypatch
+    def __init__(self, folder: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch):
+        self.folder, self.inputs, self.monkeypatch = folder, inputs, monkeypatch
 
     def plan(self, name: str = "run", **changes: Any) -> Plan:
-        """A plan of a small job; `changes` are `method__epochs=2` and the like."""
+        """A plan of a small job, with changes such as `method__epochs=2`."""
         from hatrain.contract.spec import JobSpec
         from launch.cluster_files import load_cluster
         from launch.planner import plan
@@ -105,8 +105,8 @@ class Workplace:
         job: dict[str, Any] = {
             "name": name,
             "seed": 5,
-            "model": {"base": str(self.shelf / "base"), "dtype": "fp32"},
-            "data": {"train": str(self.shelf / "train.jsonl"), "test": str(self.shelf / "test.jsonl")},
+            "model": {"base": str(self.inputs / "base"), "dtype": "fp32"},
+            "data": {"train": str(self.inputs / "train.jsonl"), "test": str(self.inputs / "test.jsonl")},
             "method": {
                 "learning_rate": 5e-3,
                 "batch_size": 8,
@@ -130,7 +130,7 @@ class Workplace:
         return plan(spec, cluster, cluster_name, workdir=self.folder, runs_root=self.folder / "runs")
 
     def attempt(self, plan: Plan, stop_at: int | None = None, requeue: bool = True) -> Tried:
-        """Make one attempt, asked to stop once step `stop_at` is done."""
+        """Make one attempt, with a stop after step `stop_at`."""
         from hatrain.train.__main__ import main
 
         run = RunDirectory(Path(plan.paths.run))
@@ -145,7 +145,7 @@ class Workplace:
 
 
 def _stop_after(patch: pytest.MonkeyPatch, attempt: Attempt, step: int, requeue: bool) -> None:
-    """Ask for a stop when a step's gradients are ready, as a scheduler or a person might at any moment."""
+    """Request a stop when a step's gradients are ready. A scheduler or a user may do so at any time."""
     from hatrain.train.trainer import StepTrainer
 
     original = StepTrainer.training_step
@@ -160,12 +160,12 @@ def _stop_after(patch: pytest.MonkeyPatch, attempt: Attempt, step: int, requeue:
 
 
 @pytest.fixture
-def workplace(tmp_path, shelf, monkeypatch) -> Workplace:
+def workplace(tmp_path, inputs, monkeypatch) -> Workplace:
     monkeypatch.chdir(tmp_path)
     handlers = {
         number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     }
-    yield Workplace(tmp_path, shelf, monkeypatch)
+    yield Workplace(tmp_path, inputs, monkeypatch)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

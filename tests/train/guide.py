@@ -1,4 +1,4 @@
-"""Runs in small: a job file of the guide on a few dozen rows, looked at from inside. For the tests of this room."""
+"""The guide's jobs at small scale, with a look at the model before and after training. For the tests of this folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def job_file(job: str) -> str:
-    """Where a guide's job stands."""
     return str(REPOSITORY / "jobs" / f"{job}.yaml")
 
 
 def small(workplace: Workplace, job: str, *settings: str) -> Plan:
-    """The plan of a guide's job on this machine, with rows of the test's own."""
+    """The plan of a guide's job on this machine, with a few rows of the test."""
     rows, test = (workplace.folder / f"{job}-{part}.jsonl" for part in ("train", "test"))
     own = load_job(job_file(job))
     make = house_pairs if isinstance(own.method, Dpo) else house_rows
@@ -57,7 +56,7 @@ def small(workplace: Workplace, job: str, *settings: str) -> Plan:
 
 
 def house_pairs(count: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of two answers, of which one says no."""
+    """Rows with a right answer and a wrong one."""
     pairs = []
     for row in house_rows(count, seed):
         (system, question, right, *_) = [turn["value"] for turn in row["conversations"]]
@@ -67,15 +66,15 @@ def house_pairs(count: int, seed: int) -> list[dict[str, Any]]:
 
 @dataclass
 class Seen:
-    """What a run looked like from inside."""
+    """The model of a run, before and after training."""
 
     model: Any = None
     first: dict[str, torch.Tensor] = field(default_factory=dict)
     """Every parameter and buffer before the first step."""
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
-    """Of every parameter, while it trained."""
+    """Of every parameter in training."""
     trained: set[str] = field(default_factory=set)
-    """The parameters that training was to change."""
+    """The parameters with requires_grad."""
     run: RunDirectory | None = None
     plan: Plan | None = None
 
@@ -91,7 +90,7 @@ def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def trained(workplace: Workplace, plan: Plan) -> Seen:
-    """Make an attempt at a plan, and look at the model before the first step and at the end."""
+    """Make an attempt at a plan, and record the model before the first step and at the end."""
     seen = Seen(plan=plan)
     step, save_model = StepTrainer.training_step, flow.save_model
 
@@ -117,7 +116,7 @@ def trained(workplace: Workplace, plan: Plan) -> Seen:
 
 
 def prompt(tokenizer: Any) -> torch.Tensor:
-    """The ids of a request, `[1, tokens]`, in the chat format that was saved with the model."""
+    """The ids of a request, `[1, tokens]`, in the chat format of the saved model."""
     turns = [
         {"role": "system", "content": "Rooms: hall attic"},
         {"role": "user", "content": "turn on the light"},
@@ -128,37 +127,39 @@ def prompt(tokenizer: Any) -> torch.Tensor:
 
 @torch.no_grad()
 def answer(model: Any, tokenizer: Any) -> tuple[torch.Tensor, str]:
-    """The logits of a request's last position, and the greedy answer to it, computed as training computes."""
+    """The logits of a request's last position, and the greedy answer, in the precision of training."""
     ids = prompt(tokenizer)
     with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
         logits = model(ids).logits[0, -1].float()
-        said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
-    return logits, tokenizer.decode(said[0, ids.shape[1] :])
+        generated = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+        )
+    return logits, tokenizer.decode(generated[0, ids.shape[1] :])
 
 
-def check_falls(run: RunDirectory) -> None:
+def check_loss_falls(run: RunDirectory) -> None:
     losses = [line["loss"] for line in metrics(run) if "loss" in line]
     assert sum(losses[-3:]) / 3 < 0.85 * losses[0]
-    told = {event["when"]: event["loss"] for event in run.events() if event["event"] == "test loss"}
-    assert not told or told["after"] < 0.9 * told["before"]
+    test_loss = {event["when"]: event["loss"] for event in run.events() if event["event"] == "test loss"}
+    assert not test_loss or test_loss["after"] < 0.9 * test_loss["before"]
 
 
 def check_same(model: Any, other: Any, tokenizer: Any) -> None:
-    """Two models answer a request alike: logits and greedy text."""
-    (logits, said), (expected, meant) = answer(model, tokenizer), answer(other, tokenizer)
+    """Two models give the same logits and greedy text."""
+    (logits, text), (expected, expected_text) = answer(model, tokenizer), answer(other, tokenizer)
     torch.testing.assert_close(logits, expected)
-    assert said == meant
+    assert text == expected_text
 
 
 def rounded(model: torch.nn.Module) -> Any:
-    """The model itself, its weights in the dtype that they are saved in."""
+    """The model itself, with its weights in the dtype that they are saved in."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
     return model
 
 
 def adapter_parameters(model: Any, lora: LoraSpec) -> set[str]:
-    """The parameters that a job's LoRA asks to train, by the names of the model's own modules."""
+    """The parameters that a job's LoRA trains, by the names of the model's modules."""
     wanted = set()
     for path, _ in model.named_modules():
         parent, _, last = path.rpartition(".")

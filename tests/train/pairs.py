@@ -1,12 +1,12 @@
-"""A job for each thing that a job may ask for beside its strategy, by key and value as in launch.strategies' table:
-what tests train to show that a pair works, and plan to show that it is granted or refused."""
+"""A job for each setting in launch.strategies' table, by key and value. Tests train them to show that a setting works
+with a strategy, and plan them to show that it is allowed or refused."""
 
 from typing import Any
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "modules": ["q_proj", "down_proj"], "merge": True}
 LORA_CHANGES = {"method__lora": LORA, "method__learning_rate": 2e-2}
 OWN_HEAD = "a base whose head shares no weights with its embeddings"
-"""Stands for a folder that a test makes."""
+"""Placeholder for a folder that a test makes."""
 
 JOBS: dict[tuple[str, str], dict[str, Any]] = {
     ("method.lora", "all weights"): {},

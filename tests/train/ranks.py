@@ -1,5 +1,5 @@
-"""One rank under torchrun that makes several attempts in a row, since starting costs most of their time: `python -m
-tests.train.ranks '[[RUN, ATTEMPT, STOP_AT], …]'`. It notes what ran in attempts/N/ran-RANK.json."""
+"""One rank under torchrun that makes several attempts in a row, because starting takes most of the time: `python -m
+tests.train.ranks '[[RUN, ATTEMPT, STOP_AT], …]'`. It writes the strategy that ran to attempts/N/ran-RANK.json."""
 
 import contextlib
 import json
@@ -20,18 +20,18 @@ from hatrain.train.__main__ import main
 from hatrain.train.trainer import FlowCallback, StepTrainer
 from tests import cpu_fsdp
 
-LEFT = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
+EXPECTED = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
 
 
 def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
-    """Make one attempt, asked to stop once step `stop_at` is done."""
-    here = Attempt(Path(folder) / "attempts" / str(number))
+    """Make one attempt, with a stop after step `stop_at`."""
+    this_attempt = Attempt(Path(folder) / "attempts" / str(number))
     begin, training_step, prepare = FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare
     read: list[float] = []
 
-    def noted(self: FlowCallback, *args: Any, **kwargs: Any) -> None:
-        # Before any forward: FSDP lets what it gathers last go again at the next one.
-        (here.folder / f"ran-{os.environ['RANK']}.json").write_text(
+    def report(self: FlowCallback, *args: Any, **kwargs: Any) -> None:
+        # Before any forward pass: FSDP frees the last gathered parameters only in the next one.
+        (this_attempt.folder / f"ran-{os.environ['RANK']}.json").write_text(
             json.dumps({**what_ran(self.trainer), "read": read[0]})
         )
         begin(self, *args, **kwargs)
@@ -39,7 +39,7 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
     def stopping(self: StepTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = training_step(self, *args, **kwargs)
         if self.state.global_step + 1 == stop_at and os.environ["RANK"] == "0":
-            here.request_stop(Stop("the test", requeue=True))
+            this_attempt.request_stop(Stop("the test", requeue=True))
         return loss
 
     def prepared(*args: Any, **kwargs: Any) -> Any:
@@ -47,18 +47,18 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
         read.append(_share_held(model))
         return model, added
 
-    FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = noted, stopping, prepared
+    FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = report, stopping, prepared
     try:
-        with as_in_a_process_of_its_own():
+        with fresh_process_state():
             return main(folder, str(number))
     finally:
         FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = begin, training_step, prepare
 
 
 @contextlib.contextmanager
-def as_in_a_process_of_its_own() -> Iterator[None]:
-    """Forget what an attempt told accelerate and transformers, so that the next may run another strategy. The process
-    group stays."""
+def fresh_process_state() -> Iterator[None]:
+    """Reset what an attempt configured in accelerate and transformers, so that the next can use another strategy. The
+    process group stays."""
     environment = dict(os.environ)
     try:
         yield
@@ -72,8 +72,8 @@ def as_in_a_process_of_its_own() -> Iterator[None]:
 
 
 def what_ran(trainer: StepTrainer) -> dict[str, Any]:
-    """The strategy as accelerate says it, and as the parameters show it: how many there are, how many are sharded, and
-    the share of all numbers that this rank holds: of the weights, and of what the optimizer steps on."""
+    """The strategy, by accelerate's state and by the parameters: how many there are, how many are sharded, and this
+    rank's share of the weights (`held`) and of what the optimizer steps on (`stepped`)."""
     wrapped = trainer.model_wrapped
     parameters = list(wrapped.parameters())
     trained = sum(_size(parameter) for parameter in parameters if parameter.requires_grad)
@@ -85,7 +85,7 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
         "distributed_type": trainer.accelerator.distributed_type.value,
         "wrapper": type(wrapped).__name__,
         "stage": wrapped.zero_optimization_stage() if trainer.is_deepspeed_enabled else None,
-        "spreads_gradients": type(optimizer).__name__ == "DeepSpeedZeroOptimizer_Stage3"
+        "shards_gradients": type(optimizer).__name__ == "DeepSpeedZeroOptimizer_Stage3"
         or getattr(optimizer, "partition_gradients", False),
         "optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
         "offload": _offload(wrapped) if trainer.is_deepspeed_enabled else "none",
@@ -103,7 +103,7 @@ def what_ran(trainer: StepTrainer) -> dict[str, Any]:
 
 
 def _offload(engine: Any) -> str:
-    """What DeepSpeed's engine keeps in the machine's memory, as a job says it."""
+    """What DeepSpeed's engine offloads, as `hardware.offload`."""
     kept = [
         part is not None and part.device == "cpu"
         for part in (engine.zero_offload_optimizer(), engine.zero_offload_param())
@@ -112,31 +112,31 @@ def _offload(engine: Any) -> str:
 
 
 def _is_partitioned(parameter: torch.nn.Parameter) -> bool:
-    """Whether ZeRO-3 has a parameter in parts, and this rank nothing but its own."""
+    """Whether ZeRO-3 sharded a parameter, and it is not gathered."""
     return hasattr(parameter, "ds_status") and parameter.ds_status.name == "NOT_AVAILABLE"
 
 
 def _held(parameter: torch.nn.Parameter) -> int:
-    """Numbers of a parameter in this rank's memory."""
+    """Elements of a parameter in this rank's memory."""
     if isinstance(parameter, DTensor):
         return parameter.to_local().numel()
     return parameter.ds_tensor.numel() if _is_partitioned(parameter) else parameter.numel()
 
 
 def _share_held(model: torch.nn.Module) -> float:
-    """The share of a model's numbers in this rank's memory."""
+    """The share of a model's elements in this rank's memory."""
     parameters = list(model.parameters())
     return sum(map(_held, parameters)) / sum(map(_size, parameters))
 
 
 def _size(parameter: torch.nn.Parameter) -> int:
-    """Numbers of a parameter, over all ranks."""
+    """Elements of a parameter, over all ranks."""
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
 if __name__ == "__main__":
     cpu_fsdp.switch_on()
     for folder, number, stop_at in json.loads(sys.argv[1]):
-        torch.seed()  # what came before in this process must not matter
-        if attempt(folder, number, stop_at) not in LEFT:
+        torch.seed()  # earlier attempts in this process must not matter
+        if attempt(folder, number, stop_at) not in EXPECTED:
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""Preference training, for real, on a model of a few thousand weights, against TRL's own trainer and by hand."""
+"""Preference training of a model with a few thousand weights, compared with TRL's trainer and with plain torch."""
 
 import inspect
 import json
@@ -59,12 +59,12 @@ TRAIN, TEST = house_pairs(40, 1), house_pairs(12, 2)
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory, shelf) -> Path:
-    """Pairs, and a base without dropout whose chat format ends with a reply's end of turn, as TRL's completions do."""
+def store(tmp_path_factory, inputs) -> Path:
+    """Pairs, and a base without dropout whose template ends at a reply's end of turn, as TRL's completions do."""
     store = tmp_path_factory.mktemp("pairs")
     write_rows(store / "train.jsonl", TRAIN)
     write_rows(store / "test.jsonl", TEST)
-    base = shutil.copytree(shelf / "base", store / "base")
+    base = shutil.copytree(inputs / "base", store / "base")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.0}))
     template = base / "chat_template.jinja"
@@ -95,7 +95,7 @@ def dpo_plan(workplace, store):
 
 
 def reply_log_probability(model, tokenizer, pair, side) -> torch.Tensor:
-    """log p(reply and its end of turn | prompt), worked out with nothing but transformers: the format by hand."""
+    """log p(reply and its end of turn | prompt), with nothing but transformers and the format written out."""
     prompt = (
         f"<|im_start|>system\n{pair['system']}<|im_end|><|im_start|>user\n{pair['question']}<|im_end|>"
         "<|im_start|>assistant\n"
@@ -104,12 +104,12 @@ def reply_log_probability(model, tokenizer, pair, side) -> torch.Tensor:
     reply = tokenizer(pair[side] + "<|im_end|>", add_special_tokens=False)["input_ids"]
     ids = torch.tensor([before + reply])
     with torch.no_grad():
-        said = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
-    return said[len(before) - 1 :].sum()
+        log_probabilities = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+    return log_probabilities[len(before) - 1 :].sum()
 
 
 def rewards_by_hand(model, reference, tokenizer, pairs, beta: float = BETA) -> torch.Tensor:
-    """[pairs, 2]: what each side has gained over the reference."""
+    """[pairs, 2]: beta × (log-probability − the reference's) of each side."""
     return beta * torch.tensor(
         [
             [
@@ -130,13 +130,13 @@ def losses_on_the_test_set(run) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "lora"])
-def test_a_run_learns_to_prefer_and_says_what_plain_transformers_says(workplace, dpo_plan, store, lora):
+def test_a_run_learns_and_logs_the_rewards_that_plain_transformers_gives(workplace, dpo_plan, store, lora):
     rate = {"method__lora": lora, "method__learning_rate": 2e-2} if lora else {}
     plan = dpo_plan(**rate, method__epochs=2, evaluation__eval_steps=10, method__micro_batch_size=2)
     run = workplace.attempt(plan).run
-    told = losses_on_the_test_set(run)
-    assert told["before"] == pytest.approx(math.log(2), abs=1e-6)
-    assert told["after"] < 0.95 * told["before"]
+    test_loss = losses_on_the_test_set(run)
+    assert test_loss["before"] == pytest.approx(math.log(2), abs=1e-6)
+    assert test_loss["after"] < 0.95 * test_loss["before"]
     base = AutoModelForCausalLM.from_pretrained(store / "base")
     if lora:
         model = PeftModel.from_pretrained(
@@ -150,25 +150,25 @@ def test_a_run_learns_to_prefer_and_says_what_plain_transformers_says(workplace,
     tokenizer = AutoTokenizer.from_pretrained(store / "base")
     rewards = rewards_by_hand(model, base, tokenizer, TEST)
     margins = rewards[:, 0] - rewards[:, 1]
-    assert told["after"] == pytest.approx(-F.logsigmoid(margins).mean().item(), abs=1e-5)
-    (look,) = [line for line in metrics(run) if "test_loss" in line]
-    assert look["step"] == 10
-    assert look["test_loss"] == pytest.approx(told["after"], abs=1e-6)
-    assert look["test_rewards/margins"] == pytest.approx(margins.mean().item(), abs=1e-5)
-    assert look["test_rewards/chosen"] == pytest.approx(rewards[:, 0].mean().item(), abs=1e-5)
-    assert look["test_rewards/rejected"] == pytest.approx(rewards[:, 1].mean().item(), abs=1e-5)
-    assert look["test_rewards/accuracies"] == pytest.approx((margins > 0).float().mean().item())
+    assert test_loss["after"] == pytest.approx(-F.logsigmoid(margins).mean().item(), abs=1e-5)
+    (line,) = [line for line in metrics(run) if "test_loss" in line]
+    assert line["step"] == 10
+    assert line["test_loss"] == pytest.approx(test_loss["after"], abs=1e-6)
+    assert line["test_rewards/margins"] == pytest.approx(margins.mean().item(), abs=1e-5)
+    assert line["test_rewards/chosen"] == pytest.approx(rewards[:, 0].mean().item(), abs=1e-5)
+    assert line["test_rewards/rejected"] == pytest.approx(rewards[:, 1].mean().item(), abs=1e-5)
+    assert line["test_rewards/accuracies"] == pytest.approx((margins > 0).float().mean().item())
 
 
 class InOrder(DPOTrainer):
-    """TRL's own trainer, on its rows as they come."""
+    """TRL's trainer, without shuffling."""
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
 
 
 def trl_alone(folder: Path, base: Path, pairs: list[dict[str, Any]], loss: str, smoothing: float) -> InOrder:
-    """Train with nothing of ours: TRL tokenizes, and asks a second model for the reference at every step."""
+    """Train with TRL only: it tokenizes, and computes the reference with a second model at every step."""
     rows = [
         {
             "prompt": [
@@ -225,7 +225,7 @@ def compare(run: RunDirectory, other: RunDirectory | InOrder) -> None:
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_the_job_knows_every_loss_of_trl_by_its_name():
+def test_the_job_accepts_every_loss_of_trl_by_its_name():
     assert set(LOSSES) == set(
         re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
     )
@@ -235,7 +235,7 @@ SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_is_the_one_that_trl_computes_beside_a_second_model(workplace, dpo_plan, store, loss):
+def test_every_loss_equals_trls_with_a_second_model(workplace, dpo_plan, store, loss):
     write_rows(workplace.folder / "few.jsonl", TRAIN[:24])
     plan = dpo_plan(
         data__train=str(workplace.folder / "few.jsonl"),
@@ -252,8 +252,8 @@ def test_every_loss_is_the_one_that_trl_computes_beside_a_second_model(workplace
     )
 
 
-def test_how_pairs_share_passes_changes_no_result(workplace, dpo_plan):
-    """Neither the micro-batch nor checkpointing: the loss is weighted over the whole step."""
+def test_micro_batch_size_and_checkpointing_change_no_result(workplace, dpo_plan):
+    """The loss is weighted over the whole step."""
     few = {"data__test": None}
     one = workplace.attempt(
         dpo_plan("one", **few, method__micro_batch_size=1, method__gradient_checkpointing=True)
@@ -261,12 +261,12 @@ def test_how_pairs_share_passes_changes_no_result(workplace, dpo_plan):
     compare(one.run, workplace.attempt(dpo_plan("eight", **few, method__micro_batch_size=8)).run)
 
 
-def test_no_pass_waits_for_what_other_ranks_pairs_say(workplace, dpo_plan):
-    """Ranks may hold unlike numbers of pairs in a pass, where gathering them would hang."""
+def test_nothing_is_gathered_in_a_micro_batch(workplace, dpo_plan):
+    """Ranks may hold different numbers of pairs, where gathering would hang."""
     original = DpoTrainer.micro_batch_loss
 
     def refuse(self, tensor):
-        raise AssertionError("gathered within a pass")
+        raise AssertionError("gathered in a micro-batch")
 
     def micro_batch_loss(self, model, batch):
         with pytest.MonkeyPatch.context() as patch:
@@ -280,9 +280,9 @@ def test_no_pass_waits_for_what_other_ranks_pairs_say(workplace, dpo_plan):
 
 
 @pytest.mark.long
-def test_two_ranks_train_what_one_does(workplace, dpo_plan):
-    # The last step has three passes for two ranks, so one of them adds a pass that counts nothing; the test set's two
-    # passes hold eight pairs and four.
+def test_two_ranks_give_the_results_of_one(workplace, dpo_plan):
+    # The last step has three micro-batches for two ranks, so one of them adds one that does not count. The test set has
+    # two micro-batches, of eight pairs and four.
     write_rows(workplace.folder / "odd.jsonl", TRAIN[:38])
     odd = {"data__train": str(workplace.folder / "odd.jsonl"), "method__micro_batch_size": 2}
     alone = workplace.attempt(dpo_plan("alone", **odd)).run
@@ -297,8 +297,8 @@ def test_two_ranks_train_what_one_does(workplace, dpo_plan):
         check=True,
     )
     compare(together, alone)
-    looks = [[line for line in metrics(run) if "test_loss" in line] for run in (alone, together)]
-    for one, other in zip(*looks, strict=True):
+    test_lines = [[line for line in metrics(run) if "test_loss" in line] for run in (alone, together)]
+    for one, other in zip(*test_lines, strict=True):
         for name in one:
             if "test" in name:
                 assert one[name] == pytest.approx(other[name], abs=1e-5)
@@ -309,8 +309,8 @@ def test_two_ranks_train_what_one_does(workplace, dpo_plan):
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "lora"])
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, dpo_plan, lora):
-    # This base has dropout in its attention, so the random state has to come back too.
-    changes = {"model__base": str(workplace.shelf / "base"), "method__lora": lora}
+    # This base has dropout in its attention, so the random state has to be restored too.
+    changes = {"model__base": str(workplace.inputs / "base"), "method__lora": lora}
     whole = workplace.attempt(dpo_plan("whole", **changes)).run
     torch.seed()  # what came before in this process must not matter
     plan = dpo_plan("parts", **changes)
@@ -329,24 +329,26 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, dpo_plan
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("damage", "problem"),
     [
         (Path.unlink, "no such file"),
         (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot be read"),
     ],
     ids=["gone", "truncated"],
 )
-def test_without_the_reference_a_trained_run_is_refused(workplace, dpo_plan, harm, said):
+def test_a_run_past_its_first_checkpoint_is_refused_without_its_reference(
+    workplace, dpo_plan, damage, problem
+):
     plan = dpo_plan()
     run = workplace.attempt(plan, stop_at=1).run
-    harm(run.folder / "reference.safetensors")
+    damage(run.folder / "reference.safetensors")
     tried = workplace.attempt(plan)
     assert tried.code is Exit.FATAL
-    assert f"{run.folder / 'reference.safetensors'}: {said}" in tried.reason
+    assert f"{run.folder / 'reference.safetensors'}: {problem}" in tried.reason
     assert "--fresh" in tried.reason
 
 
-def test_before_the_first_checkpoint_the_reference_is_computed_anew(workplace, dpo_plan):
+def test_before_the_first_checkpoint_the_reference_is_computed_again(workplace, dpo_plan):
     plan = dpo_plan()
     run = workplace.attempt(plan, stop_at=1).run
     shutil.rmtree(run.checkpoints)
@@ -355,7 +357,7 @@ def test_before_the_first_checkpoint_the_reference_is_computed_anew(workplace, d
     assert losses_on_the_test_set(run)["before"] == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_a_stop_is_heard_while_the_reference_is_computed(workplace, dpo_plan):
+def test_a_stop_interrupts_the_reference(workplace, dpo_plan):
     plan = dpo_plan()
     original = DpoTrainer.load_reference
 
@@ -388,7 +390,7 @@ def test_no_second_model_is_held(workplace, dpo_plan):
 # --- adapters and bases -------------------------------------------------------------------------------------
 
 
-def test_modules_saved_whole_are_trained_and_saved(workplace, dpo_plan, store):
+def test_modules_to_save_are_trained_and_saved(workplace, dpo_plan, store):
     plan = dpo_plan(method__lora={**LORA, "modules_to_save": ["embeddings"]}, method__learning_rate=2e-2)
     run = workplace.attempt(plan).run
     base = AutoModelForCausalLM.from_pretrained(store / "base")
@@ -408,18 +410,18 @@ def test_an_adapter_on_the_output_head_is_refused_by_name(workplace, dpo_plan):
     assert "modules_to_save" in tried.reason
 
 
-def test_a_quantised_base_learns_to_prefer(workplace, dpo_plan):
+def test_adapters_on_a_quantised_base_learn_preferences(workplace, dpo_plan):
     changes = {"model__quantization": "8bit", "method__lora": LORA, "method__learning_rate": 2e-2}
-    told = losses_on_the_test_set(workplace.attempt(dpo_plan(**changes, method__epochs=2)).run)
-    assert told["before"] == pytest.approx(math.log(2), abs=1e-6)
-    assert told["after"] < 0.97 * told["before"]
+    test_loss = losses_on_the_test_set(workplace.attempt(dpo_plan(**changes, method__epochs=2)).run)
+    assert test_loss["before"] == pytest.approx(math.log(2), abs=1e-6)
+    assert test_loss["after"] < 0.97 * test_loss["before"]
 
 
-def test_the_model_of_a_supervised_run_is_the_base_of_the_next(workplace, dpo_plan):
+def test_the_model_of_a_supervised_run_can_be_the_base(workplace, dpo_plan):
     supervised = workplace.attempt(workplace.plan("first")).run
     run = workplace.attempt(dpo_plan("then", model__base="first")).run
-    told = losses_on_the_test_set(run)
-    assert told["after"] < told["before"] == pytest.approx(math.log(2), abs=1e-6)
+    test_loss = losses_on_the_test_set(run)
+    assert test_loss["after"] < test_loss["before"] == pytest.approx(math.log(2), abs=1e-6)
     one, other = weights(supervised.model), weights(run.model)
     assert all(not torch.equal(one[name], other[name]) for name in one)
 
@@ -437,7 +439,7 @@ def test_bad_pairs_are_refused_by_file_and_line(workplace, dpo_plan):
 def test_pairs_that_do_not_fit_are_dropped_and_counted(workplace, dpo_plan, capsys):
     tried = workplace.attempt(dpo_plan(method__ctx_size=44))
     assert tried.code is Exit.FINISHED
-    said = re.search(r"^(\d+) training rows \((\d+) longer than ctx_size dropped", capsys.readouterr().out)
-    kept, dropped = map(int, said.groups())
+    match = re.search(r"^(\d+) training rows \((\d+) longer than ctx_size dropped", capsys.readouterr().out)
+    kept, dropped = map(int, match.groups())
     assert min(kept, dropped) > 0
     assert kept + dropped == len(TRAIN)

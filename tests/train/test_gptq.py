@@ -1,5 +1,5 @@
-"""The guide's run on a GPTQ base, for real: in the environment that `make gptq` makes, where a tiny Llama is quantised
-on the spot. In the ordinary environment one test runs this file there."""
+"""The guide's run on a GPTQ base, a tiny Llama quantised here, in the environment that `make gptq` creates. In the
+ordinary environment one test runs this file in that one."""
 
 import contextlib
 import importlib.util
@@ -16,7 +16,7 @@ from tests.train.guide import (
     REPOSITORY,
     adapter_parameters,
     answer,
-    check_falls,
+    check_loss_falls,
     small,
     tensors,
     trained,
@@ -25,19 +25,19 @@ from tests.train.pairs import LORA
 
 HERE = importlib.util.find_spec("gptqmodel") is not None
 PYTHON = REPOSITORY / ".venv-gptq/bin/python"
-there = pytest.mark.skipif(not HERE, reason="gptqmodel is not in this environment; .venv-gptq has it")
+needs_gptq = pytest.mark.skipif(not HERE, reason="gptqmodel is only in .venv-gptq")
 
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.skipif(HERE, reason="this is the environment that it asks")
-@pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-gptq here; make gptq makes it")
+@pytest.mark.skipif(HERE, reason="already in that environment")
+@pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-gptq; make gptq creates it")
 def test_the_run_on_a_gptq_base_trains_in_its_own_environment():
     command = [str(PYTHON), "-m", "pytest", "-q", "-m", "long", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(
         command,
         cwd=REPOSITORY,
-        # gptqmodel wants two workers and allows itself half of a machine's cores.
+        # gptqmodel needs two workers and uses half of a machine's cores by default.
         env={**os.environ, "GPTQMODEL_CPU_WORKERS": "2"},
         capture_output=True,
         text=True,
@@ -55,26 +55,26 @@ def quantised(tmp_path_factory) -> Path:
     from tests.models import tiny_base
 
     folder = tmp_path_factory.mktemp("gptq")
-    # gptqmodel's kernels want layers of at least this size.
+    # gptqmodel's kernels need layers of at least this size.
     base = tiny_base("llama2", folder / "base", hidden_size=128, intermediate_size=256)
     tokenizer = AutoTokenizer.from_pretrained(base)
     text = tokenizer("Turn on the light in the kitchen, please. " * 8)
     rows = [{name: text[name] for name in ("input_ids", "attention_mask")}] * 16
     model = GPTQModel.load(str(base), QuantizeConfig(bits=4, group_size=32), device="cpu")
-    with contextlib.chdir(folder):  # it leaves a folder of logs where it stands
+    with contextlib.chdir(folder):  # it writes a folder of logs into the current one
         model.quantize(rows, batch_size=4)
     model.save(str(folder / "quantised"))
     tokenizer.save_pretrained(folder / "quantised")
     return folder / "quantised"
 
 
-@there
-def test_adapters_on_a_gptq_base_train_and_nothing_else_does(workplace, quantised):
+@needs_gptq
+def test_only_the_adapters_on_a_gptq_base_are_trained(workplace, quantised):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig
 
     seen = trained(workplace, small(workplace, "home-7b-gptq", f"model.base={quantised}"))
-    check_falls(seen.run)
+    check_loss_falls(seen.run)
     lora = seen.plan.job.method.lora.model_copy(update={"modules": ("q_proj", "v_proj")})
     assert seen.trained == seen.changed == adapter_parameters(seen.model, lora)
     assert {seen.dtypes[name] for name in seen.trained} == {torch.float32}
@@ -92,18 +92,18 @@ def test_adapters_on_a_gptq_base_train_and_nothing_else_does(workplace, quantise
     assert all(
         any(torch.equal(before[name], tensor) for tensor in tensors(seen.model).values()) for name in packed
     )
-    logits, said = answer(PeftModel.from_pretrained(plain, str(seen.run.adapter)).eval(), tokenizer)
-    expected, meant = answer(seen.model, tokenizer)
-    # In training there was a row for the pad token, which plain PEFT on the plain base has no need of.
+    logits, text = answer(PeftModel.from_pretrained(plain, str(seen.run.adapter)).eval(), tokenizer)
+    expected, expected_text = answer(seen.model, tokenizer)
+    # Training added a row for the pad token. The plain base has none.
     assert len(expected) > len(logits)
     torch.testing.assert_close(logits, expected[: len(logits)])
-    assert said == meant
-    asked, own = load(find_source(str(seen.run.folder)))
-    assert answer(asked, own)[1] == meant
+    assert text == expected_text
+    model, own = load(find_source(str(seen.run.folder)))
+    assert answer(model, own)[1] == expected_text
 
 
-@there
-def test_two_ranks_on_a_gptq_base_train_what_one_does(workplace, quantised):
+@needs_gptq
+def test_two_ranks_on_a_gptq_base_give_the_results_of_one(workplace, quantised):
     settings = {
         "model__base": str(quantised),
         "model__quantization": "gptq",
@@ -115,14 +115,14 @@ def test_two_ranks_on_a_gptq_base_train_what_one_does(workplace, quantised):
     alone = workplace.attempt(workplace.plan("alone", **settings)).run
     run = together.adopted(workplace.plan("two", **settings, hardware__gpus_per_node=2))
     together.start([together.attempt(run)])
-    for told in together.ran(run, 1):
-        assert (told["distributed_type"], told["held"]) == ("MULTI_CPU", 1)
-        assert "torch.int32" in told["buffers"]  # packed weights
-    together.same(run, alone, tolerance=2e-3)
+    for report in together.ran(run, 1):
+        assert (report["distributed_type"], report["held"]) == ("MULTI_CPU", 1)
+        assert "torch.int32" in report["buffers"]  # packed weights
+    together.assert_same(run, alone, tolerance=2e-3)
 
 
-@there
+@needs_gptq
 def test_a_base_that_was_not_quantised_with_gptq_is_refused(workplace, bases):
     tried = workplace.attempt(small(workplace, "home-7b-gptq", f"model.base={bases('llama2')}"))
-    assert "was not quantised with GPTQ" in tried.reason
+    assert "is not quantised with GPTQ" in tried.reason
     assert "8bit, 4bit or null" in tried.reason

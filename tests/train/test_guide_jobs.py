@@ -1,5 +1,5 @@
-"""Every run of the training guide, in small: the job file itself, on a tiny random base of its own family and a few
-dozen rows. What is replaced is what a machine of two cores needs, and nothing else."""
+"""Every run of the training guide at small scale: the job file itself, on a tiny random base of its family and a few
+dozen rows. Only what a machine with two cores needs is replaced."""
 
 import importlib.util
 import math
@@ -18,7 +18,7 @@ from tests.train.guide import (
     Seen,
     adapter_parameters,
     answer,
-    check_falls,
+    check_loss_falls,
     check_same,
     job_file,
     rounded,
@@ -41,14 +41,14 @@ FAMILY = {
     "home-llama-3.2-3b": "llama3.2",
 }
 DPO = {"stablehome-3b-dpo": "stablehome-3b", "tinyhome-dpo": "tinyhome"}
-"""Each run of preference training, and the job whose method trains its base."""
+"""Preference runs, and the job that trains the base of each."""
 
 
-# --- what is asked of every run -----------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------
 
 
 def check_all_weights(seen: Seen) -> None:
-    """Every parameter was trained in fp32, and what was saved is what was in memory, in the job's dtype."""
+    """Every parameter was trained in fp32, and the saved model is the one in memory, in the job's dtype."""
     assert seen.trained == set(seen.dtypes) == seen.changed
     assert set(seen.dtypes.values()) == {torch.float32}
     saved = AutoModelForCausalLM.from_pretrained(seen.run.model)
@@ -58,7 +58,7 @@ def check_all_weights(seen: Seen) -> None:
 
 
 def check_adapter(seen: Seen, base: Path) -> None:
-    """Adapters and saved modules were trained in fp32; the base stayed what it is on disk; plain PEFT loads it."""
+    """Adapters and saved modules were trained in fp32, the base did not change, and plain PEFT loads the result."""
     model, lora = seen.plan.job.model, seen.plan.job.method.lora
     assert seen.trained == seen.changed == adapter_parameters(seen.model, lora)
     assert {seen.dtypes[name] for name in seen.trained} == {torch.float32}
@@ -85,15 +85,15 @@ def check_adapter(seen: Seen, base: Path) -> None:
 
 
 def check_merged(seen: Seen, base: Path) -> None:
-    """The merged model is the adapter on a full-precision base, within float error; on disk in the job's dtype."""
+    """The merged model equals the adapter on a full-precision base, within float error, and has the job's dtype."""
     tokenizer = AutoTokenizer.from_pretrained(seen.run.model)
     adapted = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(seen.run.adapter)
     ).eval()
-    apart, _ = answer(adapted, tokenizer)
+    unmerged, _ = answer(adapted, tokenizer)
     whole = adapted.merge_and_unload()
-    together, _ = answer(whole, tokenizer)
-    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+    merged, _ = answer(whole, tokenizer)
+    torch.testing.assert_close(merged, unmerged, rtol=1e-4, atol=1e-5)
     saved = AutoModelForCausalLM.from_pretrained(seen.run.model)
     assert saved.dtype == torch.bfloat16
     check_same(saved, rounded(whole), tokenizer)
@@ -106,7 +106,7 @@ def check_merged(seen: Seen, base: Path) -> None:
 def test_a_supervised_run_of_the_guide_trains(workplace, bases, job):
     base = bases(FAMILY[job])
     seen = trained(workplace, small(workplace, job, f"model.base={base}"))
-    check_falls(seen.run)
+    check_loss_falls(seen.run)
     if seen.plan.job.method.lora is None:
         check_all_weights(seen)
     else:
@@ -117,8 +117,8 @@ def test_a_supervised_run_of_the_guide_trains(workplace, bases, job):
 
 
 @pytest.mark.parametrize("job", DPO)
-def test_a_preference_run_of_the_guide_trains_on_what_a_supervised_run_left(workplace, bases, job):
-    """The base is the job's own: models/NAME, as the run of that name leaves it."""
+def test_a_preference_run_of_the_guide_trains_on_the_model_of_a_supervised_run(workplace, bases, job):
+    """The base is the job's own: models/NAME, which the run of that name links."""
     name = load_job(job_file(job)).after
     supervised = small(
         workplace, DPO[job], f"name={name}", f"model.base={bases(FAMILY[DPO[job]])}", "method.epochs=1"
@@ -136,8 +136,10 @@ def test_a_preference_run_of_the_guide_trains_on_what_a_supervised_run_left(work
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is not None, reason="gptqmodel is here")
-def test_the_run_on_a_gptq_base_names_the_command_that_installs_what_it_needs(workplace, bases):
+def test_a_run_on_a_gptq_base_without_gptqmodel_is_refused_with_the_command_that_installs_it(
+    workplace, bases
+):
     tried = workplace.attempt(small(workplace, "home-7b-gptq", f"model.base={bases('llama2')}"))
     assert tried.code is Exit.FATAL
     assert tried.reason.startswith("model.quantization: gptq needs gptqmodel and optimum")
-    assert tried.reason.endswith("make gptq")
+    assert "install it with make gptq" in tried.reason

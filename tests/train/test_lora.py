@@ -13,7 +13,7 @@ from hatrain.evaluate.sources import find_source, load
 from hatrain.model.base import load_model
 from hatrain.model.lora import adapt, expand, groups
 from tests.train.conftest import metrics, weights
-from tests.train.guide import Seen, answer, check_falls, trained
+from tests.train.guide import Seen, answer, check_loss_falls, trained
 
 LORA = {"rank": 8, "alpha": 32, "modules": ["attention", "mlp"]}
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj"], ["gate_proj", "up_proj", "down_proj"]
@@ -90,7 +90,7 @@ def test_modules_that_are_all_saved_whole_leave_nothing_to_adapt(workplace, plan
     lora = {**LORA, "modules": ["embeddings"], "modules_to_save": ["embeddings"]}
     tried = workplace.attempt(plan(method__lora=lora))
     assert tried.code is Exit.FATAL
-    assert tried.reason.startswith("method.lora.modules: nothing is left to adapt")
+    assert tried.reason.startswith("method.lora.modules: nothing to adapt")
 
 
 def test_without_names_the_architectures_default_modules_are_adapted(bases):
@@ -115,34 +115,34 @@ def test_without_names_the_architectures_default_modules_are_adapted(bases):
     ids=["saved whole", "head saved whole", "adapted", "head adapted"],
 )
 def test_embeddings_and_head_are_trained_and_merged(workplace, plan, bases, family, lora):
-    """In fp32, so that what differs is an error and no rounding."""
+    """In fp32, so that a difference is an error and not rounding."""
     seen = trained(workplace, plan(family, model__dtype="fp32", method__lora=lora, method__epochs=2))
-    check_falls(seen.run)
+    check_loss_falls(seen.run)
     assert seen.trained == seen.changed
     ends = [name for name in seen.trained if "embed_tokens" in name or "lm_head" in name]
     assert ends
     tokenizer = AutoTokenizer.from_pretrained(seen.run.adapter)
-    logits, said = answer(seen.model, tokenizer)
+    logits, text = answer(seen.model, tokenizer)
     base = AutoModelForCausalLM.from_pretrained(bases(family), dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, str(seen.run.adapter)).eval()
     torch.testing.assert_close(answer(loaded, tokenizer)[0], logits)
     merged = AutoModelForCausalLM.from_pretrained(seen.run.model)
     assert merged.dtype == torch.float32
-    together, also = answer(merged, tokenizer)
-    torch.testing.assert_close(together, logits, rtol=1e-4, atol=1e-4)
-    assert said == also
+    merged_logits, merged_text = answer(merged, tokenizer)
+    torch.testing.assert_close(merged_logits, logits, rtol=1e-4, atol=1e-4)
+    assert text == merged_text
 
 
 def test_new_tokens_whose_embeddings_stay_frozen_are_refused_with_the_remedy(workplace, plan):
     tried = workplace.attempt(plan("phi", model__add_chatml_tokens=True, model__add_pad_token=True))
     assert tried.code is Exit.FATAL
     assert tried.reason == (
-        "method.lora.modules_to_save: the new tokens <|im_start|> <|im_end|> would stay untrained, for "
-        "embed_tokens, lm_head are frozen; add: modules_to_save: [embed_tokens, lm_head]"
+        "method.lora.modules_to_save: the new tokens <|im_start|> <|im_end|> would stay untrained "
+        "(frozen: embed_tokens, lm_head); add: modules_to_save: [embed_tokens, lm_head]"
     )
 
 
-def test_a_new_pad_token_wants_no_training(workplace, plan):
+def test_a_new_pad_token_needs_no_training(workplace, plan):
     tried = workplace.attempt(plan("stablelm", model__add_pad_token=True))
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
 
@@ -162,7 +162,7 @@ def test_a_new_pad_token_wants_no_training(workplace, plan):
 )
 def test_a_quantised_base_trains_its_adapters_and_nothing_else(workplace, plan, quantization):
     seen = trained(workplace, plan(model__quantization=quantization, method__epochs=2))
-    check_falls(seen.run)
+    check_loss_falls(seen.run)
     assert seen.trained == seen.changed
     assert all(".lora_" in name for name in seen.trained)
     assert {seen.dtypes[name] for name in seen.trained} == {torch.float32}
@@ -174,16 +174,18 @@ def test_a_quantised_base_trains_its_adapters_and_nothing_else(workplace, plan, 
 
 
 def check_four_bits(seen: Seen) -> None:
-    """The type and the doubling are the job's."""
-    asked = seen.plan.job.model.quantization
+    """The type and double quantisation are the job's."""
+    quantization = seen.plan.job.model.quantization
     states = [
         tensor.quant_state for tensor in seen.model.parameters() if getattr(tensor, "quant_state", None)
     ]
     assert len(states) == 14
-    assert {(state.quant_type, state.nested) for state in states} == {(asked.type, asked.double)}
+    assert {(state.quant_type, state.nested) for state in states} == {
+        (quantization.type, quantization.double)
+    }
 
 
-def test_weights_of_few_bits_are_not_trained_themselves(workplace, plan):
+def test_quantised_weights_are_not_trained_themselves(workplace, plan):
     tried = workplace.attempt(plan(model__quantization="4bit", method__lora=None))
     assert tried.code is Exit.FATAL
     assert tried.reason.startswith("model.quantization: 4bit weights cannot be trained; add method.lora")
@@ -200,7 +202,7 @@ def test_adapters_of_a_quantised_base_are_merged_into_a_full_one(workplace, plan
     assert "quantization_config" not in (run.model / "config.json").read_text()
 
 
-# --- resuming, and answering --------------------------------------------------------------------------------
+# --- resuming and generating --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("quantization", [None, "4bit"], ids=["full", "4bit"])
@@ -228,9 +230,9 @@ def test_an_adapter_answers_on_the_base_that_its_job_names(workplace, plan, base
     model, tokenizer = load(find_source(str(run.folder)))
     base = AutoModelForCausalLM.from_pretrained(bases("tinyllama"), dtype=torch.float32)
     expected = PeftModel.from_pretrained(base, str(run.adapter)).eval()
-    logits, said = answer(model, tokenizer)
+    logits, text = answer(model, tokenizer)
     torch.testing.assert_close(logits, answer(expected, tokenizer)[0])
-    assert said == answer(expected, tokenizer)[1]
+    assert text == answer(expected, tokenizer)[1]
 
 
 # --- optimizers ---------------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ def test_an_adapter_answers_on_the_base_that_its_job_names(workplace, plan, base
 def test_every_optimizer_trains_and_resumes(workplace, plan, optimizer):
     settings = {"method__optimizer": optimizer, "data__test": None, "method__lora": None}
     whole = workplace.attempt(plan(name="whole", **settings)).run
-    check_falls(whole)
+    check_loss_falls(whole)
     parts = plan(name="parts", **settings)
     assert workplace.attempt(parts, stop_at=4).code is Exit.REQUEUE
     finished = workplace.attempt(parts)

@@ -1,4 +1,4 @@
-"""Two nodes for real: node.sh, entry and torchrun on each, gloo between them; the same losses as one process."""
+"""Two nodes with node.sh, entry and torchrun on each, and gloo between them: the same losses as one process."""
 
 import json
 import os
@@ -24,20 +24,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_two_nodes_train_what_one_process_does(workplace, shelf):
-    base = shutil.copytree(shelf / "base", workplace.folder / "base")
+def test_two_nodes_give_the_losses_of_one_process(workplace, inputs):
+    base = shutil.copytree(inputs / "base", workplace.folder / "base")
     config = json.loads((base / "config.json").read_text())
     # Dropout would fall on other tokens where ranks divide the rows.
     (base / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.0}))
     settings = {"model__base": str(base), "method__micro_batch_size": 2}
     alone = workplace.attempt(workplace.plan("alone", **settings)).run
-    # The planner gives a local cluster one machine; two are pretended on this one.
+    # The planner gives a local cluster one machine. This one plays both nodes.
     plan = workplace.plan("together", **settings, hardware__gpus_per_node=2)
     plan = plan.model_copy(update={"nodes": 2, "processes_per_node": 1, "python": sys.executable})
     run = RunDirectory(Path(plan.paths.run))
     run.adopt(plan, backend(plan.cluster_spec).files(plan))
 
-    around = {
+    environment = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
@@ -47,21 +47,21 @@ def test_two_nodes_train_what_one_process_does(workplace, shelf):
     nodes = [
         subprocess.Popen(
             ["bash", str(run.launch / "node.sh"), str(run.folder)],
-            env={**around, "JOB_COMPLETION_INDEX": str(rank)},
+            env={**environment, "JOB_COMPLETION_INDEX": str(rank)},
             cwd="/",
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in (1, 0)
     ]
-    said = [node.communicate(timeout=300)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
+    errors = [node.communicate(timeout=600)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
 
     assert run.done.exists()
     assert seal.verify(run.model) is None
     assert [attempt.number for attempt in run.all_attempts()] == [1]
-    words = [json.loads((run.attempts / f"1/rank-{rank}.json").read_text())["code"] for rank in (0, 1)]
-    assert words == [0, 0]
+    codes = [json.loads((run.attempts / f"1/rank-{rank}.json").read_text())["code"] for rank in (0, 1)]
+    assert codes == [0, 0]
     losses, expected = ([line["loss"] for line in metrics(one) if "loss" in line] for one in (run, alone))
     assert len(losses) > 4
     assert losses == pytest.approx(expected, rel=1e-4)

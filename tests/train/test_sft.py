@@ -1,4 +1,4 @@
-"""Supervised fine-tuning, for real, on a model of a few thousand weights."""
+"""Supervised fine-tuning of a model with a few thousand weights."""
 
 import json
 import math
@@ -43,21 +43,23 @@ def plain_loss(model, tokenizer, rows) -> float:
 def test_a_run_learns_and_its_model_loads_with_plain_transformers(workplace):
     tried = workplace.attempt(workplace.plan(method__epochs=4))
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
-    told = {event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"}
-    assert told["after"] < 0.5 * told["before"]
+    test_loss = {
+        event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"
+    }
+    assert test_loss["after"] < 0.5 * test_loss["before"]
     rows = house_rows(20, 2)
     base, model = (
-        AutoModelForCausalLM.from_pretrained(path) for path in (workplace.shelf / "base", tried.run.model)
+        AutoModelForCausalLM.from_pretrained(path) for path in (workplace.inputs / "base", tried.run.model)
     )
     tokenizer = AutoTokenizer.from_pretrained(tried.run.model)
     assert tokenizer.chat_template
     assert model.config.use_cache
-    assert plain_loss(base, tokenizer, rows) == pytest.approx(told["before"], rel=1e-4)
-    assert plain_loss(model, tokenizer, rows) == pytest.approx(told["after"], rel=1e-4)
+    assert plain_loss(base, tokenizer, rows) == pytest.approx(test_loss["before"], rel=1e-4)
+    assert plain_loss(model, tokenizer, rows) == pytest.approx(test_loss["after"], rel=1e-4)
 
 
-def test_how_rows_share_passes_changes_no_result(workplace):
-    """Neither the micro-batch nor the padding that comes with it: the loss is weighted over the whole step."""
+def test_the_micro_batch_size_changes_no_result(workplace):
+    """Nor does the padding: the loss is weighted over the whole step."""
     ends = []
     for micro in (1, 8):
         plan = workplace.plan(
@@ -75,7 +77,7 @@ def test_how_rows_share_passes_changes_no_result(workplace):
 def without_dropout(workplace) -> str:
     folder = workplace.folder / "base-without-dropout"
     if not folder.exists():
-        shutil.copytree(workplace.shelf / "base", folder)
+        shutil.copytree(workplace.inputs / "base", folder)
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.0}))
     return str(folder)
@@ -98,7 +100,7 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, order):
     assert losses[0] == losses[1]
 
 
-def test_looking_at_the_test_set_changes_nothing(workplace):
+def test_computing_the_test_loss_changes_no_weights(workplace):
     often = workplace.attempt(workplace.plan("often", evaluation__eval_steps=1))
     never = workplace.attempt(workplace.plan("never", data__test=None))
     one, other = weights(often.run.model), weights(never.run.model)
@@ -106,7 +108,7 @@ def test_looking_at_the_test_set_changes_nothing(workplace):
     assert not any("test_loss" in line for line in metrics(never.run))
 
 
-def test_a_stop_before_the_first_step_leaves_at_once(workplace):
+def test_a_stop_before_the_first_step_ends_the_run_at_once(workplace):
     from hatrain.contract.run import RunDirectory
     from hatrain.runtime.stop import Stop
 
@@ -124,7 +126,7 @@ def test_a_stop_before_the_first_step_leaves_at_once(workplace):
     assert not tried.run.model.exists()
 
 
-def test_a_stop_is_heard_while_the_test_set_is_looked_at(workplace):
+def test_a_stop_interrupts_the_test_loss(workplace):
     from hatrain.runtime.stop import Stop
     from hatrain.train.trainer import StepTrainer
 
@@ -167,7 +169,7 @@ DAMAGES = {
 }
 
 
-def test_every_damaged_checkpoint_is_passed_over_by_name(workplace, capsys):
+def test_every_damaged_checkpoint_is_skipped_by_name(workplace, capsys):
     plan = workplace.plan(checkpoints__save_steps=1, checkpoints__save_total_limit=9)
     stopped = workplace.attempt(plan, stop_at=7)
     for step, damage in zip(range(2, 8), DAMAGES.values(), strict=True):
@@ -175,14 +177,13 @@ def test_every_damaged_checkpoint_is_passed_over_by_name(workplace, capsys):
     capsys.readouterr()
     finished = workplace.attempt(plan)
     assert finished.code is Exit.FINISHED
-    said = capsys.readouterr().out
-    assert "resuming from checkpoint-1\n" in said
-    passed = [event for event in finished.run.events() if event["event"] == "checkpoint passed over"]
-    assert [event["checkpoint"] for event in passed] == [f"checkpoint-{step}" for step in range(7, 1, -1)]
-    assert len({event["reason"] for event in passed}) > 3
+    assert "resuming from checkpoint-1\n" in capsys.readouterr().out
+    skipped = [event for event in finished.run.events() if event["event"] == "checkpoint passed over"]
+    assert [event["checkpoint"] for event in skipped] == [f"checkpoint-{step}" for step in range(7, 1, -1)]
+    assert len({event["reason"] for event in skipped}) > 3
 
 
-def test_other_rows_than_the_checkpoint_saw_are_refused(workplace):
+def test_other_rows_than_those_of_the_checkpoint_are_refused(workplace):
     own = workplace.folder / "own.jsonl"
     write_rows(own, house_rows(40, 1))
     plan = workplace.plan(data__train=str(own))
@@ -193,13 +194,13 @@ def test_other_rows_than_the_checkpoint_saw_are_refused(workplace):
     assert f"{own}: has changed since checkpoint-2 was trained on it" in tried.reason
 
 
-def test_a_loss_that_is_no_number_can_never_succeed(workplace):
+def test_a_loss_that_is_not_finite_is_fatal(workplace):
     tried = workplace.attempt(workplace.plan(method__learning_rate=1e18, method__gradient_clip=0))
     assert tried.code is Exit.FATAL
     assert "training diverged" in tried.reason
 
 
-def test_out_of_gpu_memory_can_never_succeed(workplace):
+def test_out_of_gpu_memory_is_fatal(workplace):
     from hatrain.train.sft import SftTrainer
 
     def full(self, model, batch):
@@ -211,7 +212,7 @@ def test_out_of_gpu_memory_can_never_succeed(workplace):
     assert "micro_batch_size" in tried.reason
 
 
-def test_anything_else_is_a_fault_that_another_attempt_may_pass(workplace):
+def test_any_other_error_is_a_fault_that_may_be_retried(workplace):
     from hatrain.train.sft import SftTrainer
 
     def broken(self, model, batch):
@@ -226,7 +227,7 @@ def test_anything_else_is_a_fault_that_another_attempt_may_pass(workplace):
 
 def test_a_base_without_a_chat_template_is_refused_with_the_remedy(workplace):
     base = workplace.folder / "bare"
-    shutil.copytree(workplace.shelf / "base", base)
+    shutil.copytree(workplace.inputs / "base", base)
     (base / "chat_template.jinja").unlink()
     tried = workplace.attempt(workplace.plan(model__base=str(base)))
     assert tried.code is Exit.FATAL
@@ -249,7 +250,7 @@ def test_the_learning_rate_is_a_cosine_that_ends_at_zero(workplace):
     assert rates == pytest.approx(expected)
 
 
-def test_metrics_say_what_a_step_did(workplace):
+def test_every_step_is_logged_with_its_metrics(workplace):
     tried = workplace.attempt(workplace.plan())
     trained = [line for line in metrics(tried.run) if "loss" in line]
     assert [line["step"] for line in trained] == list(range(1, 9))
@@ -264,8 +265,8 @@ def test_metrics_say_what_a_step_did(workplace):
     ):
         assert all(math.isfinite(line[name]) for line in trained), name
     assert all(line["tokens_per_second"] > line["supervised_tokens_per_second"] for line in trained)
-    looks = [line["step"] for line in metrics(tried.run) if "test_loss" in line]
-    assert looks == [4, 8]
+    test_steps = [line["step"] for line in metrics(tried.run) if "test_loss" in line]
+    assert test_steps == [4, 8]
 
 
 def test_tensorboard_shows_no_step_twice_after_a_resume(workplace):
@@ -273,7 +274,7 @@ def test_tensorboard_shows_no_step_twice_after_a_resume(workplace):
 
     plan = workplace.plan(checkpoints__save_steps=3, checkpoints__save_total_limit=9)
     workplace.attempt(plan, stop_at=5)
-    # The checkpoint of the stop is lost, so the next attempt repeats steps 4 and 5.
+    # The checkpoint of the stop is lost, so the next attempt repeats steps.
     run = workplace.attempt(plan, stop_at=6).run
     shutil.rmtree(run.checkpoints / "checkpoint-5", ignore_errors=True)
     shutil.rmtree(run.checkpoints / "checkpoint-6", ignore_errors=True)
@@ -283,13 +284,13 @@ def test_tensorboard_shows_no_step_twice_after_a_resume(workplace):
     assert [point.step for point in board.Scalars("train/loss")] == list(range(1, 9))
 
 
-def test_a_row_too_long_is_dropped_and_counted(workplace, capsys):
+def test_an_overlong_row_is_dropped_and_counted(workplace, capsys):
     tried = workplace.attempt(workplace.plan(method__ctx_size=80))
     assert tried.code is Exit.FINISHED
     assert "longer than ctx_size dropped" in capsys.readouterr().out
 
 
-def test_checkpoints_and_the_model_are_copied_where_the_job_says(workplace):
+def test_checkpoints_and_the_model_are_copied_to_sync_to(workplace):
     from hatrain.runtime import seal
 
     target = workplace.folder / "elsewhere"
@@ -308,16 +309,16 @@ def test_checkpoints_and_the_model_are_copied_where_the_job_says(workplace):
         assert seal.verify(folder) is None
 
 
-def test_a_copy_that_fails_is_told_and_does_not_end_the_run(workplace, capsys):
-    in_the_way = workplace.folder / "file"
-    in_the_way.write_text("not a folder")
-    tried = workplace.attempt(workplace.plan(checkpoints__sync_to=str(in_the_way)))
+def test_a_failed_copy_is_reported_and_does_not_end_the_run(workplace, capsys):
+    file = workplace.folder / "file"
+    file.write_text("not a folder")
+    tried = workplace.attempt(workplace.plan(checkpoints__sync_to=str(file)))
     assert tried.code is Exit.FINISHED
     assert "not copied to" in capsys.readouterr().out
     assert any(event["event"] == "sync failed" for event in tried.run.events())
 
 
-def test_a_place_that_nothing_here_reaches_is_refused(workplace):
+def test_an_unknown_protocol_in_sync_to_is_refused(workplace):
     tried = workplace.attempt(workplace.plan(checkpoints__sync_to="carrier-pigeon://loft"))
     assert tried.code is Exit.FATAL
     assert "checkpoints.sync_to" in tried.reason

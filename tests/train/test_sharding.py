@@ -22,11 +22,11 @@ from tests.train.together import (
     TWO,
     adopted,
     assert_ran,
+    assert_same,
     attempt,
     left,
     logged,
     ran,
-    same,
     sharded,
     two_ranks,
 )
@@ -50,11 +50,11 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(shelf, tmp_path_factory) -> Trained:
+def trained(inputs, tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("together")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        workplace = Workplace(folder, shelf, patch)
+        workplace = Workplace(folder, inputs, patch)
         plan = together.plans(workplace)
         alone = workplace.attempt(plan("alone")).run
         whole, parts = (
@@ -83,7 +83,7 @@ def test_two_ranks_give_the_results_of_one_under_the_strategy_of_the_plan(traine
     for run, number in ((whole, 1), (parts, 1), (parts, 2)):
         for report in ran(run, number):
             assert_ran(strategy, report)
-    same(whole, trained.alone)
+    assert_same(whole, trained.alone)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -124,7 +124,7 @@ def test_four_ranks_give_the_results_of_one(workplace, plan):
     together.start([attempt(run)], ranks=4)
     for report in ran(run, 1, ranks=4):
         assert_ran("ddp", report, ranks=4)
-    same(run, alone)
+    assert_same(run, alone)
 
 
 # --- refusals ----------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""New tokens from the tokenizer to the model: when embeddings grow, what a new row starts as, and that tokenizer,
-model and generation agree on what begins and what ends, in what is saved too."""
+"""New tokens in tokenizer and model: when embeddings grow, how new rows are initialised, and that tokenizer, model and
+generation configuration have the same special tokens, also when saved."""
 
 import json
 
@@ -10,15 +10,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from hatrain.contract.run import Exit
 from hatrain.contract.spec import LoraSpec, ModelSpec
 from hatrain.evaluate.sources import Source, load
-from hatrain.model.prepare import agree, new_tokens, prepare
+from hatrain.model.prepare import new_tokens, prepare, set_special_tokens
 from hatrain.model.tokenizer import load_tokenizer
 from tests.models import tiny_base
 from tests.train.guide import answer
 
 
-def prepared(folder, *, lora: LoraSpec | None = None, **asked):
-    """The model to train, its tokenizer, the base as it was, and the tokens that were added."""
-    spec = ModelSpec(base=str(folder), dtype="fp32", **asked)
+def prepared(folder, *, lora: LoraSpec | None = None, **changes):
+    """The model to train, its tokenizer, the unchanged base, and the tokens that were added."""
+    spec = ModelSpec(base=str(folder), dtype="fp32", **changes)
     tokenizer = load_tokenizer(
         spec.base, add_pad_token=spec.add_pad_token, add_chatml_tokens=spec.add_chatml_tokens
     )
@@ -31,7 +31,7 @@ def rows(model) -> tuple[torch.Tensor, torch.Tensor]:
     return model.get_input_embeddings().weight, model.get_output_embeddings().weight
 
 
-def test_tokens_that_find_spare_rows_leave_the_embeddings_as_large_as_they_are(tmp_path):
+def test_tokens_that_fit_into_spare_rows_do_not_grow_the_embeddings(tmp_path):
     base = tiny_base("phi", tmp_path / "base", spare=10)
     model, tokenizer, before, added = prepared(base, add_pad_token=True, add_chatml_tokens=True)
     assert added == ["<|im_start|>", "<|im_end|>", "<|pad|>"]
@@ -50,7 +50,7 @@ def test_embeddings_grow_to_a_multiple_of_64_when_a_token_has_no_row(tmp_path):
 
 @pytest.mark.parametrize("family", ["phi", "llama3.2"], ids=["untied, with a bias", "tied"])
 @pytest.mark.parametrize("spare", [0, 40])
-def test_new_rows_start_at_the_mean_and_old_ones_stay(tmp_path, family, spare):
+def test_new_rows_start_at_the_mean_and_old_ones_do_not_change(tmp_path, family, spare):
     base = tiny_base(family, tmp_path / "base", spare=spare)
     model, tokenizer, before, added = prepared(base, add_pad_token=True, add_chatml_tokens=True)
     fresh = sorted(
@@ -71,7 +71,7 @@ def test_new_rows_start_at_the_mean_and_old_ones_stay(tmp_path, family, spare):
     assert tied == model.config.tie_word_embeddings == (family == "llama3.2")
 
 
-def test_nothing_new_changes_nothing(tmp_path):
+def test_without_new_tokens_the_model_does_not_change(tmp_path):
     base = tiny_base("qwen2", tmp_path / "base")
     # Qwen2 has a pad token and ChatML's own.
     model, _, before, added = prepared(base, add_pad_token=True, add_chatml_tokens=True)
@@ -80,7 +80,7 @@ def test_nothing_new_changes_nothing(tmp_path):
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_tokenizer_larger_than_its_model_gets_its_rows(tmp_path):
+def test_a_tokenizer_larger_than_its_model_grows_the_embeddings(tmp_path):
     """Some bases were published with tokens that have no row."""
     base = tiny_base("tinyllama", tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -111,8 +111,8 @@ def test_eos_bos_and_pad_agree_in_what_is_saved(workplace, tmp_path, spare):
             "<|pad|>",
         )
         expected = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
-        for told in (AutoConfig.from_pretrained(folder), GenerationConfig.from_pretrained(folder)):
-            assert (told.eos_token_id, told.bos_token_id, told.pad_token_id) == expected
+        for config in (AutoConfig.from_pretrained(folder), GenerationConfig.from_pretrained(folder)):
+            assert (config.eos_token_id, config.bos_token_id, config.pad_token_id) == expected
     model = AutoModelForCausalLM.from_pretrained(tried.run.model)
     assert rows(model)[0].shape[0] == (512 if spare == 0 else len(tokenizer) + 37)
     assert json.loads((tried.run.model / "config.json").read_text())["vocab_size"] == rows(model)[0].shape[0]
@@ -124,12 +124,12 @@ def test_a_generation_that_ends_on_several_tokens_keeps_them(tmp_path):
     tokenizer = load_tokenizer(str(base))
     end_of_text = tokenizer.convert_tokens_to_ids("<|end_of_text|>")
     model.generation_config.eos_token_id = [end_of_text, tokenizer.eos_token_id]
-    agree(model, tokenizer)
+    set_special_tokens(model, tokenizer)
     assert model.generation_config.eos_token_id == [tokenizer.eos_token_id, end_of_text]
     assert model.config.eos_token_id == tokenizer.eos_token_id
 
 
-def test_new_tokens_are_told_by_id(tmp_path):
+def test_new_tokens_come_in_the_order_of_their_ids(tmp_path):
     base = tiny_base("phi", tmp_path / "base")
     spec = ModelSpec(base=str(base), add_pad_token=True, add_chatml_tokens=True)
     tokenizer = load_tokenizer(str(base), add_pad_token=True, add_chatml_tokens=True)
@@ -153,7 +153,7 @@ def test_a_quantised_base_grows_too(tmp_path):
     "new", [("add_pad_token", "add_chatml_tokens"), ("add_pad_token",)], ids=["all", "pad"]
 )
 def test_an_adapter_on_a_grown_base_answers_and_merges(workplace, tmp_path, new):
-    """The base on disk stays as small as it was; whoever loads the adapter makes room again."""
+    """The base on disk is not changed: loading the adapter grows the embeddings again."""
     base = tiny_base("phi" if len(new) > 1 else "stablelm", tmp_path / "base", spare=0)
     lora = {"rank": 8, "modules": ["mlp"], "merge": True}
     if len(new) > 1:
@@ -171,9 +171,9 @@ def test_an_adapter_on_a_grown_base_answers_and_merges(workplace, tmp_path, new)
     )
     assert rows(merged)[0].shape[0] % 64 == 0
     adapted, own = load(Source("adapter", str(run.adapter), run))
-    logits, said = answer(adapted, own)
-    expected, meant = answer(merged, tokenizer)
+    logits, text = answer(adapted, own)
+    expected, expected_text = answer(merged, tokenizer)
     torch.testing.assert_close(
         logits[: len(own)][:-1], expected[: len(own)][:-1], rtol=1e-4, atol=1e-4
-    )  # the last is the pad token's, which nobody says
-    assert said == meant
+    )  # the last is the pad token's, which is never generated
+    assert text == expected_text

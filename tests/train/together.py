@@ -1,4 +1,4 @@
-"""Runs on several ranks for tests: started by torchrun on processors, and held to what one process trains."""
+"""Runs on several CPU ranks, started by torchrun, and comparisons of their results."""
 
 import json
 import os
@@ -27,21 +27,21 @@ Started = tuple[RunDirectory, int, int | None]
 
 
 def sharded(plan: Plan, strategy: str) -> Plan:
-    """The plan under a strategy, whatever the planner says of it."""
+    """The plan under a strategy, also one that the planner refuses."""
     hardware = plan.job.hardware.model_copy(update={"sharding": strategy})
     job = plan.job.model_copy(update={"hardware": hardware})
     return plan.model_copy(update={"job": job, "sharding": strategy})
 
 
 def two_ranks(make: Callable[..., Plan], name: str, strategy: str, **changes: Any) -> RunDirectory:
-    """A run of two ranks under a strategy, as the planner grants it; FSDP, which it grants to GPUs alone, with what it
-    grants ZeRO-3."""
-    granted = "zero3" if strategy == "fsdp" else strategy
-    return adopted(sharded(make(name, **{"hardware__sharding": granted, **TWO, **changes}), strategy))
+    """A run of two ranks under a strategy, as planned. FSDP, which the planner allows on GPUs only, is planned as
+    ZeRO-3."""
+    planned = "zero3" if strategy == "fsdp" else strategy
+    return adopted(sharded(make(name, **{"hardware__sharding": planned, **TWO, **changes}), strategy))
 
 
 def adopted(plan: Plan) -> RunDirectory:
-    """The run directory of a plan, with the files that the trainer reads its strategy from."""
+    """The run directory of a plan, with the files that configure its strategy."""
     run = RunDirectory(Path(plan.paths.run))
     run.adopt(plan, distributed.files(plan))
     return run
@@ -53,12 +53,12 @@ def attempt(run: RunDirectory, stop_at: int | None = None) -> Started:
 
 
 def start(attempts: Sequence[Started], ranks: int = 2) -> None:
-    """Make attempts one after another, on ranks that torchrun starts."""
+    """Make attempts one after another, on the same ranks."""
     assert _torchrun(attempts, "--standalone", "--nproc_per_node", str(ranks)).wait() == 0
 
 
 def start_nodes(attempts: Sequence[Started], nodes: int = 2) -> None:
-    """Make attempts one after another, with one rank on each of several nodes, which this machine plays."""
+    """Make attempts one after another, with one rank on each of several simulated nodes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,17 +77,17 @@ def start_nodes(attempts: Sequence[Started], nodes: int = 2) -> None:
 
 
 def _torchrun(attempts: Sequence[Started], *options: str) -> subprocess.Popen[bytes]:
-    told = json.dumps([(str(run.folder), number, stop_at) for run, number, stop_at in attempts])
+    arguments = json.dumps([(str(run.folder), number, stop_at) for run, number, stop_at in attempts])
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *options, "-m", "tests.train.ranks", told],
+        [sys.executable, "-m", "torch.distributed.run", *options, "-m", "tests.train.ranks", arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
     )
 
 
 def plans(workplace: Workplace) -> Callable[..., Plan]:
-    """Makes plans of a job without dropout, which would fall on other tokens where ranks divide the rows. The last
-    step has three passes for two ranks."""
-    base = shutil.copytree(workplace.shelf / "base", workplace.folder / "base")
+    """Makes plans of a job without dropout, which would differ where ranks divide the rows. The last step has three
+    micro-batches for two ranks."""
+    base = shutil.copytree(workplace.inputs / "base", workplace.folder / "base")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.0}))
 
@@ -98,7 +98,7 @@ def plans(workplace: Workplace) -> Callable[..., Plan]:
 
 
 def with_its_own_head(base: Path, out: Path) -> Path:
-    """Write a base like another whose head shares no weights with its embeddings. Returns its folder."""
+    """Write an untied copy of a base. Returns its folder."""
     shutil.copytree(base, out)
     config = json.loads((base / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
@@ -107,20 +107,20 @@ def with_its_own_head(base: Path, out: Path) -> Path:
     return out
 
 
-# --- what a run says ----------------------------------------------------------------------------------------
+# --- reports of a run ----------------------------------------------------------------------------------------
 
 
 def ran(run: RunDirectory, attempt: int, ranks: int = 2) -> list[dict[str, Any]]:
-    """What each rank of an attempt says that ran."""
+    """The strategy that ran, as each rank reported it."""
     folder = run.attempts / str(attempt)
     return [json.loads((folder / f"ran-{rank}.json").read_text()) for rank in range(ranks)]
 
 
 def left(run: RunDirectory, attempt: int, ranks: int = 2) -> list[tuple[Exit, str]]:
-    """How each rank of an attempt left, and why."""
+    """The exit code and reason of each rank."""
     folder = run.attempts / str(attempt)
-    told = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(ranks)]
-    return [(Exit(word["code"]), word["reason"]) for word in told]
+    reports = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(ranks)]
+    return [(Exit(report["code"]), report["reason"]) for report in reports]
 
 
 def logged(run: RunDirectory, name: str) -> list[float]:
@@ -132,14 +132,16 @@ def losses_on_the_test_set(run: RunDirectory) -> dict[str, float]:
     return {event["when"]: event["loss"] for event in run.events() if event["event"] == "test loss"}
 
 
-# --- what a run is held to ----------------------------------------------------------------------------------
+# --- comparisons ----------------------------------------------------------------------------------
 
 
-def same(one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4, looks: bool = True) -> None:
-    """Require the same losses within a relative tolerance, and the same weights; sums over ranks round elsewhere. One
-    that was stopped left out a look at the test set."""
+def assert_same(
+    one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4, with_test_loss: bool = True
+) -> None:
+    """Require the same losses within a relative tolerance, and the same weights: sums over ranks round differently. A
+    stopped run has no test loss for the step of the stop (`with_test_loss=False`)."""
     assert len(logged(one, "loss")) > 4
-    for name in ("loss", "learning_rate", *(["test_loss"] if looks else [])):
+    for name in ("loss", "learning_rate", *(["test_loss"] if with_test_loss else [])):
         assert logged(one, name) == pytest.approx(logged(other, name), rel=tolerance)
     norms = logged(one, "gradient_norm"), logged(other, "gradient_norm")
     assert norms[0] == pytest.approx(norms[1], rel=10 * tolerance)
@@ -151,7 +153,7 @@ def same(one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4, looks:
 
 
 def assert_resumed(parts: RunDirectory, whole: RunDirectory) -> None:
-    """A stop after step 4 was heard by every rank, and what came after is as if it had not been."""
+    """Every rank stopped after step 4, and the resumed run is equal to one without a stop."""
     assert [code for code, _ in left(parts, 1)] == [Exit.REQUEUE, Exit.REQUEUE]
     steps = [line["step"] for line in metrics(parts) if "loss" in line and line["attempt"] == 2]
     assert steps == list(range(5, 5 + len(steps)))
@@ -163,7 +165,7 @@ def assert_resumed(parts: RunDirectory, whole: RunDirectory) -> None:
 
 
 def assert_plain(folder: Path, like: Path) -> None:
-    """Plain transformers loads it, whole, as the kind of model that the base is; with its tokenizer."""
+    """Plain transformers loads all of it, as a model of the base's class, with its tokenizer."""
     model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not any(info.values())
     assert type(model) is type(AutoModelForCausalLM.from_pretrained(like))
@@ -172,23 +174,23 @@ def assert_plain(folder: Path, like: Path) -> None:
     assert AutoTokenizer.from_pretrained(folder).chat_template
 
 
-def assert_ran(strategy: str, told: dict[str, Any], ranks: int = 2) -> None:
-    """The strategy really ran: as accelerate says it, as DeepSpeed's engine does, and by what each rank holds of the
-    weights and steps on."""
+def assert_ran(strategy: str, report: dict[str, Any], ranks: int = 2) -> None:
+    """The strategy really ran: by accelerate's and DeepSpeed's state, and by the share of weights and optimizer state
+    on each rank."""
     names = {"ddp": "MULTI_CPU", "fsdp": "FSDP"}
-    assert told["distributed_type"] == names.get(strategy, "DEEPSPEED")
+    assert report["distributed_type"] == names.get(strategy, "DEEPSPEED")
     if strategy.startswith("zero"):
-        assert (told["wrapper"], told["stage"]) == ("DeepSpeedEngine", int(strategy[-1]))
-        assert told["spreads_gradients"] == (strategy != "zero1")
+        assert (report["wrapper"], report["stage"]) == ("DeepSpeedEngine", int(strategy[-1]))
+        assert report["shards_gradients"] == (strategy != "zero1")
     if strategy == "zero3":
-        # Spread while they were read; adapters, and copies for modules_to_save, come to it once the engine stands.
-        assert told["read"] == pytest.approx(1 / ranks, abs=0.2)
+        # Sharded while they were read; adapters and copies for modules_to_save are sharded later, by the engine.
+        assert report["read"] == pytest.approx(1 / ranks, abs=0.2)
     if strategy in ("fsdp", "zero3"):
-        assert told["sharded"] > 0
-        # ZeRO-3 keeps what is small whole on every rank.
-        assert told["largest_whole"] <= (10 * told["hidden"] if strategy == "zero3" else 0)
-        assert told["held"] == pytest.approx(1 / ranks, abs=0.15)
+        assert report["sharded"] > 0
+        # ZeRO-3 does not shard small parameters.
+        assert report["largest_whole"] <= (10 * report["hidden"] if strategy == "zero3" else 0)
+        assert report["held"] == pytest.approx(1 / ranks, abs=0.15)
     else:
-        assert (told["sharded"], told["held"]) == (0, 1)
-    assert told["stepped"] == (1 if strategy == "ddp" else pytest.approx(1 / ranks, abs=0.1))
-    assert told["dtypes"] == ["torch.float32"]
+        assert (report["sharded"], report["held"]) == (0, 1)
+    assert report["stepped"] == (1 if strategy == "ddp" else pytest.approx(1 / ranks, abs=0.1))
+    assert report["dtypes"] == ["torch.float32"]

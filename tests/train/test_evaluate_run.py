@@ -1,21 +1,21 @@
-"""What the end of a run says of it: the test requests before and after training, kept over a stop."""
+"""The evaluation at the end of a run: before and after training, kept over a stop."""
 
 import json
 
-from hatrain.cli.summary import places, rows
+from hatrain.cli.summary import paths, rows
 from hatrain.contract.run import Exit
-from hatrain.evaluate import run as judging
+from hatrain.evaluate import run as evaluation
 from hatrain.runtime.stop import Stop
 
 
-def judged(workplace, tried, plan):
-    return judging.judge_run(plan, tried.run, tried.attempt)
+def evaluate(tried, plan):
+    return evaluation.evaluate_run(plan, tried.run, tried.attempt)
 
 
-def test_a_run_is_judged_before_and_after_training(workplace, capsys):
+def test_a_run_is_evaluated_before_and_after_training(workplace, capsys):
     plan = workplace.plan(evaluation__requests=6)
     tried = workplace.attempt(plan)
-    assert judged(workplace, tried, plan) == (Exit.FINISHED, "judged")
+    assert evaluate(tried, plan) == (Exit.FINISHED, "evaluated")
     figures = json.loads(tried.run.evaluation.read_text())
     assert set(figures) == {"before", "after"}
     for when in figures:
@@ -27,13 +27,13 @@ def test_a_run_is_judged_before_and_after_training(workplace, capsys):
     table = {what: (before, after) for what, before, after in rows(tried.run)}
     assert table["test loss"] == (f"{losses['before']:.3f}", f"{losses['after']:.3f}")
     assert any("strict accuracy" in what for what in table)
-    assert dict(places(tried.run, workplace.folder))["model"] == "runs/run/model"
+    assert dict(paths(tried.run, workplace.folder))["model"] == "runs/run/model"
 
 
-def test_what_was_asked_before_a_stop_is_not_asked_again(workplace, capsys):
+def test_an_evaluation_resumes_after_a_stop(workplace, capsys):
     plan = workplace.plan(evaluation__requests=6)
     tried = workplace.attempt(plan)
-    original = judging._ask
+    original = evaluation._evaluate
 
     def stopped_after_the_first(plan, run, attempt, when, rows):
         if when == "after":
@@ -41,19 +41,19 @@ def test_what_was_asked_before_a_stop_is_not_asked_again(workplace, capsys):
         return original(plan, run, attempt, when, rows)
 
     with workplace.monkeypatch.context() as patch:
-        patch.setattr(judging, "_ask", stopped_after_the_first)
-        code, reason = judged(workplace, tried, plan)
-    assert (code, reason) == (Exit.REQUEUE, "stopped while asking the model after training")
+        patch.setattr(evaluation, "_evaluate", stopped_after_the_first)
+        code, reason = evaluate(tried, plan)
+    assert (code, reason) == (Exit.REQUEUE, "stopped while evaluating the model after training")
     assert set(json.loads(tried.run.evaluation.read_text())) == {"before"}
     (tried.attempt.folder / "STOP").unlink()
     capsys.readouterr()
-    assert judged(workplace, tried, plan)[0] is Exit.FINISHED
-    said = capsys.readouterr().out
-    assert "before training" not in said
-    assert "after training" in said
+    assert evaluate(tried, plan)[0] is Exit.FINISHED
+    output = capsys.readouterr().out
+    assert "before training" not in output
+    assert "after training" in output
 
 
-def test_rows_that_cannot_be_judged_do_not_undo_a_trained_model(workplace):
+def test_rows_that_cannot_be_judged_do_not_fail_a_trained_run(workplace):
     plan = workplace.plan(evaluation__requests=6)
     tried = workplace.attempt(plan)
     bad = workplace.folder / "bad.jsonl"
@@ -67,7 +67,7 @@ def test_rows_that_cannot_be_judged_do_not_undo_a_trained_model(workplace):
             "job": plan.job.model_copy(update={"data": plan.job.data.model_copy(update={"test": str(bad)})})
         }
     )
-    code, reason = judged(workplace, tried, other)
+    code, reason = evaluate(tried, other)
     assert code is Exit.FINISHED
-    assert reason.startswith("not judged: ")
+    assert reason.startswith("not evaluated: ")
     assert "skipped" in json.loads(tried.run.evaluation.read_text())
