@@ -34,9 +34,7 @@ def measure(size: str, row_format: str, workers: int, languages: list[str]) -> s
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-c", MEASURED, size, row_format, str(workers), out, *languages]
         started = time.perf_counter()
-        peaks, core_seconds = json.loads(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        )
+        peaks, core_seconds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         seconds = time.perf_counter() - started
         (path,) = Path(out).iterdir()
         with path.open("rb") as stream:
@@ -50,9 +48,7 @@ def measure(size: str, row_format: str, workers: int, languages: list[str]) -> s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--language", nargs="+", default=["english"])
     args = parser.parse_args()

@@ -77,9 +77,7 @@ def table(title: str, commands: dict[str, list[str]], rounds: int, folder: str) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("python", help="an interpreter that has submitit and torchx")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()

@@ -94,11 +94,7 @@ def licences(package: metadata.Distribution) -> list[dict[str, Any]]:
     stated = package.metadata
     if expression := stated.get("License-Expression"):
         return [{"expression": expression}]
-    names = [
-        line.rpartition(" :: ")[2]
-        for line in stated.get_all("Classifier") or ()
-        if line.startswith("License ::")
-    ]
+    names = [line.rpartition(" :: ")[2] for line in stated.get_all("Classifier") or () if line.startswith("License ::")]
     # Some packages put the whole licence text there; its first line is the name.
     text = (stated.get("License") or "").strip().splitlines()
     return [{"license": {"name": name}} for name in names or text[:1] if name]

@@ -66,9 +66,7 @@ def main() -> int:
         return 1
     for name, lock in LOCKS.items():
         file = DOCKER / f"requirements{'-' if name else ''}{name}.lock"
-        resolved = subprocess.run(
-            command(uv, lock), cwd=ROOT, input=requirements(lock), capture_output=True, text=True
-        )
+        resolved = subprocess.run(command(uv, lock), cwd=ROOT, input=requirements(lock), capture_output=True, text=True)
         if resolved.returncode:
             print(f"{file.name}: {resolved.stderr}", file=sys.stderr)
             return 1
@@ -84,9 +82,7 @@ def main() -> int:
 
 def requirements(lock: Lock) -> str:
     """Return what uv reads from stdin: packages, or hatrain with extras."""
-    return (
-        "\n".join(lock.packages) if lock.packages else f"hatrain[{','.join(lock.extras)}] @ {ROOT.as_uri()}"
-    )
+    return "\n".join(lock.packages) if lock.packages else f"hatrain[{','.join(lock.extras)}] @ {ROOT.as_uri()}"
 
 
 def command(uv: str, lock: Lock) -> list[str]:

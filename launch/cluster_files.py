@@ -36,9 +36,7 @@ def read_cluster(name: str) -> tuple[str, ClusterSpec, Document]:
     kind = document.data["kind"]
     if kind not in KINDS:
         hint = nearest(str(kind), KINDS)
-        raise BadInput(
-            [*document.problems, f"{document.where(('kind',))}: found {kind!r}; accepted: {kinds}{hint}"]
-        )
+        raise BadInput([*document.problems, f"{document.where(('kind',))}: found {kind!r}; accepted: {kinds}{hint}"])
     return path.stem, validate(KINDS[kind], document), document
 
 

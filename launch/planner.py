@@ -97,9 +97,7 @@ def plan(
         gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
         batch=batch,
         steps=count_steps(rows, job.method) if rows else None,
-        paths=Paths(
-            workdir=str(job_workdir), run=str(job_runs_root / run), models=str(job_workdir / "models")
-        ),
+        paths=Paths(workdir=str(job_workdir), run=str(job_runs_root / run), models=str(job_workdir / "models")),
         retries=job.limits.retries,
     )
 

@@ -99,8 +99,7 @@ def finished(
 ) -> PreTrainedTokenizerFast:
     """Return a tokenizer of transformers with added tokens, named special ones (`eos_token`, …) and a chat template."""
     tokens = [
-        token if isinstance(token, AddedToken) else AddedToken(token, normalized=False, special=True)
-        for token in added
+        token if isinstance(token, AddedToken) else AddedToken(token, normalized=False, special=True) for token in added
     ]
     tokenizer.add_tokens(tokens)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
@@ -117,9 +116,7 @@ def renumbered(fast: PreTrainedTokenizerFast, ids: Mapping[str, int]) -> PreTrai
     state["model"]["vocab"] = {token: ids.get(token) or next(free) for token in vocabulary}
     for token in state["added_tokens"]:
         token["id"] = state["model"]["vocab"][token["content"]]
-    renamed = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **fast.special_tokens_map
-    )
+    renamed = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), **fast.special_tokens_map)
     renamed.chat_template = fast.chat_template
     return renamed
 
@@ -257,9 +254,7 @@ def _mistral() -> PreTrainedTokenizerFast:
 
 
 FAMILIES: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
-    "zephyr": lambda: finished(
-        sentencepiece_vocabulary(), ZEPHYR, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    ),
+    "zephyr": lambda: finished(sentencepiece_vocabulary(), ZEPHYR, bos_token="<s>", eos_token="</s>", pad_token="</s>"),
     "stablelm": lambda: finished(
         gpt2_vocabulary(),
         ZEPHYR,

@@ -58,9 +58,7 @@ class Harness:
         self.started.append(process)
         return process
 
-    def node(
-        self, rank: int, run: RunDirectory, act: str = "finish", **environment: str
-    ) -> subprocess.Popen[str]:
+    def node(self, rank: int, run: RunDirectory, act: str = "finish", **environment: str) -> subprocess.Popen[str]:
         """Start entry as one of several nodes, with short polls and waits."""
         # SLURM_JOB_ID: the tests themselves may run under Slurm.
         defaults = {

@@ -40,9 +40,7 @@ def overview() -> str:
     """Return what `hatrain` without arguments prints."""
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {help_line}" for verb, help_line in VERBS.items()]
-    return "\n".join(
-        ["usage: hatrain VERB [options]", "", *lines, "", "Run hatrain VERB --help for its options."]
-    )
+    return "\n".join(["usage: hatrain VERB [options]", "", *lines, "", "Run hatrain VERB --help for its options."])
 
 
 def _module(verb: str) -> str:

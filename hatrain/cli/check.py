@@ -132,9 +132,7 @@ def summary(dataset: Path, counts: Counts, ctx_size: int) -> str:
     lines = [f"{dataset}: {counts.rows:,} {'pairs' if counts.pairs else 'rows'}"]
     lines.append(f"  kept        {len(counts.lengths):,}")
     lines.append(f"  bad         {len(counts.bad):,}")
-    lines.append(
-        f"  too long    {len(counts.overlong):,}, of more than {ctx_size:,} tokens; training drops them"
-    )
+    lines.append(f"  too long    {len(counts.overlong):,}, of more than {ctx_size:,} tokens; training drops them")
     for line, tokens in counts.overlong[:LISTED]:
         lines.append(f"    {dataset}:{line}: {tokens:,} tokens")
     if len(counts.overlong) > LISTED:
@@ -146,9 +144,7 @@ def summary(dataset: Path, counts: Counts, ctx_size: int) -> str:
         each = "on a pair's longer side" if counts.pairs else "per row"
         share = counts.supervised / counts.tokens
         lines.append(f"  tokens      {counts.tokens:,} ({lengths} {each})")
-        lines.append(
-            f"  supervised  {counts.supervised:,}, {share:.1%} of them, in {counts.replies:,} replies"
-        )
+        lines.append(f"  supervised  {counts.supervised:,}, {share:.1%} of them, in {counts.replies:,} replies")
     return "\n".join(lines)
 
 

@@ -19,13 +19,10 @@ def run(args: argparse.Namespace) -> int:
     names = [each.name for each in runs]
     jobs = [dict(leaves(each.directory.plan().job.model_dump(mode="json"))) for each in runs]
     keys = [key for key in dict.fromkeys([*jobs[0], *jobs[1]]) if key != "name"]
-    different = [
-        (key, *(_cell(job.get(key)) for job in jobs)) for key in keys if jobs[0].get(key) != jobs[1].get(key)
-    ]
+    different = [(key, *(_cell(job.get(key)) for job in jobs)) for key in keys if jobs[0].get(key) != jobs[1].get(key)]
     results = [summary.results(each.directory) for each in runs]
     result_rows = [
-        (name, *(result.get(name, "-") for result in results))
-        for name in dict.fromkeys([*results[0], *results[1]])
+        (name, *(result.get(name, "-") for result in results)) for name in dict.fromkeys([*results[0], *results[1]])
     ]
     state = ("state", *(each.status.state for each in runs))
     job_rows = [("JOB", *names), *different] if different else [("JOB", "the same", "")]

@@ -63,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", type=Path, default=Path("data"), metavar="DIR", help="folder for the files (default: data)")
     others = parser.add_argument_group("other actions")
-    others.add_argument(
-        "--audit", nargs=2, type=Path, metavar=("A", "B"), help="show what two datasets share"
-    )
+    others.add_argument("--audit", nargs=2, type=Path, metavar=("A", "B"), help="show what two datasets share")
     others.add_argument(
         "--check-language",
         type=Path,

@@ -27,10 +27,7 @@ def run(args: argparse.Namespace) -> int:
     findings = list(doctor.examine(find_run(args.run).plan() if args.run else None, rendezvous))
     ok = all(finding.state != "bad" for finding in findings)
     if args.json:
-        rows = [
-            {**dataclasses.asdict(finding), "code": finding.code and int(finding.code)}
-            for finding in findings
-        ]
+        rows = [{**dataclasses.asdict(finding), "code": finding.code and int(finding.code)} for finding in findings]
         print(json.dumps({"ok": ok, "findings": rows}, indent=2, ensure_ascii=False))
     else:
         _print_table(findings)
@@ -41,9 +38,7 @@ def _rendezvous(text: str) -> tuple[str, int | None]:
     parts = re.fullmatch(r"(\[[^\]\s]+\]|[^:\[\]\s]+)(?::(\d{1,5}))?", text)
     port = int(parts[2]) if parts and parts[2] else None
     if not parts or (port is not None and not 0 < port < 65536):
-        raise BadInput(
-            f"--rendezvous: found {text!r}; accepted: HOST, or HOST:PORT with a port from 1 to 65535"
-        )
+        raise BadInput(f"--rendezvous: found {text!r}; accepted: HOST, or HOST:PORT with a port from 1 to 65535")
     return parts[1].strip("[]"), port
 
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="model, adapter or checkpoint folder, run name, or hub id"
-    )
+    parser.add_argument("model", metavar="MODEL", help="model, adapter or checkpoint folder, run name, or hub id")
     parser.add_argument(
         "--dataset", type=Path, required=True, metavar="FILE", help="rows with requests and expected answers"
     )
@@ -31,14 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for evaluation.json and failures.jsonl (default: in the run)",
     )
-    parser.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="requests per batch (default: 32)"
-    )
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="requests per batch (default: 32)")
     parser.add_argument("--limit", type=positive, metavar="N", help="evaluate N rows, drawn at random")
     parser.add_argument("--seed", type=int, default=42, metavar="N", help="seed of --limit (default: 42)")
-    parser.add_argument(
-        "--all-checkpoints", action="store_true", help="evaluate every checkpoint of the run MODEL"
-    )
+    parser.add_argument("--all-checkpoints", action="store_true", help="evaluate every checkpoint of the run MODEL")
 
 
 def run(args: argparse.Namespace) -> int:

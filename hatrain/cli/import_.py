@@ -22,9 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
-        raise BadInput(
-            "hatrain import: found no command; accepted: for example -- python3 train.py --run_name …"
-        )
+        raise BadInput("hatrain import: found no command; accepted: for example -- python3 train.py --run_name …")
     translation = translate(command)
     print(translation.text, end="")
     for note in translation.notes:

@@ -8,9 +8,7 @@ from hatrain.cli.jobs import add_run, submitted_run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument(
-        "--follow", action="store_true", help="continue to the run's end, and exit with its exit code"
-    )
+    parser.add_argument("--follow", action="store_true", help="continue to the run's end, and exit with its exit code")
     parser.add_argument("--node", type=int, default=0, metavar="N", help="number of the node (default: 0)")
 
 

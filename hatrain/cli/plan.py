@@ -23,9 +23,7 @@ def run(args: argparse.Namespace) -> int:
         print(matrix())
         return 0
     if args.job is None:
-        raise BadInput(
-            "hatrain plan: JOB is missing; accepted: a job file, the name of one in ./jobs, or --matrix"
-        )
+        raise BadInput("hatrain plan: JOB is missing; accepted: a job file, the name of one in ./jobs, or --matrix")
     plan = planned(args)
     note_missing(plan)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
@@ -48,12 +46,9 @@ def table(plan: Plan) -> str:
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
     processes = plan.processes_per_node
-    per_node = (
-        _count(processes, "process", "processes") if plan.device == "cpu" else f"{processes} × {hardware.gpu}"
-    )
+    per_node = _count(processes, "process", "processes") if plan.device == "cpu" else f"{processes} × {hardware.gpu}"
     lines = {
-        "run": f"{job.name} on {plan.cluster}"
-        + (f" ({plan.launcher})" if plan.launcher != plan.cluster else ""),
+        "run": f"{job.name} on {plan.cluster}" + (f" ({plan.launcher})" if plan.launcher != plan.cluster else ""),
         "model": f"{job.model.base}, {job.model.dtype}"
         + (f", {job.model.quantization.kind}" if job.model.quantization else ""),
         "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
@@ -67,9 +62,7 @@ def table(plan: Plan) -> str:
         f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
         if steps
         else "unknown: the training rows are not on this machine",
-        "checkpointing": "activations are recomputed"
-        if plan.gradient_checkpointing
-        else "activations are stored",
+        "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
         "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
         "retries": f"{plan.retries} without a new checkpoint",
         "workdir": plan.paths.workdir,

@@ -10,9 +10,7 @@ from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
     add_cluster(parser)
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="write the files to DIR instead of printing one"
-    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write the files to DIR instead of printing one")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,9 +5,7 @@ import json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cluster", action="store_true", help="the schema of a cluster file instead of a job's"
-    )
+    parser.add_argument("--cluster", action="store_true", help="the schema of a cluster file instead of a job's")
 
 
 def run(args: argparse.Namespace) -> int:

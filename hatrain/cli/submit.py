@@ -32,9 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.backends import backend
 
     if args.sweep and args.follow:
-        raise BadInput(
-            "--follow shows one run; follow one run of a sweep with: hatrain logs NAME/sweep/0 --follow"
-        )
+        raise BadInput("--follow shows one run; follow one run of a sweep with: hatrain logs NAME/sweep/0 --follow")
     plans = swept(args) if args.sweep else [planned(args)]
     plan = plans[0]
     target = backend(plan.cluster_spec)

@@ -37,9 +37,7 @@ def add_tokenizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--add-chatml-tokens", action="store_true", help="add ChatML's tokens and template")
     parser.add_argument("--add-pad-token", action="store_true", help="add a pad token of its own")
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run code from the model's repository"
-    )
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code from the model's repository")
 
 
 def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":

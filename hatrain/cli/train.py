@@ -18,9 +18,7 @@ from hatrain.text import count
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
-    parser.add_argument(
-        "--fresh", action="store_true", help="set an earlier run of this name aside and start over"
-    )
+    parser.add_argument("--fresh", action="store_true", help="set an earlier run of this name aside and start over")
     parser.epilog = "The training guide's flags also work: hatrain train --run_name NAME --base_model MODEL …"
 
 

@@ -98,17 +98,13 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
     for name_node, value_node in node.value:
         at = name_node.start_mark.line + 1
         if not isinstance(name_node, yaml.ScalarNode):
-            document.problems.append(
-                f"{document.source}:{at}: a key must be one word, not a list or a mapping"
-            )
+            document.problems.append(f"{document.source}:{at}: a key must be one word, not a list or a mapping")
             continue
         name = name_node.value
         inner = (*key, name)
         if name in data:
             first = document.lines[inner]
-            document.problems.append(
-                f"{document.source}:{at}: {dotted(inner)}: given twice; first on line {first}"
-            )
+            document.problems.append(f"{document.source}:{at}: {dotted(inner)}: given twice; first on line {first}")
             continue
         document.lines[inner] = at
         data[name] = _plain(value_node, inner, document, above)
@@ -209,9 +205,7 @@ def accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]
         elif isinstance(part, int):
             at = [leaf for branch in at if "items" in branch for leaf in _branches(branch["items"], root)]
         else:
-            values = [
-                branch.get("properties", {}).get(part, branch.get("additionalProperties")) for branch in at
-            ]
+            values = [branch.get("properties", {}).get(part, branch.get("additionalProperties")) for branch in at]
             at = [leaf for value in values if isinstance(value, dict) for leaf in _branches(value, root)]
     return list(dict.fromkeys(key for branch in at for key in branch.get("properties", {})))
 
@@ -320,12 +314,8 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
     for key, (text, options, found) in messages.items():
         hint = ""
         if options and isinstance(found, str):
-            hint = nearest(
-                found, [word for option in options for word in option.split(" | ") if " " not in word]
-            )
-        lines.append(
-            (document.lines.get(key, 0), f"{document.where(key)}: {text}{' or '.join(options)}{hint}")
-        )
+            hint = nearest(found, [word for option in options for word in option.split(" | ") if " " not in word])
+        lines.append((document.lines.get(key, 0), f"{document.where(key)}: {text}{' or '.join(options)}{hint}"))
     return [line for _, line in sorted(lines, key=lambda item: item[0])]
 
 

@@ -39,9 +39,7 @@ def resolve(base: str, revision: str | None = None, *, workdir: Path, runs_root:
     if run.model.is_dir():
         return ModelRef(folder=run.model)
     if run.plan_file.is_file():
-        left = (
-            "left an adapter and no model; set method.lora.merge in its job" if run.adapter.is_dir() else ""
-        )
+        left = "left an adapter and no model; set method.lora.merge in its job" if run.adapter.is_dir() else ""
         raise BadInput(f"{base}: the run {run.name} {left or 'has no model yet'}")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise BadInput(

@@ -98,9 +98,7 @@ TokenIds = Annotated[
     Field(min_length=1),
     BeforeValidator(_ids, json_schema_input_type=list[int] | str),
 ]
-Words = Annotated[
-    tuple[str, ...], Field(min_length=1), BeforeValidator(_words, json_schema_input_type=list[str] | str)
-]
+Words = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_words, json_schema_input_type=list[str] | str)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

@@ -49,9 +49,7 @@ def divide_batch(rows: int, micro_batch_size: int, ranks: int) -> Batch | None:
     accumulation, rest = divmod(rows, micro_batch_size * ranks)
     if rest:
         return None
-    return Batch(
-        rows_per_step=rows, micro_batch_size=micro_batch_size, accumulation=accumulation, ranks=ranks
-    )
+    return Batch(rows_per_step=rows, micro_batch_size=micro_batch_size, accumulation=accumulation, ranks=ranks)
 
 
 def weighted_rows(rows: int, weight: float) -> int:

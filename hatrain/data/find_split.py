@@ -94,14 +94,8 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
     return Split(
         prefix,
         suffix,
-        tuple(
-            Candidate(how, ids, any(labelled[how, after] for after in suffixes))
-            for how, ids in prefixes.items()
-        ),
-        tuple(
-            Candidate(how, ids, any(labelled[before, how] for before in prefixes))
-            for how, ids in suffixes.items()
-        ),
+        tuple(Candidate(how, ids, any(labelled[how, after] for after in suffixes)) for how, ids in prefixes.items()),
+        tuple(Candidate(how, ids, any(labelled[before, how] for before in prefixes)) for how, ids in suffixes.items()),
         next((example for example in labelled.values() if example), None),
     )
 
@@ -130,9 +124,7 @@ def _tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, tuple
     return ids
 
 
-def _ids_in_place(
-    tokenizer: PreTrainedTokenizerBase, finder: ReplyFinder, row: Row, prefix: str
-) -> tuple[int, ...]:
+def _ids_in_place(tokenizer: PreTrainedTokenizerBase, finder: ReplyFinder, row: Row, prefix: str) -> tuple[int, ...]:
     """Return the ids of the prefix before the sample's last reply."""
     text = finder.template.render(row.messages)
     start = text.rfind(prefix)

@@ -74,9 +74,7 @@ class Labeller:
         if bool(prefix_ids) != bool(suffix_ids):
             raise BadInput("prefix_ids and suffix_ids: found one of them; give both, or neither")
         if not tokenizer.is_fast:
-            raise BadInput(
-                f"{tokenizer.name_or_path}: found a slow tokenizer; accepted: a fast one, which has offsets"
-            )
+            raise BadInput(f"{tokenizer.name_or_path}: found a slow tokenizer; accepted: a fast one, which has offsets")
         if tokenizer.eos_token_id is None:
             raise BadInput(f"{tokenizer.name_or_path}: the tokenizer has no eos token, so no reply could end")
         self.tokenizer = tokenizer
@@ -109,9 +107,7 @@ class Labeller:
                 return Located(self.finder.template.render(row.messages, row.tools), ())
             return self.finder.in_conversation(row.messages, row.tools)
         except TemplateRefusal as refusal:
-            return bad_row(
-                row, f"the chat template refuses this conversation: {refusal}{self._without_system(row)}"
-            )
+            return bad_row(row, f"the chat template refuses this conversation: {refusal}{self._without_system(row)}")
         except LeftOut as reason:
             return bad_row(row, str(reason))
         except NotFound as reason:
@@ -194,9 +190,7 @@ class Labeller:
             own = []
         else:
             own = self._replies_by_offsets(located, ids, offsets)
-        kept = [
-            (start, end) for start, end in replies if any(first < end and start < last for first, last in own)
-        ]
+        kept = [(start, end) for start, end in replies if any(first < end and start < last for first, last in own)]
         if len(kept) != sum(message.train for message in row.messages):
             turns = sum(message.role == "assistant" for message in row.messages)
             raise _Unusable(
@@ -212,9 +206,7 @@ class Labeller:
         if row.text is None and not turns:
             problem = "looked for a turn of the assistant, found none; add its answer, or remove the row"
         elif row.text is None and not any(turn.train for turn in turns):
-            problem = (
-                "every turn of the assistant has train_on_turn: false; set one to true, or remove the row"
-            )
+            problem = "every turn of the assistant has train_on_turn: false; set one to true, or remove the row"
         else:
             problem = f"looked for {self._target()}, found none; try other prefix_ids and suffix_ids"
         return f"no token to train on: {problem} (`hatrain find-split MODEL` shows how replies are found)"

@@ -83,9 +83,7 @@ class OverlongPair(Overlong):
 
     def problem(self, ctx_size: int) -> str:
         if self.prompt >= ctx_size:
-            return (
-                f"its prompt has {self.prompt} tokens and leaves no room for an answer in ctx_size {ctx_size}"
-            )
+            return f"its prompt has {self.prompt} tokens and leaves no room for an answer in ctx_size {ctx_size}"
         return f"{self.length} tokens of its longer side do not fit into ctx_size {ctx_size}"
 
 
@@ -145,9 +143,7 @@ def tokenize_pairs(
                 yield labelled
 
     kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
-    return TokenizedPairs(
-        tuple(pair.chosen for pair in kept), tuple(pair.rejected for pair in kept), tuple(dropped)
-    )
+    return TokenizedPairs(tuple(pair.chosen for pair in kept), tuple(pair.rejected for pair in kept), tuple(dropped))
 
 
 def holds_pairs(path: str | Path) -> bool:
@@ -173,9 +169,7 @@ def _example(
         both = zip(SIDES, (chosen, rejected), strict=True)
         return _both_sides(pair.chosen, {side: row for side, row in both if isinstance(row, BadRow)})
     if np.array_equal(chosen.input_ids, rejected.input_ids):
-        return bad_row(
-            pair.chosen, "chosen and rejected are the same once the chat template has rendered them"
-        )
+        return bad_row(pair.chosen, "chosen and rejected are the same once the chat template has rendered them")
     start = min(chosen.replies[0][0], rejected.replies[0][0])
     return PairExample(*(_answer_from(start, side, tokenizer) for side in (chosen, rejected)))
 
@@ -221,9 +215,7 @@ def _pair(parsed: Any, path: Path, index: int, line: int) -> Pair:
     missing = [key for key in required if key not in parsed]
     if missing:
         near = "".join(nearest(key, missing) for key in parsed if key not in keys)
-        raise Wrong(
-            f"no {', '.join(missing)}; found {', '.join(parsed) or 'no key'}{near}; accepted: {PAIR_FORMATS}"
-        )
+        raise Wrong(f"no {', '.join(missing)}; found {', '.join(parsed) or 'no key'}{near}; accepted: {PAIR_FORMATS}")
     prompt, chosen, rejected = (_from_messages if as_messages else _from_texts)(parsed)
     if chosen == rejected:
         raise Wrong("chosen and rejected are the same")
@@ -261,9 +253,7 @@ def _from_messages(parsed: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
         prompt = read_messages(given, "prompt", read_message)
     prompt = tuple(replace(message, train=False) for message in prompt)
     if not prompt:
-        raise Wrong(
-            "chosen and rejected begin differently, and there is no prompt; add the prompt that they share"
-        )
+        raise Wrong("chosen and rejected begin differently, and there is no prompt; add the prompt that they share")
     answers = {side: messages[shared:] for side, messages in sides.items()}
     if any(answers.values()):
         for side, answer in answers.items():
@@ -288,8 +278,6 @@ def _check_answer(answer: Turns, side: str, start: int, end: int) -> None:
                 "answer and its tools' results (the two sides share one prompt)"
             )
     if answer[-1].role != "assistant":
-        raise Wrong(
-            f"{side}[{end - 1}]: ends with a turn of role {answer[-1].role!r}; accepted: the assistant's"
-        )
+        raise Wrong(f"{side}[{end - 1}]: ends with a turn of role {answer[-1].role!r}; accepted: the assistant's")
     if not any(message.train for message in answer):
         raise Wrong(f"{side}: every turn of its answer has train_on_turn: false; set one to true")

@@ -129,8 +129,7 @@ class ReplyFinder:
         stem = _unused_stem(text)
         marks = {turn: f"{stem}{turn}end" for turn in turns}
         marked = [
-            Message("assistant", marks[index]) if index in marks else message
-            for index, message in enumerate(messages)
+            Message("assistant", marks[index]) if index in marks else message for index, message in enumerate(messages)
         ]
         try:
             pieces = split_at(self.template.render(marked, tools), list(marks.values()))
@@ -172,9 +171,7 @@ class ReplyFinder:
                 )
         self._confirmed.add(shape)
 
-    def _by_prefixes(
-        self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools
-    ) -> list[_Reply]:
+    def _by_prefixes(self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools) -> list[_Reply]:
         """Render the conversation up to each reply and up to its end. The difference is the reply."""
         replies = []
         for turn in turns:
@@ -192,9 +189,7 @@ class ReplyFinder:
             replies.append(self._in_region(text, start, end, messages[turn]))
         return replies
 
-    def _prefix(
-        self, text: str, messages: Sequence[Message], tools: Tools, *, prompt: bool = False
-    ) -> int | None:
+    def _prefix(self, text: str, messages: Sequence[Message], tools: Tools, *, prompt: bool = False) -> int | None:
         """Return the length of the rendered first messages, or None if the text does not begin with them."""
         try:
             beginning = self.template.render(messages, tools, prompt=prompt) if messages else ""
@@ -202,9 +197,7 @@ class ReplyFinder:
             return None
         return len(beginning) if text.startswith(beginning) else None
 
-    def _after_previous_turn(
-        self, text: str, messages: Sequence[Message], turn: int, tools: Tools
-    ) -> int | None:
+    def _after_previous_turn(self, text: str, messages: Sequence[Message], turn: int, tools: Tools) -> int | None:
         """Return where a reply starts from what follows the message before it, which is replaced by a mark: for
         templates that move something, as Mistral's moves the tools, when the conversation goes on."""
         if turn == 0 or messages[turn - 1].role == "assistant":

@@ -164,9 +164,7 @@ def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
 
 def _no_format(parsed: dict[str, Any]) -> str:
     if {"chosen", "rejected"} <= parsed.keys():
-        return (
-            "found a pair for preference training (chosen, rejected); accepted here: " + _accepted_formats()
-        )
+        return "found a pair for preference training (chosen, rejected); accepted here: " + _accepted_formats()
     near = next(filter(None, (nearest(key, FORMATS) for key in parsed)), "")
     found = f"the keys {', '.join(parsed)}" if parsed else "no key"
     return f"found {found}; accepted: {_accepted_formats()}{near}"
@@ -176,9 +174,7 @@ def _accepted_formats() -> str:
     return " or ".join(FORMATS.values())
 
 
-def read_messages(
-    value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]
-) -> tuple[Message, ...]:
+def read_messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]) -> tuple[Message, ...]:
     """Return a row's turns, each read by `turn`. Raises Wrong, also for an empty turn that is trained on."""
     if not isinstance(value, list) or not value:
         found = kind_of(value) if value != [] else "an empty list"
@@ -190,9 +186,7 @@ def read_messages(
             raise Wrong(f"{at}: found {kind_of(item)}; accepted: an object")
         message = turn(item, at)
         if message.train and not message.content.strip() and not message.tool_calls:
-            raise Wrong(
-                f"{at}: found an empty turn of the assistant; write an answer, or set train_on_turn: false"
-            )
+            raise Wrong(f"{at}: found an empty turn of the assistant; write an answer, or set train_on_turn: false")
         messages.append(message)
     return tuple(messages)
 

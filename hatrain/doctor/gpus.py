@@ -66,9 +66,7 @@ def _ask(what: str, limit: float) -> Mapping[str, Any] | str:
         return f"ended {_reason(process.returncode)}: {last_line}".rstrip(": ")
 
 
-def driver_findings(
-    facts: Facts, built_for: str | None, needed: int, *, only_machine: bool
-) -> Iterator[Finding]:
+def driver_findings(facts: Facts, built_for: str | None, needed: int, *, only_machine: bool) -> Iterator[Finding]:
     """Check the driver and its GPUs for `needed` ranks; 0 if no run needs any.
 
     `built_for` is the CUDA version that torch was built for. A broken node of a cluster is a reason to retry on
@@ -80,8 +78,7 @@ def driver_findings(
         yield _no_gpu(facts, needed, broken)
         return
     names = ", ".join(
-        f"{gpu['name']} ({gpu['memory'] / GIB:.0f} GiB, {'.'.join(map(str, gpu['capability']))})"
-        for gpu in facts.gpus
+        f"{gpu['name']} ({gpu['memory'] / GIB:.0f} GiB, {'.'.join(map(str, gpu['capability']))})" for gpu in facts.gpus
     )
     if count >= needed:
         yield Finding("GPUs", "ok", f"{count}: {names}")

@@ -87,9 +87,7 @@ def clock(folder: Path) -> Finding:
         return Finding("clock", "note", f"not compared: {folder} is not writable")
     if abs(ahead) > CLOCK_SECONDS:
         side = "ahead of" if ahead > 0 else "behind"
-        return Finding(
-            "clock", "note", f"{abs(ahead):.0f} s {side} the file server's", "synchronize both with NTP"
-        )
+        return Finding("clock", "note", f"{abs(ahead):.0f} s {side} the file server's", "synchronize both with NTP")
     return Finding("clock", "ok", f"within {CLOCK_SECONDS:g} s of the file server's")
 
 

@@ -101,9 +101,7 @@ class _Leader:
         self.current: Attempt | None = None
         self.concluded = False
 
-    def take_lease(
-        self, files: Mapping[str, str] | None, lease: contextlib.ExitStack, patience: float
-    ) -> None:
+    def take_lease(self, files: Mapping[str, str] | None, lease: contextlib.ExitStack, patience: float) -> None:
         """Hold the run's lease until `lease` closes, and take over the `files` of a plan from elsewhere.
 
         Raises BadInput when somebody else holds it for longer than `patience` (seconds) or the directory is another

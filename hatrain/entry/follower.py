@@ -41,13 +41,9 @@ def follow(
 
         def why_abandon() -> str | None:
             if leader.poll():
-                return "ended its ranks: node 0 " + (
-                    "no longer answers" if leader.is_gone else "ends the attempt"
-                )
+                return "ended its ranks: node 0 " + ("no longer answers" if leader.is_gone else "ends the attempt")
             if enlistment.lost.is_set():
-                return (
-                    "lost its lease: this machine was suspended, and another process took this node's place"
-                )
+                return "lost its lease: this machine was suspended, and another process took this node's place"
             return None
 
         # Node 0 may have taken over a newer plan since this node read it.
@@ -85,9 +81,7 @@ class _Enlistment:
     def wait(self) -> tuple[Attempt, str]:
         """Return the attempt and the leader's token. Raises NotStarted when there will be no attempt."""
         while True:
-            stop = (
-                self.signals.stop
-            )  # read first: this node must not leave an attempt that it is part of by then
+            stop = self.signals.stop  # read first: this node must not leave an attempt that it is part of by then
             every_node.refresh(self.run.folder)
             if self.run.done.exists():
                 raise NotStarted(Exit.FINISHED, {})

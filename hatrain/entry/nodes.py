@@ -189,10 +189,7 @@ class Nodes:
 
     def enlist(self, attempt: Attempt, members: Mapping[int, Mapping[str, Any]]) -> None:
         """Write the roster of an attempt."""
-        nodes = {
-            str(rank): {key: owner[key] for key in ("token", "host", "pid")}
-            for rank, owner in members.items()
-        }
+        nodes = {str(rank): {key: owner[key] for key in ("token", "host", "pid")} for rank, owner in members.items()}
         seal.write_json(attempt.folder / "nodes.json", {"leader": self.token, "nodes": nodes})
 
     def spent_tokens(self) -> set[str]:
@@ -217,9 +214,7 @@ def roster(attempt: Attempt) -> Roster | None:
     if content is None:
         return None
     try:
-        return Roster(
-            content["leader"], {int(rank): dict(content["nodes"][rank]) for rank in content["nodes"]}
-        )
+        return Roster(content["leader"], {int(rank): dict(content["nodes"][rank]) for rank in content["nodes"]})
     except (KeyError, TypeError, ValueError):
         return None
 

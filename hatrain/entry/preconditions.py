@@ -65,9 +65,7 @@ def wait_for_lease(run: RunDirectory, signals: SignalListener, deadline: float, 
     while run.folder.is_dir() and (owner := run.lease.holder()) and not signals.stop:
         holder = f"process {owner['pid']} on {owner['host']}"
         if time.monotonic() > deadline + (grace if _is_stopping(run) else 0):
-            raise BadInput(
-                f"{run.name}: an attempt is running ({holder}); stop it first: hatrain stop {run.name}"
-            )
+            raise BadInput(f"{run.name}: an attempt is running ({holder}); stop it first: hatrain stop {run.name}")
         if not logged:
             log(f"{run.name}: waiting for the attempt of {holder} to leave")
             logged = True
@@ -132,9 +130,7 @@ def await_parent(run: RunDirectory, plan: Plan, wait: Wait) -> bool:
             if reason := dependency.why_it_cannot_finish(parent):
                 raise BadInput(f"after: {parent.name}: {reason}")
         elif time.monotonic() - seen > longest:
-            raise BadInput(
-                f"after: {parent.name}: no such run: {parent.folder} did not appear within {longest:g} s"
-            )
+            raise BadInput(f"after: {parent.name}: no such run: {parent.folder} did not appear within {longest:g} s")
         return False
 
     log(f"{run.name}: waiting for {parent.name} to finish (after: {parent.name})")

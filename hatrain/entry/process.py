@@ -138,6 +138,4 @@ def _write_all(target: int, data: bytes) -> None:
 
 
 def _end_descendants(environment: Mapping[str, str]) -> None:
-    end_orphans(
-        environment["HATRAIN_RUN"], int(environment["HATRAIN_ATTEMPT"]), int(environment["HATRAIN_NODE_RANK"])
-    )
+    end_orphans(environment["HATRAIN_RUN"], int(environment["HATRAIN_ATTEMPT"]), int(environment["HATRAIN_NODE_RANK"]))

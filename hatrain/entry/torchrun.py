@@ -47,6 +47,4 @@ def enter(plan: Plan, adopt: Callable[[], RunDirectory]) -> int:
 def _store() -> Any:
     import torch.distributed as dist
 
-    return dist.TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE
-    )
+    return dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE)

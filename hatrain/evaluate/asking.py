@@ -104,9 +104,7 @@ def _in_home(text: str, home: Home, row: Row | None, language: Language, where: 
     """Build a request in a home, with a system role and tools if the run's rows have them."""
     instruction = language.labels["instruction"]
     system, user = opening(home.prompt, text, _role(row, instruction), instruction)
-    messages = (
-        [Message("user", user)] if system is None else [Message("system", system), Message("user", user)]
-    )
+    messages = [Message("user", user)] if system is None else [Message("system", system), Message("user", user)]
     tools: Tools = ()
     if row is not None and row.tools:
         intents = any(str(tool.get("function", {}).get("name", "")).startswith("Hass") for tool in row.tools)

@@ -86,9 +86,7 @@ def find_checkpoints(name: str) -> tuple[list[Source], list[str]]:
             skipped.append(f"skipped {path.name}: found no {_CONFIG} and no {_ADAPTER_CONFIG}")
         else:
             sources.append(Source(path.name, str(path), run))
-    sources += [Source(path.name, str(path), run) for path in (run.model, run.adapter) if _is_weights(path)][
-        :1
-    ]
+    sources += [Source(path.name, str(path), run) for path in (run.model, run.adapter) if _is_weights(path)][:1]
     if not sources:
         raise BadInput([f"{run.folder}: no whole checkpoint and no model yet", *skipped])
     return sources, skipped

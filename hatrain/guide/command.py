@@ -42,9 +42,7 @@ def translate(command: Sequence[str]) -> Translation:
         raise BadInput(f"{shlex.join(command) or 'nothing'}: no script; accepted: {_ACCEPTED}")
     name = PurePath(script[0]).name
     if name not in _SCRIPTS:
-        raise BadInput(
-            f"{script[0]}: not a script of the guide; accepted: {_ACCEPTED}{nearest(name, _SCRIPTS)}"
-        )
+        raise BadInput(f"{script[0]}: not a script of the guide; accepted: {_ACCEPTED}{nearest(name, _SCRIPTS)}")
     translation = _SCRIPTS[name](script[1:], launch, _quoted(arguments))
     return Translation(translation.text, [*_environment_notes(environment), *translation.notes])
 
@@ -132,9 +130,7 @@ def _train(arguments: Sequence[str], launch: Launch, command: str) -> Translatio
     )
     job, job_notes = job_from_flags(arguments, hardware)
     if launch.precision in ("fp16", "no") and job.model.dtype != {"no": "fp32"}.get(launch.precision, "fp16"):
-        notes.append(
-            f"accelerate's mixed_precision: {launch.precision} is ignored: train.py's flags take precedence"
-        )
+        notes.append(f"accelerate's mixed_precision: {launch.precision} is ignored: train.py's flags take precedence")
     return Translation(job_yaml(job, f"From: {command}"), notes + job_notes)
 
 
@@ -160,9 +156,7 @@ def _generate(arguments: Sequence[str], launch: Launch, command: str) -> Transla
         argument = rest.pop(0)
         name = argument.removeprefix("--").replace("-", "_")
         if argument == "--merge" or argument.startswith("--merge="):
-            problems.append(
-                "--merge: not supported; list both files under data.train of a job, each with its weight"
-            )
+            problems.append("--merge: not supported; list both files under data.train of a job, each with its weight")
             rest = rest[1:] if argument == "--merge" else rest
         elif argument.startswith("--") and name in _DATA_SWITCHES:
             translated.append(argument)
@@ -174,8 +168,7 @@ def _generate(arguments: Sequence[str], launch: Launch, command: str) -> Transla
                 languages.append(rest.pop(0))
             translated += ["--language", *languages]
             problems += [
-                f"--language: found {language!r}; accepted: {' | '.join(_LANGUAGES)}"
-                f"{nearest(language, _LANGUAGES)}"
+                f"--language: found {language!r}; accepted: {' | '.join(_LANGUAGES)}{nearest(language, _LANGUAGES)}"
                 for language in languages
                 if language not in _LANGUAGES
             ]

@@ -303,9 +303,7 @@ def _notes(given: Flags, job: JobSpec) -> list[str]:
     if "eval_steps" in given and job.data.test is None:
         notes.append(f"{given.spelling['eval_steps']}: has no effect without --test_dataset")
     if job.checkpoints.sync_to is not None:
-        notes.append(
-            f"{given.spelling['sync_to_bucket']}: becomes checkpoints.sync_to: {job.checkpoints.sync_to}"
-        )
+        notes.append(f"{given.spelling['sync_to_bucket']}: becomes checkpoints.sync_to: {job.checkpoints.sync_to}")
     if (ranks := job.hardware.nodes * job.hardware.gpus_per_node) > 1:
         batch = job.method.batch_size
         notes.append(

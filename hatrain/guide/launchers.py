@@ -139,9 +139,7 @@ def accelerate(tokens: Sequence[str], visible: int | None) -> tuple[Launch, list
         config.data.setdefault("num_processes", str(visible or 2))
         name = options.get("config_file", "accelerate's configuration file")
         count = options.get("num_processes") or config.data["num_processes"]
-        notes.append(
-            f"{name}: {'has no distributed_type' if exists else 'no such file'}; assumed FSDP on {count} GPUs"
-        )
+        notes.append(f"{name}: {'has no distributed_type' if exists else 'no such file'}; assumed FSDP on {count} GPUs")
     return _launch(kind, options, config, visible, notes), script
 
 
@@ -173,9 +171,7 @@ def _kind(options: Mapping[str, str], config: Document) -> str | None:
     return "MULTI_GPU" if "num_processes" in options and "config_file" not in options else None
 
 
-def _launch(
-    kind: str, options: Mapping[str, str], config: Document, visible: int | None, notes: list[str]
-) -> Launch:
+def _launch(kind: str, options: Mapping[str, str], config: Document, visible: int | None, notes: list[str]) -> Launch:
     def setting(name: str, *section: str) -> tuple[str | None, str]:
         if name in options:
             return options[name], f"accelerate --{name}"
@@ -201,9 +197,7 @@ def _launch(
         raise BadInput(f"{where}: missing; accepted: the number of processes on all machines together")
     count = _number(processes, where)
     if count % nodes:
-        raise BadInput(
-            f"{where}: found {count} processes on {nodes} machines; accepted: a multiple of {nodes}"
-        )
+        raise BadInput(f"{where}: found {count} processes on {nodes} machines; accepted: a multiple of {nodes}")
 
     offload: Offload = "none"
     if kind == "FSDP" and (setting("fsdp_offload_params", "fsdp_config")[0] or "false").lower() != "false":
@@ -228,9 +222,7 @@ def _fsdp(strategy: str, where: str, notes: list[str]) -> Sharding:
     accepted = [*names.values(), "HYBRID_SHARD_ZERO2"]
     name = names.get(strategy, strategy)
     if name not in accepted:
-        raise BadInput(
-            f"{where}: found {strategy!r}; accepted: {' | '.join(accepted)}{nearest(strategy, accepted)}"
-        )
+        raise BadInput(f"{where}: found {strategy!r}; accepted: {' | '.join(accepted)}{nearest(strategy, accepted)}")
     if name == "NO_SHARD":
         return "ddp"
     if name != "FULL_SHARD":

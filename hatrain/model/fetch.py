@@ -45,9 +45,7 @@ def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
     if not weights:
         return []
     endings = {".json", ".jinja", ".model", ".tiktoken", *([".py"] if trust_remote_code else [])}
-    rest = [
-        name for name in top if PurePosixPath(name).suffix in endings or name in ("merges.txt", "vocab.txt")
-    ]
+    rest = [name for name in top if PurePosixPath(name).suffix in endings or name in ("merges.txt", "vocab.txt")]
     templates = [name for name in names if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", name)]
     return weights + rest + templates
 

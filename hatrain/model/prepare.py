@@ -29,9 +29,7 @@ def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]
     if not (spec.add_pad_token or spec.add_chatml_tokens):
         return []
     with hub_errors("tokenizer", spec.base):
-        own = AutoTokenizer.from_pretrained(
-            spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        )
+        own = AutoTokenizer.from_pretrained(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     base_vocabulary, vocabulary = own.get_vocab(), tokenizer.get_vocab()
     return sorted(vocabulary.keys() - base_vocabulary.keys(), key=vocabulary.__getitem__)
 
@@ -42,9 +40,7 @@ def resize_embeddings(model: Any, tokenizer: Any, added: Sequence[str]) -> None:
     rows = _rows(model.get_input_embeddings())
     ids = tokenizer.convert_tokens_to_ids(list(added))
     if len(tokenizer) > rows:
-        model.resize_token_embeddings(
-            len(tokenizer), pad_to_multiple_of=EMBEDDING_MULTIPLE, mean_resizing=False
-        )
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=EMBEDDING_MULTIPLE, mean_resizing=False)
     fresh = sorted({*ids, *range(rows, _rows(model.get_input_embeddings()))})
     if not fresh:
         return
@@ -179,9 +175,7 @@ def prepare(
     return adapters.adapt(model, lora), added
 
 
-def merged(
-    spec: ModelSpec, adapter: str, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]
-) -> PreTrainedModel:
+def merged(spec: ModelSpec, adapter: str, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]) -> PreTrainedModel:
     """Merge an adapter folder into the full-precision base, in fp32 on the CPU."""
     base = load_model(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     resize_embeddings(base, tokenizer, added)

@@ -49,9 +49,7 @@ def commit_of(ref: model_ref.ModelRef) -> str | None:
 def _resolve(plan: Plan, run: RunDirectory) -> model_ref.ModelRef:
     model = plan.job.model
     try:
-        return model_ref.resolve(
-            model.base, model.revision, workdir=Path(plan.paths.workdir), runs_root=run.root
-        )
+        return model_ref.resolve(model.base, model.revision, workdir=Path(plan.paths.workdir), runs_root=run.root)
     except BadInput as error:
         raise BadInput(f"model.base: {problem}" for problem in error.problems) from None
 

@@ -32,9 +32,7 @@ def load_tokenizer(
     Raises BadInput when the tokenizer or the template cannot be read, and without any chat template.
     """
     with hub_errors("tokenizer", base):
-        tokenizer = AutoTokenizer.from_pretrained(
-            base, revision=revision, trust_remote_code=trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
     if add_chatml_tokens:
         _add_chatml_tokens(tokenizer)
     if chat_template is not None:

@@ -113,9 +113,7 @@ def build(
         }
         trainer = DpoTrainer(context, model, args=one_gpu(DPOConfig(**arguments)), processing_class=tokenizer)
     else:
-        trainer = SftTrainer(
-            context, model, args=one_gpu(TrainingArguments(**arguments)), processing_class=tokenizer
-        )
+        trainer = SftTrainer(context, model, args=one_gpu(TrainingArguments(**arguments)), processing_class=tokenizer)
     sharding.check_active(plan, trainer.accelerator)
     return trainer
 

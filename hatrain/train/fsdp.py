@@ -27,9 +27,7 @@ def reduce_in_fp32(accelerator: Accelerator) -> None:
     """Reduce gradients as precisely as DDP does."""
     plugin = accelerator.state.fsdp_plugin
     if plugin.mixed_precision_policy:
-        plugin.mixed_precision_policy = dataclasses.replace(
-            plugin.mixed_precision_policy, reduce_dtype=torch.float32
-        )
+        plugin.mixed_precision_policy = dataclasses.replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
 
 
 def save_weights(model: torch.nn.Module, checkpoint: Path) -> None:

@@ -43,11 +43,7 @@ def log_line(metrics: dict[str, Any]) -> str:
         ("test_loss", "{:.4f}"),
         ("learning_rate", "{:.2e}"),
         ("gradient_norm", "{:.3f}"),
-        *(
-            (f"{split}rewards/{name}", "{:z.3f}")
-            for split in ("", "test_")
-            for name in ("accuracies", "margins")
-        ),
+        *((f"{split}rewards/{name}", "{:z.3f}") for split in ("", "test_") for name in ("accuracies", "margins")),
         ("tokens_per_second", "{:,.0f}"),
         ("supervised_tokens_per_second", "{:,.0f}"),
     ):
@@ -77,9 +73,7 @@ class MetricsCallback(TrainerCallback):
     ) -> None:
         self._step_started = time.monotonic()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.counters.seconds += time.monotonic() - self._step_started
 
     def on_log(

@@ -56,9 +56,7 @@ def _seal_model(
 ) -> None:
     partial = _partial_folder(run, "model")
     model.config.use_cache = True  # training switched it off; generation needs it
-    state = {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()
-    }
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     model.save_pretrained(partial, state_dict=state)
     # save_pretrained writes the dtype that the model was trained in. The saved weights have another.
     model.config.dtype = dtype

@@ -62,6 +62,4 @@ class SftTrainer(StepTrainer):
             targets = targets[:, used]
         else:
             logits = model(**inputs, use_cache=False).logits[:, :-1]
-        return F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -39,9 +39,7 @@ def epoch_rows(sizes: Sequence[int], weights: Sequence[float], seed: int, epoch:
     return random.permutation(np.concatenate(chosen))
 
 
-def order_by_length(
-    rows: np.ndarray, lengths: np.ndarray, rows_per_step: int, seed: int, epoch: int
-) -> np.ndarray:
+def order_by_length(rows: np.ndarray, lengths: np.ndarray, rows_per_step: int, seed: int, epoch: int) -> np.ndarray:
     """Reorder an epoch so that rows of similar length share a step, while the order of the steps is random.
 
     The step with the longest row comes first, so that a lack of memory shows at once. A last step that is not full

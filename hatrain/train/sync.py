@@ -29,9 +29,7 @@ class SyncTarget:
     def checkpoints(self) -> None:
         """Copy the checkpoints that the target lacks, and remove those that were rotated away."""
         local = {
-            path.name: path
-            for path in self.run.checkpoints.glob("checkpoint-*")
-            if (path / seal.MANIFEST).is_file()
+            path.name: path for path in self.run.checkpoints.glob("checkpoint-*") if (path / seal.MANIFEST).is_file()
         }
         try:
             copied = self._whole_checkpoints(f"{self.target}/checkpoints")

@@ -67,9 +67,7 @@ class FlowCallback(TrainerCallback):
     ) -> None:
         self.trainer.before_training()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         control.should_save |= _is_due(self.save_steps, state.global_step)
         control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
         control.should_log |= state.global_step >= state.max_steps
@@ -138,9 +136,7 @@ class StepTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Each item is this rank's part of one step."""
-        return DataLoader(
-            self.context.steps, batch_size=1, collate_fn=_single_item, shuffle=False, num_workers=0
-        )
+        return DataLoader(self.context.steps, batch_size=1, collate_fn=_single_item, shuffle=False, num_workers=0)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         self.context.steps.epoch = kwargs["epoch"]

@@ -81,9 +81,7 @@ def gather_weights(trainer: Any) -> dict[str, Any] | None:
     """Return the trained weights, whole; under ZeRO-3 only on rank 0, and None on the others. A collective call."""
     engine = trainer.model_wrapped
     if trainer.accelerator.state.deepspeed_plugin.zero_stage == 3:
-        state: dict[str, Any] | None = engine._zero3_consolidated_16bit_state_dict(
-            exclude_frozen_parameters=True
-        )
+        state: dict[str, Any] | None = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
         return state
     return engine.module_state_dict(exclude_frozen_parameters=True)
 

@@ -37,8 +37,6 @@ def stop_by_file(run: RunDirectory, reason: str) -> str:
     """Write the stop file of a run's running attempt. Raises BadInput if there is none."""
     attempts = run.all_attempts()
     if not attempts or run.lease.holder() is None:
-        raise BadInput(
-            f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}"
-        )
+        raise BadInput(f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}")
     attempts[-1].request_stop(Stop(reason, requeue=False))
     return f"attempt {attempts[-1].number} saves a checkpoint after its current step and exits"

@@ -212,9 +212,7 @@ def test_any_text_is_a_job_or_bad_input_and_never_a_traceback(text):
         st.sampled_from(["name", "seed", "model", "data", "method", "hardware"]),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-            lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-            ),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
             max_leaves=6,
         ),
     )

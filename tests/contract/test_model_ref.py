@@ -57,9 +57,7 @@ def test_a_run_of_a_sweep_is_its_model(find, tmp_path):
     assert find("runs/rates/sweep/1").folder == folder / "model"
 
 
-@pytest.mark.parametrize(
-    "base", ["/nowhere", "./nowhere", "../nowhere", "~/nowhere", "runs/x", "models/x", "a/b/c"]
-)
+@pytest.mark.parametrize("base", ["/nowhere", "./nowhere", "../nowhere", "~/nowhere", "runs/x", "models/x", "a/b/c"])
 def test_a_path_without_a_folder_is_refused_with_what_is_accepted(find, base):
     assert is_path(base)
     with pytest.raises(BadInput, match=r"no such folder .*accepted: a folder, runs/NAME"):

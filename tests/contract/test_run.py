@@ -27,9 +27,7 @@ def run(tmp_path):
 ORDER = [78, 1, 130, 75, 0]
 
 
-@pytest.mark.parametrize(
-    "codes", itertools.chain.from_iterable(itertools.permutations(ORDER, n) for n in (1, 2, 3))
-)
+@pytest.mark.parametrize("codes", itertools.chain.from_iterable(itertools.permutations(ORDER, n) for n in (1, 2, 3)))
 def test_the_gravest_exit_code_of_several_ranks_counts(codes):
     assert combine(codes) == min(codes, key=ORDER.index)
 
@@ -63,9 +61,7 @@ def test_a_rank_without_an_exit_report_is_a_fault(run):
 # --- stopping -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "holds"), [(True, False, False), (False, True, False), (True, True, True)]
-)
+@pytest.mark.parametrize(("first", "second", "holds"), [(True, False, False), (False, True, False), (True, True, True)])
 def test_a_users_stop_replaces_a_schedulers(run, first, second, holds):
     attempt = run.new_attempt()
     assert attempt.stop() is None

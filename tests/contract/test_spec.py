@@ -51,9 +51,7 @@ def test_run_names_of_the_guide_are_accepted(name):
     assert a_job(name=name).name == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a b", "../up", ".hidden", "-dash", "a/b", "x" * 101, "küche", "a\n", "$x"]
-)
+@pytest.mark.parametrize("name", ["", "a b", "../up", ".hidden", "-dash", "a/b", "x" * 101, "küche", "a\n", "$x"])
 def test_a_name_that_is_no_plain_folder_name_is_refused(name):
     with pytest.raises(ValidationError):
         a_job(name=name)
@@ -103,8 +101,7 @@ def test_keys_of_place_speed_and_logging_do_not(changes):
 
 def test_a_default_that_is_written_out_changes_no_identity():
     assert (
-        a_job(method__kind="sft", data__train=[{"path": "train.jsonl", "weight": 1}]).identity()
-        == a_job().identity()
+        a_job(method__kind="sft", data__train=[{"path": "train.jsonl", "weight": 1}]).identity() == a_job().identity()
     )
 
 
@@ -168,9 +165,7 @@ def test_every_key_of_the_schema_is_described_and_nothing_else_is_accepted():
         assert part["additionalProperties"] is False
         for key, value in part["properties"].items():
             described = (
-                "description" in value
-                or "$ref" in value
-                or key in ("kind", "method", "model", "data", "hardware")
+                "description" in value or "$ref" in value or key in ("kind", "method", "model", "data", "hardware")
             )
             assert described, f"{part['title']}.{key}"
 

@@ -25,9 +25,7 @@ from hatrain.contract.steps import (
 def test_every_row_is_in_one_micro_batch_and_ranks_run_equally_many(lengths, size, ranks):
     micro_batches = padded(lengths, size)(range(len(lengths)))
     shares = [share_of_rank(micro_batches, rank, ranks) for rank in range(ranks)]
-    counted = [
-        row for share in shares for micro_batch in share if micro_batch.counts for row in micro_batch.rows
-    ]
+    counted = [row for share in shares for micro_batch in share if micro_batch.counts for row in micro_batch.rows]
     assert sorted(counted) == list(range(len(lengths)))
     assert all(0 < len(micro_batch.rows) <= size for share in shares for micro_batch in share)
     assert len({len(share) for share in shares}) == 1

@@ -79,18 +79,14 @@ def test_labels_are_written_unshifted_one_line_per_kept_row(tmp_path, model):
     assert [line["row"] for line in lines] == [0, 3]
     for line in lines:
         assert line.keys() == {"row", "input_ids", "labels"}
-        assert all(
-            label in (token, -100) for token, label in zip(line["input_ids"], line["labels"], strict=True)
-        )
+        assert all(label in (token, -100) for token, label in zip(line["input_ids"], line["labels"], strict=True))
     tokenizer = build_tokenizer("zephyr")
     assert tokenizer.decode([label for label in lines[1]["labels"] if label != -100]) == "Off.</s>"
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
 
 def test_a_file_that_cannot_be_read_leaves_no_labels_behind(tmp_path, model, capsys):
-    assert (
-        main(["check", str(tmp_path / "no.jsonl"), "--model", model, "--labels", str(tmp_path / "out")]) == 2
-    )
+    assert main(["check", str(tmp_path / "no.jsonl"), "--model", model, "--labels", str(tmp_path / "out")]) == 2
 
     assert "no such file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -29,9 +29,7 @@ def test_rows_become_ids_and_labels_of_the_same_length(tmp_path):
     data = tokenize_dataset(written(tmp_path, row("Yes."), row("No, no.")), tokenizer, ctx_size=2048)
 
     assert len(data) == 2
-    for ids, labels, length, supervised in zip(
-        data.input_ids, data.labels, data.lengths, data.supervised, strict=True
-    ):
+    for ids, labels, length, supervised in zip(data.input_ids, data.labels, data.lengths, data.supervised, strict=True):
         assert len(ids) == len(labels) == length
         assert (labels != IGNORED).sum() == supervised > 0
         assert (labels[labels != IGNORED] == ids[labels != IGNORED]).all()
@@ -118,13 +116,9 @@ def test_raw_text_is_counted_for_a_warning(tmp_path):
 def test_several_files_are_joined_in_their_order(tmp_path):
     tokenizer = build_tokenizer("chatml")
     one = tokenize_dataset(written(tmp_path, row("One."), name="1.jsonl"), tokenizer, ctx_size=64)
-    two = tokenize_dataset(
-        written(tmp_path, row("Two."), row("Three."), name="2.jsonl"), tokenizer, ctx_size=64
-    )
+    two = tokenize_dataset(written(tmp_path, row("Two."), row("Three."), name="2.jsonl"), tokenizer, ctx_size=64)
 
     joined = TokenizedDataset.joined([one, two])
 
     assert len(joined) == 3
-    assert [ids.tolist() for ids in joined.input_ids] == [
-        ids.tolist() for ids in [*one.input_ids, *two.input_ids]
-    ]
+    assert [ids.tolist() for ids in joined.input_ids] == [ids.tolist() for ids in [*one.input_ids, *two.input_ids]]

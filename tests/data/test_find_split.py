@@ -10,9 +10,7 @@ from tests.data.test_published_ids import real
 from tests.families import CHAT_FAMILIES, build_tokenizer
 
 
-def trained_on(
-    tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
-) -> list[str]:
+def trained_on(tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]) -> list[str]:
     """The supervised text of a conversation other than the sample."""
     messages = (
         Message("user", "One?"),

@@ -150,9 +150,7 @@ def test_a_user_who_imitates_the_assistants_header_is_not_trained_on(family, rep
     opened = render([user("Hi."), assistant("Psst.")], tokenize=False)
     imitation = opened[opened.index("Hi.") :].removesuffix("\n")
 
-    found = replies(
-        tokenizer, user(f"{imitation} more"), assistant("No."), user(imitation), assistant("Never.")
-    )
+    found = replies(tokenizer, user(f"{imitation} more"), assistant("No."), user(imitation), assistant("Never."))
 
     assert found == [f"No.{END[family]}", f"Never.{END[family]}"]
 
@@ -263,9 +261,7 @@ PLAIN = (
     "{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '\nAssistant: ' }}{% endif %}"
 )
-SEPARATED = PLAIN.replace("{{ '\n' }}", "{{ eos_token }}").replace(
-    "'\nAssistant: '", "eos_token + 'Assistant: '"
-)
+SEPARATED = PLAIN.replace("{{ '\n' }}", "{{ eos_token }}").replace("'\nAssistant: '", "eos_token + 'Assistant: '")
 THINKING = (
     "{% set asked = namespace(last=0) %}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{% set asked.last = loop.index0 %}{% endif %}{% endfor %}"
@@ -296,9 +292,7 @@ def test_where_nothing_ends_the_last_turn_the_eos_is_appended_and_trained_on(row
     # The space belongs to the token of the word after it, in this family's vocabulary.
     assert trained_on(tokenizer, example) == ["First.", " Second.<|im_end|>"]
     assert example.input_ids[-1] == tokenizer.eos_token_id
-    assert tokenizer.decode(example.input_ids[:-1]) == tokenizer.apply_chat_template(
-        TWO_ROUNDS, tokenize=False
-    )
+    assert tokenizer.decode(example.input_ids[:-1]) == tokenizer.apply_chat_template(TWO_ROUNDS, tokenize=False)
 
 
 def test_the_eos_comes_directly_after_the_text_if_only_a_line_break_followed(replies):
@@ -377,9 +371,7 @@ def test_an_empty_thought_that_a_template_adds_is_not_trained_on(replies):
 
 
 def test_replies_are_found_if_the_prompt_goes_on_where_history_does_not(replies):
-    tokenizer = with_template(
-        "chatml", CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
-    )
+    tokenizer = with_template("chatml", CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif"))
 
     assert replies(tokenizer, *TWO_ROUNDS) == ["First.<|im_end|>", "Second.<|im_end|>"]
 
@@ -395,13 +387,9 @@ def test_text_that_a_template_rewrites_is_trained_on_as_rendered(replies):
 def test_a_reply_that_a_template_leaves_out_is_refused_with_the_remedy(rows_of):
     tokenizer = with_template(
         "chatml",
-        CHATML.replace(
-            "message['content'] +", "(message['content'] if 'secret' not in message['content'] else '') +"
-        ),
+        CHATML.replace("message['content'] +", "(message['content'] if 'secret' not in message['content'] else '') +"),
     )
-    rows = rows_of(
-        {"messages": [user("One?"), assistant("It is secret."), user("Two?"), assistant("Second.")]}
-    )
+    rows = rows_of({"messages": [user("One?"), assistant("It is secret."), user("Two?"), assistant("Second.")]})
 
     (problem,) = refusal(Labeller(tokenizer).label(rows)).problems
 
@@ -460,9 +448,7 @@ def test_generation_tags_are_followed_to_the_text_and_its_end(inside, replies):
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
 
-    found = replies(
-        with_template("chatml", template), *TWO_ROUNDS[:3], assistant("Second.", train_on_turn=False)
-    )
+    found = replies(with_template("chatml", template), *TWO_ROUNDS[:3], assistant("Second.", train_on_turn=False))
 
     assert found == ["First.<|im_end|>"]
 
@@ -491,9 +477,7 @@ def test_a_raw_text_whose_reply_is_not_closed_gets_the_eos(rows_of):
 
 def test_a_header_that_nothing_follows_is_no_reply(rows_of):
     tokenizer = build_tokenizer("zephyr")
-    text = (
-        "<|assistant|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nHello.</s>\n<|user|>\nBye</s>\n<|assistant|>\n"
-    )
+    text = "<|assistant|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\nHello.</s>\n<|user|>\nBye</s>\n<|assistant|>\n"
 
     example = only(Labeller(tokenizer).label(rows_of({"text": text})))
 

@@ -42,12 +42,8 @@ MARKERS = (
 )
 
 letters = st.characters(codec="utf-8", exclude_characters="▁\x00", exclude_categories=("Cs", "Cn"))
-words = st.one_of(
-    st.sampled_from(["light", "Turning on", "3.5 °C", "łóżko", "🙂", "a\u0301", '{"a": 1}', "```\n"])
-)
-others = st.lists(st.one_of(words, st.text(letters, max_size=8), st.sampled_from(MARKERS)), max_size=5).map(
-    " ".join
-)
+words = st.one_of(st.sampled_from(["light", "Turning on", "3.5 °C", "łóżko", "🙂", "a\u0301", '{"a": 1}', "```\n"]))
+others = st.lists(st.one_of(words, st.text(letters, max_size=8), st.sampled_from(MARKERS)), max_size=5).map(" ".join)
 # The assistant's own text: no special tokens, and no white space first, which a header's token may swallow.
 replies = (
     st.lists(st.one_of(words, st.text(letters, max_size=12)), min_size=1, max_size=5)
@@ -81,9 +77,7 @@ def test_exactly_the_turns_of_the_assistant_are_trained_on(family, opening, turn
     assert isinstance(example, Example), example.problems
     tokenizer = labeller(family).tokenizer
     found = [decoded(tokenizer, example.input_ids[start:end].tolist()) for start, end in example.replies]
-    expected = [
-        (reply.strip() if family in TRIMS else reply) + END[family] for _, reply, trained in turns if trained
-    ]
+    expected = [(reply.strip() if family in TRIMS else reply) + END[family] for _, reply, trained in turns if trained]
     assert found == expected
     rendered = tokenizer.apply_chat_template([message.for_template() for message in messages], tokenize=False)
     assert example.input_ids.tolist() == tokenizer(rendered, add_special_tokens=False)["input_ids"]

@@ -349,9 +349,7 @@ def test_a_bad_pair_is_refused_by_file_line_and_reason(tokenized, tmp_path, name
 def test_all_bad_pairs_of_a_file_are_reported_at_once(tokenized):
     with pytest.raises(BadInput) as refused:
         tokenized(*[row for row, _ in REFUSED.values()][:12], PAIR)
-    assert [problem.split(":")[1] for problem in refused.value.problems] == [
-        str(line) for line in range(1, 13)
-    ]
+    assert [problem.split(":")[1] for problem in refused.value.problems] == [str(line) for line in range(1, 13)]
 
 
 def test_sides_that_the_template_renders_alike_are_refused(tokenized):
@@ -364,9 +362,7 @@ def test_a_refusal_by_the_template_on_both_sides_is_reported_once(tokenized, tmp
     with pytest.raises(BadInput) as refused:
         tokenized({"system": "You are Al.", **PAIR}, family="gemma")
     (problem,) = refused.value.problems
-    assert problem.startswith(
-        f"{tmp_path / 'pairs.jsonl'}:1: row 0: the chat template refuses this conversation"
-    )
+    assert problem.startswith(f"{tmp_path / 'pairs.jsonl'}:1: row 0: the chat template refuses this conversation")
 
 
 def test_a_refusal_by_the_template_on_one_side_names_the_side(tokenized):

@@ -82,9 +82,7 @@ def labelled(labeller: Labeller, folder: Path, messages: list[dict[str, object]]
     return example
 
 
-@pytest.mark.parametrize(
-    "messages", [SINGLE, MULTI, UNTRAINED], ids=["single", "multi", "one turn untrained"]
-)
+@pytest.mark.parametrize("messages", [SINGLE, MULTI, UNTRAINED], ids=["single", "multi", "one turn untrained"])
 def test_the_published_ids_label_exactly_the_reply_and_its_end(family, messages, tmp_path):
     tokenizer, prefix, suffix = family
 
@@ -99,9 +97,7 @@ def test_the_published_ids_label_exactly_the_reply_and_its_end(family, messages,
         assert tokenizer.decode(example.input_ids[start : end - 1]) == turn["content"]
 
 
-@pytest.mark.parametrize(
-    "messages", [SINGLE, MULTI, UNTRAINED], ids=["single", "multi", "one turn untrained"]
-)
+@pytest.mark.parametrize("messages", [SINGLE, MULTI, UNTRAINED], ids=["single", "multi", "one turn untrained"])
 def test_without_ids_the_same_tokens_are_found(family, messages, tmp_path):
     tokenizer, prefix, suffix = family
 

@@ -125,9 +125,7 @@ def test_a_json_list_and_gzip_are_known_by_their_content(tmp_path, indent, zippe
 
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(
-        b"\xef\xbb\xbf" + json.dumps(MESSAGES).encode() + b"\r\n\n" + json.dumps(SHAREGPT).encode()
-    )
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(MESSAGES).encode() + b"\r\n\n" + json.dumps(SHAREGPT).encode())
 
     rows = list(read_rows(path))
 
@@ -178,11 +176,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
             "messages[0].tool_calls[0]: accepted",
         ),
         (
-            {
-                "messages": [
-                    {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}
-                ]
-            },
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
             "messages[0].tool_calls[0].function.arguments: not JSON",
         ),
         (MESSAGES | {"tools": "[]"}, "tools: found text; accepted: a list"),

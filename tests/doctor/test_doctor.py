@@ -201,9 +201,7 @@ def test_a_disk_too_full_for_the_next_checkpoint_is_a_reason_to_retry(tmp_path, 
     assert "next checkpoint" in reasons["disk of the run"]
 
 
-@pytest.mark.parametrize(
-    ("ranks", "blocks", "free", "left"), [(8, 64, 64, 78), (2, 8192, 16, 75), (1, 64, 64, None)]
-)
+@pytest.mark.parametrize(("ranks", "blocks", "free", "left"), [(8, 64, 64, 78), (2, 8192, 16, 75), (1, 64, 64, None)])
 def test_shared_memory_must_suffice_for_several_ranks(tmp_path, driver, ranks, blocks, free, left):
     driver.setenv("FAKE_GPUS", "8")
     real = os.statvfs
@@ -335,9 +333,7 @@ def test_a_torch_that_crashes_is_reported():
     assert [(finding.check, finding.state) for finding in found] == [("torch", "bad")]
 
 
-@pytest.mark.parametrize(
-    ("value", "count"), [("", 0), ("-1", 0), ("0,1", 2), ("0,-1,2", 1), ("GPU-1a,MIG-2b", 2)]
-)
+@pytest.mark.parametrize(("value", "count"), [("", 0), ("-1", 0), ("0,1", 2), ("0,-1,2", 1), ("GPU-1a,MIG-2b", 2)])
 def test_visible_devices_are_counted_as_the_driver_does(value, count):
     assert gpus.visible_devices({"CUDA_VISIBLE_DEVICES": value}) == count
 

@@ -38,9 +38,7 @@ def test_nodes_make_one_attempt_together(harness, count):
     assert exit_codes(*started) == [0] * count
     assert run.done.exists()
     assert attempts(run) == [1]
-    assert sorted(calls(run)) == sorted(
-        ["training finish", *(f"training finish on node {n}" for n in range(1, count))]
-    )
+    assert sorted(calls(run)) == sorted(["training finish", *(f"training finish on node {n}" for n in range(1, count))])
     assert [event["event"] for event in run.events()] == ["attempt begun", "model sealed", "done", "outcome"]
     assert "training finish" in (run.attempts / "1" / "log.txt").read_text()
     assert "training finish" in (run.attempts / "1" / "log-1.txt").read_text()
@@ -135,9 +133,7 @@ def test_a_node_whose_leader_is_lost_leaves_with_a_fault(harness):
 def test_a_node_that_stays_after_all_others_finished_is_ended(harness):
     run = harness.adopt(nodes=2)
     environment = {"HATRAIN_STOP_GRACE": "0.3"}
-    assert exit_codes(
-        harness.node(0, run, **environment), harness.node(1, run, "ignore-stops", **environment)
-    ) == [
+    assert exit_codes(harness.node(0, run, **environment), harness.node(1, run, "ignore-stops", **environment)) == [
         1,
         1,
     ]

@@ -42,16 +42,12 @@ class Scripted(LlamaForCausalLM):
         self.batches: list[list[list[int]]] = []
         """The prompts of each batch, without their padding."""
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **others: Any
-    ) -> Any:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **others: Any) -> Any:
         begins = others["past_key_values"].get_seq_length() == 0
         output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **others)
         if begins:
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            self.batches.append(
-                [row[kept.bool()].tolist() for row, kept in zip(input_ids, mask, strict=True)]
-            )
+            self.batches.append([row[kept.bool()].tolist() for row, kept in zip(input_ids, mask, strict=True)])
             self._answers = [list(self.script(prompt)) for prompt in self.batches[-1]]
             self._step = 0
         logits = torch.zeros_like(output.logits)

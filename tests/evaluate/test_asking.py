@@ -47,9 +47,7 @@ def row(*turns: tuple[str, str], **others: object) -> dict:
     return {"conversations": [{"from": who, "value": text} for who, text in turns], **others}
 
 
-SYSTEM_ROW = row(
-    ("system", PROMPT), ("human", "Licht aus"), ("gpt", "Ja."), ("human", "Danke"), ("gpt", "Gern.")
-)
+SYSTEM_ROW = row(("system", PROMPT), ("human", "Licht aus"), ("gpt", "Ja."), ("human", "Danke"), ("gpt", "Gern."))
 
 
 def test_a_question_replaces_the_first_request_of_the_first_row(source):
@@ -90,9 +88,7 @@ def test_a_home_file_follows_rows_without_a_system_role(source, home):
     assert "lock.door" in question.known.entities
 
 
-@pytest.mark.parametrize(
-    ("offered", "wanted"), [("HassTurnOff", "HassTurnOn"), ("light.turn_off", "lock.lock")]
-)
+@pytest.mark.parametrize(("offered", "wanted"), [("HassTurnOff", "HassTurnOn"), ("light.turn_off", "lock.lock")])
 def test_a_home_file_comes_with_tools_of_the_kind_that_the_rows_have(offered, wanted, source, home):
     made = row(
         ("system", "x"),

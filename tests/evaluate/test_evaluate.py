@@ -251,10 +251,7 @@ def test_evaluate_writes_figures_and_failures_and_prints_a_table(blank, dataset,
 
 
 def test_evaluate_covers_every_whole_checkpoint_of_a_run(run, dataset, capsys):
-    assert (
-        main(["evaluate", "kitchen", "--dataset", str(dataset), "--all-checkpoints", "--batch-size", "2"])
-        == 0
-    )
+    assert main(["evaluate", "kitchen", "--dataset", str(dataset), "--all-checkpoints", "--batch-size", "2"]) == 0
     out = run.folder / "evaluations" / "test"
     figures = json.loads((out / "evaluation.json").read_text())
     assert {name: each["strict_accuracy"] for name, each in figures.items()} == {

@@ -32,9 +32,7 @@ NEVER = Stops(())
 
 
 def answers(model, tokenizer, prompts, *, stops=NEVER, limit=12, batch_size=8, **options) -> list[Generated]:
-    by_index = dict(
-        generate(model, tokenizer, prompts, stops=stops, limit=limit, batch_size=batch_size, **options)
-    )
+    by_index = dict(generate(model, tokenizer, prompts, stops=stops, limit=limit, batch_size=batch_size, **options))
     return [by_index[index] for index in sorted(by_index)]
 
 
@@ -151,9 +149,7 @@ def test_a_tokenizer_that_pads_with_eos_gives_the_same_answers():
     reversed_prompts = {len(ids_of(tokenizer, prompt)): ids_of(tokenizer, prompt)[::-1] for prompt in PROMPTS}
     model = Scripted(tokenizer, lambda prompt: [*reversed_prompts[len(prompt)], tokenizer.eos_token_id])
     stops = Stops((tokenizer.eos_token_id,))
-    for prompt, answer in zip(
-        PROMPTS, answers(model, tokenizer, PROMPTS, stops=stops, limit=99), strict=True
-    ):
+    for prompt, answer in zip(PROMPTS, answers(model, tokenizer, PROMPTS, stops=stops, limit=99), strict=True):
         assert answer.tokens == len(ids_of(tokenizer, prompt)) + 1
 
 

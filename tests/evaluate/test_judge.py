@@ -11,9 +11,7 @@ from hatrain.home.calls.judge import Answer, PromptContents, in_words, judge, kn
 from hatrain.home.calls.parse import read_answer
 from hatrain.home.devices.services import SERVICES
 
-KNOWN = PromptContents(
-    {"light.kitchen": "Kitchen Light", "fan.attic": "Attic Fan"}, frozenset({"light.turn_on"})
-)
+KNOWN = PromptContents({"light.kitchen": "Kitchen Light", "fan.attic": "Attic Fan"}, frozenset({"light.turn_on"}))
 
 
 def fence(*calls: dict | str, text: str = "Sure.") -> str:
@@ -140,9 +138,7 @@ COMPATIBLE = [
 
 
 @pytest.mark.parametrize(("expected", "said", "points", "possible", "mismatches"), COMPATIBLE)
-def test_compatible_points_are_counted_as_published_figures_count_them(
-    expected, said, points, possible, mismatches
-):
+def test_compatible_points_are_counted_as_published_figures_count_them(expected, said, points, possible, mismatches):
     judged = verdict(expected, said)
     assert (judged.points, judged.possible_points, judged.color_mismatches) == (points, possible, mismatches)
 
@@ -182,9 +178,9 @@ def test_a_tool_may_name_a_device_by_its_id_or_by_its_name_in_any_case():
 
 
 def test_a_call_reads_as_a_person_would_say_it():
-    assert in_words(
-        Call("light.turn_on", {"target_device": "light.kitchen", "brightness_pct": 40}), KNOWN
-    ) == ("turn on Kitchen Light (light.kitchen): brightness_pct 40")
+    assert in_words(Call("light.turn_on", {"target_device": "light.kitchen", "brightness_pct": 40}), KNOWN) == (
+        "turn on Kitchen Light (light.kitchen): brightness_pct 40"
+    )
     assert in_words(Call("HassGetState", {}), KNOWN) == "HassGetState"
 
 

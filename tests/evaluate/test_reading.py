@@ -37,9 +37,7 @@ def test_several_calls_keep_their_order():
     other = JSON.replace("kitchen", "hall")
     answer = read_answer(f"```homeassistant\n{JSON}\n{other}\n```")
     assert [call.targets() for call in answer.calls] == [("light.kitchen",), ("light.hall",)]
-    answer = read_answer(
-        f"<tool_call>{TOOL}</tool_call>\n<tool_call>{TOOL.replace('kitchen', 'hall')}</tool_call>"
-    )
+    answer = read_answer(f"<tool_call>{TOOL}</tool_call>\n<tool_call>{TOOL.replace('kitchen', 'hall')}</tool_call>")
     assert [call.targets() for call in answer.calls] == [("light.kitchen",), ("light.hall",)]
 
 

@@ -44,9 +44,7 @@ def test_an_interval_contains_its_share_and_is_symmetric(total, data):
     assert math.isclose(low, 1 - mirrored[1], abs_tol=1e-12)
 
 
-def outcome(
-    expected: str, said: str, *, language="english", kind="action", devices=("light",), ended=True
-) -> Outcome:
+def outcome(expected: str, said: str, *, language="english", kind="action", devices=("light",), ended=True) -> Outcome:
     request = Request(
         where="rows.jsonl:1",
         turn=1,

@@ -100,9 +100,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 )
             if api:
                 siblings = [{"rfilename": path, "size": len(body)} for path, body in files.items()]
-                return self.listing(
-                    {"id": name, "sha": sha, "siblings": siblings, "tags": [], "private": False}
-                )
+                return self.listing({"id": name, "sha": sha, "siblings": siblings, "tags": [], "private": False})
             if repository.gated and not (authorization and repository.granted):
                 status = 403 if authorization else 401
                 return self.refuse(status, "GatedRepo", f"Access to model {name} is restricted.")
@@ -112,9 +110,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if self.command == "GET":
                 hub.downloads.append(file[3])
             etag = f'"{hashlib.sha1(body).hexdigest()}"'
-            return self.answer(
-                200, body, ETag=etag, X_Repo_Commit=sha, Content_Type="application/octet-stream"
-            )
+            return self.answer(200, body, ETag=etag, X_Repo_Commit=sha, Content_Type="application/octet-stream")
 
         def listing(self, data: object) -> None:
             self.answer(200, json.dumps(data).encode(), Content_Type="application/json")

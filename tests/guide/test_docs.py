@@ -79,6 +79,4 @@ def test_links_between_documents_have_a_target():
 def test_the_documented_matrix_of_strategies_is_the_printed_one():
     from hatrain.cli.plan import matrix
 
-    assert f"```\n$ hatrain plan --matrix\n{matrix()}\n```" in (DOCS / "clusters.md").read_text(
-        encoding="utf-8"
-    )
+    assert f"```\n$ hatrain plan --matrix\n{matrix()}\n```" in (DOCS / "clusters.md").read_text(encoding="utf-8")

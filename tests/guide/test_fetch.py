@@ -71,9 +71,7 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
 def _snapshots(folder: Path) -> dict[str, list[str]]:
     root = folder / "hf" / "hub" / "models--org--model" / "snapshots"
     return {
-        snapshot.name: sorted(
-            str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()
-        )
+        snapshot.name: sorted(str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file())
         for snapshot in root.glob("*")
     }
 
@@ -159,9 +157,7 @@ def test_a_token_with_access_opens_a_gated_model(hub, fetch, tmp_path):
         ("null", "hf_wrong", "HF_TOKEN: {hub} does not accept the token (401)"),
     ],
 )
-def test_a_missing_model_and_a_token_without_access_have_different_errors(
-    hub, fetch, revision, token, expected
-):
+def test_a_missing_model_and_a_token_without_access_have_different_errors(hub, fetch, revision, token, expected):
     done = fetch(revision, **({"HF_TOKEN": token} if token else {}))
     assert done.returncode == 2
     assert expected.format(hub=hub.endpoint) in done.stderr

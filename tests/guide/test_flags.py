@@ -233,9 +233,7 @@ def test_a_bucket_and_a_folder_are_distinguished():
 
 
 def test_a_checkpoint_to_resume_from_is_only_noted_for_a_job_file():
-    assert "resumes from its newest complete checkpoint" in notes(
-        "--bf16 --resume_from_checkpoint checkpoint-9"
-    )
+    assert "resumes from its newest complete checkpoint" in notes("--bf16 --resume_from_checkpoint checkpoint-9")
     assert notes("--bf16 --resume_from_checkpoint ''") == ""
 
 
@@ -246,9 +244,7 @@ def test_training_now_resumes_from_the_named_checkpoint_or_is_refused(tmp_path, 
     for step in (9, 10):
         (tmp_path / "r" / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
     assert "accepted: checkpoint-10" in problems(f"{resume} checkpoint-7", None)
-    assert "resumes from its newest checkpoint, checkpoint-10" in problems(
-        f"{resume} ./models/r/checkpoint-9", None
-    )
+    assert "resumes from its newest checkpoint, checkpoint-10" in problems(f"{resume} ./models/r/checkpoint-9", None)
     assert "has no effect" in notes("--bf16 --resume_from_checkpoint models/r/checkpoint-10", None)
 
 

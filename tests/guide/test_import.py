@@ -43,9 +43,7 @@ def without_additions(job: JobSpec) -> dict:
 @pytest.mark.parametrize("name", TRAIN)
 def test_each_command_of_the_guide_gives_the_job_of_its_name(name):
     imported = job_of(translate(pasted(TRAIN[name])))
-    assert without_additions(imported) == without_additions(
-        load_job(str(REPOSITORY / "jobs" / f"{name}.yaml"))
-    )
+    assert without_additions(imported) == without_additions(load_job(str(REPOSITORY / "jobs" / f"{name}.yaml")))
     assert imported.hardware.gpu == ASSUMED_GPU
 
 
@@ -125,9 +123,7 @@ def test_the_file_holds_only_what_is_needed():
     ]
 
 
-@pytest.mark.parametrize(
-    "value", ["no", "null", "010", "a: b", "#x", "1e5", "it's", "überall/päth", " x ", "a\nb"]
-)
+@pytest.mark.parametrize("value", ["no", "null", "010", "a: b", "#x", "1e5", "it's", "überall/päth", " x ", "a\nb"])
 def test_text_that_yaml_would_convert_is_quoted(value):
     argv = [
         "python3",
@@ -179,9 +175,7 @@ def test_a_space_after_a_line_continuation_is_accepted():
 
 
 def test_quoted_values_keep_their_spaces():
-    job = job_of(
-        translate(["python3 train.py --bf16 --run_name 'r' --base_model \"my models/b\" --train_dataset t"])
-    )
+    job = job_of(translate(["python3 train.py --bf16 --run_name 'r' --base_model \"my models/b\" --train_dataset t"]))
     assert job.model.base == "my models/b"
 
 
@@ -284,9 +278,7 @@ def test_each_distributed_type_has_its_sharding(config, processes):
 )
 def test_offload_of_accelerate_or_deepspeed_is_translated(config, deepspeed, offload, note):
     Path("ds.json").write_text(json.dumps({"zero_optimization": deepspeed}))
-    Path("config.yaml").write_text(
-        f"distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {config}"
-    )
+    Path("config.yaml").write_text(f"distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config: {config}")
     translation = translate(pasted(f"accelerate launch --config_file config.yaml train.py {TRAIN_FLAGS}"))
     assert job_of(translation).hardware.offload == offload
     assert note in "\n".join(translation.notes)
@@ -332,9 +324,7 @@ def test_ignored_options_of_a_launcher_are_noted():
         "--main_process_port: ignored; set by the cluster file"
         in launched("accelerate launch --num_processes 2 --main_process_port 29501")[1]
     )
-    Path("config.yaml").write_text(
-        "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_offload_params: true}"
-    )
+    Path("config.yaml").write_text("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_offload_params: true}")
     assert "only ZeRO can offload to the CPU" in launched("accelerate launch --config_file config.yaml")[1]
 
 
@@ -343,10 +333,7 @@ def test_accelerates_mixed_precision_is_used_if_train_py_sets_none():
     translation = translate(pasted(f"{command} {TRAIN_FLAGS.removesuffix(' --bf16')}"))
     assert job_of(translation).model.dtype == "bf16"
     assert "accelerate's mixed_precision: bf16 is read as --bf16" in translation.notes
-    assert (
-        "train.py's flags take precedence"
-        in launched("accelerate launch --num_processes 2 --mixed_precision no")[1]
-    )
+    assert "train.py's flags take precedence" in launched("accelerate launch --num_processes 2 --mixed_precision no")[1]
 
 
 @pytest.mark.parametrize(

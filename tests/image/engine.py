@@ -147,16 +147,12 @@ class Engine:
         for folder in settings.get("find-links", "").split():
             mounts += ["--volume", f"{folder}:{HOST}/wheels:ro"]
             lines.append(f"find-links = {HOST}/wheels")
-        lines += [
-            f"{key} = {settings[key]}" for key in ("index-url", "trusted-host", "timeout") if key in settings
-        ]
+        lines += [f"{key} = {settings[key]}" for key in ("index-url", "trusted-host", "timeout") if key in settings]
         return mounts, "\n".join(lines) + "\n"
 
     # --- running ---
 
-    def start(
-        self, image: str, *arguments: str, name: str, options: Sequence[str] = ()
-    ) -> subprocess.Popen[str]:
+    def start(self, image: str, *arguments: str, name: str, options: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start a container with a name, so that it can be sent signals."""
         command = ["podman", "run", "--rm", "--name", name, "--network", "none", *options, image, *arguments]
         return subprocess.Popen(
@@ -173,9 +169,7 @@ class Engine:
 
     def call(self, *command: str, check: bool = True, timeout: float = 3000) -> Result:
         """Run a command on this storage."""
-        process = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout
-        )
+        process = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout)
         output = f"{process.stdout[-3000:]}\n{process.stderr[-3000:]}"
         assert not check or process.returncode == 0, f"{command}: {output}"
         return Result(process.returncode, process.stdout, process.stderr)

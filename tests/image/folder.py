@@ -34,9 +34,7 @@ def make_workspace(folder: Path, rows: int) -> Path:
         part.mkdir(parents=True, exist_ok=True)
         part.chmod(0o777)
     (folder / "job.yaml").write_text(JOB, encoding="utf-8")
-    (folder / "data" / "train.jsonl").write_text(
-        "".join(ROW % number for number in range(rows)), encoding="utf-8"
-    )
+    (folder / "data" / "train.jsonl").write_text("".join(ROW % number for number in range(rows)), encoding="utf-8")
     return folder
 
 

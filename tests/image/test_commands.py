@@ -51,9 +51,7 @@ def test_a_running_docker_is_preferred(machine):
     assert calls[1].startswith("docker build ")
 
 
-@pytest.mark.parametrize(
-    ("installed", "chosen"), [(["podman", "buildah"], "podman"), (["buildah"], "buildah")]
-)
+@pytest.mark.parametrize(("installed", "chosen"), [(["podman", "buildah"], "podman"), (["buildah"], "buildah")])
 def test_a_docker_client_without_an_engine_is_skipped(machine, installed, chosen):
     machine.add("docker", "[[ $1 != info ]]")
     for program in installed:
@@ -65,9 +63,7 @@ def test_a_docker_client_without_an_engine_is_skipped(machine, installed, chosen
 def test_without_an_engine_the_error_says_what_to_install(machine):
     result, _ = machine.call("build")
     assert result.returncode == 2
-    assert result.stderr == (
-        "image.sh: found no running docker, no podman and no buildah; install one of them\n"
-    )
+    assert result.stderr == ("image.sh: found no running docker, no podman and no buildah; install one of them\n")
 
 
 def test_arguments_of_the_dockerfile_come_from_the_environment(machine):
@@ -116,9 +112,7 @@ def test_the_size_is_printed_by_layer_and_by_package(machine):
     result, calls = machine.call("size")
     assert "1.2GB\tRUN pip" in result.stdout
     assert "ENV x" not in result.stdout
-    assert calls[-1] == (
-        "docker run --rm --interactive --network none --entrypoint python3 hatrain:latest - sizes"
-    )
+    assert calls[-1] == ("docker run --rm --interactive --network none --entrypoint python3 hatrain:latest - sizes")
 
 
 @pytest.mark.parametrize(("engine", "scheme"), [("docker", "dockerd"), ("podman", "podman")])

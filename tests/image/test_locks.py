@@ -41,9 +41,7 @@ def test_the_image_holds_the_versions_of_the_tested_environment(image, tested):
         name for name in in_image if name not in in_tests and not CUDA.match(name) and name != "setuptools"
     } == set()
     both = set(in_image) & set(in_tests)
-    assert {
-        name: (in_image[name], in_tests[name]) for name in both if public(in_image[name]) != in_tests[name]
-    } == {}
+    assert {name: (in_image[name], in_tests[name]) for name in both if public(in_image[name]) != in_tests[name]} == {}
 
 
 def test_the_cuda_and_cpu_images_hold_the_same_versions():
@@ -91,11 +89,7 @@ def test_the_base_images_have_the_cuda_version_of_torch():
 
 def test_base_images_are_pinned_to_the_registrys_digest_or_left_unchanged():
     lock = runpy.run_path(str(DOCKER / "lock.py"))
-    text = (
-        "ARG BUILD_IMAGE=docker.io/a/b:1\nARG BASE_IMAGE=docker.io/a/c:2@sha256:"
-        + "1" * 64
-        + "\nARG LOCK=x:y\n"
-    )
+    text = "ARG BUILD_IMAGE=docker.io/a/b:1\nARG BASE_IMAGE=docker.io/a/c:2@sha256:" + "1" * 64 + "\nARG LOCK=x:y\n"
     pinned = lock["with_digests"](text, lambda image: f"sha256:{image[-1] * 64}")
     assert pinned.splitlines() == [
         "ARG BUILD_IMAGE=docker.io/a/b:1@sha256:" + "1" * 64,

@@ -127,9 +127,7 @@ def test_the_sbom_lists_every_python_and_debian_package(image):
     assert sbom["metadata"]["component"]["properties"] == [{"name": "revision", "value": "0123abc"}]
     names = [component["purl"] for component in sbom["components"] if component["type"] == "library"]
     assert len(names) == len(set(names))
-    python = {
-        name.partition("?")[0].removeprefix("pkg:pypi/") for name in names if name.startswith("pkg:pypi/")
-    }
+    python = {name.partition("?")[0].removeprefix("pkg:pypi/") for name in names if name.startswith("pkg:pypi/")}
     assert python == {f"{name}@{version}" for name, version in pinned("requirements-launch.lock").items()} | {
         "hatrain@0.1.0"
     }

@@ -19,9 +19,7 @@ IMAGE = "localhost/hatrain:cpu"
 @pytest.fixture(scope="module")
 def image(engine):
     # A single layer saves disk; no test here looks at layers.
-    engine.build(
-        IMAGE, "--layers=false", LOCK="requirements-cpu.lock", SOURCES="deepspeed", DEEPSPEED_OPS="CPU_ADAM"
-    )
+    engine.build(IMAGE, "--layers=false", LOCK="requirements-cpu.lock", SOURCES="deepspeed", DEEPSPEED_OPS="CPU_ADAM")
     return engine
 
 
@@ -29,9 +27,7 @@ def image(engine):
 def base(image, tmp_path_factory):
     """A base model made by the image."""
     folder = make_workspace(tmp_path_factory.mktemp("base") / "work", rows=64)
-    command = (
-        "tiny --data data/train.jsonl --out models/base --vocabulary 300 --hidden 32 --layers 1 --heads 2"
-    )
+    command = "tiny --data data/train.jsonl --out models/base --vocabulary 300 --hidden 32 --layers 1 --heads 2"
     result = image.run(IMAGE, *command.split(), options=[*READ_ONLY, *mounted(folder)])
     assert result.code == 0, result.err
     # The library writes this file readable by its owner only, and other users need it here.
@@ -55,9 +51,7 @@ def python(image, code, *options):
 
 def test_the_packages_are_those_of_the_lock_files(image):
     code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    installed = {
-        name.lower().replace("_", "-"): version for name, version in json.loads(python(image, code)).items()
-    }
+    installed = {name.lower().replace("_", "-"): version for name, version in json.loads(python(image, code)).items()}
     del installed["hatrain"]
     assert installed == pinned("requirements-cpu.lock") | pinned("requirements-deepspeed.lock")
 
@@ -92,9 +86,7 @@ def test_two_ranks_train_in_one_container(image, folder):
 def test_zero_offloads_to_the_cpu_with_the_prebuilt_op(image, folder):
     settings = ("hardware.gpus_per_node=2", "hardware.sharding=zero2", "hardware.offload=optimizer")
     overrides = [argument for setting in settings for argument in ("--set", setting)]
-    result = image.run(
-        IMAGE, "train", "job.yaml", *overrides, options=[*READ_ONLY, *mounted(folder)], timeout=1200
-    )
+    result = image.run(IMAGE, "train", "job.yaml", *overrides, options=[*READ_ONLY, *mounted(folder)], timeout=1200)
     assert result.code == 0, result.out[-3000:] + result.err
     assert RunDirectory(folder / "runs" / "kitchen").done.is_file()
 

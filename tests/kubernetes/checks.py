@@ -18,9 +18,7 @@ JOBSET = json.loads(Path(__file__).with_name("jobset.json").read_text(encoding="
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-QUALIFIED = re.compile(
-    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-)
+QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 Json = dict[str, Any]
@@ -111,14 +109,10 @@ def _names(manifests: str) -> Iterator[str]:
             yield f"{one['metadata']['name']} is no valid name of a {one['kind']}"
     if job["spec"]["completions"] > 1:
         (address,) = [
-            variable["value"]
-            for variable in container_of(manifests)["env"]
-            if variable["name"] == "MASTER_ADDR"
+            variable["value"] for variable in container_of(manifests)["env"] if variable["name"] == "MASTER_ADDR"
         ]
         host, _, subdomain = address.partition(".")
-        services = {
-            one["metadata"]["name"] for one in documents(manifests) if one["kind"] in ("Service", "JobSet")
-        }
+        services = {one["metadata"]["name"] for one in documents(manifests) if one["kind"] in ("Service", "JobSet")}
         if host != f"{name}-0" or subdomain not in services:
             yield f"{address} is not an address of the first pod"
 
@@ -151,9 +145,7 @@ def _pod(manifests: str) -> Iterator[str]:
     volumes = [one["name"] for one in pod["volumes"]]
     if len(set(volumes)) != len(volumes):
         yield "a volume twice"
-    claims = [
-        one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "persistentVolumeClaim" in one
-    ]
+    claims = [one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "persistentVolumeClaim" in one]
     if len(set(claims)) != len(claims):
         yield "a claim in two volumes"
     for container in pod["containers"]:

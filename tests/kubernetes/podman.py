@@ -24,11 +24,7 @@ Json = dict[str, Any]
 def machine() -> list[str]:
     """Folders of this machine that are mounted read-only: programs, the interpreter, its packages, hatrain."""
     folders = dict.fromkeys(("/usr", sys.base_prefix, sys.prefix, str(ROOT)))
-    return [
-        one
-        for one in folders
-        if not any(Path(one).is_relative_to(other) for other in folders if other != one)
-    ]
+    return [one for one in folders if not any(Path(one).is_relative_to(other) for other in folders if other != one)]
 
 
 class Podman:

@@ -78,9 +78,7 @@ def a_cluster(**changes) -> KubernetesCluster:
 
 def planned(cluster=None, run=None, **changes) -> Plan:
     nowhere = Path("/nowhere")
-    return planner.plan(
-        a_job(**changes), cluster or a_cluster(), "k8s", workdir=nowhere, runs_root=nowhere, run=run
-    )
+    return planner.plan(a_job(**changes), cluster or a_cluster(), "k8s", workdir=nowhere, runs_root=nowhere, run=run)
 
 
 def a_run(tmp_path, plan: Plan) -> RunDirectory:
@@ -160,9 +158,7 @@ def test_a_refusal_has_the_message_of_the_server(tmp_path, stub):
 def test_a_pod_security_warning_is_a_refusal_and_other_warnings_are_notes(tmp_path, stub, capsys):
     sent, sender = submission(tmp_path, planned())
     stub.answer("get", stdout="")
-    violation = (
-        'Warning: would violate PodSecurity "restricted:latest": seccompProfile (pod or containers ...)'
-    )
+    violation = 'Warning: would violate PodSecurity "restricted:latest": seccompProfile (pod or containers ...)'
     stub.answer("apply", stderr=f"{violation}\n", times=1)
     stub.answer("apply", stderr="Warning: batch/v0 is deprecated\n")
     with pytest.raises(BadInput, match=r"the namespace team would refuse the pods: .*seccompProfile"):
@@ -196,9 +192,7 @@ def test_a_job_that_hatrain_did_not_create_is_left_alone(tmp_path, stub):
     foreign = job("kitchen", FINISHED)
     del foreign["metadata"]["annotations"]
     stub.answer("get", stdout=json.dumps(foreign))
-    with pytest.raises(
-        BadInput, match="the Job kitchen was not created by hatrain; give this run another name"
-    ):
+    with pytest.raises(BadInput, match="the Job kitchen was not created by hatrain; give this run another name"):
         sender.start(sent)
 
 
@@ -278,9 +272,7 @@ def test_a_diff_that_fails_is_one_line(tmp_path, stub):
 def test_a_missing_kubectl_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     sent, sender = submission(tmp_path, planned())
-    with pytest.raises(
-        BadInput, match=r"^kubectl: not found; install it, or pipe the output of hatrain render to .*$"
-    ):
+    with pytest.raises(BadInput, match=r"^kubectl: not found; install it, or pipe the output of hatrain render to .*$"):
         sender.check(sent)
 
 
@@ -298,24 +290,16 @@ def test_log_lines_of_kubectl_are_left_out_before_an_error_message(tmp_path, stu
 
 
 def test_a_server_that_does_not_answer_is_one_line(tmp_path, stub, monkeypatch):
-    monkeypatch.setattr(
-        kubectl.Kubectl.run, "__kwdefaults__", {"stdin": None, "accepted": (0,), "seconds": 0.5}
-    )
+    monkeypatch.setattr(kubectl.Kubectl.run, "__kwdefaults__", {"stdin": None, "accepted": (0,), "seconds": 0.5})
     stub.answer("get", sleep=30)
-    with pytest.raises(
-        BadInput, match=r"^kubectl get: no answer within 0.5 s; try: kubectl --context my-cluster .*$"
-    ):
+    with pytest.raises(BadInput, match=r"^kubectl get: no answer within 0.5 s; try: kubectl --context my-cluster .*$"):
         client().states({"kitchen": a_run(tmp_path, planned())})
 
 
-@pytest.mark.parametrize(
-    "nonsense", ["Unable to connect", "[]", "{}", '{"kind": "List", "items": [{}]}', "null", "7"]
-)
+@pytest.mark.parametrize("nonsense", ["Unable to connect", "[]", "{}", '{"kind": "List", "items": [{}]}', "null", "7"])
 def test_output_that_is_no_list_of_objects_is_one_line(tmp_path, stub, nonsense):
     stub.answer("get", stdout=nonsense)
-    with pytest.raises(
-        BadInput, match=r"^kubectl get: printed '.*', which is no list of objects; try: kubectl .*$"
-    ):
+    with pytest.raises(BadInput, match=r"^kubectl get: printed '.*', which is no list of objects; try: kubectl .*$"):
         client().states({"kitchen": a_run(tmp_path, planned())})
 
 
@@ -327,9 +311,7 @@ def test_a_failure_of_kubectl_without_a_message_is_one_line(tmp_path, stub):
 
 # --- states -------------------------------------------------------------------------------------------------
 
-EXIT_78 = (
-    "Container hatrain for pod team/kitchen-0-m01 failed with exit code 78 matching FailJob rule at index 0"
-)
+EXIT_78 = "Container hatrain for pod team/kitchen-0-m01 failed with exit code 78 matching FailJob rule at index 0"
 EXIT_130 = EXIT_78.replace("78", "130")
 STAGES = {
     "unknown": ([], JobState("unknown")),
@@ -495,9 +477,7 @@ def test_stop_runs_in_the_running_pod_of_the_first_node(tmp_path, stub):
     assert json.loads(arguments[-1]) == {"reason": 'stop; by "ada" $HOME', "requeue": False}
 
 
-@pytest.mark.parametrize(
-    "objects", [[], [pod("kitchen", "Pending")], [pod("kitchen", "Running", run="Kitchen")]]
-)
+@pytest.mark.parametrize("objects", [[], [pod("kitchen", "Pending")], [pod("kitchen", "Running", run="Kitchen")]])
 def test_a_stop_without_a_running_pod_says_what_to_do(tmp_path, stub, objects):
     stub.answer("get", objects=objects)
     with pytest.raises(BadInput, match=r"kitchen: no attempt is running; .*: hatrain cancel kitchen"):

@@ -115,9 +115,7 @@ def test_a_pod_trains_to_the_end_and_exits_with_0(podman, volumes, tmp_path):
     assert {path.stat().st_uid for path in run.folder.rglob("*")} == {USER}
 
 
-def test_a_pod_exits_with_75_if_kubernetes_ends_it_and_with_130_if_the_user_stops_it(
-    podman, volumes, tmp_path
-):
+def test_a_pod_exits_with_75_if_kubernetes_ends_it_and_with_130_if_the_user_stops_it(podman, volumes, tmp_path):
     manifests = single_file(volumes.plan("long", method__epochs=100_000, checkpoints__save_steps=100_000))
     run = volumes.run("long")
     first = podman.play("long-a", manifests, tmp_path)

@@ -77,9 +77,7 @@ def test_accelerate_reads_the_settings(tmp_path, strategy):
     from accelerate.commands.config import load_config_from_file
 
     path = tmp_path / "accelerate.yaml"
-    path.write_text(
-        distributed.files(a_plan(tmp_path, hardware__sharding=strategy))["launch/accelerate.yaml"]
-    )
+    path.write_text(distributed.files(a_plan(tmp_path, hardware__sharding=strategy))["launch/accelerate.yaml"])
     read = load_config_from_file(str(path))
     if strategy == "fsdp":
         assert (read.distributed_type.value, read.num_processes, read.mixed_precision) == ("FSDP", 2, "bf16")

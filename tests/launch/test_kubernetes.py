@@ -204,9 +204,7 @@ def test_a_pod_lost_with_its_node_is_not_counted_unless_it_can_never_succeed():
 
 @pytest.mark.parametrize(("nodes", "retries"), [(1, 3), (4, 3), (2, 200)])
 def test_the_backoff_limit_counts_each_pod_and_never_ends_a_run_before_the_entry_does(nodes, retries):
-    spec = checks.inner_job(manifests(hardware__nodes=nodes, limits__retries=retries, method__batch_size=8))[
-        "spec"
-    ]
+    spec = checks.inner_job(manifests(hardware__nodes=nodes, limits__retries=retries, method__batch_size=8))["spec"]
     assert spec["backoffLimit"] >= nodes * (retries + 1)
     assert spec["backoffLimit"] >= nodes * controllers.FAULTS
 
@@ -230,9 +228,7 @@ def test_the_deadline_is_that_of_an_attempt_and_leaves_time_for_a_checkpoint():
 
 def test_the_entry_ends_its_ranks_before_kubernetes_ends_the_pod():
     text = manifests(a_cluster(termination_grace="100s"))
-    (grace,) = [
-        each["value"] for each in checks.container_of(text)["env"] if each["name"] == "HATRAIN_STOP_GRACE"
-    ]
+    (grace,) = [each["value"] for each in checks.container_of(text)["env"] if each["name"] == "HATRAIN_STOP_GRACE"]
     assert 0 < int(grace) < checks.pod_of(text)["terminationGracePeriodSeconds"] == 100
 
 
@@ -261,8 +257,7 @@ def test_the_address_of_the_first_node_is_published_before_any_pod_is_ready():
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert (
-        service["spec"]["selector"].items()
-        <= checks.inner_job(text)["spec"]["template"]["metadata"]["labels"].items()
+        service["spec"]["selector"].items() <= checks.inner_job(text)["spec"]["template"]["metadata"]["labels"].items()
     )
     assert checks.pod_of(text)["subdomain"] == service["metadata"]["name"] == "kitchen"
     variables = {each["name"]: each.get("value") for each in checks.container_of(text)["env"]}
@@ -372,9 +367,7 @@ def test_the_files_have_the_paths_of_a_run_directory_in_a_pod():
     seen = {item["path"]: held[item["key"]] for item in config["items"]}
     assert Plan.model_validate_json(seen.pop("plan.json")) == plan
     assert seen == {path: text for path, text in files(plan).items() if path != render.MANIFESTS}
-    (mount,) = [
-        each for each in checks.container_of(text)["volumeMounts"] if each["mountPath"] == "/etc/hatrain"
-    ]
+    (mount,) = [each for each in checks.container_of(text)["volumeMounts"] if each["mountPath"] == "/etc/hatrain"]
     assert mount["readOnly"] is True
     assert checks.container_of(text)["command"] == [
         "bash",
@@ -577,9 +570,7 @@ def test_kubectl_reads_what_was_written(tmp_path):
     )
     (tmp_path / "manifests.yaml").write_text(text)
     (tmp_path / "kustomization.yaml").write_text("resources: [manifests.yaml]\n")
-    result = subprocess.run(
-        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=600
-    )
+    result = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     by_name = {(each["kind"], each["metadata"]["name"]): each for each in checks.documents(result.stdout)}
     for each in checks.documents(text):
@@ -603,17 +594,12 @@ def test_sizes_have_the_largest_unit_that_is_exact(size, text):
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_odd_values_neither_break_the_documents_nor_add_any(nodes):
-    cluster = a_cluster(
-        environment={"ODD": NASTY}, nccl={"NCCL_DEBUG": NASTY}, python="/opt/é $HOME/'python'"
-    )
+    cluster = a_cluster(environment={"ODD": NASTY}, nccl={"NCCL_DEBUG": NASTY}, python="/opt/é $HOME/'python'")
     text = manifests(cluster, hardware__nodes=nodes, model__base="some/base; $(id) é\n---\nkind: Secret")
     kinds = ["ConfigMap", "Service", "Job"] if nodes == 2 else ["ConfigMap", "Job"]
     assert [each["kind"] for each in checks.documents(text)] == kinds
     checks.validate(text, "1.29")
-    assert (
-        Plan.model_validate_json(checks.of_kind(text, "ConfigMap")["data"]["plan.json"]).environment["ODD"]
-        == NASTY
-    )
+    assert Plan.model_validate_json(checks.of_kind(text, "ConfigMap")["data"]["plan.json"]).environment["ODD"] == NASTY
 
 
 def test_every_document_begins_with_a_comment():

@@ -69,9 +69,7 @@ def test_numbers_of_the_resolved_job_are_numbers_for_any_yaml_reader(plan):
 def recorder(folder: Path, code: str = "exit 0") -> Path:
     """An interpreter that records its arguments, separated by NUL, and its environment, and runs `code`."""
     script = folder / "an interpreter"
-    script.write_text(
-        f'#!/usr/bin/env bash\nprintf "%s\\0" "$@" >> "$RECORD"\nenv -0 > "$RECORD.env"\n{code}\n'
-    )
+    script.write_text(f'#!/usr/bin/env bash\nprintf "%s\\0" "$@" >> "$RECORD"\nenv -0 > "$RECORD.env"\n{code}\n')
     script.chmod(0o755)
     return script
 

@@ -131,8 +131,7 @@ def test_sharding_that_one_rank_makes_pointless_is_noted(tmp_path):
 )
 def test_activation_checkpointing_is_on_for_gpus_unless_set(tmp_path, gpu, setting, expected):
     assert (
-        planned(tmp_path, hardware__gpu=gpu, method__gradient_checkpointing=setting).gradient_checkpointing
-        is expected
+        planned(tmp_path, hardware__gpu=gpu, method__gradient_checkpointing=setting).gradient_checkpointing is expected
     )
 
 
@@ -155,9 +154,7 @@ def test_an_unsupported_value_is_refused_with_what_to_write_instead(tmp_path, ke
 
 
 def test_all_reasons_are_reported_at_once_with_their_lines(tmp_path):
-    text = (
-        "name: x\nmodel: {base: b}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
-    )
+    text = "name: x\nmodel: {base: b}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
     with pytest.raises(Refusal) as raised:
         planned(tmp_path, method__batch_size=3, hardware__gpu="t4-16gb")
     problems = raised.value.located(read_text(text, "jobs/x.yaml")).problems

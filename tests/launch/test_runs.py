@@ -140,8 +140,7 @@ def test_a_cancelled_run_that_ignores_signals_is_killed(workspace):
 
 def child(workspace) -> RunDirectory:
     (workspace.folder / "jobs" / "child.yaml").write_text(
-        (workspace.folder / "jobs" / "kitchen.yaml").read_text().replace("kitchen", "child")
-        + "after: kitchen\n"
+        (workspace.folder / "jobs" / "kitchen.yaml").read_text().replace("kitchen", "child") + "after: kitchen\n"
     )
     return RunDirectory(workspace.folder / "runs" / "child")
 
@@ -305,8 +304,7 @@ def test_a_sweep_on_this_machine_is_listed_run_by_run_and_ends_as_one_process(wo
     code, _, err = workspace.hatrain("cancel", "kitchen/sweep/1")
     assert code == 2
     assert (
-        "has not started yet; on this machine a sweep is one process; to end all of it: hatrain cancel kitchen"
-        in err
+        "has not started yet; on this machine a sweep is one process; to end all of it: hatrain cancel kitchen" in err
     )
     assert workspace.hatrain("stop", "kitchen/sweep/2")[0] == 1
     assert first.lease.holder()
@@ -322,9 +320,7 @@ def test_a_sweep_on_this_machine_is_listed_run_by_run_and_ends_as_one_process(wo
 def test_a_run_of_a_sweep_that_failed_is_shown_while_the_others_continue(workspace):
     workspace.hatrain("submit", "kitchen", "--sweep", "seed=1,2", behavior="fatal")
     first = RunDirectory(workspace.folder / "runs/kitchen/sweep/0")
-    workspace.until(
-        lambda: any(event["event"] == "outcome" for event in first.events()), "the first run fails"
-    )
+    workspace.until(lambda: any(event["event"] == "outcome" for event in first.events()), "the first run fails")
     assert line(workspace.hatrain("status", "kitchen/sweep/0")[1], "kitchen/sweep/0")[2] == "failed"
     assert workspace.hatrain("wait", "kitchen")[0] == 78
 

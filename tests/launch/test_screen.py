@@ -31,9 +31,7 @@ def test_a_torn_last_line_is_no_progress(tmp_path):
 
 
 def test_without_a_terminal_output_is_unchanged(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", SHOW, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", SHOW, str(tmp_path)], capture_output=True, text=True, check=True)
     assert result.stdout == "step 3/8  loss [1.0]\n"
 
 

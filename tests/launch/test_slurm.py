@@ -40,9 +40,7 @@ def a_plan(cluster=None, *, workdir=WORKDIR, cluster_name="my-slurm", run=None, 
             **changes,
         }
     )
-    return planner.plan(
-        job, cluster or a_cluster(), cluster_name, workdir=workdir, runs_root=workdir / "runs", run=run
-    )
+    return planner.plan(job, cluster or a_cluster(), cluster_name, workdir=workdir, runs_root=workdir / "runs", run=run)
 
 
 def example(name: str, nodes: int = 2, sharding: str = "ddp") -> Plan:
@@ -112,9 +110,7 @@ def test_every_job_renders_on_every_example(cluster, name):
 @pytest.mark.parametrize("name", [*EXAMPLES, "docker"])
 def test_a_script_is_directives_and_variables_then_the_static_text_then_the_carried_files(name):
     text = single_file(example(name))
-    head, static, rest = text.partition(
-        (Path(render.__file__).with_name("job.sh")).read_text().partition("\n")[2]
-    )
+    head, static, rest = text.partition((Path(render.__file__).with_name("job.sh")).read_text().partition("\n")[2])
     assert static
     assert directives(text) == directives(head)
     assert "srun" not in rest.partition("unpack() {")[0]
@@ -311,9 +307,7 @@ def test_a_directive_is_quoted_as_sbatch_reads_it(value, expected):
 
 
 def test_a_folder_with_a_line_break_is_refused_in_one_line():
-    with pytest.raises(
-        BadInput, match=r"chdir: found '/home/a\\nb'; an sbatch directive must be one"
-    ) as raised:
+    with pytest.raises(BadInput, match=r"chdir: found '/home/a\\nb'; an sbatch directive must be one") as raised:
         files(a_plan(workdir=Path("/home/a\nb")))
     assert len(raised.value.problems) == 1
 
@@ -339,10 +333,7 @@ def test_a_folder_that_no_container_can_mount_is_refused(runtime, folder):
 
 
 def test_runs_of_a_sweep_that_request_different_resources_are_refused():
-    plans = [
-        a_plan(run=f"x/sweep/{count}", hardware={"gpu": "a100-80gb", "gpus_per_node": count})
-        for count in (1, 2)
-    ]
+    plans = [a_plan(run=f"x/sweep/{count}", hardware={"gpu": "a100-80gb", "gpus_per_node": count}) for count in (1, 2)]
     with pytest.raises(BadInput, match="these differ in gpus, cpus"):
         render.array(plans, a_cluster(), WORKDIR / "runs/x")
 
@@ -403,9 +394,7 @@ def test_a_container_mounts_the_workdir_the_runs_the_cache_the_secrets_and_the_m
         environment={"HF_HOME": "/big disk/hub"},
     )
     job = a_job(name="home-1b", hardware={"gpu": "a100-80gb"})
-    text = container_settings(
-        planner.plan(job, cluster, "c", workdir=WORKDIR, runs_root=Path("/scratch/runs"))
-    )
+    text = container_settings(planner.plan(job, cluster, "c", workdir=WORKDIR, runs_root=Path("/scratch/runs")))
     for line in (
         "  /home/ada/training:/home/ada/training",
         "  /scratch/runs:/scratch/runs",

@@ -168,9 +168,7 @@ def test_a_missing_program_is_one_line(programs, client, tmp_path):
     programs()
     assert problem(states, client, "12").startswith("squeue: not found on this machine")
     assert problem(client.check, submission(client, tmp_path)).startswith("sbatch: not found on this machine")
-    assert problem(client.cancel, "12", RunDirectory(tmp_path)).startswith(
-        "scancel: not found on this machine"
-    )
+    assert problem(client.cancel, "12", RunDirectory(tmp_path)).startswith("scancel: not found on this machine")
 
 
 def test_a_program_that_does_not_answer_is_one_line(programs, client, tmp_path, monkeypatch):
@@ -183,8 +181,7 @@ def test_a_program_that_does_not_answer_is_one_line(programs, client, tmp_path, 
 def test_an_error_is_one_line_without_the_name_of_the_program_before_each_part(programs, client, tmp_path):
     programs(sbatch=fails("sbatch: error: Memory is bad\nsbatch: error: Batch job submission failed: No\n\n"))
     assert (
-        problem(client.start, submission(client, tmp_path))
-        == "sbatch: Memory is bad; Batch job submission failed: No"
+        problem(client.start, submission(client, tmp_path)) == "sbatch: Memory is bad; Batch job submission failed: No"
     )
 
 
@@ -248,9 +245,7 @@ def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leave
         monkeypatch.setenv(name, value)
     programs(sbatch=f"env > {tmp_path}/environ; echo 1")
     client.start(submission(client, tmp_path))
-    kept = {line.partition("=")[0] for line in (tmp_path / "environ").read_text().splitlines()} & set(
-        variables
-    )
+    kept = {line.partition("=")[0] for line in (tmp_path / "environ").read_text().splitlines()} & set(variables)
     assert kept == {"SLURM_CONF", "SBATCH_ACCOUNT", "MINE"}
 
 

@@ -49,9 +49,7 @@ def test_a_pair_that_does_not_work_is_refused_with_what_does(pair):
     assert reason.startswith(f"found {pair.strategy} with ")
     assert reason.endswith(pair.why)
     remedies = pair.why.partition("; ")[2]
-    works = [
-        other.strategy for other in matrix() if (other.key, other.what, other.works) == (*_of(pair), True)
-    ]
+    works = [other.strategy for other in matrix() if (other.key, other.what, other.works) == (*_of(pair), True)]
     assert all(strategy in remedies for strategy in works)
     assert "one rank only" in remedies or works
 
@@ -67,9 +65,7 @@ def test_the_remedies_of_a_refusal_are_accepted(tmp_path):
         "fsdp works with adamw, and adamw_8bit with ddp"
     )
     assert planned(tmp_path, **TWO, hardware__sharding="fsdp", method__optimizer="adamw").sharding == "fsdp"
-    assert (
-        planned(tmp_path, **TWO, hardware__sharding="ddp", method__optimizer="adamw_8bit").sharding == "ddp"
-    )
+    assert planned(tmp_path, **TWO, hardware__sharding="ddp", method__optimizer="adamw_8bit").sharding == "ddp"
 
 
 def test_all_settings_that_do_not_work_are_reported_at_once():
@@ -82,9 +78,7 @@ def test_all_settings_that_do_not_work_are_reported_at_once():
 
 def test_a_refusal_of_auto_names_the_strategy():
     [(_, reason)] = strategies.refusals(a_job_with("hardware.offload", "optimizer"))
-    assert reason.startswith(
-        "found auto, which is ddp, with offload: optimizer, which only DeepSpeed supports; "
-    )
+    assert reason.startswith("found auto, which is ddp, with offload: optimizer, which only DeepSpeed supports; ")
     assert reason.endswith("and optimizer with zero1, zero2 or zero3")
 
 
@@ -128,6 +122,5 @@ def test_sharding_fits_the_number_of_ranks(tmp_path, sharding, ranks, expected):
 def test_several_ranks_without_sharding_are_refused(tmp_path):
     reasons = refused(tmp_path, hardware__sharding="none", hardware__gpus_per_node=2)
     assert reasons["hardware.sharding"] == (
-        "found none with 2 ranks, which would train 2 separate models; "
-        "write ddp, fsdp, zero1, zero2, zero3 or auto"
+        "found none with 2 ranks, which would train 2 separate models; write ddp, fsdp, zero1, zero2, zero3 or auto"
     )

@@ -144,9 +144,7 @@ def test_chatml_renders_tools_calls_and_results(saved):
     text = tokenizer.decode(example.input_ids)
     assert text.startswith("<|im_start|>system\nBe brief.\n\n")
     assert json.dumps(TOOL) in text
-    results = (
-        '<tool_response>\n{"result": "done"}\n</tool_response>\n<tool_response>\n{"result": "also done"}'
-    )
+    results = '<tool_response>\n{"result": "done"}\n</tool_response>\n<tool_response>\n{"result": "also done"}'
     assert f"<|im_start|>user\n{results}\n</tool_response><|im_end|>\n" in text
     call = '<tool_call>\n{"name": "light.turn_on", "arguments": {"target": "light.kitchen"}}\n</tool_call>'
     assert [tokenizer.decode(example.input_ids[start:end]) for start, end in example.replies] == [

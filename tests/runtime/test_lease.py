@@ -46,9 +46,7 @@ def test_one_of_many_processes_gets_the_lease(lease):
         "except LeaseHeld:\n    print('refused', flush=True)\n"
     )
     command = [sys.executable, "-c", script, str(lease.path)]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)
-    ]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)]
     answers = [process.stdout.readline().strip() for process in started]
     for process in started:
         process.communicate()

@@ -220,10 +220,7 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
         "SlurmdParameters=config_overrides",
         *kept,
         f"NodeName=DEFAULT CPUs={CPUS} CoresPerSocket={CPUS} RealMemory=64000 Gres=gpu:a100:{GPUS}",
-        *(
-            f"NodeName={name} NodeHostname={here} NodeAddr=127.0.0.1 Port={port}"
-            for name, port in nodes.items()
-        ),
+        *(f"NodeName={name} NodeHostname={here} NodeAddr=127.0.0.1 Port={port}" for name, port in nodes.items()),
         f"PartitionName=DEFAULT Nodes={all_nodes} MaxTime=1-00:00:00 DefMemPerCPU=100",
         "PartitionName=gpu Default=YES PriorityTier=10 PreemptMode=OFF",
         "PartitionName=spot PriorityTier=1 PreemptMode=REQUEUE GraceTime=0",
@@ -314,9 +311,7 @@ def _accounts() -> None:
 
 def _retry(*command: str) -> None:
     deadline = time.monotonic() + DEADLINE
-    while (
-        result := subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
-    ).returncode != 0:
+    while (result := subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)).returncode != 0:
         if time.monotonic() > deadline:
             raise RuntimeError(f"no answer in {DEADLINE:g} s: {command[0]}: {result.stderr}")
         time.sleep(0.1)

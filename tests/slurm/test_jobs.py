@@ -43,9 +43,7 @@ def requeued(slurm, tmp_path_factory):
     workspace.submit("fault", behavior="fault,finish", hardware__nodes=2)
     early = workspace.submit("early", behavior="stop,finish", cluster={"setup": ["sleep 5"]})
     # Slurm counts in minutes, and sends the signal up to one minute early.
-    workspace.submit(
-        "warned", behavior="stop,finish", limits__time="00:01:00", cluster={"signal_lead": "00:00:57"}
-    )
+    workspace.submit("warned", behavior="stop,finish", limits__time="00:01:00", cluster={"signal_lead": "00:00:57"})
     workspace.until(lambda: list(early.launch.glob("*-node-0.log")), early)
     workspace.submit("after", after="early")
     slurm.run("scancel", "--batch", "--signal=USR1", workspace.job_id(early))
@@ -199,10 +197,7 @@ def test_a_signal_does_not_override_the_stop_of_a_user(workspace):
 
 def test_a_preempted_job_saves_a_checkpoint_and_continues_later(workspace):
     """In the partition `grace` Slurm waits a minute, and takes a job that exits within it for finished."""
-    runs = [
-        workspace.submit(name, behavior="stop,finish", cluster={"partition": name})
-        for name in ("spot", "grace")
-    ]
+    runs = [workspace.submit(name, behavior="stop,finish", cluster={"partition": name}) for name in ("spot", "grace")]
     for run in runs:
         workspace.until_training(run)
     everything = ["--exclusive", "--nodes=3", "--partition=gpu", "--parsable", "--output=/dev/null"]
@@ -242,10 +237,7 @@ def test_a_finished_parent_needs_no_dependency_and_an_unknown_one_is_refused(wor
     assert not workspace.run("second").folder.exists()
     first = workspace.submit("first")
     workspace.end(first)
-    assert (
-        "--dependency"
-        not in workspace.hatrain("submit", *arguments, "--dry-run").rpartition("==> command")[2]
-    )
+    assert "--dependency" not in workspace.hatrain("submit", *arguments, "--dry-run").rpartition("==> command")[2]
     second = workspace.submit("second", after="first")
     assert workspace.end(second) == "COMPLETED"
 

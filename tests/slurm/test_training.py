@@ -45,9 +45,7 @@ def chain(slurm, tmp_path_factory):
         }
         for room, device in requests
     ]
-    (workspace.folder / "rows.jsonl").write_text(
-        "".join(json.dumps({"conversations": row}) + "\n" for row in turns)
-    )
+    (workspace.folder / "rows.jsonl").write_text("".join(json.dumps({"conversations": row}) + "\n" for row in turns))
     (workspace.folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     base = workspace.folder / "base"
     make(

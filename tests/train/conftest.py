@@ -162,9 +162,7 @@ def _stop_after(patch: pytest.MonkeyPatch, attempt: Attempt, step: int, requeue:
 @pytest.fixture
 def workplace(tmp_path, inputs, monkeypatch) -> Workplace:
     monkeypatch.chdir(tmp_path)
-    handlers = {
-        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    }
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     yield Workplace(tmp_path, inputs, monkeypatch)
     for number, handler in handlers.items():
         signal.signal(number, handler)

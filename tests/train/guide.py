@@ -36,11 +36,7 @@ def small(workplace: Workplace, job: str, *settings: str) -> Plan:
         [
             f"data.train={rows}",
             *([f"data.test={test}"] if own.data.test else []),
-            *(
-                [f"model.chat_template={REPOSITORY / own.model.chat_template}"]
-                if own.model.chat_template
-                else []
-            ),
+            *([f"model.chat_template={REPOSITORY / own.model.chat_template}"] if own.model.chat_template else []),
             "method.batch_size=8",
             f"method.learning_rate={rate}",
             "method.epochs=3",
@@ -131,9 +127,7 @@ def answer(model: Any, tokenizer: Any) -> tuple[torch.Tensor, str]:
     ids = prompt(tokenizer)
     with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
         logits = model(ids).logits[0, -1].float()
-        generated = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
-        )
+        generated = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
     return logits, tokenizer.decode(generated[0, ids.shape[1] :])
 
 

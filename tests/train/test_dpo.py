@@ -47,9 +47,7 @@ def house_pairs(count: int, seed: int) -> list[dict[str, Any]]:
                 "system": "Rooms: " + " ".join(draw.sample(ROOMS, draw.randint(1, 5))),
                 "question": f"turn {state} the {device} in the {room}",
                 "chosen": f"{room} {device} {state}",
-                "rejected": f"{other} {device}"
-                if draw.random() < 0.5
-                else f"no {device} in the {room} {state}",
+                "rejected": f"{other} {device}" if draw.random() < 0.5 else f"no {device} in the {room} {state}",
             }
         )
     return pairs
@@ -139,9 +137,7 @@ def test_a_run_learns_and_logs_the_rewards_that_plain_transformers_gives(workpla
     assert test_loss["after"] < 0.95 * test_loss["before"]
     base = AutoModelForCausalLM.from_pretrained(store / "base")
     if lora:
-        model = PeftModel.from_pretrained(
-            AutoModelForCausalLM.from_pretrained(store / "base"), str(run.adapter)
-        )
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(store / "base"), str(run.adapter))
         assert not run.model.exists()
         assert not (run.adapter / "ref").exists()
     else:
@@ -218,17 +214,13 @@ def compare(run: RunDirectory, other: RunDirectory | InOrder) -> None:
     theirs = [line for line in history if "loss" in line]
     assert len(ours) == len(theirs) > 2
     for name in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"):
-        assert [line[name] for line in ours] == pytest.approx(
-            [line[name] for line in theirs], rel=1e-5, abs=1e-5
-        )
+        assert [line[name] for line in ours] == pytest.approx([line[name] for line in theirs], rel=1e-5, abs=1e-5)
     for name, tensor in weights(run.model).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
 def test_the_job_accepts_every_loss_of_trl_by_its_name():
-    assert set(LOSSES) == set(
-        re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss))
-    )
+    assert set(LOSSES) == set(re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer._compute_loss)))
 
 
 SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
@@ -247,17 +239,13 @@ def test_every_loss_equals_trls_with_a_second_model(workplace, dpo_plan, store, 
     assert tried.code is Exit.FINISHED
     order = epoch_rows([24], [1.0], plan.job.seed, 0)
     pairs = [TRAIN[row] for row in order]
-    compare(
-        tried.run, trl_alone(workplace.folder / "trl", store / "base", pairs, loss, SMOOTHING.get(loss, 0.0))
-    )
+    compare(tried.run, trl_alone(workplace.folder / "trl", store / "base", pairs, loss, SMOOTHING.get(loss, 0.0)))
 
 
 def test_micro_batch_size_and_checkpointing_change_no_result(workplace, dpo_plan):
     """The loss is weighted over the whole step."""
     few = {"data__test": None}
-    one = workplace.attempt(
-        dpo_plan("one", **few, method__micro_batch_size=1, method__gradient_checkpointing=True)
-    )
+    one = workplace.attempt(dpo_plan("one", **few, method__micro_batch_size=1, method__gradient_checkpointing=True))
     compare(one.run, workplace.attempt(dpo_plan("eight", **few, method__micro_batch_size=8)).run)
 
 
@@ -336,9 +324,7 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, dpo_plan
     ],
     ids=["gone", "truncated"],
 )
-def test_a_run_past_its_first_checkpoint_is_refused_without_its_reference(
-    workplace, dpo_plan, damage, problem
-):
+def test_a_run_past_its_first_checkpoint_is_refused_without_its_reference(workplace, dpo_plan, damage, problem):
     plan = dpo_plan()
     run = workplace.attempt(plan, stop_at=1).run
     damage(run.folder / "reference.safetensors")

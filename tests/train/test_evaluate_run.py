@@ -63,9 +63,7 @@ def test_rows_that_cannot_be_judged_do_not_fail_a_trained_run(workplace):
     ]
     bad.write_text(json.dumps({"conversations": turns}) + "\n")
     other = plan.model_copy(
-        update={
-            "job": plan.job.model_copy(update={"data": plan.job.data.model_copy(update={"test": str(bad)})})
-        }
+        update={"job": plan.job.model_copy(update={"data": plan.job.data.model_copy(update={"test": str(bad)})})}
     )
     code, reason = evaluate(tried, other)
     assert code is Exit.FINISHED

@@ -89,9 +89,7 @@ def test_only_the_adapters_on_a_gptq_base_are_trained(workplace, quantised):
     before = tensors(plain)
     packed = [name for name in before if name.endswith("qweight")]
     assert len(packed) == 14  # every matrix of two layers
-    assert all(
-        any(torch.equal(before[name], tensor) for tensor in tensors(seen.model).values()) for name in packed
-    )
+    assert all(any(torch.equal(before[name], tensor) for tensor in tensors(seen.model).values()) for name in packed)
     logits, text = answer(PeftModel.from_pretrained(plain, str(seen.run.adapter)).eval(), tokenizer)
     expected, expected_text = answer(seen.model, tokenizer)
     # Training added a row for the pad token. The plain base has none.

@@ -75,9 +75,7 @@ def check_adapter(seen: Seen, base: Path) -> None:
     own = dict(plain.named_parameters())
     frozen = {name: tensor for name, tensor in seen.model.named_parameters() if name not in seen.trained}
     for name, tensor in frozen.items():
-        before = own[
-            name.removeprefix("base_model.model.").replace(".base_layer", "").replace(".original_module", "")
-        ]
+        before = own[name.removeprefix("base_model.model.").replace(".base_layer", "").replace(".original_module", "")]
         assert tensor.dtype == before.dtype
         assert torch.equal(tensor, before) or "original_module" in name, name
     loaded = PeftModel.from_pretrained(plain, str(seen.run.adapter)).eval()
@@ -120,9 +118,7 @@ def test_a_supervised_run_of_the_guide_trains(workplace, bases, job):
 def test_a_preference_run_of_the_guide_trains_on_the_model_of_a_supervised_run(workplace, bases, job):
     """The base is the job's own: models/NAME, which the run of that name links."""
     name = load_job(job_file(job)).after
-    supervised = small(
-        workplace, DPO[job], f"name={name}", f"model.base={bases(FAMILY[DPO[job]])}", "method.epochs=1"
-    )
+    supervised = small(workplace, DPO[job], f"name={name}", f"model.base={bases(FAMILY[DPO[job]])}", "method.epochs=1")
     first = trained(workplace, supervised)
     first.run.link_model(Path(supervised.paths.models), first.run.model)
     seen = trained(workplace, small(workplace, job))
@@ -136,9 +132,7 @@ def test_a_preference_run_of_the_guide_trains_on_the_model_of_a_supervised_run(w
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gptqmodel") is not None, reason="gptqmodel is here")
-def test_a_run_on_a_gptq_base_without_gptqmodel_is_refused_with_the_command_that_installs_it(
-    workplace, bases
-):
+def test_a_run_on_a_gptq_base_without_gptqmodel_is_refused_with_the_command_that_installs_it(workplace, bases):
     tried = workplace.attempt(small(workplace, "home-7b-gptq", f"model.base={bases('llama2')}"))
     assert tried.code is Exit.FATAL
     assert tried.reason.startswith("model.quantization: gptq needs gptqmodel and optimum")

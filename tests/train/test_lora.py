@@ -70,9 +70,7 @@ def test_a_module_that_the_model_does_not_have_is_refused_with_those_it_has(work
     tried = workplace.attempt(plan(method__lora=lora))
     assert tried.code is Exit.FATAL
     first, second, third = tried.reason.splitlines()
-    assert first.startswith(
-        "method.lora.modules: found fc1, which LlamaForCausalLM does not have; accepted: "
-    )
+    assert first.startswith("method.lora.modules: found fc1, which LlamaForCausalLM does not have; accepted: ")
     for name in (*LLAMA[0], *LLAMA[1], "embed_tokens", "lm_head", "mlp", "attention", "embeddings"):
         assert name in first
     assert second.endswith("did you mean q_proj?")
@@ -176,13 +174,9 @@ def test_a_quantised_base_trains_its_adapters_and_nothing_else(workplace, plan, 
 def check_four_bits(seen: Seen) -> None:
     """The type and double quantisation are the job's."""
     quantization = seen.plan.job.model.quantization
-    states = [
-        tensor.quant_state for tensor in seen.model.parameters() if getattr(tensor, "quant_state", None)
-    ]
+    states = [tensor.quant_state for tensor in seen.model.parameters() if getattr(tensor, "quant_state", None)]
     assert len(states) == 14
-    assert {(state.quant_type, state.nested) for state in states} == {
-        (quantization.type, quantization.double)
-    }
+    assert {(state.quant_type, state.nested) for state in states} == {(quantization.type, quantization.double)}
 
 
 def test_quantised_weights_are_not_trained_themselves(workplace, plan):

@@ -22,9 +22,7 @@ def ids_and_labels(tokenizer, row) -> tuple[list[int], list[int]]:
         body = tokenizer(turn["value"] + "<|im_end|>", add_special_tokens=False)["input_ids"]
         tail = tokenizer("\n", add_special_tokens=False)["input_ids"]
         ids += head + body + tail
-        labels += (
-            [-100] * len(head) + (body if role == "assistant" else [-100] * len(body)) + [-100] * len(tail)
-        )
+        labels += [-100] * len(head) + (body if role == "assistant" else [-100] * len(body)) + [-100] * len(tail)
     return ids, labels
 
 
@@ -43,14 +41,10 @@ def plain_loss(model, tokenizer, rows) -> float:
 def test_a_run_learns_and_its_model_loads_with_plain_transformers(workplace):
     tried = workplace.attempt(workplace.plan(method__epochs=4))
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
-    test_loss = {
-        event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"
-    }
+    test_loss = {event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"}
     assert test_loss["after"] < 0.5 * test_loss["before"]
     rows = house_rows(20, 2)
-    base, model = (
-        AutoModelForCausalLM.from_pretrained(path) for path in (workplace.inputs / "base", tried.run.model)
-    )
+    base, model = (AutoModelForCausalLM.from_pretrained(path) for path in (workplace.inputs / "base", tried.run.model))
     tokenizer = AutoTokenizer.from_pretrained(tried.run.model)
     assert tokenizer.chat_template
     assert model.config.use_cache
@@ -62,9 +56,7 @@ def test_the_micro_batch_size_changes_no_result(workplace):
     """Nor does the padding: the loss is weighted over the whole step."""
     ends = []
     for micro in (1, 8):
-        plan = workplace.plan(
-            f"micro-{micro}", method__micro_batch_size=micro, model__base=without_dropout(workplace)
-        )
+        plan = workplace.plan(f"micro-{micro}", method__micro_batch_size=micro, model__base=without_dropout(workplace))
         ends.append(workplace.attempt(plan))
     first, second = (weights(tried.run.model) for tried in ends)
     for name in first:
@@ -239,12 +231,7 @@ def test_the_learning_rate_is_a_cosine_that_ends_at_zero(workplace):
     rates = [line["learning_rate"] for line in metrics(tried.run) if "loss" in line]
     warmup, total = 2, 8
     expected = [
-        1e-3
-        * (
-            step / warmup
-            if step < warmup
-            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-        )
+        1e-3 * (step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
         for step in range(total)
     ]
     assert rates == pytest.approx(expected)
@@ -295,9 +282,7 @@ def test_checkpoints_and_the_model_are_copied_to_sync_to(workplace):
 
     target = workplace.folder / "elsewhere"
     tried = workplace.attempt(
-        workplace.plan(
-            checkpoints__sync_to=str(target), checkpoints__save_steps=2, checkpoints__save_total_limit=2
-        )
+        workplace.plan(checkpoints__sync_to=str(target), checkpoints__save_steps=2, checkpoints__save_total_limit=2)
     )
     assert tried.code is Exit.FINISHED
     copied = target / "run"

@@ -130,9 +130,7 @@ def test_four_ranks_give_the_results_of_one(workplace, plan):
 # --- refusals ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("strategy", "library"), [("fsdp", "FSDP"), *((strategy, "DeepSpeed") for strategy in ZERO)]
-)
+@pytest.mark.parametrize(("strategy", "library"), [("fsdp", "FSDP"), *((strategy, "DeepSpeed") for strategy in ZERO)])
 def test_a_strategy_without_its_settings_is_refused(workplace, plan, strategy, library):
     tried = workplace.attempt(sharded(plan("bare"), strategy))
     assert tried.code is Exit.FATAL
@@ -201,18 +199,14 @@ def test_a_checkpoint_of_another_offload_is_refused(tmp_path, plan, strategy):
     seal.seal(tmp_path / "partial", tmp_path / "checkpoint-3", **facts)
     make = {"hardware__sharding": strategy, **TWO}
     sharding.check_strategy(tmp_path / "checkpoint-3", plan("run", **make))
-    with pytest.raises(
-        BadInput, match=r"offload: optimizer, but checkpoint-3 was saved with none, .* --fresh"
-    ):
+    with pytest.raises(BadInput, match=r"offload: optimizer, but checkpoint-3 was saved with none, .* --fresh"):
         sharding.check_strategy(tmp_path / "checkpoint-3", plan("run", **make, hardware__offload="optimizer"))
 
 
 @pytest.mark.parametrize(
     ("strategy", "fits"), [("ddp", True), ("fsdp", True), *((strategy, False) for strategy in ZERO)]
 )
-def test_a_checkpoint_of_another_number_of_ranks_is_refused_where_deepspeed_wrote_it(
-    tmp_path, plan, strategy, fits
-):
+def test_a_checkpoint_of_another_number_of_ranks_is_refused_where_deepspeed_wrote_it(tmp_path, plan, strategy, fits):
     (tmp_path / "partial").mkdir()
     seal.seal(tmp_path / "partial", tmp_path / "checkpoint-3", sharding=strategy, ranks=4)
     problem = rf"2 ranks, but checkpoint-3 was saved under {strategy} on 4, .* use 4, or .* --fresh"

@@ -61,9 +61,7 @@ def test_a_step_is_the_same_on_any_number_of_ranks(ranks, by_length):
     for i in range(len(alone)):
         parts = [each[i] for each in together]
         assert sorted(row for part in parts for row in rows_of(part)) == rows_of(alone[i])
-        assert len({len(part.micro_batches) for part in parts}) == 1, (
-            "ranks must run equally many micro-batches"
-        )
+        assert len({len(part.micro_batches) for part in parts}) == 1, "ranks must run equally many micro-batches"
         assert {(part.rows, part.tokens, part.supervised) for part in parts} == {
             (alone[i].rows, alone[i].tokens, alone[i].supervised)
         }
@@ -108,9 +106,7 @@ def test_the_planner_counts_the_rows_that_an_epoch_has(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("files")
     for number, (size, _) in enumerate(files):
         (folder / f"{number}.jsonl").write_text("{}\n" * size)
-    datasets = [
-        DatasetSpec(path=f"{number}.jsonl", weight=weight) for number, (_, weight) in enumerate(files)
-    ]
+    datasets = [DatasetSpec(path=f"{number}.jsonl", weight=weight) for number, (_, weight) in enumerate(files)]
     sizes, weights = zip(*files, strict=True)
     rows = len(epoch_rows(sizes, weights, seed=1, epoch=0))
     assert count_rows(datasets, folder) == rows

@@ -65,13 +65,9 @@ def made(workplace, store, dpo_plan) -> Callable[..., Plan]:  # noqa: F811
     return plan
 
 
-def alone(
-    workplace: Workplace, made: Callable[..., Plan], name: str, changes: dict[str, Any]
-) -> RunDirectory:
+def alone(workplace: Workplace, made: Callable[..., Plan], name: str, changes: dict[str, Any]) -> RunDirectory:
     """The same job by one process, without offload and sharding."""
-    plain = {
-        key: value for key, value in changes.items() if not key.startswith(("hardware__", "checkpoints__"))
-    }
+    plain = {key: value for key, value in changes.items() if not key.startswith(("hardware__", "checkpoints__"))}
     tried = workplace.attempt(made(f"alone-{name}", **plain))
     assert tried.code is Exit.FINISHED, tried.reason
     return tried.run
@@ -89,9 +85,7 @@ def test_a_strategy_works_with_everything_that_the_matrix_allows(workplace, made
         for pair in matrix()
         if pair.works and pair.strategy == strategy
     }
-    jobs = {
-        name: changes for name, changes in allowed.items() if changes and name not in ELSEWHERE
-    } | TOGETHER
+    jobs = {name: changes for name, changes in allowed.items() if changes and name not in ELSEWHERE} | TOGETHER
     expected = {name: alone(workplace, made, name, changes) for name, changes in jobs.items()}
     runs = {name: two_ranks(made, name, strategy, **changes) for name, changes in jobs.items()}
     parts = {name: two_ranks(made, f"{name}-parts", strategy, **jobs[name]) for name in RESUMED}
@@ -109,12 +103,8 @@ def test_a_strategy_works_with_everything_that_the_matrix_allows(workplace, made
 
 def assert_strategy(strategy: str, report: dict[str, Any], changes: dict[str, Any]) -> None:
     """The strategy really ran, and frozen weights have the job's dtype."""
-    frozen = (
-        {"torch.bfloat16"} if "method__lora" in changes and changes.get("model__dtype") == "bf16" else set()
-    )
-    packed = {"4bit": {"torch.uint8"}, "8bit": {"torch.int8"}}.get(
-        changes.get("model__quantization", ""), set()
-    )
+    frozen = {"torch.bfloat16"} if "method__lora" in changes and changes.get("model__dtype") == "bf16" else set()
+    packed = {"4bit": {"torch.uint8"}, "8bit": {"torch.int8"}}.get(changes.get("model__quantization", ""), set())
     dtypes = {"torch.float32"} | frozen | packed
     assert set(report["dtypes"]) == dtypes
     together.assert_ran(strategy, {**report, "dtypes": ["torch.float32"]})
@@ -162,15 +152,12 @@ def test_recomputed_activations_have_the_same_dropout(workplace, inputs, strateg
 # --- offload: DeepSpeed compiles its CPU Adam at first use, which takes minutes -------------------------
 
 
-@pytest.mark.parametrize(
-    ("offload", "strategy"), [*(("optimizer", strategy) for strategy in ZERO), ("all", "zero3")]
-)
+@pytest.mark.parametrize(("offload", "strategy"), [*(("optimizer", strategy) for strategy in ZERO), ("all", "zero3")])
 def test_offloaded_training_gives_the_results_of_one_process(workplace, made, offload, strategy):
     jobs = {"all-weights": {}, "lora": LORA_CHANGES, "bf16": JOBS["model.dtype", "bf16"]}
     expected = {name: alone(workplace, made, name, changes) for name, changes in jobs.items()}
     runs = {
-        name: two_ranks(made, name, strategy, **changes, hardware__offload=offload)
-        for name, changes in jobs.items()
+        name: two_ranks(made, name, strategy, **changes, hardware__offload=offload) for name, changes in jobs.items()
     }
     parts = two_ranks(made, "parts", strategy, hardware__offload=offload)
     together.start([*map(attempt, runs.values()), attempt(parts, stop_at=4), attempt(parts)])

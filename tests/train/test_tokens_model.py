@@ -19,9 +19,7 @@ from tests.train.guide import answer
 def prepared(folder, *, lora: LoraSpec | None = None, **changes):
     """The model to train, its tokenizer, the unchanged base, and the tokens that were added."""
     spec = ModelSpec(base=str(folder), dtype="fp32", **changes)
-    tokenizer = load_tokenizer(
-        spec.base, add_pad_token=spec.add_pad_token, add_chatml_tokens=spec.add_chatml_tokens
-    )
+    tokenizer = load_tokenizer(spec.base, add_pad_token=spec.add_pad_token, add_chatml_tokens=spec.add_chatml_tokens)
     model, added = prepare(spec, lora, tokenizer, "cpu")
     return model, tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), added
 
@@ -149,9 +147,7 @@ def test_a_quantised_base_grows_too(tmp_path):
     assert len(added) == 3
 
 
-@pytest.mark.parametrize(
-    "new", [("add_pad_token", "add_chatml_tokens"), ("add_pad_token",)], ids=["all", "pad"]
-)
+@pytest.mark.parametrize("new", [("add_pad_token", "add_chatml_tokens"), ("add_pad_token",)], ids=["all", "pad"])
 def test_an_adapter_on_a_grown_base_answers_and_merges(workplace, tmp_path, new):
     """The base on disk is not changed: loading the adapter grows the embeddings again."""
     base = tiny_base("phi" if len(new) > 1 else "stablelm", tmp_path / "base", spare=0)

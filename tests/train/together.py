@@ -135,9 +135,7 @@ def losses_on_the_test_set(run: RunDirectory) -> dict[str, float]:
 # --- comparisons ----------------------------------------------------------------------------------
 
 
-def assert_same(
-    one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4, with_test_loss: bool = True
-) -> None:
+def assert_same(one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4, with_test_loss: bool = True) -> None:
     """Require the same losses within a relative tolerance, and the same weights: sums over ranks round differently. A
     stopped run has no test loss for the step of the stop (`with_test_loss=False`)."""
     assert len(logged(one, "loss")) > 4

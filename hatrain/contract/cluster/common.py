@@ -10,9 +10,7 @@ from hatrain.contract.spec import Model
 from hatrain.errors import nearest
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_NAME = re.compile(
-    r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I
-)
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I)
 _SECRET_VALUE = re.compile(r"(hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,})")
 """Tokens of the model hub, AWS access keys and GitHub tokens, by their prefixes."""
 
@@ -49,9 +47,7 @@ def _nccl(values: dict[str, str]) -> dict[str, str]:
 def _gpus(values: dict[str, str]) -> dict[str, str]:
     for name in values:
         if name not in GPUS:
-            raise ValueError(
-                f"GPU names such as {', '.join(list(GPUS)[-5:])}, not {name!r}{nearest(name, GPUS)}"
-            )
+            raise ValueError(f"GPU names such as {', '.join(list(GPUS)[-5:])}, not {name!r}{nearest(name, GPUS)}")
     return values
 
 
@@ -91,9 +87,7 @@ class ClusterSecret(Model):
     def _named(self) -> "ClusterSecret":
         # Validated as a whole, because the error then does not show the value: it may be the secret itself.
         if len(self.secret) > 253 or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.secret):
-            raise ValueError(
-                "secret is the name of a Secret (lower-case letters, digits, '-', '.'), not its value"
-            )
+            raise ValueError("secret is the name of a Secret (lower-case letters, digits, '-', '.'), not its value")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", self.key):
             raise ValueError("key is a key of the Secret: letters, digits, '-', '_' and '.'")
         return self

@@ -11,9 +11,7 @@ from hatrain.contract.cluster.common import BaseCluster, ClusterSecrets, GpuName
 from hatrain.contract.spec import Duration, Model
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-_QUALIFIED = re.compile(
-    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-)
+_QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 OLDEST = "1.26"
 OWNED = {
@@ -34,9 +32,7 @@ def _label(value: str) -> str:
 
 def _subdomain(value: str) -> str:
     if len(value) > 253 or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value):
-        raise ValueError(
-            "up to 253 lower-case letters, digits, '-' and '.', with a letter or digit at either end"
-        )
+        raise ValueError("up to 253 lower-case letters, digits, '-' and '.', with a letter or digit at either end")
     return value
 
 
@@ -69,9 +65,7 @@ def _below_the_root(value: str) -> str:
 def _image(value: str) -> str:
     name, at, digest = value.partition("@")
     if not name or re.search(r"\s", value) or (at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest)):
-        raise ValueError(
-            "an image such as registry/name:tag, or registry/name@sha256: and 64 hexadecimal digits"
-        )
+        raise ValueError("an image such as registry/name:tag, or registry/name@sha256: and 64 hexadecimal digits")
     return value
 
 
@@ -83,9 +77,7 @@ def _inside(value: str) -> str:
 
 def _qualified(value: str) -> str:
     if not _QUALIFIED.fullmatch(value):
-        raise ValueError(
-            "a name such as nvidia.com/gpu: a domain, a /, then letters, digits, '-', '_' and '.'"
-        )
+        raise ValueError("a name such as nvidia.com/gpu: a domain, a /, then letters, digits, '-', '_' and '.'")
     return value
 
 

@@ -72,9 +72,7 @@ def _directives(values: dict[str, str | None]) -> dict[str, str | None]:
 def _mount(value: str) -> str:
     found = re.fullmatch(r"/[^:,]*(:/[^:,]*(:(ro|rw))?)?", value)
     if not found:
-        raise ValueError(
-            "FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro, each a path that begins with / and has no comma"
-        )
+        raise ValueError("FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro, each a path that begins with / and has no comma")
     return value if found[1] else f"{value}:{value}"
 
 

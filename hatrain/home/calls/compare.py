@@ -184,9 +184,7 @@ def _number(value: Any) -> float | None:
     """Parse a number, also one in quotes, which Home Assistant accepts as well."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and (
-        found := re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", value)
-    ):
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", value)):
         # Only the match: \s matches white space that float() does not accept.
         return float(found[1])
     try:

@@ -144,8 +144,7 @@ def in_words(call: Call, known: PromptContents) -> str:
     """Describe a call for users: `turn on Kitchen Light (light.kitchen): brightness_pct 40`."""
     action = call.service.partition(".")[2] or call.service
     names = [
-        f"{known.entities[entity]} ({entity})" if entity in known.entities else entity
-        for entity in call.targets()
+        f"{known.entities[entity]} ({entity})" if entity in known.entities else entity for entity in call.targets()
     ]
     settings = ", ".join(f"{key} {value}" for key, value in _without(call.arguments, TARGET_KEYS).items())
     description = f"{action.replace('_', ' ')} {' and '.join(names)}".strip()

@@ -93,9 +93,7 @@ def read_prompt(texts: Iterable[str], tools: Iterable[Mapping[str, Any]] = ()) -
 
 def _blocks(text: str) -> Iterator[list[str]]:
     """Yield for each closed block what should be calls: the lines of a fence, the inside of a tool call."""
-    for block in sorted(
-        [*_FENCE.finditer(text), *_TOOL_CALL.finditer(text)], key=lambda match: match.start()
-    ):
+    for block in sorted([*_FENCE.finditer(text), *_TOOL_CALL.finditer(text)], key=lambda match: match.start()):
         inside = block[1].strip()
         yield [inside] if block.re is _TOOL_CALL else [line for line in inside.splitlines() if line.strip()]
 

@@ -148,9 +148,7 @@ DOMAINS: dict[str, dict[str, Service]] = {
     ),
 }
 
-SERVICES: dict[str, Service] = {
-    name: service for services in DOMAINS.values() for name, service in services.items()
-}
+SERVICES: dict[str, Service] = {name: service for services in DOMAINS.values() for name, service in services.items()}
 
 
 def domain_of(name: str) -> str:
@@ -194,9 +192,7 @@ def call_problems(call: Mapping[str, Any], entity_ids: Sequence[str]) -> list[st
     name, target = call.get("service"), call.get("target_device")
     service = SERVICES.get(name) if isinstance(name, str) else None
     if service is None:
-        return [
-            f"service: found {name!r}; accepted: a service of Home Assistant{nearest(str(name), SERVICES)}"
-        ]
+        return [f"service: found {name!r}; accepted: a service of Home Assistant{nearest(str(name), SERVICES)}"]
     problems = []
     if target not in entity_ids:
         problems.append(f"target_device: {target!r} is not in this home{nearest(str(target), entity_ids)}")
@@ -212,8 +208,6 @@ def call_problems(call: Mapping[str, Any], entity_ids: Sequence[str]) -> list[st
         if not accepts(value):
             problems.append(f"{key}: found {value!r}; {name} accepts {accepted}")
     problems += [
-        f"{key}: missing; {name} needs it"
-        for key, argument in known.items()
-        if argument.required and key not in given
+        f"{key}: missing; {name} needs it" for key, argument in known.items() if argument.required and key not in given
     ]
     return problems

@@ -17,10 +17,7 @@ TEMPERATURES: dict[Unit, tuple[float, ...]] = {
 }
 HUMIDITIES = tuple(range(30, 66, 5))
 DURATIONS = tuple(
-    [
-        f"00:{minutes:02}:00"
-        for minutes in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45, 50)
-    ]
+    [f"00:{minutes:02}:00" for minutes in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45, 50)]
     + [f"00:00:{seconds}" for seconds in (15, 20, 30, 40, 45)]
     + [f"{hours:02}:{minutes:02}:00" for hours in (1, 2, 3) for minutes in (0, 15, 20, 30, 45)]
     + ["00:01:30", "00:02:30", "04:00:00", "05:00:00", "08:00:00"]

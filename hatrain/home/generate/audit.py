@@ -37,9 +37,7 @@ class Overlap:
     share: float
 
     def line(self) -> str:
-        return (
-            f"{self.kind}: {len(self.shared):,} of {self.distinct:,} also in A ({self.share:.1%} of all in B)"
-        )
+        return f"{self.kind}: {len(self.shared):,} of {self.distinct:,} also in A ({self.share:.1%} of all in B)"
 
 
 @dataclass(frozen=True)

@@ -195,9 +195,7 @@ class ConversationGenerator:
         action, (device,) = pick(draw, actions), first.devices
         changes = {SLOTS[slot].state_key: value for slot, value in first.values.items()}
         changed = Device(device.name, {**device.state, **changes})
-        return self._drafts.draft(
-            draw, home, action, (changed,), pick(draw, self._templates.then[action.key])
-        )
+        return self._drafts.draft(draw, home, action, (changed,), pick(draw, self._templates.then[action.key]))
 
     def _again(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
         """Draft the action of the first request for another device."""

@@ -69,23 +69,16 @@ def sharegpt_row(
     conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str
 ) -> Row:
     """Return `{"conversations": [{"from", "value"}], "language", "kind", "device_types"}`."""
-    turns = [
-        {"from": _SHAREGPT_ROLES[name], "value": text}
-        for name, text in _texts(conversation, role, instruction)
-    ]
+    turns = [{"from": _SHAREGPT_ROLES[name], "value": text} for name, text in _texts(conversation, role, instruction)]
     return {"conversations": turns, **_meta(conversation, language, home)}
 
 
 _SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
-def raw_row(
-    conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str
-) -> Row:
+def raw_row(conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str) -> Row:
     """Return `{"text", …}`, in ChatML."""
-    text = "".join(
-        f"<|im_start|>{name}\n{text}<|im_end|>\n" for name, text in _texts(conversation, role, instruction)
-    )
+    text = "".join(f"<|im_start|>{name}\n{text}<|im_end|>\n" for name, text in _texts(conversation, role, instruction))
     return {"text": text, **_meta(conversation, language, home)}
 
 
@@ -186,9 +179,7 @@ def tool_call(call: Call, tools: Tools, names: Mapping[str, str]) -> tuple[str, 
     renamed: Row = {"name": names.get(target, target.partition(".")[2].replace("_", " "))}
     for key, value in arguments.items():
         if kinds[key] == "duration":
-            renamed |= {
-                unit: int(part) for unit, part in zip(_CLOCK, value.split(":"), strict=True) if int(part)
-            }
+            renamed |= {unit: int(part) for unit, part in zip(_CLOCK, value.split(":"), strict=True) if int(part)}
         elif key != "media_content_type":
             renamed[intent.renamed.get(key, key)] = round(value * 100) if kinds[key] == "fraction" else value
     return intent.name, {**renamed, **intent.fixed}
@@ -225,9 +216,7 @@ def messages_row(
                 count += 1
                 function = {"name": name, "arguments": _encode(arguments)}
                 calls.append({"id": f"call_{count}", "type": "function", "function": function})
-                messages.append(
-                    {"role": "tool", "tool_call_id": f"call_{count}", "name": name, "content": result}
-                )
+                messages.append({"role": "tool", "tool_call_id": f"call_{count}", "name": name, "content": result})
             if calls:
                 message["tool_calls"] = calls
     return {

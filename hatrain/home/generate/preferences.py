@@ -36,19 +36,13 @@ def rejected_answer(draw: Draw, generator: ConversationGenerator, conversation: 
 
 def _any_call(draw: Draw, home: Home) -> Call | None:
     device = pick(draw, home.devices)
-    actions = [
-        action for action in ACTIONS.values() if action.domain == device.name.domain and not action.slots
-    ]
+    actions = [action for action in ACTIONS.values() if action.domain == device.name.domain and not action.slots]
     return pick(draw, actions).call(device.name.entity_id, {}) if actions else None
 
 
 def _wrong_device(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
     target = call["target_device"]
-    others = [
-        device.name.entity_id
-        for device in home.by_domain[domain_of(target)]
-        if device.name.entity_id != target
-    ]
+    others = [device.name.entity_id for device in home.by_domain[domain_of(target)] if device.name.entity_id != target]
     return {**call, "target_device": pick(draw, others)} if others else None
 
 
@@ -74,9 +68,7 @@ def _wrong_value(draw: Draw, generator: ConversationGenerator, home: Home, call:
     return None
 
 
-def _another_value(
-    draw: Draw, generator: ConversationGenerator, home: Home, kind: str, name: str, value: Any
-) -> Any:
+def _another_value(draw: Draw, generator: ConversationGenerator, home: Home, kind: str, name: str, value: Any) -> Any:
     if kind == "flag":
         return not value
     if kind == "text":

@@ -72,9 +72,7 @@ def _or_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-_Device = Annotated[
-    _DeviceRecord, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
-]
+_Device = Annotated[_DeviceRecord, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
 _Devices = Annotated[dict[Annotated[str, AfterValidator(_entity_id)], _Device], BeforeValidator(_or_empty)]
 
 
@@ -177,9 +175,7 @@ def _name(language: Language, device: KnownDevice, rooms: dict[str, Room]) -> Na
     room = _room(language, device.area, rooms)
     for name in language.names:
         if name.domain == domain and name.friendly.casefold() == device.name.casefold():
-            return Name(
-                domain, name.noun, room or name.room, device.name, device.entity_id, name.cls, name.references
-            )
+            return Name(domain, name.noun, room or name.room, device.name, device.entity_id, name.cls, name.references)
     noun = _noun(language.nouns, domain, device.name)
     cls = noun.cls if noun else language.unknown_class
     return name_known_device(language.grammar, device.entity_id, device.name, noun, room, cls)

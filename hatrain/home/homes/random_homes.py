@@ -109,9 +109,7 @@ class RandomHomes:
     def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
         for _ in range(40):
             name = pick(draw, self._names)
-            if name.domain == domain and not any(
-                alike(name, device.name, self._alike) for device in home.devices
-            ):
+            if name.domain == domain and not any(alike(name, device.name, self._alike) for device in home.devices):
                 return name
         return None
 

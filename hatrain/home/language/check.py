@@ -50,9 +50,7 @@ class Report:
             lines.append(f"{what}: {count}" + (f" (at least {minimum}{lacking})" if minimum else ""))
         if self.complete:
             return [*lines, f"{self.folder.name}: complete"]
-        verdict = (
-            f"incomplete (problems: {len(self.problems)}, counts below their minimum: {len(self.too_few)})"
-        )
+        verdict = f"incomplete (problems: {len(self.problems)}, counts below their minimum: {len(self.too_few)})"
         return [*lines, f"{self.folder.name}: {verdict}"]
 
 

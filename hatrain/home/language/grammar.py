@@ -125,9 +125,7 @@ class Name:
         object.__setattr__(self, "words", self.friendly.casefold())
 
 
-def fill_pattern(
-    pattern: str, agreement: Mapping[str, Mapping[str, str]], cls: str, parts: Mapping[str, Forms]
-) -> str:
+def fill_pattern(pattern: str, agreement: Mapping[str, Mapping[str, str]], cls: str, parts: Mapping[str, Forms]) -> str:
     """Fill `{noun:form}`, `{room:form}` and agreement words such as `{the}`. Raises KeyError for an unknown one.
 
     Runs of spaces become one space: without a room, a pattern has gaps.
@@ -148,9 +146,7 @@ class _Empty(dict[str, str]):
 _NO_ROOM: Forms = _Empty()
 
 
-def _references(
-    grammar: Grammar, style: Style, cls: str, parts: Mapping[str, Forms]
-) -> tuple[Reference, ...]:
+def _references(grammar: Grammar, style: Style, cls: str, parts: Mapping[str, Forms]) -> tuple[Reference, ...]:
     def builder(patterns: Mapping[str, Mapping[str, str]]) -> Callable[[str], str]:
         def build(form: str) -> str:
             if form in patterns:
@@ -163,9 +159,7 @@ def _references(
 
 
 # Letters that Unicode does not decompose into a plain letter and an accent.
-_PLAIN_LETTERS = {
-    ord(letter): plain for letter, plain in zip("łŁßœæø", ("l", "L", "ss", "oe", "ae", "o"), strict=True)
-}
+_PLAIN_LETTERS = {ord(letter): plain for letter, plain in zip("łŁßœæø", ("l", "L", "ss", "oe", "ae", "o"), strict=True)}
 
 
 def slug(text: str) -> str:
@@ -206,9 +200,7 @@ def name_known_device(
     grammar: Grammar, entity_id: str, friendly: str, noun: Noun | None, room: Room | None, cls: str
 ) -> Name:
     """Name a device of a user's real home; only its friendly name is certain."""
-    references = _references(
-        grammar, grammar.unknown, cls, {"name": _declined(friendly, noun), "room": _NO_ROOM}
-    )
+    references = _references(grammar, grammar.unknown, cls, {"name": _declined(friendly, noun), "room": _NO_ROOM})
     return Name(entity_id.partition(".")[0], noun, room, friendly, entity_id, cls, references)
 
 

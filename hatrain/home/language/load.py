@@ -64,9 +64,7 @@ def find_language(name: str) -> Path:
     if name.lower() in folders:
         return folders[name.lower()]
     grammars = {path: read_file(path / "grammar.yaml").data for path in folders.values()}
-    codes = {
-        data["code"]: path for path, data in grammars.items() if isinstance(data, dict) and "code" in data
-    }
+    codes = {data["code"]: path for path, data in grammars.items() if isinstance(data, dict) and "code" in data}
     if name.lower() in codes:
         return codes[name.lower()]
     accepted = ", ".join(f"{folder.name} ({code})" for code, folder in sorted(codes.items()))

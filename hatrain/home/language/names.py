@@ -37,9 +37,7 @@ def read_grammar(document: Document, file: GrammarFile, rules: Rules, problems: 
     )
 
 
-def _missing_classes(
-    document: Document, key: Key, by_class: Mapping[str, str], classes: Sequence[str]
-) -> list[str]:
+def _missing_classes(document: Document, key: Key, by_class: Mapping[str, str], classes: Sequence[str]) -> list[str]:
     return [
         f"{document.where(key)}: class {cls} is missing, accepted: one entry for each of {', '.join(classes)}"
         for cls in classes
@@ -66,12 +64,9 @@ def _by_class(
     return tuple(expanded)
 
 
-def read_rooms(
-    document: Document, records: Mapping[str, Any], rules: Mapping[str, FormRule]
-) -> tuple[Room, ...]:
+def read_rooms(document: Document, records: Mapping[str, Any], rules: Mapping[str, FormRule]) -> tuple[Room, ...]:
     return tuple(
-        Room(base, _forms(base, record, rules), record.tags, document.lines[base,])
-        for base, record in records.items()
+        Room(base, _forms(base, record, rules), record.tags, document.lines[base,]) for base, record in records.items()
     )
 
 
@@ -183,19 +178,13 @@ def alike_nouns(nouns: Sequence[Noun], records: Mapping[str, Mapping[str, Any]])
     """Return for each noun those that users could confuse with it: one contains the other, or a record names it."""
     folded = {noun.base: noun.base.casefold() for noun in nouns}
     declared = {
-        (base, record.alike)
-        for entries in records.values()
-        for base, record in entries.items()
-        if record.alike
+        (base, record.alike) for entries in records.values() for base, record in entries.items() if record.alike
     }
     return {
         noun: frozenset(
             other
             for other, other_text in folded.items()
-            if text in other_text
-            or other_text in text
-            or (noun, other) in declared
-            or (other, noun) in declared
+            if text in other_text or other_text in text or (noun, other) in declared or (other, noun) in declared
         )
         for noun, text in folded.items()
     }

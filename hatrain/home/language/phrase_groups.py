@@ -56,8 +56,7 @@ class PhraseGroups:
         self._parents: dict[str, str] = {}
         self._language = language
         self._fillers = [
-            re.compile("(.+)".join(map(re.escape, normalize(filler).split("{request}"))))
-            for filler in language.fillers
+            re.compile("(.+)".join(map(re.escape, normalize(filler).split("{request}")))) for filler in language.fillers
         ]
         self._styles = (*language.grammar.styles, language.grammar.unknown)
         self._noun_forms = [forms_used(style, "noun") for style in self._styles]

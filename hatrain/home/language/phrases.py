@@ -54,8 +54,7 @@ def read_sections(path: Path) -> tuple[Section, ...]:
     if problems:
         raise BadInput(problems)
     return tuple(
-        Section(_items(header[1]), _items(header[2]), tuple(phrases), where)
-        for header, where, phrases in sections
+        Section(_items(header[1]), _items(header[2]), tuple(phrases), where) for header, where, phrases in sections
     )
 
 

@@ -58,14 +58,10 @@ NamesRecord = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 """One name, or a list of them."""
 FormsRecord = Annotated[dict[str, str], BeforeValidator(_as_base_form)]
 """Form → text; plain text is the `base` form alone."""
-WordingsRecord = Annotated[
-    dict[str, Annotated[list[str], Field(min_length=1)]], BeforeValidator(_as_base_form)
-]
+WordingsRecord = Annotated[dict[str, Annotated[list[str], Field(min_length=1)]], BeforeValidator(_as_base_form)]
 """Form → wordings of the same value; a plain list holds those of the `base` form alone."""
 Pattern = Annotated[str, AfterValidator(_with_once("{n}"))]
-PatternsRecord = Annotated[
-    dict[str, Annotated[list[Pattern], Field(min_length=1)]], BeforeValidator(_as_base_form)
-]
+PatternsRecord = Annotated[dict[str, Annotated[list[Pattern], Field(min_length=1)]], BeforeValidator(_as_base_form)]
 ByClass = dict[str, str]
 ReferenceRecord = dict[str, str | ByClass]
 """Form → pattern, or form → class → pattern."""

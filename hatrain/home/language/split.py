@@ -116,10 +116,7 @@ def split_templates(language: Language, side: Side) -> Templates:
 
     neutral = {(scope, key) for persona, scope, key in others if persona == NEUTRAL}
     needed = {
-        (section.scope, key)
-        for section in language.sections
-        if section.persona == NEUTRAL
-        for key in section.keys
+        (section.scope, key) for section in language.sections if section.persona == NEUTRAL for key in section.keys
     }
     if neutral != needed:
         headers = (f"status {key}" if scope == "status" else key for scope, key in sorted(needed - neutral))

@@ -122,9 +122,7 @@ def find_gaps(sections: Sequence[TemplateSection], domains: set[str]) -> Iterabl
     for section in sections:
         for key in section.keys:
             phrases[section.file, section.scope, key] += len(section.templates)
-    requested = {
-        key for file, _, key in phrases if file in ("requests.txt", "fixed.txt", "followups.txt") and key
-    }
+    requested = {key for file, _, key in phrases if file in ("requests.txt", "fixed.txt", "followups.txt") and key}
     neutral = f"answers/{NEUTRAL}.txt"
     # (file, scope, key, header)
     needed = [(neutral, "action", key, key) for key in ACTIONS if key in requested]

@@ -77,9 +77,7 @@ class Values:
         regular: dict[str, str] = {}
         for form, parts in self._file.durations.parts.items():
             patterns = zip((parts.hour, parts.minute, parts.second), amounts, strict=True)
-            regular[form] = self._grammar.listed(
-                [self._number(p, amount) for p, amount in patterns if amount]
-            )
+            regular[form] = self._grammar.listed([self._number(p, amount) for p, amount in patterns if amount])
         special = self._file.durations.special.get(value)
         return (regular, *_each(special, str)) if special else (regular,)
 
@@ -91,9 +89,7 @@ def _patterns(file: ValuesFile, slot: str, unit: Unit) -> dict[str, list[str]]:
 def _each(wordings: dict[str, list[str]], fill: Callable[[str], str]) -> tuple[Forms, ...]:
     """Turn form → wordings into wordings with all forms; a form with fewer of them repeats its own."""
     count = max(map(len, wordings.values()))
-    return tuple(
-        {form: fill(texts[index % len(texts)]) for form, texts in wordings.items()} for index in range(count)
-    )
+    return tuple({form: fill(texts[index % len(texts)]) for form, texts in wordings.items()} for index in range(count))
 
 
 def forms_of(file: ValuesFile, slot: str, units: Iterable[Unit]) -> set[str]:

@@ -47,13 +47,10 @@ class KubernetesClient:
         finished = self._finished(submission)
         # Finished objects are deleted before the start but cannot be changed: check the same under another name.
         plans = [
-            _renamed(planned.plan) if _name(planned.plan) in finished else planned.plan
-            for planned in submission.runs
+            _renamed(planned.plan) if _name(planned.plan) in finished else planned.plan for planned in submission.runs
         ]
         manifests = "".join(render.single_file(plan, self._cluster) for plan in plans)
-        result = self._kubectl.run(
-            *APPLY, "--dry-run=server", "--filename", "-", stdin=manifests, seconds=2 * SECONDS
-        )
+        result = self._kubectl.run(*APPLY, "--dry-run=server", "--filename", "-", stdin=manifests, seconds=2 * SECONDS)
         for line in filter(None, map(str.strip, result.stderr.splitlines())):
             # The server accepts such a Job, and then silently refuses its pods.
             if "would violate PodSecurity" in line:
@@ -180,9 +177,7 @@ class KubernetesClient:
             if pods.is_running(pod) and pods.run_of(pod) == run.name
         ]
         if not running:
-            raise BadInput(
-                f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}"
-            )
+            raise BadInput(f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}")
         first = min(running, key=pods.index)
         request = json.dumps({"reason": reason, "requeue": False}, ensure_ascii=False)
         command = ("bash", f"{FILES}/launch/stop.sh", run.plan().paths.run, request)

@@ -53,9 +53,7 @@ class Kubectl:
         except OSError as error:
             raise BadInput(f"kubectl: cannot be started: {error.strerror}") from None
         except subprocess.TimeoutExpired:
-            raise BadInput(
-                f"kubectl {arguments[0]}: no answer within {seconds:g} s; {self._hint()}"
-            ) from None
+            raise BadInput(f"kubectl {arguments[0]}: no answer within {seconds:g} s; {self._hint()}") from None
         if result.returncode not in accepted:
             raise BadInput(_problems(arguments[0], result))
         return result
@@ -68,10 +66,7 @@ class Kubectl:
         try:
             answer = json.loads(text)
             objects = answer["items"] if answer["kind"].endswith("List") else [answer]
-            if all(
-                isinstance(each["kind"], str) and isinstance(each["metadata"]["name"], str)
-                for each in objects
-            ):
+            if all(isinstance(each["kind"], str) and isinstance(each["metadata"]["name"], str) for each in objects):
                 return list(objects)
         except (ValueError, KeyError, TypeError, AttributeError):
             pass

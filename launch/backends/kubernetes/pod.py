@@ -63,9 +63,7 @@ def spec(
                 "env": [*_environment(plan, cluster, first_node, uid_label)],
                 "resources": _resources(plan, cluster, request),
                 "lifecycle": {
-                    "preStop": {
-                        "exec": {"command": ["bash", f"{FILES}/launch/stop.sh", plan.paths.run, STOP]}
-                    }
+                    "preStop": {"exec": {"command": ["bash", f"{FILES}/launch/stop.sh", plan.paths.run, STOP]}}
                 },
                 "securityContext": {
                     "allowPrivilegeEscalation": False,

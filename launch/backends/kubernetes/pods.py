@@ -66,9 +66,7 @@ def state(controller: Json, resources: Sequence[Json]) -> JobState:
         return JobState("queued", waiting[0] if waiting else "its pods are starting")
     if exit_codes := list(_exit_codes(pods)):
         return JobState("queued", f"restarts after exit code {exit_codes[-1]}")
-    return JobState(
-        "queued", f"has no pod yet; see: kubectl describe {controller['kind'].lower()} {instance}"
-    )
+    return JobState("queued", f"has no pod yet; see: kubectl describe {controller['kind'].lower()} {instance}")
 
 
 def index(pod: Json) -> int:

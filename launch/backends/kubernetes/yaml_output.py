@@ -30,9 +30,7 @@ _Dumper.add_representer(str, _text)
 def document(about: str, value: Mapping[str, Any]) -> str:
     """One document of a stream: a comment, and the object with its keys in the given order."""
     comment = "".join(f"# {line}\n" for line in about.splitlines())
-    text = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=4096
-    )
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=4096)
     return f"---\n{comment}{text}"
 
 
@@ -50,12 +48,8 @@ def merged(under: Any, over: Any) -> Any:
     A null in a mapping removes its key.
     """
     if isinstance(under, dict) and isinstance(over, dict):
-        both = {
-            key: merged(under.get(key), value) if value is not None else None for key, value in over.items()
-        }
-        return {
-            key: value for key, value in {**under, **both}.items() if value is not None or key not in over
-        }
+        both = {key: merged(under.get(key), value) if value is not None else None for key, value in over.items()}
+        return {key: value for key, value in {**under, **both}.items() if value is not None or key not in over}
     if _named(under) and _named(over):
         names = {item["name"]: item for item in under}
         for item in over:
@@ -65,8 +59,4 @@ def merged(under: Any, over: Any) -> Any:
 
 
 def _named(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(item, dict) and "name" in item for item in value)
-    )
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)

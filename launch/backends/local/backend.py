@@ -42,9 +42,7 @@ class LocalBackend(Backend[LocalCluster]):
         """Without local.sh: a user who pipes a script to bash decides about the next attempt."""
         about = f"# One attempt of {plan.job.name} on this machine: pipe it to bash. The exit code is the run's own."
         carried = {"plan.json": run_files.plan_json(plan), **run_files.shared(plan)}
-        return "\n".join(
-            ["#!/usr/bin/env bash", about, _SINGLE_FILE, *run_files.unpack(carried), "", "main", ""]
-        )
+        return "\n".join(["#!/usr/bin/env bash", about, _SINGLE_FILE, *run_files.unpack(carried), "", "main", ""])
 
     def start_command(self, folder: str) -> str:
         return f"bash {shlex.quote(f'{folder}/launch/node.sh')} {shlex.quote(f'{folder}/plan.json')}"

@@ -103,9 +103,7 @@ class LocalClient:
             raise BadInput(f"--node {node}: a local run has one node, 0")
         if run.in_sweep:
             # The runs of a sweep share one process and its output; the attempts of each have logs of their own.
-            return FileReader(
-                lambda: [attempt.folder / "log.txt" for attempt in run.all_attempts()], whole=whole
-            )
+            return FileReader(lambda: [attempt.folder / "log.txt" for attempt in run.all_attempts()], whole=whole)
         return FileReader(lambda: [_output(run.folder)], whole=whole)
 
 
@@ -132,9 +130,7 @@ def _state_in_sweep(run: RunDirectory, sweep_is_alive: bool) -> JobState:
     if run.lease.holder():
         return JobState("running")
     relevant = ("submitted", "attempt begun", "outcome")
-    newest: dict[str, Any] = next(
-        (event for event in reversed(run.events()) if event.get("event") in relevant), {}
-    )
+    newest: dict[str, Any] = next((event for event in reversed(run.events()) if event.get("event") in relevant), {})
     if newest.get("event") == "submitted":
         if sweep_is_alive:
             return JobState("queued", "waits for the earlier runs of the sweep")
@@ -155,7 +151,4 @@ def _is_stopping(run: RunDirectory) -> bool:
 
 
 def _whole_sweep(run: RunDirectory, verb: str) -> str:
-    return (
-        "on this machine a sweep is one process; to end all of it: "
-        f"hatrain {verb} {run.folder.parents[1].name}"
-    )
+    return f"on this machine a sweep is one process; to end all of it: hatrain {verb} {run.folder.parents[1].name}"

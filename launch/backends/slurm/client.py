@@ -84,11 +84,7 @@ class SlurmClient:
         """Asks squeue once for all jobs, and sacct once for those that have left the queue."""
         ids = list(jobs)
         states = dict(_queue(ids)) if ids else {}
-        gone = [
-            job
-            for job in ids
-            if job not in states or (states[job].phase == "ended" and states[job].code is None)
-        ]
+        gone = [job for job in ids if job not in states or (states[job].phase == "ended" and states[job].code is None)]
         if gone and shutil.which("sacct"):
             try:
                 states |= dict(_accounts(gone))
@@ -193,16 +189,12 @@ def _state(text: str, reason: str | None, code: int | None) -> JobState:
     return JobState("running", "" if name == "RUNNING" else text)
 
 
-def _run(
-    command: Sequence[str], *, environment: dict[str, str] | None = None, stdin: str | None = None
-) -> str:
+def _run(command: Sequence[str], *, environment: dict[str, str] | None = None, stdin: str | None = None) -> str:
     """Run one of Slurm's programs. Returns its output. Raises BadInput with one line for every failure."""
     program = command[0]
     if environment is None:
         # A user's SQUEUE_STATES or SACCT_FORMAT would change the output.
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))
-        }
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
         result = subprocess.run(
             command,
@@ -214,9 +206,7 @@ def _run(
             timeout=TIMEOUT_SECONDS,
         )
     except FileNotFoundError:
-        raise BadInput(
-            f"{program}: not found on this machine; run hatrain on a login node of the cluster"
-        ) from None
+        raise BadInput(f"{program}: not found on this machine; run hatrain on a login node of the cluster") from None
     except OSError as error:
         raise BadInput(f"{program}: cannot be started: {error.strerror}") from None
     except subprocess.TimeoutExpired:

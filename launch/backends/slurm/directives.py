@@ -74,7 +74,5 @@ def _directive(name: str, value: str | None) -> str:
 def log_pattern(path: str) -> str:
     """Escape a path for the file name pattern of --output."""
     if "\\" in path:
-        raise BadInput(
-            f"{path}: Slurm does not expand %j in a path with a backslash; use a folder without one"
-        )
+        raise BadInput(f"{path}: Slurm does not expand %j in a path with a backslash; use a folder without one")
     return path.replace("%", "%%")

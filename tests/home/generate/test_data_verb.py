@@ -8,9 +8,7 @@ from hatrain.cli import main
 from hatrain.home.language.load import LANGUAGES
 
 
-def test_a_sample_is_written_to_the_folder_that_out_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sample_is_written_to_the_folder_that_out_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "--sample", "--sharegpt", "--language", "en", "--out", str(tmp_path / "new")]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path}/new/sample.jsonl\n"
@@ -59,9 +57,7 @@ def test_check_language_prints_counts_and_fails_for_an_incomplete_folder(
     assert "grammar.yaml: no such file" in capsys.readouterr().out
 
 
-def test_the_audit_prints_a_line_for_each_kind_of_overlap(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_audit_prints_a_line_for_each_kind_of_overlap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "--sample", "--out", str(tmp_path)]) == 0
     capsys.readouterr()
     sample = str(tmp_path / "sample.jsonl")

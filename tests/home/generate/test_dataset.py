@@ -71,9 +71,7 @@ def first_rows(recipe: Recipe, folder: Path) -> list[Path]:
     return paths
 
 
-def test_train_and_test_share_no_request_no_device_name_and_no_answer(
-    tmp_path: Path, language_name: str
-) -> None:
+def test_train_and_test_share_no_request_no_device_name_and_no_answer(tmp_path: Path, language_name: str) -> None:
     assert_nothing_shared(*first_rows(Recipe((language_name,)), tmp_path))
 
 

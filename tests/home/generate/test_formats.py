@@ -32,9 +32,7 @@ def test_training_can_read_every_row(tmp_path: Path, row_format: Any) -> None:
 
 
 def test_raw_text_holds_the_messages_of_sharegpt(make_rows: Rows) -> None:
-    for raw, row in zip(
-        make_rows(Recipe(format="raw"), "test", 256), make_rows(Recipe(), "test", 256), strict=True
-    ):
+    for raw, row in zip(make_rows(Recipe(format="raw"), "test", 256), make_rows(Recipe(), "test", 256), strict=True):
         texts = [turn["value"] for turn in row["conversations"]]
         assert all(text in raw["text"] for text in texts)
 
@@ -87,9 +85,7 @@ def test_hass_tools_are_intents_and_name_devices_by_friendly_name(make_rows: Row
 
 
 def test_a_failing_call_is_not_trained_on_and_is_made_again(make_rows: Rows) -> None:
-    failures = [
-        row for row in make_rows(Recipe(format="messages"), "train", 2048) if row["kind"] == "failure"
-    ]
+    failures = [row for row in make_rows(Recipe(format="messages"), "train", 2048) if row["kind"] == "failure"]
     assert len(failures) > 20
     for row in failures:
         (wrong, error), (right, result) = tool_messages(row)

@@ -37,9 +37,7 @@ def test_rejected_answers_have_each_of_six_errors(make_rows: Rows) -> None:
     for row in rows:
         assert list(row) == ["system", "question", "chosen", "rejected"]
         entity_ids = re.findall(r"^(\w+\.\w+) '", row["system"], re.MULTILINE)
-        assert not [
-            problem for call in calls_in(row["chosen"]) for problem in call_problems(call, entity_ids)
-        ]
+        assert not [problem for call in calls_in(row["chosen"]) for problem in call_problems(call, entity_ids)]
         assert row["chosen"] != row["rejected"]
         errors[error_of(row)] += 1
     assert len(rows) == 3000

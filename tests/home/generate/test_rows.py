@@ -50,9 +50,7 @@ def test_every_call_can_be_executed_in_its_home(make_rows: Rows, language_name: 
                 assert not call_problems(call, entity_ids), (call, entity_ids)
 
 
-def test_requests_have_calls_and_questions_and_refusals_have_none(
-    make_rows: Rows, language_name: str
-) -> None:
+def test_requests_have_calls_and_questions_and_refusals_have_none(make_rows: Rows, language_name: str) -> None:
     for row in both_sides(make_rows, language_name):
         calls = [calls_in(answer) for answer in turns(row, "gpt")]
         if row["kind"] in NO_CALLS:
@@ -115,9 +113,7 @@ def test_a_request_that_is_carried_out_changes_a_state(make_rows: Rows) -> None:
     }
     seen = Counter()
     for row in both_sides(make_rows, "english"):
-        states = {
-            entity_id: state.split(";")[0] for entity_id, _, state in DEVICE.findall(turns(row, "system")[0])
-        }
+        states = {entity_id: state.split(";")[0] for entity_id, _, state in DEVICE.findall(turns(row, "system")[0])}
         if row["kind"] != "action":
             continue
         (call,) = calls_in(turns(row, "gpt")[0])

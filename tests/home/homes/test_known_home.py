@@ -89,9 +89,7 @@ def test_an_entity_registry_is_read_as_a_home_without_disabled_entities(tmp_path
         {"entity_id": "switch.b_plug", "name": None, "original_name": None, "area_id": None},
         {"entity_id": "fan.c", "name": "Fan", "area_id": None, "disabled_by": "user"},
     ]
-    home = read_home(
-        home_file(tmp_path, json.dumps({"data": {"entities": entities}}), "core.entity_registry")
-    )
+    home = read_home(home_file(tmp_path, json.dumps({"data": {"entities": entities}}), "core.entity_registry"))
     assert [(device.entity_id, device.name, device.area) for device in home.devices] == [
         ("light.a", "Ceiling", "living room"),
         ("switch.b_plug", "B plug", None),
@@ -135,9 +133,7 @@ def test_a_mistake_in_a_home_file_is_named(tmp_path: Path, text: str, expected: 
     ("text", "expected"),
     [("[", "not JSON"), ('{"a": 1}', "accepted: a list of states"), ("[]", "no device that takes requests")],
 )
-def test_json_that_home_assistant_does_not_export_is_refused(
-    tmp_path: Path, text: str, expected: str
-) -> None:
+def test_json_that_home_assistant_does_not_export_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(BadInput, match=expected):
         read_home(home_file(tmp_path, text, "states.json"))
 

@@ -41,8 +41,7 @@ def test_every_template_can_be_filled_with_every_noun_it_is_for(language_name: s
         domains = {key.partition(".")[0] for key in section.keys if "." in key} or set(by_domain)
         for template in section.templates:
             values = {
-                slot: language.values.wordings(slot, value, "C")[0]
-                for slot, value in examples(language, section)
+                slot: language.values.wordings(slot, value, "C")[0] for slot, value in examples(language, section)
             }
             for name in (name for domain in domains for name in by_domain[domain]):
                 for reference in name.references:
@@ -281,8 +280,7 @@ BROKEN = {  # mistake: (file, text in it, replacement, expected in a line)
         "values.yaml",
         '"{n} {percent}"]',
         '"{n} {procent}"]',
-        "values.yaml:11: numbers.percent.1: found {procent}; accepted: {n} or one of the units; "
-        "did you mean percent?",
+        "values.yaml:11: numbers.percent.1: found {procent}; accepted: {n} or one of the units; did you mean percent?",
     ),
     "a number pattern without its number": (
         "values.yaml",

@@ -45,9 +45,7 @@ def fill(french: Language, template: str, *things: str) -> str:
          "au haut-parleur du palier"),
     ],
 )  # fmt: skip
-def test_articles_contract_and_elide(
-    french: Language, thing: str, the: str, of_the: str, to_the: str
-) -> None:
+def test_articles_contract_and_elide(french: Language, thing: str, the: str, of_the: str, to_the: str) -> None:
     forms = [fill(french, f"{{device:{form}}}", thing) for form in ("le", "du", "au")]
     assert forms == [the, of_the, to_the]
 
@@ -148,9 +146,7 @@ def test_names_are_typed_in_two_styles_with_the_ids_that_home_assistant_makes(fr
         ("Éclairage entrée", "light.eclairage_entree"),
     ):
         assert names[friendly].entity_id == entity_id
-        assert (
-            names[friendly].references[0]["du"] == "du éclairage de l'entrée"
-        )  # elided when the sentence is done
+        assert names[friendly].references[0]["du"] == "du éclairage de l'entrée"  # elided when the sentence is done
     assert "Porte d'entrée" in names
 
 
@@ -178,9 +174,7 @@ def test_plain_imperatives_say_tu_so_that_two_of_them_can_be_joined() -> None:
 
 def test_a_known_device_gets_the_article_of_its_noun_and_none_without_one(french: Language) -> None:
     lamp = name_known_device(french.grammar, "light.ikea", "Lampe Ikea", None, None, "f").references[0]
-    echo = name_known_device(
-        french.grammar, "media_player.e", "Écho", None, None, french.unknown_class
-    ).references[0]
+    echo = name_known_device(french.grammar, "media_player.e", "Écho", None, None, french.unknown_class).references[0]
     assert [lamp[form] for form in ("le", "du", "au")] == [
         "la Lampe Ikea",
         "de la Lampe Ikea",

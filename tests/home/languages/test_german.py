@@ -141,8 +141,7 @@ def test_verbs_agree_in_number(template: str, singular: str, plural: str) -> Non
 
 def test_pronouns_agree_in_gender() -> None:
     assert [
-        fill("schalt {device[ihn]} ab", name)
-        for name in ("Wohnzimmerfernseher", "Küchenlampe", "Küchenlicht")
+        fill("schalt {device[ihn]} ab", name) for name in ("Wohnzimmerfernseher", "Küchenlampe", "Küchenlicht")
     ] == ["schalt ihn ab", "schalt sie ab", "schalt es ab"]
 
 

@@ -99,16 +99,12 @@ AGREEING = {
 
 @pytest.mark.parametrize("friendly", AGREEING)
 def test_participles_verbs_and_pronouns_agree(polish: Language, friendly: str) -> None:
-    question = (
-        "czy {device} {device:jest} włączon{device:y}? wyłącz {device:go}, nie potrzebuję {device:jego}"
-    )
+    question = "czy {device} {device:jest} włączon{device:y}? wyłącz {device:go}, nie potrzebuję {device:jego}"
     assert filled(polish, question, device(polish, friendly).references[0]) == AGREEING[friendly]
 
 
 def test_things_named_together_are_plural(polish: Language) -> None:
-    both = several(
-        polish.grammar, [device(polish, name).references[0] for name in ("Lampa w kuchni", "Okap w kuchni")]
-    )
+    both = several(polish.grammar, [device(polish, name).references[0] for name in ("Lampa w kuchni", "Okap w kuchni")])
     text = "{device} {device:został} włączon{device:y}, co z {device:ins}?"
     assert filled(polish, text, both) == (
         "lampa w kuchni i okap w kuchni zostały włączone, co z lampą w kuchni i okapem w kuchni?"

@@ -80,10 +80,7 @@ def test_only_the_article_is_contracted_and_only_before_i_does_y_change(spanish:
 
 
 def test_a_device_is_named_with_its_room_in_two_styles(spanish: Language) -> None:
-    assert (
-        device(spanish, "Tele del cuarto de los niños").entity_id
-        == "media_player.tele_del_cuarto_de_los_ninos"
-    )
+    assert device(spanish, "Tele del cuarto de los niños").entity_id == "media_player.tele_del_cuarto_de_los_ninos"
     assert device(spanish, "Lámpara de pie salón").references[0]["el"] == "la lámpara de pie del salón"
     assert device(spanish, "Luz terraza").references[1]["el"] == "la luz en la terraza"
 
@@ -99,9 +96,7 @@ def test_several_devices_are_masculine_unless_all_are_feminine(spanish: Language
 
 def test_a_name_of_unknown_gender_gets_no_article(spanish: Language) -> None:
     grammar = spanish.grammar
-    unknown = name_known_device(
-        grammar, "light.nave", "Nave 3", None, None, spanish.unknown_class
-    ).references[0]
+    unknown = name_known_device(grammar, "light.nave", "Nave 3", None, None, spanish.unknown_class).references[0]
     assert unknown["el"] == "Nave 3"
     lamp = device(spanish, "Luz del salón").noun
     known = name_known_device(grammar, "light.mia", "Luz mía", lamp, None, "f").references[0]
@@ -129,9 +124,7 @@ def test_values_have_a_decimal_comma_and_plurals(
 
 
 def test_colours_agree_with_light(spanish: Language) -> None:
-    colors = {
-        color: spanish.values.wordings("color", color, "C")[0] for color in ("red", "yellow", "blue", "pink")
-    }
+    colors = {color: spanish.values.wordings("color", color, "C")[0] for color in ("red", "yellow", "blue", "pink")}
     assert [f"luz {forms['luz']}" for forms in colors.values()] == [
         "luz roja",
         "luz amarilla",
@@ -149,9 +142,7 @@ def test_colours_agree_with_light(spanish: Language) -> None:
         (datetime(2026, 9, 16, 0, 0), "Son las 0:00 del miércoles, 16 de septiembre de 2026"),
     ],
 )
-def test_the_date_line_has_24_hours_and_lower_case_names(
-    spanish: Language, moment: datetime, line: str
-) -> None:
+def test_the_date_line_has_24_hours_and_lower_case_names(spanish: Language, moment: datetime, line: str) -> None:
     assert spanish.grammar.rules.date_line(moment) == line
 
 
