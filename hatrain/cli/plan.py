@@ -7,6 +7,7 @@ from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput
+from hatrain.text import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,20 +47,20 @@ def table(plan: Plan) -> str:
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
     processes = plan.processes_per_node
-    per_node = _count(processes, "process", "processes") if plan.device == "cpu" else f"{processes} × {hardware.gpu}"
+    per_node = count(processes, "process", "processes") if plan.device == "cpu" else f"{processes} × {hardware.gpu}"
     lines = {
         "run": f"{job.name} on {plan.cluster}" + (f" ({plan.launcher})" if plan.launcher != plan.cluster else ""),
         "model": f"{job.model.base}, {job.model.dtype}"
         + (f", {job.model.quantization.kind}" if job.model.quantization else ""),
         "method": f"{method.kind}, {kind}, {method.optimizer}, learning rate {method.learning_rate:g} "
         f"{method.learning_rate_schedule}",
-        "ranks": f"{plan.world_size} = {_count(plan.nodes, 'node')} × {per_node}",
+        "ranks": f"{plan.world_size} = {count(plan.nodes, 'node')} × {per_node}",
         **({"each node": _resources(plan.resources)} if plan.resources else {}),
         "sharding": plan.sharding,
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
-        f"{batch.accumulation} × {_count(batch.ranks, 'rank')}",
+        f"{batch.accumulation} × {count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
-        f"{_count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
+        f"{count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
         if steps
         else "unknown: the training rows are not on this machine",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
@@ -75,10 +76,10 @@ def table(plan: Plan) -> str:
 
 
 def _resources(request: ResourceRequest) -> str:
-    gpus = _count(request.gpus, request.gpu_type or "GPU", request.gpu_type)
+    gpus = count(request.gpus, request.gpu_type or "GPU", request.gpu_type)
     parts = [
         gpus if request.gpus else "no GPU",
-        _count(request.cpus, "CPU core"),
+        count(request.cpus, "CPU core"),
         *(f"{size / 2**30:,g} GiB {what}" for what, size in _sizes(request) if size),
     ]
     hours, minutes = request.time // 3600, request.time // 60 % 60
@@ -94,8 +95,4 @@ def _sizes(request: ResourceRequest) -> list[tuple[str, int | None]]:
 
 
 def _interval(save_steps: int | None) -> str:
-    return f"every {_count(save_steps, 'step')}" if save_steps else "at the end of each epoch"
-
-
-def _count(number: float, thing: str, things: str | None = None) -> str:
-    return f"{number:,g} {thing if number == 1 else things or thing + 's'}"
+    return f"every {count(save_steps, 'step')}" if save_steps else "at the end of each epoch"

@@ -8,7 +8,7 @@ from hatrain.errors import BadInput
 
 HUB_TOKEN = "hf_" + "aB3" * 7
 AWS_KEY = "AKIA" + "Z9" * 8
-GITHUB_TOKENS = [f"gh{kind}_" + "aB3" * 10 for kind in "pousr"]
+GITHUB_TOKENS = [f"gh{kind}_" + "aB3" * 10 for kind in "pousr"] + ["github_pat_" + "aB3_" * 10]
 
 
 def read(kind, model, section, value):
@@ -37,6 +37,7 @@ def test_the_value_of_a_secret_is_refused_under_any_name_and_never_printed(kind,
         "AKIA" + "Z" * 15,  # too short for an AWS key
         "akia" + "z" * 16,
         "AKIa" + "Z" * 16,
+        "github_pat_" + "a" * 29,
         "ghp_" + "a" * 29,  # too short for a GitHub token
         "ghx_" + "a" * 36,
         "ghp-" + "a" * 36,

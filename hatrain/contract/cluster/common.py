@@ -11,7 +11,7 @@ from hatrain.errors import nearest
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I)
-_SECRET_VALUE = re.compile(r"(hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,})")
+_SECRET_VALUE = re.compile(r"(hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})")
 """Tokens of the model hub, AWS access keys and GitHub tokens, by their prefixes."""
 
 

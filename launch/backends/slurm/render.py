@@ -10,6 +10,7 @@ from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.spec import seconds
 from hatrain.errors import BadInput
+from hatrain.text import count
 from launch import run_files
 from launch.backends.slurm import containers
 from launch.backends.slurm.containers import script
@@ -81,7 +82,7 @@ def _job(
     location: Sequence[str],
     carried: Mapping[str, str] | None = None,
 ) -> str:
-    nodes, processes = _count(plan.nodes, "node"), _count(plan.processes_per_node, "process", "es")
+    nodes, processes = count(plan.nodes, "node"), count(plan.processes_per_node, "process", "processes")
     grace = max(seconds(cluster.signal_lead) - EARLY_SECONDS, 1)
     container = cluster.container
     pyxis = container is not None and container.runtime == "pyxis"
@@ -147,7 +148,3 @@ def _ranges(numbers: Sequence[int]) -> str:
     first, last = numbers[0], numbers[-1]
     is_range = list(numbers) == list(range(first, last + 1))
     return f"{first}-{last}" if is_range else ",".join(map(str, numbers))
-
-
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{'' if number == 1 else plural}"
