@@ -127,7 +127,7 @@ def test_a_cancelled_run_that_ignores_signals_is_killed(workspace):
     workspace.hatrain("submit", "kitchen", behavior="ignore-stops")
     workspace.until(workspace.is_training, "training starts")
     trainer = subprocess.run(
-        ["pgrep", "-f", f"fake_trainer.py train {workspace.run.folder}"], capture_output=True, text=True
+        ["pgrep", "-f", f"fake_trainer.py training {workspace.run.folder}"], capture_output=True, text=True
     ).stdout.split()
     assert trainer
     assert workspace.hatrain("cancel", "kitchen")[0] == 0
