@@ -154,7 +154,6 @@ class Pair:
 
 
 def matrix() -> list[Pair]:
-    """Every pair, in the order of the table."""
     return [
         Pair(strategy, setting.key, setting.value, strategy in setting.works, _instead(strategy, setting))
         for setting in SETTINGS

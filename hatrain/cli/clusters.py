@@ -11,7 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 1 if one of the files has an error."""
     from hatrain.errors import BadInput
     from launch import cluster_files
 

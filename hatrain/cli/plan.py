@@ -42,7 +42,6 @@ def matrix() -> str:
 
 
 def table(plan: Plan) -> str:
-    """One line for each decision."""
     job, batch, steps = plan.job, plan.batch, plan.steps
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"

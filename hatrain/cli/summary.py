@@ -55,7 +55,6 @@ def results(run: RunDirectory) -> dict[str, str]:
 
 
 def table(run: RunDirectory) -> Any:
-    """`rows` as a rich renderable."""
     from rich.table import Table
 
     drawn = Table(title=run.name, title_justify="left")

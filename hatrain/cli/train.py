@@ -41,7 +41,6 @@ def run_as_written(arguments: Sequence[str]) -> int | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the run's exit code."""
     args.cluster = "local"
     return _train(planned(args), fresh=args.fresh)
 

@@ -232,7 +232,6 @@ _ACCEPTED = {
 
 
 def _accepted(error: ErrorDetails) -> str:
-    """Return what is accepted where pydantic found an error."""
     context = error.get("ctx", {})
     match error["type"]:
         case "literal_error":

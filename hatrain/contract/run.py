@@ -61,7 +61,6 @@ class Attempt:
             seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
 
     def stop(self) -> Stop | None:
-        """Return the request to stop, if there is one."""
         return read_stop(self.folder / "STOP")
 
     def report_exit(self, rank: int | str, code: Exit, reason: str) -> None:
@@ -69,7 +68,6 @@ class Attempt:
         seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
 
     def has_reported(self, rank: int | str) -> bool:
-        """Whether the exit report of a rank is there."""
         return (self.folder / f"rank-{rank}.json").exists()
 
     def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
@@ -157,7 +155,6 @@ class RunDirectory:
         return [Attempt(self.attempts / str(number)) for number in sorted(numbers)]
 
     def new_attempt(self) -> Attempt:
-        """Create the folder of the next attempt."""
         earlier = self.all_attempts()
         folder = self.attempts / str(earlier[-1].number + 1 if earlier else 1)
         folder.mkdir(parents=True)

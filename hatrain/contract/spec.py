@@ -397,7 +397,6 @@ _NOT_IDENTITY = {"method": ("micro_batch_size", "packing", "gradient_checkpointi
 
 
 def _identity_of(value: Any, dumped: Any, key: str) -> Any:
-    """Return what of a dumped value counts for the identity."""
     if isinstance(value, tuple):
         return [_identity_of(item, part, key) for item, part in zip(value, dumped, strict=True)]
     if not isinstance(value, Model):

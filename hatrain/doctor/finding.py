@@ -11,7 +11,6 @@ MIB, GIB = 2**20, 2**30
 
 
 def size(number: int) -> str:
-    """Format a number of bytes."""
     return f"{number / GIB:,.1f} GiB" if number >= GIB else f"{number / MIB:,.0f} MiB"
 
 

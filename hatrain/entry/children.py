@@ -62,7 +62,6 @@ class Children:
         return self._run(stage, range(first, first + self.plan.processes_per_node), why_abandon)
 
     def run_alone(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
-        """Run a stage that is one process to its end."""
         return self._run(stage, [stage.name], why_abandon)
 
     def _run(self, stage: Stage, ranks: Sequence[int | str], why_abandon: WhyAbandon) -> Outcome:

@@ -169,7 +169,6 @@ class Nodes:
     # --- attempts ---
 
     def newest_attempt(self) -> Attempt | None:
-        """Return the newest attempt, if there is any."""
         refresh(self.run.folder, self.run.attempts)
         number = self._newest_number()
         return Attempt(self.run.attempts / str(number)) if number else None
@@ -188,7 +187,6 @@ class Nodes:
         )
 
     def enlist(self, attempt: Attempt, members: Mapping[int, Mapping[str, Any]]) -> None:
-        """Write the roster of an attempt."""
         nodes = {str(rank): {key: owner[key] for key in ("token", "host", "pid")} for rank, owner in members.items()}
         seal.write_json(attempt.folder / "nodes.json", {"leader": self.token, "nodes": nodes})
 
@@ -220,7 +218,6 @@ def roster(attempt: Attempt) -> Roster | None:
 
 
 def node_report(attempt: Attempt, rank: int) -> ExitReport | None:
-    """Read a node's exit report, once it is there."""
     content = _read(attempt.folder / f"node-{rank}.json")
     return None if content is None else _report(content)
 

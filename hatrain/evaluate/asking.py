@@ -39,7 +39,6 @@ class Question:
 
     @property
     def known(self) -> PromptContents:
-        """The entities and services of the home."""
         return read_prompt((message.content for message in self.messages), self.tools)
 
 
@@ -90,7 +89,6 @@ def _first_row(source: Source) -> Row | None:
 
 
 def _as_in_row(text: str, row: Row) -> Question:
-    """Replace a row's first request."""
     turn = next((turn for turn, message in enumerate(row.messages) if message.role == "user"), 0)
     content = row.messages[turn].content
     # Without a system role the home is in the user's text, and the request is its last line.

@@ -167,7 +167,6 @@ def _is_weights(folder: Path) -> bool:
 
 
 def _run_of(folder: Path) -> RunDirectory | None:
-    """The run that a folder of weights is in."""
     near = folder.resolve().parents[:2]
     return next((RunDirectory(parent) for parent in near if _is_run(parent)), None)
 

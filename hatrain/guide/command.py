@@ -87,7 +87,6 @@ def _visible_gpus(environment: Sequence[str]) -> int | None:
 
 
 def _launch(arguments: Sequence[str], visible: int | None) -> tuple[Launch, list[str]]:
-    """Return what precedes the script as a launch, and the script with its arguments."""
     rest = list(arguments)
     if rest and re.fullmatch(r"python(\d(\.\d+)?)?", PurePath(rest[0]).name):
         rest.pop(0)

@@ -35,7 +35,6 @@ def commit() -> str | None:
 
 
 def host() -> str:
-    """This machine's name."""
     return socket.gethostname()
 
 

@@ -136,6 +136,5 @@ def verify(folder: Path, *, checksums: bool = True) -> str | None:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """Return the facts in a sealed folder's manifest."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return {key: value for key, value in manifest.items() if key != "files"}

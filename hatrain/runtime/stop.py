@@ -35,7 +35,6 @@ def on_signals(handle: Callable[[Stop], None]) -> None:
 
 
 def ignore_signals() -> None:
-    """From now on no request to stop arrives."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -58,7 +57,6 @@ class SignalListener:
         self.stop: Stop | None = None
 
     def listen(self) -> None:
-        """Install the handlers."""
         on_signals(self._receive)
 
     def _receive(self, stop: Stop) -> None:

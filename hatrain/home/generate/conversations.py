@@ -152,7 +152,6 @@ class ConversationGenerator:
         return _without_calls(home, "status", device.name.domain, self._wording.request(draw, user), answer)
 
     def _missing(self, draw: Draw, home: Home) -> Conversation | None:
-        """A request for a device that the home does not have."""
         domain = pick(draw, home.domains)
         name = self.homes.absent_name(draw, home, domain)
         actions = self._drafts.actions.get(domain)

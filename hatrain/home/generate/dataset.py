@@ -66,7 +66,6 @@ class Recipe:
     home: Path | None = None
 
     def rows(self, part: Part) -> int:
-        """Return the number of rows of each language."""
         if part == "train":
             return TRAIN_ROWS[self.size]
         return {"test": TEST_ROWS, "dpo": DPO_ROWS, "sample": SAMPLE_ROWS}[part]

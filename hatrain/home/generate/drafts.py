@@ -54,7 +54,6 @@ class Drafts:
                 self._group_actions.setdefault(action.domain, []).append((scope, action))
 
     def single(self, draw: Draw, home: Home, wanted: Callable[[Action], bool]) -> Draft | None:
-        """Draft a request that names one device."""
         device = any_device(draw, home)
         action = self._action(draw, device, wanted)
         templates = self.naming_templates(action, device.name) if action else ()
@@ -133,7 +132,6 @@ class Drafts:
     def draft(
         self, draw: Draw, home: Home, action: Action, devices: Sequence[Device], template: Template
     ) -> Draft | None:
-        """Draft a request for one action on some devices, from a template."""
         first, alone = devices[0], len(devices) == 1
         drawn = self._values(draw, home, action, first.name.noun, first.state if alone else {})
         if drawn is None or ("room" in template.slots and first.name.room is None):
@@ -171,7 +169,6 @@ class Drafts:
         return pick(draw, self.language.values.wordings("count", number, home.unit))
 
     def naming_templates(self, action: Action, name: Name) -> tuple[Template, ...]:
-        """Return the templates of requests that name a device."""
         return tuple(
             request.template
             for request in self._requests(action, name)[0]

@@ -50,7 +50,6 @@ class Homes(Protocol):
 
 
 def pick(draw: Draw, items: Sequence[T]) -> T:
-    """Draw one item, all equally likely."""
     return items[int(draw() * len(items))]
 
 

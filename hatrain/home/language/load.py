@@ -54,7 +54,6 @@ class Language:
 
 
 def language_folders() -> dict[str, Path]:
-    """Return the folders of the languages that come with hatrain, by name."""
     return {path.name: path for path in sorted(LANGUAGES.iterdir()) if (path / "grammar.yaml").is_file()}
 
 

@@ -71,7 +71,6 @@ class PhraseGroups:
                     self._join(key, first_with.setdefault(f"{role}: {text}", key))
 
     def root(self, key: str) -> str:
-        """Return the phrase that represents the group of another."""
         while self._parents[key] != key:
             self._parents[key] = self._parents[self._parents[key]]
             key = self._parents[key]

@@ -70,7 +70,6 @@ def state(controller: Json, resources: Sequence[Json]) -> JobState:
 
 
 def index(pod: Json) -> int:
-    """The node of its run that a pod is."""
     meta = pod["metadata"]
     value = str({**meta.get("labels", {}), **meta.get("annotations", {})}.get(INDEX, "0"))
     return int(value) if value.isdigit() else 0

@@ -133,7 +133,6 @@ def _service(plan: Plan, cluster: KubernetesCluster) -> Json:
 
 
 def _first_node(name: str, *, jobset: bool) -> str:
-    """The address of node 0."""
     return f"{name}-{controllers.REPLICATED_JOB}-0-0.{name}" if jobset else f"{name}-0.{name}"
 
 
