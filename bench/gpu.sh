@@ -41,8 +41,11 @@ files=("$wheels"/*.whl)
 if ((${#files[@]})); then
   size=$(cat "${files[@]}" | wc -c)
   ((size <= limit)) || fail "$wheels holds $((size / 1000000)) MB, accepted: at most 60; leave bitsandbytes out first"
-  "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target "$target" "${files[@]}" ||
-    fail "the wheels of $wheels cannot be installed for $("$python" --version)"
+  options=(--quiet --disable-pip-version-check --no-deps --no-index --no-cache-dir --target "$target")
+  if ! output=$("$python" -m pip install "${options[@]}" "${files[@]}" 2>&1); then
+    reason=$(grep -m 1 '^ERROR' <<< "$output") || reason=$output
+    fail "$wheels: cannot be installed for $("$python" --version): ${reason//$'\n'/ }"
+  fi
 fi
 
 export PYTHONPATH=$target:$repository${PYTHONPATH:+:$PYTHONPATH}

@@ -16,6 +16,8 @@ from typing import Any
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 3.0
 """From SIGTERM to SIGKILL, once a part's time is up."""
+KILL_SECONDS = 20.0
+"""How long killed processes may take to go; one that hangs in the driver stays."""
 MARK = "HATRAIN_BENCH_PART"
 """A variable that all processes of a part inherit; what is left of a part is found by it."""
 
@@ -108,14 +110,15 @@ def last_line(log: Path) -> str:
 
 
 def _end_marked(mark: str) -> None:
-    """Kill the processes that a part started and left, those in sessions of their own too."""
+    """Kill the processes that a part started and left, those in sessions of their own too, and wait until they are
+    gone: the next part needs the GPU's memory."""
     wanted = f"{MARK}={mark}".encode()
-    killed: set[int] = set()
-    while found := {pid for pid in _processes() if _has(pid, wanted)} - killed:
+    deadline = time.monotonic() + KILL_SECONDS
+    while (found := [pid for pid in _processes() if _has(pid, wanted)]) and time.monotonic() < deadline:
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        killed |= found
+        time.sleep(0.02)
 
 
 def _processes() -> list[int]:

@@ -95,7 +95,7 @@ def time_hatrain(plan: Plan, seconds: float) -> Measured:
 
     run_hatrain(plan, watch)
     trainer: Any = found.pop()
-    steps = [trainer.context.steps[index] for index in range(clock.first, clock.last)]
+    steps = [_step(trainer.context.steps, number) for number in range(clock.first, clock.last)]
     return Measured(
         len(steps),
         clock.seconds,
@@ -104,6 +104,12 @@ def time_hatrain(plan: Plan, seconds: float) -> Measured:
         base_weights(trainer.model),
         peak_memory(),
     )
+
+
+def _step(steps: Any, number: int) -> Any:
+    """A step of a run by its number, from 0, through all epochs."""
+    steps.epoch, index = divmod(number, len(steps))
+    return steps[index]
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,10 @@ def time_trl(
             mask = inputs.get("attention_mask")
             counts.append(inputs["input_ids"].numel() if mask is None else mask.sum())
             return super().training_step(model, inputs, *args, **kwargs)
+
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            """Pairs are tokenized already, which DPOTrainer does not look for."""
+            return dataset if is_dpo else super()._prepare_dataset(dataset, *args, **kwargs)
 
     clock = Clock(seconds, counts.clear)
     trainer = Counting(
