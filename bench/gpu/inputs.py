@@ -70,12 +70,13 @@ class Inputs:
 
     @property
     def train(self) -> str:
-        return self._rows("train", 64 if self.short else 8000)
+        """Few: every run tokenizes them. Epochs repeat them."""
+        return self._rows("train", 64 if self.short else 1500)
 
     @property
     def pairs(self) -> str:
         """Few: the reference of every pair is computed before the first step."""
-        return self._rows("dpo", 16 if self.short else 512)
+        return self._rows("dpo", 16 if self.short else 256)
 
     def _rows(self, part: Any, count: int) -> str:
         path = self.work / f"{part}.jsonl"

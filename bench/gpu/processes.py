@@ -25,8 +25,8 @@ from hatrain.runtime.stop import Stop
 # cuBLAS chooses its algorithms by the state of a workspace unless its size is fixed.
 DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
-STEPS = 24
-SAVE_STEPS = 4
+STEPS = 60
+SAVE_STEPS = 10
 POLL_SECONDS = 0.05
 
 

@@ -16,8 +16,11 @@ from hatrain.contract.plan import Plan
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.train.rows import load_rows
 
-LORA = {"rank": 16, "alpha": 32, "dropout": 0, "modules": ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"]}
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LORA = {"rank": 16, "alpha": 32, "dropout": 0, "modules": MODULES}
 ROUNDS = 2
+LOADING_SECONDS = 8.0
+"""To load a model and warm up, about."""
 PROFILED_STEPS = 10
 KERNELS = 10
 
@@ -26,36 +29,52 @@ class Comparison:
     """One training on both sides: TRL's candidates are tried, the fastest then runs in turns with hatrain."""
 
     def __init__(self, part: Part, inputs: Inputs, title: str, plan: Plan, seconds: float):
-        self.part, self.inputs, self.title, self.plan, self.seconds = part, inputs, title, plan, seconds
+        self.part, self.inputs, self.title, self.plan = part, inputs, title, plan
+        self.end = part.left - seconds
+        """What the part must have left when this comparison ends."""
         self.tokenizer = tokenizer_of(plan.job.model)
         self.rows = load_rows(plan, self.tokenizer).train
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.factor = figures.LORA if plan.job.method.lora else figures.FULL
 
     def run(self, settings: list[Setting]) -> None:
-        """Measure for `seconds`: half of them for hatrain, half for TRL, in turns."""
-        end = self.part.left - self.seconds
-        best = self._fastest(settings)
+        """Measure for `seconds`, in turns. hatrain begins, so that its figure is there whatever TRL does."""
+        best: Setting | None = None
         for turn in range(1, ROUNDS + 1):
-            for side in ("hatrain", "TRL"):
-                if side == "TRL" and best is None:
-                    continue
-                seconds = 1.0 if self.part.short else max(4.0, (self.part.left - end) / (2 * ROUNDS) - 6)
-                if turn > 1 and self.part.left - end < 10 and not self.part.short:
-                    self.part.skip(f"{self.title}: {side}, turn {turn}", "skipped: no time left")
-                    continue
-                name = f"hatrain, turn {turn}" if side == "hatrain" else f"TRL, turn {turn} ({best.name})"
-                with self.part.item(f"{self.title}: {name}"):
-                    measured = time_hatrain(self.plan, seconds) if side == "hatrain" else self._trl(best, seconds)
-                    self._record(name, measured)
+            if self._has_time(f"hatrain, turn {turn}"):
+                with self.part.item(f"{self.title}: hatrain, turn {turn}"):
+                    self._record(f"hatrain, turn {turn}", time_hatrain(self.plan, self._turn(turn)))
+            if turn == 1:
+                best = self._fastest(settings)
+            if best and self._has_time(f"TRL, turn {turn}"):
+                with self.part.item(f"{self.title}: TRL, turn {turn} ({best.name})"):
+                    self._record(f"TRL, turn {turn} ({best.name})", self._trl(best, self._turn(turn)))
+
+    def _turn(self, turn: int) -> float:
+        """Seconds of a timed turn: less where little time is left, for loading a model takes some too."""
+        if self.part.short:
+            return 1.0
+        turns = 2 * (ROUNDS - turn) + 2
+        return min(12.0, max(4.0, (self.part.left - self.end) / turns - LOADING_SECONDS))
+
+    def _has_time(self, what: str, seconds: float = LOADING_SECONDS) -> bool:
+        left = self.part.left - self.end
+        if left < seconds:
+            self.part.skip(f"{self.title}: {what}", f"skipped: {max(left, 0):.0f} s left, it needs {seconds:.0f}")
+        return left >= seconds
 
     def _fastest(self, settings: list[Setting]) -> Setting | None:
+        """The setting that trains the most tokens a second, of those that work and that there is time to try."""
+        if len(settings) == 1:
+            return settings[0]
         speeds: dict[float, Setting] = {}
         for setting in settings:
-            with self.part.item(f"{self.title}: TRL, {setting.name}", optional=True):
+            # Two turns must still fit after it.
+            if not self._has_time(f"TRL tried, {setting.name}", 4 * LOADING_SECONDS if speeds else LOADING_SECONDS):
+                continue
+            with self.part.item(f"{self.title}: TRL tried, {setting.name}", optional=True):
                 measured = self._trl(setting, 0.0)
-                if len(settings) > 1:
-                    self._record(f"TRL tried, {setting.name}", measured)
+                self._record(f"TRL tried, {setting.name}", measured)
                 speeds[measured.tokens / measured.seconds] = setting
         return speeds[max(speeds)] if speeds else None
 
@@ -194,7 +213,7 @@ def profile(part: Part) -> None:
     events = [
         (event.name(), event.start_ns() / 1e9, (event.start_ns() + event.duration_ns()) / 1e9)
         for event in callback.profiler.profiler.kineto_results.events()
-        if event.device_type() == wanted
+        if event.device_type() == wanted and not event.is_user_annotation()  # which span kernels
     ]
     if inputs.device == "cpu":
         part.skip("share of time in which the GPU waits", "needs CUDA; below are operations of the CPU, nested")

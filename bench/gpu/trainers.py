@@ -16,6 +16,7 @@ from bench.gpu.inputs import NEVER, adopt
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt
 from hatrain.train import flow
+from hatrain.train.build import CHECKPOINTING
 
 WARMUP = 3
 """Steps before the clock starts: kernels are chosen and the optimizer's state is allocated."""
@@ -142,7 +143,7 @@ def time_trl(
         "weight_decay": method.weight_decay,
         "num_train_epochs": 100,
         "max_length": method.ctx_size,
-        "gradient_checkpointing": plan.gradient_checkpointing,
+        CHECKPOINTING: plan.gradient_checkpointing,
         "bf16": plan.device == "cuda",
         "use_cpu": plan.device == "cpu",
         "save_strategy": "no",
