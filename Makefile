@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq demo test test-long lint plan render submit bench-data bench-launch record lock clean image sbom sqsh sif image-test
+.PHONY: help setup gptq demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,22 @@ bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --disable-pip-version-check --quiet -r bench/requirements.lock
 	@touch $@
+
+bench-gpu: ## train on this machine's GPU for nine minutes, and write bench/RESULTS-gpu.md: make bench-gpu [ARGS="--minutes 5"]
+	@PYTHON=$(PYTHON) bench/gpu.sh $(ARGS)
+
+# What a machine with Python 3.12, torch and transformers lacks, at the versions of requirements.lock.
+GPU_WHEELS ?= trl datasets pydantic pydantic_core annotated-types typing-inspection multiprocess dill xxhash bitsandbytes
+empty :=
+space := $(empty) $(empty)
+
+gpu-wheels: ## download into bench/wheels what bench/gpu.sh needs on a machine without a network
+	@rm -rf bench/wheels
+	@$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version 3.12 --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 \
+		--platform manylinux_2_24_x86_64 --platform manylinux_2_28_x86_64 --dest bench/wheels \
+		$$(grep -E '^($(subst $(space),|,$(strip $(GPU_WHEELS))))==' requirements.lock)
+	@du -sh bench/wheels
 
 record: setup ## write the golden files and the schema anew; look at the diff
 	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch

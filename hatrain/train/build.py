@@ -26,6 +26,14 @@ OPTIMIZERS = {
 }
 
 
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in TrainingArguments.__dataclass_fields__
+    else "gradient_checkpointing"
+)
+"""What transformers calls the recomputing of activations: 5.17 knows the second name only."""
+
+
 def rank() -> int:
     """This process's rank over all nodes."""
     return int(os.environ.get("RANK", "0"))
@@ -52,8 +60,8 @@ def training_arguments(plan: Plan, run: RunDirectory, rows: int) -> dict[str, An
         "num_train_epochs": method.epochs,
         "per_device_train_batch_size": plan.batch.micro_batch_size,
         "gradient_accumulation_steps": 1,
-        "activation_checkpointing": plan.gradient_checkpointing,
-        "activation_checkpointing_kwargs": {"use_reentrant": reentrant},
+        CHECKPOINTING: plan.gradient_checkpointing,
+        f"{CHECKPOINTING}_kwargs": {"use_reentrant": reentrant},
         **precision_and_device(plan),
         "save_strategy": "no",
         "eval_strategy": "no",
