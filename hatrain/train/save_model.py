@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hatrain.contract.run import RunDirectory
 from hatrain.model.base import DTYPES
+from hatrain.model.portable import make_portable
 from hatrain.model.prepare import merged
 from hatrain.runtime import seal
 from hatrain.train import sharding
@@ -81,6 +82,7 @@ def _seal_model(
     model.config.dtype = dtype
     model.config.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    make_portable(partial)
     seal.seal(partial, run.model, **facts)
 
 
@@ -95,4 +97,5 @@ def _seal_adapter(
     # Trained embeddings are in modules_to_save. Left to itself, PEFT would ask the hub whether to save them.
     model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
     tokenizer.save_pretrained(partial)
+    make_portable(partial)
     seal.seal(partial, run.adapter, **facts)

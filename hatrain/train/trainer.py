@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.steps import MicroBatch, share_of_rank
+from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, seal
 from hatrain.train import fsdp, sharding, zero
 from hatrain.train.metrics import Counters, MetricsCallback
@@ -321,6 +322,7 @@ class StepTrainer(Trainer):
         barrier()
         if self.is_world_process_zero():
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
+            make_portable(partial)
             self._seal_checkpoint(partial, step)
         barrier()
         self._sealed_step = step
