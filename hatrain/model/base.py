@@ -58,9 +58,8 @@ def check_files(base: str) -> None:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"model.base: {path}: not JSON: {error}") from None
         if not isinstance(value, dict):
-            raise BadInput(
-                f"model.base: {path}: found {'a list' if isinstance(value, list) else repr(value)[:40]}; accepted: an object"
-            )
+            found = "a list" if isinstance(value, list) else repr(value)[:40]
+            raise BadInput(f"model.base: {path}: found {found}; accepted: an object")
 
 
 def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:

@@ -72,13 +72,21 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
     def tokenized(path: str) -> Any:
         return tokenize(resolve(path, plan.paths.workdir), tokenizer, **settings)
 
+    def digests() -> dict[str, str]:
+        return {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files if path}
+
+    files = [*(file.path for file in data.train), data.test]
+    before = digests() if all(resolve(path, plan.paths.workdir).is_file() for path in files if path) else {}
     parts = [tokenized(file.path) for file in data.train]
-    files = [file.path for file in data.train] + ([data.test] if data.test else [])
+    test = tokenized(data.test) if data.test else None
+    # Only a digest that did not change meanwhile is that of the rows that were read.
+    if changed := [path for path, digest in digests().items() if before.get(path) != digest]:
+        raise BadInput(f"{path}: changed while it was read; start the run again once it is whole" for path in changed)
     return Rows(
         type(parts[0]).joined(parts),
         [len(part) for part in parts],
-        tokenized(data.test) if data.test else None,
-        {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files},
+        test,
+        before,
         tuple(Path(resolve(file.path, plan.paths.workdir)) for file in data.train),
     )
 
