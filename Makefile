@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: help setup gptq transformers4 demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready ## make .venv from the pinned requirements
 
@@ -35,6 +35,14 @@ gptq: .venv-gptq/ready ## make .venv-gptq, for training on GPTQ bases: .venv-gpt
 	@test -x .venv-gptq/bin/python || $(PYTHON) -m venv .venv-gptq
 	.venv-gptq/bin/pip install --disable-pip-version-check -r requirements-gptq.lock
 	.venv-gptq/bin/pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+# What a run writes is read by transformers 4.57 too: one long test compares logits.
+transformers4: .venv-transformers4/ready ## make .venv-transformers4, for the long test of what transformers 4.57 reads
+
+.venv-transformers4/ready: requirements-transformers4.lock
+	@test -x .venv-transformers4/bin/python || $(PYTHON) -m venv .venv-transformers4
+	.venv-transformers4/bin/pip install --disable-pip-version-check -r requirements-transformers4.lock
 	@touch $@
 
 # --- the demo: one small house, a model trained from nothing, judged on phrasings it never saw ---
@@ -88,7 +96,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup gptq ## what takes too long for every change; property tests draw new examples
+test-long: setup gptq transformers4 ## what takes too long for every change; property tests draw new examples
 	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
 
 image-test: setup ## build the whole image for processors, and train in it (buildah, podman, debootstrap; as root)
@@ -140,4 +148,4 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove what was made: .venv, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-bench .venv-lock data models runs
+	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-lock data models runs

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
     Phi3Config,
@@ -46,7 +47,46 @@ BASES: dict[str, tuple[str, Callable[..., PreTrainedConfig], dict[str, Any]]] = 
     "llama3.2": ("llama3", LlamaConfig, {"num_key_value_heads": 1, "tie_word_embeddings": True}),
     # Bielik's format puts the system turn into the first [INST], as Llama 2's does.
     "mistral": ("llama2", MistralConfig, {"num_key_value_heads": 1, "sliding_window": None}),
-    "qwen2": ("qwen2", Qwen2Config, {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "qwen2": ("qwen2", Qwen2Config, {"num_key_value_heads": 1, "tie_word_embeddings": True, "rope_theta": 1e6}),
+    "llama3-scaled": (
+        "llama3",
+        LlamaConfig,
+        {
+            "num_key_value_heads": 1,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+    ),
+    "phi3-long": (
+        "phi3",
+        Phi3Config,
+        {
+            "max_position_embeddings": 512,
+            "original_max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0] * 8,
+                "long_factor": [1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
+            },
+        },
+    ),
+    "gemma3": (
+        "gemma",
+        Gemma3TextConfig,
+        {
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "sliding_window": 16,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
 }
 SPARE = {"phi": 48, "stablelm": 32, "stablelm2": 32, "qwen2": 16}
 """Rows of an embedding beyond the tokenizer's tokens, in families whose models have some."""

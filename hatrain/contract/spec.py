@@ -231,6 +231,8 @@ class _Method(Model):
     """Decoupled weight decay."""
     gradient_clip: NonNegativeFloat = 1.0
     """Largest gradient norm; 0 does not clip."""
+    skip_steps: NonNegativeInt = 0
+    """Steps whose loss or gradient is not a finite number that a run may skip before it ends with an error."""
     epochs: Annotated[float, Field(gt=0)] = 1
     """Passes over the training rows."""
     batch_size: PositiveInt = 8

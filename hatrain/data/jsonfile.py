@@ -1,14 +1,24 @@
-"""The JSON values of a file, each with its line: JSON Lines or one list, gzipped or not, recognised by content. Nothing
-is skipped: invalid JSON is reported with its line."""
+"""The values of a file, each with its line: JSON Lines or one JSON list, gzipped or not, or Parquet, recognised by
+content. Nothing is skipped: invalid JSON is reported with its line. Time and memory are bounded by the file's size."""
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hatrain.errors import BadInput, nearest
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes of a row. A longer one is no row, and reading it could take all memory."""
+LONGEST_LIST = 2**30
+"""Bytes of a file that is one list, which is read whole."""
+DEEPEST = 100
+"""Levels of a row."""
+WRAPPERS = ("data", "rows", "train", "examples", "instances")
+"""Keys under which other tools keep the rows of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +29,28 @@ class NotJson:
 
 
 def parsed_values(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of each row; the value is a NotJson where parsing failed."""
+    """Yield (line, value) of each row; the value is a NotJson where parsing failed. The line of a Parquet row is its
+    number."""
     try:
         with _opened(path) as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            if head == b"PAR1":
+                yield from _parquet(path)
+                return
             first = _first_byte(stream)
-            yield from _json_list(stream.read()) if first == b"[" else _json_lines(stream)
+            if first != b"[":
+                yield from _json_lines(stream)
+                return
+            raw = stream.read(LONGEST_LIST + 1)
+        if len(raw) > LONGEST_LIST:
+            raise BadInput(f"{path}: found a list of more than {LONGEST_LIST >> 20} MiB; write one row a line")
+        yield from _json_list(raw)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file{_neighbour(path)}") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: found a folder; accepted: a file of rows") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
 
 
@@ -41,22 +63,83 @@ def _opened(path: Path) -> BinaryIO:
 
 def _first_byte(stream: BinaryIO) -> bytes:
     """Return the first byte after white space and a byte order mark, and rewind."""
-    head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    head = stream.read(4096).removeprefix(_BOM)
+    while head.isspace():
+        head = stream.read(4096)
     stream.seek(0)
-    return head[:1]
+    return head.lstrip()[:1]
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=256):
+                for value in batch.to_pylist():
+                    number += 1
+                    # Columns of other rows are nulls here.
+                    yield number, {key: item for key, item in value.items() if item is not None}
+    except (ArrowException, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
 def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-    for number, raw in enumerate(stream, start=1):
-        content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+    number, is_first = 0, True
+    while raw := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(raw) > LONGEST_LINE:
+            yield number, NotJson(f"longer than {LONGEST_LINE >> 20} MiB; the rows after it could not be read")
+            return
+        content = raw.removeprefix(_BOM) if number == 1 else raw
         if content.isspace() or not content:
             continue
+        value = _parsed(content)
+        if is_first and (wrong := _no_row(value, content, stream)):
+            yield number, wrong
+            return
+        is_first = False
+        yield number, value
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        text = content.decode()
+        return checked(strict_json(text), text)
+    except UnicodeDecodeError as error:
+        return NotJson(f"not UTF-8 ({error.reason} at byte {error.start} of the line)")
+    except RecursionError:
+        return NotJson(f"nested more than {DEEPEST} levels deep")
+    except ValueError as error:
+        return NotJson(f"not JSON: {json_fault(error)}; one row a line, or one list of rows")
+
+
+def _no_row(value: Any, content: bytes, stream: BinaryIO) -> NotJson | None:
+    """Say what a file is whose first line is no row: one object over several lines, or one that holds the rows."""
+    if isinstance(value, NotJson) and content.lstrip()[:1] == b"{":
+        position = stream.tell()
+        text = (content + stream.read(LONGEST_LINE)).decode(errors="replace")
+        stream.seek(position)
         try:
-            yield number, strict_json(content.decode())
-        except UnicodeDecodeError as error:
-            yield number, NotJson(f"not UTF-8 ({error.reason} at byte {error.start} of the line)")
-        except ValueError as error:
-            yield number, NotJson(f"not JSON: {json_fault(error)}; one row a line, or one list of rows")
+            value, end = _decoder().raw_decode(text.lstrip())
+        except (ValueError, RecursionError):
+            return None
+        if "\n" not in text.lstrip()[:end]:
+            return None  # one line, and wrong in itself
+        what = "found one object over several lines"
+    else:
+        what = "found one object"
+    if isinstance(value, dict):
+        for key in WRAPPERS:
+            rows = value.get(key)
+            if isinstance(rows, list) and rows and isinstance(rows[0], dict):
+                return NotJson(f"{what} that holds {len(rows)} rows under {key!r}; write them alone: jq -c '.{key}[]'")
+    return NotJson(f"{what}; write one row a line: jq -c .") if what.endswith("lines") else None
 
 
 def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
@@ -66,7 +149,7 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
     except UnicodeDecodeError as error:
         yield raw.count(b"\n", 0, error.start) + 1, NotJson(f"not UTF-8 ({error.reason})")
         return
-    decoder = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+    decoder = _decoder()
     line, counted = 1, 0
 
     def skip_space(position: int) -> int:
@@ -83,12 +166,16 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
     while True:
         first_line = line
         try:
-            value, position = decoder.raw_decode(text, position)
+            start = position
+            value, position = decoder.raw_decode(text, start)
+            value = checked(value, text[start:position])
         except json.JSONDecodeError as error:
             yield first_line, NotJson(f"not JSON: {json_fault(error)}; the rows after it could not be read")
             return
-        except ValueError as error:
-            yield first_line, NotJson(f"not JSON: {error}; the rows after it could not be read")
+        except (ValueError, RecursionError) as error:
+            deep = f"nested more than {DEEPEST} levels deep"
+            fault = deep if isinstance(error, RecursionError) else f"not JSON: {error}"
+            yield first_line, NotJson(f"{fault}; the rows after it could not be read")
             return
         yield first_line, value
         position = skip_space(position)
@@ -96,6 +183,10 @@ def _json_list(raw: bytes) -> Iterator[tuple[int, Any]]:
         if separator == ",":
             position = skip_space(position + 1)
         elif separator == "]":
+            position = skip_space(position + 1)
+            if position < len(text):
+                after = text[position : position + 20].split("\n")[0]
+                yield line, NotJson(f"found {after!r} after the list of rows; accepted: one list, or one row a line")
             return
         else:
             found = repr(separator) if separator else "the end"
@@ -107,11 +198,58 @@ def strict_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
 
 
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+
+
+def checked(value: Any, text: str) -> Any:
+    """Return a parsed value, or a NotJson for one that is nested too deep or has half of a character in it. `text` is
+    what it was parsed from."""
+    if text.count("[") + text.count("{") > DEEPEST and _is_too_deep(value):
+        return NotJson(f"nested more than {DEEPEST} levels deep")
+    if "\\ud" in text or "\\uD" in text:
+        for at, part in _texts(value, ""):
+            try:
+                part.encode()
+            except UnicodeEncodeError as error:
+                where = f"{at}: " if at else ""
+                return NotJson(f"{where}found a lone surrogate (half of a character) at {error.start}")
+    return value
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return bool(level)
+
+
+def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:
+    """Yield every text in a value, and every key, with where it stands."""
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _texts(item, f"{at}[{number}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield f"a key of {at or 'the row'}", key
+            yield from _texts(item, f"{at}.{key}" if at else key)
+
+
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r} is given twice")
+            seen.add(key)
     return value
 
 

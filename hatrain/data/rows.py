@@ -25,6 +25,8 @@ FORMATS = {
     "messages": '{"messages": [{"role", "content"}]}',
     "text": '{"text"}',
 }
+MOST_TURNS = 4096
+"""Turns of a row. More fit into no context, and templates take time that grows with their square."""
 _PRINTED = 20
 """Bad rows of a file that are printed one by one; the rest are counted."""
 
@@ -179,6 +181,8 @@ def read_messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str],
     if not isinstance(value, list) or not value:
         found = kind_of(value) if value != [] else "an empty list"
         raise Wrong(f"{key}: found {found}; accepted: a list of turns")
+    if len(value) > MOST_TURNS:
+        raise Wrong(f"{key}: found {len(value)} turns; accepted: at most {MOST_TURNS}")
     messages = []
     for number, item in enumerate(value):
         at = f"{key}[{number}]"

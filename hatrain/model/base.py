@@ -1,10 +1,14 @@
 """Loads a base model: its configuration and weights. `contract/model_ref.py` resolves what a job calls it."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hatrain.errors import BadInput
@@ -12,21 +16,50 @@ from hatrain.errors import BadInput
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+_DAMAGED_ARCHIVE = ("PytorchStreamReader", "archive", "size mismatch")
+"""What torch says in a RuntimeError about a damaged file. Any other, such as a lost connection, may succeed later."""
+
+
 @contextlib.contextmanager
 def hub_errors(what: str, base: str) -> Iterator[None]:
-    """Turn errors of the hub's client into one line with the remedy."""
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    """Turn errors of the hub's client and of files that cannot be what they are named into one line."""
+    from huggingface_hub.errors import GatedRepoError, StrictDataclassError
 
+    unreadable = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError)
     try:
+        check_files(base)
         yield
-    except (GatedRepoError, RepositoryNotFoundError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            f"model.base: the {what} of {base} holds a pickle with more than weights in it, which could run any code; "
+            "use a base in safetensors"
+        ) from error
+    except (*unreadable, SafetensorError, StrictDataclassError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(part in str(error) for part in _DAMAGED_ARCHIVE):
+            raise
         causes = [error, error.__cause__, error.__context__]
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise BadInput(
                 f"model.base: {base} is gated; accept its terms at https://huggingface.co/{base} and set HF_TOKEN"
             ) from error
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise BadInput(f"model.base: the {what} of {base} cannot be read: {first}") from error
+        first = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
+        kind = "" if isinstance(error, OSError | ValueError) and first else f"{type(error).__name__}: "
+        raise BadInput(f"model.base: the {what} of {base} cannot be read: {kind}{first}") from error
+
+
+def check_files(base: str) -> None:
+    """Raise BadInput when a JSON file of a folder is not an object."""
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        path = Path(base) / name
+        if not path.is_file():
+            continue
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"model.base: {path}: not JSON: {error}") from None
+        if not isinstance(value, dict):
+            found = "a list" if isinstance(value, list) else repr(value)[:40]
+            raise BadInput(f"model.base: {path}: found {found}; accepted: an object")
 
 
 def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -42,8 +75,33 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> PreTrainedModel:
-    """Raises BadInput when the model cannot be read."""
+    """Raises BadInput when the model cannot be read, or not all of its weights are there."""
     with hub_errors("model", base):
-        return AutoModelForCausalLM.from_pretrained(
-            base, revision=revision, trust_remote_code=trust_remote_code, dtype=dtype, **options
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            base,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    model: PreTrainedModel = loaded[0]
+    check_complete(base, model, loaded[1])
+    return model
+
+
+def check_complete(base: str, model: Any, found: Mapping[str, Any]) -> None:
+    """Raise BadInput when a weight was not in the files or has another shape there: it would be random."""
+    for name, there, wanted in sorted(found["mismatched_keys"]):
+        raise BadInput(
+            f"model.base: {base}: {name} has the shape {list(there)}, and its config.json describes {list(wanted)}; "
+            "one of the two files is another model's"
+        )
+    weights = {name for name, _ in model.named_parameters()}
+    if missing := sorted(weights & set(found["missing_keys"])):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise BadInput(
+            f"model.base: {base} does not hold {missing[0]}{more}, which its config.json describes; they would be "
+            "random: download the model again, or correct config.json"
         )

@@ -1,10 +1,12 @@
 """Low-rank adapters: the modules that they adapt, and merging them into a full-precision base."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from transformers import PreTrainedModel
 
@@ -99,6 +101,7 @@ def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
             f"method.lora.modules: nothing to adapt, because modules_to_save has {', '.join(modules)} too; "
             "choose other modules, or remove them from modules_to_save"
         )
+    ends = set(groups(model)["embeddings"])
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
@@ -106,7 +109,8 @@ def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
         lora_dropout=lora.dropout,
         target_modules=targets,
         modules_to_save=save,
-        ensure_weight_tying=bool(save) and bool(model.config.tie_word_embeddings),
+        # Tied ends that are saved whole stay tied. With an adapter on either they become two matrices.
+        ensure_weight_tying=is_tied(model) and not ends.isdisjoint(save or ()) and ends.isdisjoint(targets),
     )
     dtype = model.dtype
     adapted = get_peft_model(model, config)
@@ -123,19 +127,55 @@ def trained(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
     return (parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
-def merge(adapter: Any, base: PreTrainedModel) -> PreTrainedModel:
-    """Merge an adapter folder into a full-precision base.
+MERGE_TOLERANCE = 1e-3
+"""Largest difference between a merged model's logits and its adapter's, as a share of the largest logit. In fp32,
+rounding makes about 1e-5."""
 
-    Tied embeddings are untied if an adapter changes either of them.
+
+def merge(adapter: Any, base: PreTrainedModel, rows: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """Merge an adapter folder into a full-precision base, and compare both on some rows (`input_ids` and
+    `attention_mask`, each `[rows, tokens]`).
+
+    Tied embeddings are untied if an adapter changes either of them. Raises BadInput when the merged model's logits are
+    not the adapter's.
     """
     config = PeftConfig.from_pretrained(str(adapter))
-    if base.config.tie_word_embeddings and set(config.target_modules or ()) & set(groups(base)["embeddings"]):
+    ends = set(groups(base)["embeddings"])
+    adapted = PeftModel.from_pretrained(base, str(adapter))
+    wanted = _logits(adapted, rows)
+    if is_tied(base) and ends & set(config.target_modules or ()):
         untie(base)
-    return PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    merged: PreTrainedModel = adapted.merge_and_unload()
+    difference = (_logits(merged, rows) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)
+    if not difference <= MERGE_TOLERANCE:
+        raise BadInput(
+            f"method.lora.merge: the merged model is not the trained one: its logits differ by {difference:.2g} of the "
+            f"largest (accepted: {MERGE_TOLERANCE:g}); model/ was not written; set merge: false and use adapter/"
+        )
+    return merged
+
+
+def _logits(model: Any, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Logits of the rows' tokens, without padding: `[tokens, vocabulary]`."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = model(**rows, use_cache=False).logits[rows["attention_mask"].bool()].float()
+    model.train(was_training)
+    return logits
+
+
+def is_tied(model: PreTrainedModel) -> bool:
+    """Whether embeddings and head are one matrix."""
+    return bool(model.config.get_text_config().tie_word_embeddings)
 
 
 def untie(model: Any) -> None:
     """Give the output head its own copy of the weights."""
     head = model.get_output_embeddings()
+    head = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
+    if isinstance(head, ModulesToSaveWrapper):
+        head = head.original_module
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    model.config.tie_word_embeddings = False
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False

@@ -3,7 +3,7 @@ tokens in its configuration. Trained weights are fp32, frozen ones `model.dtype`
 
 import contextlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -175,9 +175,16 @@ def prepare(
     return adapters.adapt(model, lora), added
 
 
-def merged(spec: ModelSpec, adapter: str, tokenizer: PreTrainedTokenizerBase, added: Sequence[str]) -> PreTrainedModel:
-    """Merge an adapter folder into the full-precision base, in fp32 on the CPU."""
+def merged(
+    spec: ModelSpec,
+    adapter: str,
+    tokenizer: PreTrainedTokenizerBase,
+    added: Sequence[str],
+    rows: Mapping[str, torch.Tensor],
+) -> PreTrainedModel:
+    """Merge an adapter folder into the full-precision base, in fp32 on the CPU. Raises BadInput when the merged model
+    does not compute on some rows what the adapter does."""
     base = load_model(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     resize_embeddings(base, tokenizer, added)
     set_special_tokens(base, tokenizer)
-    return adapters.merge(adapter, base)
+    return adapters.merge(adapter, base, rows)

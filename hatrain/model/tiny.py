@@ -10,6 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hatrain.data.rows import read_rows
+from hatrain.model.portable import make_portable
 from hatrain.runtime.seal import share
 
 CHATML = (
@@ -87,6 +88,7 @@ def make(
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    make_portable(partial)
     share(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)

@@ -33,6 +33,9 @@ def load_tokenizer(
     """
     with hub_errors("tokenizer", base):
         tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
+        is_empty = not tokenizer("turn on the light", add_special_tokens=False)["input_ids"]
+    if is_empty:
+        raise BadInput(f"{base}: its tokenizer turns text into no tokens: its vocabulary is empty")
     if add_chatml_tokens:
         _add_chatml_tokens(tokenizer)
     if chat_template is not None:

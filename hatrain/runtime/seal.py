@@ -4,6 +4,7 @@ sizes and checksums. Everything that a later attempt may read is written here.""
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -47,13 +48,29 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON as `write_bytes` does."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(value, indent=2) + "\n")
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON text. A float that is not finite becomes null: JSON has no NaN and no Infinity."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def append_line(path: Path, value: Any) -> None:
     """Append one JSON line and flush it. A line that a crash cut off is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
+    line = (as_json(value) + "\n").encode()
     with path.open("ab+") as file:
         if end := file.seek(0, os.SEEK_END):
             file.seek(end - 1)

@@ -60,7 +60,8 @@ def _outcome(error: BaseException) -> tuple[Exit, str]:
     if isinstance(error, NotFiniteError):
         return (
             Exit.FATAL,
-            f"{error}: training diverged; lower method.learning_rate or raise learning_rate_warmup",
+            f"{error}: training diverged; lower method.learning_rate, raise learning_rate_warmup, or correct the "
+            "rows; method.skip_steps allows some such steps",
         )
     if isinstance(error, torch.OutOfMemoryError):
         return Exit.FATAL, (

@@ -9,7 +9,7 @@ from transformers import set_seed
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
-from hatrain.model import revision
+from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.runtime import checkpoints
@@ -28,6 +28,8 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     plan = revision.pinned(plan, run)
     job = plan.job
     os.chdir(plan.paths.workdir)
+    if rank() == 0:
+        unchanged.check(job.model, run, what_stands_on_the_base(run))
     settings = sharding.configure(plan, run)  # keep: transformers asks it how to load weights
     tokenizer = tokenizer_of(job.model)
     rows = load_rows(plan, tokenizer)
@@ -35,6 +37,8 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         print(summary(rows), flush=True)
     set_seed(job.seed)  # for new adapters; the trainer seeds again before the first step
     model, added = prepare(job.model, job.method.lora, tokenizer, device(plan))
+    if added and rank() == 0:
+        print(f"new tokens {' '.join(added)}: their embeddings begin at the mean of the others", flush=True)
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     del settings
     resume = from_rank_zero(newest_checkpoint(run, attempt) if rank() == 0 else None)
@@ -53,6 +57,14 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     trainer.record_test_loss("after")
     save_model(trainer, added)
     return Exit.FINISHED, "trained"
+
+
+def what_stands_on_the_base(run: RunDirectory) -> str | None:
+    """The newest checkpoint, or the reference of preference training; None before either is written."""
+    if saved := checkpoints.by_step(run.checkpoints):
+        return saved[-1][1].name
+    reference = run.folder / "reference.safetensors"
+    return reference.name if reference.exists() else None
 
 
 def device(plan: Plan) -> str:

@@ -1,5 +1,6 @@
 """One line per logged step in the log, in metrics.jsonl and in TensorBoard."""
 
+import math
 import resource
 import time
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ class MetricsCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         logs = logs or {}
+        # A skipped step has a loss or a gradient that is no number: it is left out.
+        logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
         values = {_NAMES[key]: value for key, value in logs.items() if key in _NAMES}
         rewards = {key.replace("eval_", "test_"): value for key, value in logs.items() if "rewards/" in key}
         if not values or "train_runtime" in logs:

@@ -1,6 +1,9 @@
 """The rows of a run: tokenized for its method, with digests that tell a resumed run whether a file changed."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
 from hatrain.contract.steps import Layout, padded
 from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
+from hatrain.data.jsonfile import parsed_values
+from hatrain.data.labels import Example
 from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
@@ -24,6 +29,33 @@ class Rows:
     """Kept rows of each training file."""
     test: TokenizedDataset | TokenizedPairs | None
     files: dict[str, str]
+    paths: tuple[Path, ...] = ()
+    """The training files, in the order of `sizes`."""
+
+    def named(self, rows: Sequence[int]) -> str:
+        """Return `file:line` of some training rows, numbered through all files; the first few, and how many more."""
+        indices = [example.row for example in self.examples]
+        wanted: dict[Path, list[int]] = {}
+        for row in rows[:NAMED]:
+            file = bisect_right(list(accumulate(self.sizes)), row)
+            wanted.setdefault(self.paths[file], []).append(indices[row])
+        names = [f"{path}:{line}" for path, found in wanted.items() for line in lines_of(path, found)]
+        return ", ".join(names) + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """One example of each training row; of a pair its chosen side."""
+        return self.train.chosen if isinstance(self.train, TokenizedPairs) else self.train.examples
+
+
+NAMED = 16
+"""Rows that are named one by one in a message."""
+
+
+def lines_of(path: Path, indices: Sequence[int]) -> list[int]:
+    """Return the lines on which some rows of a file begin."""
+    lines = {index: line for index, (line, _) in enumerate(parsed_values(path)) if index in indices}
+    return [lines[index] for index in indices]
 
 
 def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
@@ -40,13 +72,22 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
     def tokenized(path: str) -> Any:
         return tokenize(resolve(path, plan.paths.workdir), tokenizer, **settings)
 
+    def digests() -> dict[str, str]:
+        return {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files if path}
+
+    files = [*(file.path for file in data.train), data.test]
+    before = digests() if all(resolve(path, plan.paths.workdir).is_file() for path in files if path) else {}
     parts = [tokenized(file.path) for file in data.train]
-    files = [file.path for file in data.train] + ([data.test] if data.test else [])
+    test = tokenized(data.test) if data.test else None
+    # Only a digest that did not change meanwhile is that of the rows that were read.
+    if changed := [path for path, digest in digests().items() if before.get(path) != digest]:
+        raise BadInput(f"{path}: changed while it was read; start the run again once it is whole" for path in changed)
     return Rows(
         type(parts[0]).joined(parts),
         [len(part) for part in parts],
-        tokenized(data.test) if data.test else None,
-        {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files},
+        test,
+        before,
+        tuple(Path(resolve(file.path, plan.paths.workdir)) for file in data.train),
     )
 
 

@@ -9,10 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hatrain.contract.run import RunDirectory
 from hatrain.model.base import DTYPES
+from hatrain.model.portable import make_portable
 from hatrain.model.prepare import merged
 from hatrain.runtime import seal
 from hatrain.train import sharding
-from hatrain.train.trainer import StepTrainer, barrier
+from hatrain.train.trainer import NotFiniteError, StepTrainer, barrier
+
+SAMPLE_ROWS, SAMPLE_TOKENS = 4, 128
+"""What a merged model is compared on: enough to see a wrong matrix, and seconds for a large model on a CPU."""
 
 
 def save_model(trainer: StepTrainer, added: list[str]) -> None:
@@ -21,6 +25,7 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
     plan, run = trainer.context.plan, trainer.context.run
     lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
     facts = {"identity": plan.identity, "steps": trainer.state.global_step}
+    trainer.check_weights()
     state = sharding.gather_weights(trainer)
     sharding.unset(plan)
     if trainer.is_world_process_zero():
@@ -32,7 +37,7 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
         else:
             _seal_adapter(trained, state, tokenizer, run, facts)
             if lora.merge:
-                whole = merged(plan.job.model, str(run.adapter), tokenizer, added)
+                whole = merged(plan.job.model, str(run.adapter), tokenizer, added, sample_of(trainer))
                 _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
         if trainer.context.sync:
             trainer.context.sync.folder(run.result(plan.job))
@@ -40,10 +45,24 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
     barrier()
 
 
+def sample_of(trainer: StepTrainer) -> dict[str, torch.Tensor]:
+    """The first tokens of the first training rows, on the CPU."""
+    rows = range(min(SAMPLE_ROWS, len(trainer.train_rows)))
+    tensors = trainer.collate(trainer.train_rows, rows)
+    return {name: tensors[name][:, :SAMPLE_TOKENS].cpu() for name in ("input_ids", "attention_mask")}
+
+
 def _partial_folder(run: RunDirectory, name: str) -> Path:
     partial = run.folder / f".partial-{name}"
     shutil.rmtree(partial, ignore_errors=True)
     return partial
+
+
+def check_finite(state: dict[str, torch.Tensor], how: str) -> None:
+    """Raise NotFiniteError when a tensor that is to be saved has a value that is not finite."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NotFiniteError(f"{name} {how} has weights that are not finite; nothing was saved")
 
 
 def _seal_model(
@@ -57,11 +76,13 @@ def _seal_model(
     partial = _partial_folder(run, "model")
     model.config.use_cache = True  # training switched it off; generation needs it
     state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    check_finite(state, f"as {str(dtype).removeprefix('torch.')}")
     model.save_pretrained(partial, state_dict=state)
     # save_pretrained writes the dtype that the model was trained in. The saved weights have another.
     model.config.dtype = dtype
     model.config.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    make_portable(partial)
     seal.seal(partial, run.model, **facts)
 
 
@@ -76,4 +97,5 @@ def _seal_adapter(
     # Trained embeddings are in modules_to_save. Left to itself, PEFT would ask the hub whether to save them.
     model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
     tokenizer.save_pretrained(partial)
+    make_portable(partial)
     seal.seal(partial, run.adapter, **facts)

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.steps import MicroBatch, share_of_rank
+from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, seal
 from hatrain.train import fsdp, sharding, zero
 from hatrain.train.metrics import Counters, MetricsCallback
@@ -34,7 +35,7 @@ TEST_MICRO_BATCH_SIZE = 8
 
 
 class NotFiniteError(Exception):
-    """The loss of a step is not a finite number: training has diverged, and another step would spoil the weights."""
+    """A loss, a gradient or a weight is not a finite number. It is raised on every rank, before anything is spoiled."""
 
 
 class StopRequested(Exception):
@@ -91,12 +92,15 @@ class StepTrainer(Trainer):
     processing_class: Any
     model: Any
     _sealed_step: int | None = None
+    _step: Step
+    _losses: list[torch.Tensor]
 
     def __init__(self, context: TrainingContext, **kwargs: Any):
         job = context.plan.job
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
         self.stop, self.counters = StopFlag(context.attempt), Counters()
+        self.skipped = SkippedSteps(context.run, job.method.skip_steps)
         self.test_sample: Sequence[int] = (
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
         )
@@ -147,7 +151,7 @@ class StepTrainer(Trainer):
         step: Step = inputs
         model.train()
         scale = self.args.world_size / max(self.step_weight(step), 1)
-        total = torch.zeros((), device=self.args.device)
+        losses = []
         for number, micro_batch in enumerate(step.micro_batches, start=1):
             is_last = number == len(step.micro_batches)
             with self._gradient_sync(model, is_last):
@@ -156,14 +160,75 @@ class StepTrainer(Trainer):
                     zero.backward(model, loss, is_last)
                 else:
                     self.accelerator.backward(loss)
-            total += loss.detach()
-        if not math.isfinite(total.item()):
-            raise NotFiniteError(f"the loss of step {self.state.global_step + 1} is {total.item()}")
+            losses.append(loss.detach())
+        total = torch.stack(losses).sum()
+        self._step, self._losses = step, losses
         if self.is_deepspeed_enabled:
-            model.step()  # its engine clips and steps in one; what the loop calls after this does nothing
+            # Its engine clips and steps in one; what the loop calls after this does nothing. It steps on no rank when
+            # the norm over all ranks is not finite.
+            model.step()
+            self._check_finite(total, float(not model.optimizer.overflow) or math.nan)
         self.counters.tokens += step.tokens
         self.counters.supervised += step.supervised
         return total
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Called when gradients are reduced and clipped, before the optimizer steps."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if self.is_deepspeed_enabled:
+            return norm
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not self._check_finite(torch.stack(self._losses).sum(), float(norm)):
+            for parameter in model.parameters():
+                parameter.grad = None  # the optimizer leaves such weights alone
+        return norm
+
+    def _check_finite(self, loss: torch.Tensor, norm: float) -> bool:
+        """Return whether loss and gradient norm are finite on all ranks. A collective call.
+
+        Raises NotFiniteError unless the step may be skipped. The loss scaling of fp16 finds its scale by gradients that
+        overflow, and skips those steps itself.
+        """
+        is_finite = math.isfinite(loss.item())
+        scaler = self.accelerator.scaler
+        if is_finite and scaler is not None and scaler.get_scale() > 1:
+            norm = 0.0
+        bad = [any(flags) for flags in zip(*from_all_ranks((not is_finite, not math.isfinite(norm))), strict=True)]
+        if not any(bad):
+            return True
+        number = self.state.global_step + 1
+        what = "loss" if bad[0] else "gradient"
+        rows = self._rows_of_step(only_bad_losses=bad[0])
+        if not self.skipped.may_skip(number):
+            raise NotFiniteError(f"the {what} of step {number} is not a finite number; its rows: {rows}")
+        if self.is_world_process_zero():
+            print(f"step {number} skipped: its {what} is not a finite number; its rows: {rows}", flush=True)
+            self.skipped.record(self.context.attempt.number, number, what, rows)
+        return False
+
+    def _maybe_log_save_evaluate(self, tr_loss: Any, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
+        if self.state.global_step == self._globalstep_last_logged:
+            tr_loss.zero_()  # transformers subtracts the sum from itself, which a skipped step's NaN would survive
+
+    def _rows_of_step(self, only_bad_losses: bool) -> str:
+        """Name the rows of the last step on all ranks: those of micro-batches whose loss is not finite, or all. A
+        collective call."""
+        rows = [
+            row
+            for micro_batch, loss in zip(self._step.micro_batches, self._losses, strict=True)
+            if micro_batch.counts and not (only_bad_losses and math.isfinite(loss.item()))
+            for row in micro_batch.rows
+        ]
+        return self.context.rows.named(sorted({row for part in from_all_ranks(rows) for row in part}))
+
+    def check_weights(self) -> None:
+        """Raise NotFiniteError on every rank when a trained weight is not finite. A collective call."""
+        bad = [name for name, weight in self.model.named_parameters() if weight.requires_grad and not _finite(weight)]
+        if names := [name for part in from_all_ranks(bad) for name in part]:
+            raise NotFiniteError(
+                f"after step {self.state.global_step} {names[0]} has weights that are not finite; nothing was saved"
+            )
 
     def _loss_of(self, model: torch.nn.Module, dataset: Any, micro_batch: MicroBatch) -> torch.Tensor:
         tensors = self._prepare_inputs(self.collate(dataset, micro_batch.rows, micro_batch.counts))
@@ -244,6 +309,7 @@ class StepTrainer(Trainer):
         step, run = self.state.global_step, self.context.run
         if step == self._sealed_step:
             return
+        self.check_weights()
         partial = run.checkpoints / f".partial-{step}"
         if self.is_world_process_zero():
             shutil.rmtree(partial, ignore_errors=True)
@@ -256,6 +322,7 @@ class StepTrainer(Trainer):
         barrier()
         if self.is_world_process_zero():
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
+            make_portable(partial)
             self._seal_checkpoint(partial, step)
         barrier()
         self._sealed_step = step
@@ -305,6 +372,37 @@ class StepTrainer(Trainer):
             fsdp.load_optimizer(self, Path(checkpoint))
         else:
             super()._load_optimizer_and_scheduler(checkpoint)
+
+
+class SkippedSteps:
+    """The steps of a run that were skipped, in all its attempts, and how many may be."""
+
+    def __init__(self, run: RunDirectory, limit: int):
+        self.run, self.limit = run, limit
+        self.steps = {event["step"] for event in run.events() if event["event"] == "step skipped"}
+
+    def may_skip(self, step: int) -> bool:
+        """Whether this step may be skipped. A step that a resumed run repeats counts once."""
+        self.steps.add(step)
+        return len(self.steps) <= self.limit
+
+    def record(self, attempt: int, step: int, what: str, rows: str) -> None:
+        self.run.record("step skipped", attempt=attempt, step=step, reason=f"{what} not finite", rows=rows)
+
+
+def from_all_ranks(value: Any) -> list[Any]:
+    """Return every rank's value, on every rank. A collective call."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _finite(weight: Any) -> bool:
+    """Whether a weight is finite; of a sharded one, this rank's part."""
+    local = weight.to_local() if hasattr(weight, "to_local") else getattr(weight, "ds_tensor", weight)
+    return bool(torch.isfinite(local.detach()).all())
 
 
 def barrier() -> None:

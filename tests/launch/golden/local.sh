@@ -53,6 +53,7 @@ cat > "$folder/plan.json" <<'END'
       "optimizer": "adamw",
       "weight_decay": 0.1,
       "gradient_clip": 1.0,
+      "skip_steps": 0,
       "epochs": 1.0,
       "batch_size": 8,
       "micro_batch_size": 2,
@@ -168,6 +169,7 @@ method:
   optimizer: adamw
   weight_decay: 0.1
   gradient_clip: 1.0
+  skip_steps: 0
   epochs: 1.0
   batch_size: 8
   micro_batch_size: 2
