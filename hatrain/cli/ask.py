@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     question = build_question(args.request, source, args.home)
     model, tokenizer = load(source)
     print(f"home: {question.home}", file=sys.stderr)
-    print("\n".join(answer_lines(ask(model, tokenizer, question), question.known)))
+    print("\n".join(answer_lines(ask(model, tokenizer, question, source.today), question.known)))
     return 0
 
 

@@ -75,7 +75,7 @@ def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluati
     model, tokenizer = load(source)
     try:
         with _progress(source.name) as progress:
-            return evaluate_model(model, tokenizer, rows, batch_size=batch_size, progress=progress)
+            return evaluate_model(model, tokenizer, rows, batch_size=batch_size, progress=progress, today=source.today)
     except torch.OutOfMemoryError:
         raise BadInput(
             f"--batch-size: {batch_size} requests do not fit into the GPU's memory; use a smaller batch"

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ def combine(codes: Iterable[int]) -> Exit:
 def runs_root() -> Path:
     """The folder of all runs: $HATRAIN_RUNS, else ./runs."""
     return Path(os.environ.get("HATRAIN_RUNS") or "runs").absolute()
+
+
+DATE_EVENT = "date"
+_DATE_BEFORE = date(2024, 7, 26)
+"""The date of runs that began before it was recorded."""
 
 
 class Attempt:
@@ -136,6 +141,22 @@ class RunDirectory:
     def events(self) -> list[dict[str, Any]]:
         """Read the record, oldest event first."""
         return seal.read_lines(self.record_file)
+
+    def record_date(self) -> None:
+        """Record today's date (UTC) as the run's, unless an earlier attempt did. Some chat templates write the date:
+        every attempt and the evaluation have to render the same."""
+        if self._recorded_date() is None and not self.checkpoints.is_dir():
+            self.record(DATE_EVENT, date=datetime.now(UTC).date().isoformat())
+
+    def today(self) -> date:
+        """Return the run's date: as recorded by its first attempt, else today's."""
+        if recorded := self._recorded_date():
+            return recorded
+        return _DATE_BEFORE if self.checkpoints.is_dir() else datetime.now(UTC).date()
+
+    def _recorded_date(self) -> date | None:
+        events = [event for event in self.events() if event.get("event") == DATE_EVENT]
+        return date.fromisoformat(events[0]["date"]) if events else None
 
     def attempts_without_progress(self) -> int:
         """Count the latest attempts in a row that began and sealed nothing. A submission resets the count."""

@@ -11,8 +11,8 @@ from hatrain.contract.spec import Method
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows that go through the model together. One that does not count has no effect on the result: it gives a rank as
-    many collective calls as the others make."""
+    """Rows that go through the model together, or sequences where a layout divides rows into several. One that does
+    not count has no effect on the result: it gives a rank as many collective calls as the others make."""
 
     rows: tuple[int, ...]
     counts: bool = True

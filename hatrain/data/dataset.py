@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -84,19 +85,30 @@ class TokenizedDataset:
         return len(self.examples)
 
     @cached_property
+    def sequences(self) -> Sequence[Example]:
+        """The sequences of all rows: those of one row are together."""
+        return [sequence for example in self.examples for sequence in example.sequences]
+
+    @cached_property
+    def sequences_of(self) -> Sequence[range]:
+        """[rows], the numbers of each row's sequences."""
+        ends = np.cumsum([0, *(len(example.sequences) for example in self.examples)]).tolist()
+        return [range(start, end) for start, end in pairwise(ends)]
+
+    @cached_property
     def input_ids(self) -> Sequence[Ids]:
-        """[rows][tokens]"""
-        return [example.input_ids for example in self.examples]
+        """[sequences][tokens]"""
+        return [sequence.input_ids for sequence in self.sequences]
 
     @cached_property
     def labels(self) -> Sequence[Ids]:
-        """[rows][tokens], unshifted; IGNORED where a token is not trained on."""
-        return _Labels(self.examples)
+        """[sequences][tokens], unshifted; IGNORED where a token is not trained on."""
+        return _Labels(self.sequences)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """[rows], tokens of each row."""
-        return np.array([example.length for example in self.examples], dtype=np.int64)
+        """[rows], tokens of each row, in all its sequences."""
+        return np.array([example.tokens for example in self.examples], dtype=np.int64)
 
     @cached_property
     def supervised(self) -> NDArray[np.int64]:
@@ -113,12 +125,14 @@ def tokenize_dataset(
     suffix_ids: Sequence[int] | None = None,
     on_overlong: OnOverlong = "drop",
     workers: int | None = None,
+    today: date | None = None,
 ) -> TokenizedDataset:
-    """Return the examples of a file. `workers` processes share the work; None picks the fastest number.
+    """Return the examples of a file. `workers` processes share the work; None picks the fastest number. `today` is the
+    date for chat templates that ask for it.
 
     Raises BadInput as `keep_fitting` does.
     """
-    labeller = Labeller(tokenizer, prefix_ids, suffix_ids)
+    labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
     raw_rows = 0
 
     def rows() -> Iterator[Example | Overlong | BadRow]:

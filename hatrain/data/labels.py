@@ -2,16 +2,18 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from hatrain.data.replies import LeftOut, Located, NotFound, ReplyFinder
+from hatrain.data.replies import Disagrees, LeftOut, Located, NotFound, ReplyFinder
 from hatrain.data.rows import BadRow, Row
-from hatrain.data.template import Span, TemplateRefusal
+from hatrain.data.template import Span, TemplateRefusal, added_tokens
 from hatrain.errors import BadInput
 from hatrain.text import count
 
@@ -20,17 +22,23 @@ IGNORED = -100
 
 Ids = NDArray[np.int32]
 
+_SHORT = 200
+"""Characters of the ends of prompts whose ids are kept."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Example:
-    """A labelled row."""
+    """A labelled row: a sequence of tokens, and further ones where the chat template renders an earlier reply of the
+    row otherwise than it was asked for."""
 
     row: int
     """0-based index of the row in its file."""
     input_ids: Ids
-    """[tokens]"""
+    """[tokens], up to the last reply or to the end of the row"""
     replies: tuple[Span, ...]
     """Half-open ranges of supervised tokens: each reply with its end of turn."""
+    earlier: tuple["Example", ...] = ()
+    """The sequences that end with earlier replies. Every reply is supervised in one sequence."""
 
     @property
     def labels(self) -> Ids:
@@ -40,26 +48,41 @@ class Example:
             labels[start:end] = self.input_ids[start:end]
         return labels
 
+    @cached_property
+    def sequences(self) -> tuple["Example", ...]:
+        """Every sequence of the row as an example of its own, in the order of their replies."""
+        return (*self.earlier, replace(self, earlier=())) if self.earlier else (self,)
+
     @property
     def length(self) -> int:
-        """Tokens."""
-        return len(self.input_ids)
+        """Tokens of the longest sequence."""
+        return max(len(sequence.input_ids) for sequence in self.sequences)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences."""
+        return sum(len(sequence.input_ids) for sequence in self.sequences)
 
     @property
     def supervised(self) -> int:
-        """Supervised tokens."""
-        return sum(end - start for start, end in self.replies)
+        """Supervised tokens of all sequences."""
+        return sum(end - start for sequence in self.sequences for start, end in sequence.replies)
 
 
 class _Unusable(Exception):
     """Carries a row's problem to where its message is completed."""
 
+    def __init__(self, problem: str, detail: str = ""):
+        super().__init__(problem)
+        self.detail = detail
+
 
 class Labeller:
     """Turns rows into examples for one tokenizer.
 
-    Replies are found in what the chat template renders. With `prefix_ids` and `suffix_ids`, a reply begins after each
-    occurrence of the prefix and ends with the next occurrence of the suffix's first id.
+    Replies are found in what the chat template renders, on the day `today` if it asks for the date. With `prefix_ids`
+    and `suffix_ids`, a reply begins after each occurrence of the prefix and ends with the next occurrence of the
+    suffix's first id.
 
     Raises BadInput when only one of the two is given, when the tokenizer has no eos token or no offsets, and, without
     ids, when the chat template renders no plain conversation.
@@ -70,6 +93,7 @@ class Labeller:
         tokenizer: PreTrainedTokenizerBase,
         prefix_ids: Sequence[int] | None = None,
         suffix_ids: Sequence[int] | None = None,
+        today: date | None = None,
     ):
         if bool(prefix_ids) != bool(suffix_ids):
             raise BadInput("prefix_ids and suffix_ids: found one of them; give both, or neither")
@@ -80,38 +104,62 @@ class Labeller:
         self.tokenizer = tokenizer
         self.prefix = list(prefix_ids or ())
         self.suffix = list(suffix_ids or ())
-        self.finder = ReplyFinder(tokenizer)
+        self.finder = ReplyFinder(tokenizer, today)
         if not self.prefix:
             _ = self.finder.markers  # refuse an unusable template before any row is read
-        added = tokenizer.added_tokens_decoder.items()
-        self._added_ids = frozenset(token for token, added_token in added if added_token.content.strip())
+        self._added = added_tokens(tokenizer)
+        self._ids_of_tails: dict[str, list[int]] = {}
 
     def label(self, rows: Sequence[Row]) -> list[Example | BadRow]:
         """Return an example for each row, or its problems, in the order of the rows."""
-        located: list[Located | BadRow] = [self._locate(row) for row in rows]
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        texts = [item.text for item in located if isinstance(item, Located)]
-        encodings = iter(backend.encode_batch(texts, add_special_tokens=False))
+        located: list[tuple[_Text, ...] | BadRow] = [self._locate(row) for row in rows]
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        texts = [part.located.text for parts in located if not isinstance(parts, BadRow) for part in parts]
+        encodings = iter(self._backend.encode_batch(texts, add_special_tokens=False))
         return [
-            item if isinstance(item, BadRow) else self._example(row, item, next(encodings))
-            for row, item in zip(rows, located, strict=True)
+            parts if isinstance(parts, BadRow) else self._example(row, parts, [next(encodings) for _ in parts])
+            for row, parts in zip(rows, located, strict=True)
         ]
 
-    def _locate(self, row: Row) -> Located | BadRow:
+    @property
+    def _backend(self) -> Any:
+        return self.tokenizer.backend_tokenizer
+
+    def _locate(self, row: Row) -> "tuple[_Text, ...] | BadRow":
+        """Return the row's texts: one, or one for each reply."""
         try:
-            if row.text is not None:
-                return Located(row.text, ()) if self.prefix else self.finder.in_raw_text(row.text)
             if self.prefix:
-                return Located(self.finder.template.render(row.messages, row.tools), ())
-            return self.finder.in_conversation(row.messages, row.tools)
+                return self._texts_for_ids(row)
+            if row.text is not None:
+                return (_Text(row, self.finder.in_raw_text(row.text)),)
+            found = self.finder.in_conversation(row.messages, row.tools)
+            return tuple(_Text(row, part) for part in found) or (_Text(row, self._whole(row)),)
         except TemplateRefusal as refusal:
             return bad_row(row, f"the chat template refuses this conversation: {refusal}{self._without_system(row)}")
-        except LeftOut as reason:
+        except (LeftOut, Disagrees) as reason:
             return bad_row(row, str(reason))
         except NotFound as reason:
             return bad_row(row, f"{reason}; give prefix_ids and suffix_ids (hatrain find-split prints them)")
+
+    def _whole(self, row: Row) -> Located:
+        return Located(self.finder.template.render(row.messages, row.tools), ())
+
+    def _texts_for_ids(self, row: Row) -> "tuple[_Text, ...]":
+        """Return the whole text, unless its history renders a reply otherwise than a last turn: then a text for each
+        supervised reply, which ends with it."""
+        if row.text is not None:
+            return (_Text(row, Located(row.text, ())),)
+        whole = self._whole(row)
+        texts = []
+        for index, message in enumerate(row.messages):
+            if message.train:
+                turns = tuple(replace(past, train=False) for past in row.messages[:index])
+                part = replace(row, messages=(*turns, message))
+                texts.append(_Text(part, self._whole(part)))
+        if all(whole.text.startswith(text.located.text.rstrip()) for text in texts):
+            return (_Text(row, whole),)
+        return tuple(texts)
 
     def _without_system(self, row: Row) -> str:
         """Return the remedy if the template refuses only the system turn, else nothing."""
@@ -126,35 +174,123 @@ class Labeller:
             "(hatrain data --no-system-role writes such rows)"
         )
 
-    def _example(self, row: Row, located: Located, encoding: Any) -> Example | BadRow:
-        ids: list[int] = encoding.ids
+    def _example(self, row: Row, parts: "Sequence[_Text]", encodings: Sequence[Any]) -> Example | BadRow:
+        sequences: list[Example] = []
         try:
-            if self.prefix:
-                replies, open_end = self._replies_by_ids(row, ids, encoding.offsets)
-            else:
-                replies, open_end = self._replies_by_offsets(located, ids, encoding.offsets), located.open_end
+            for part, encoding in zip(parts, encodings, strict=True):
+                sequences += self._by_ids(part, encoding) if self.prefix else self._by_offsets(part, encoding)
         except _Unusable as wrong:
-            return bad_row(row, str(wrong), self._as_text_and_tokens(located.text, ids))
+            return bad_row(row, str(wrong), wrong.detail)
+        *earlier, last = sequences
+        return replace(last, earlier=tuple(earlier))
+
+    def _by_offsets(self, part: "_Text", encoding: Any) -> list[Example]:
+        """Return the sequence of a text. Where the tokens of a text do not begin with those of a generation prompt in
+        it, for one joins the prompt's end and the reply, each reply becomes a sequence of its own."""
+        located, ids = part.located, list(encoding.ids)
+        if not located.replies:
+            raise _Unusable(self._nothing_found(part.row), self._as_text_and_tokens(located.text, ids))
+        starts = [start for start, _ in encoding.offsets]
+        replies = []
+        for start, end in located.replies:
+            first = (
+                self._tokens_before(located.text, start, ids, starts)
+                if part.row.text is None
+                else self._first_token(ids, encoding.offsets, start)
+            )
+            if first is None:
+                return self._divided(part)
+            last = bisect_left(starts, end)
+            if first < last:
+                replies.append((first, last))
         if not replies:
-            return bad_row(row, self._nothing_found(row), self._as_text_and_tokens(located.text, ids))
+            raise _Unusable(self._nothing_found(part.row), self._as_text_and_tokens(located.text, ids))
+        if located.open_end:
+            ids.append(self.tokenizer.eos_token_id)
+            replies[-1] = (replies[-1][0], len(ids))
+        return [Example(part.row.index, np.array(ids, dtype=np.int32), tuple(replies))]
+
+    def _first_token(self, ids: list[int], offsets: list[Span], start: int) -> int:
+        """Return the first token that overlaps a raw text's reply, without a header's token that includes the white
+        space after it, as Phi-3's do."""
+        first = bisect_right([end for _, end in offsets], start)
+        own = first < len(ids) and offsets[first][0] < start
+        return (
+            first + 1 if own and self._added and self._added.match(str(self.tokenizer.decode([ids[first]]))) else first
+        )
+
+    def _tokens_before(self, text: str, length: int, ids: list[int], starts: list[int]) -> int | None:
+        """Return how many tokens `text[:length]` has on its own; None if the text's tokens do not begin with them.
+
+        Added tokens are cut out of a text before the rest is tokenized, so only what comes after the last one can
+        differ. It is nearly always the same few characters.
+        """
+        tokens = list(self._added.finditer(text, 0, length)) if self._added else []
+        if tokens:
+            position = tokens[-1].start()
+            tail = text[position:length]
+            own = self._ids_of_tails.get(tail)
+            if own is None:
+                own = self._encode(tail)
+                if len(tail) <= _SHORT:
+                    self._ids_of_tails[tail] = own
+            first = bisect_left(starts, position)
+            if ids[first : first + len(own)] == own:
+                return first + len(own)
+        own = self._encode(text[:length])
+        return len(own) if ids[: len(own)] == own else None
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _divided(self, part: "_Text") -> list[Example]:
+        """Tokenize each prompt and each reply of a text on their own, as a model is asked."""
+        located, sequences = part.located, []
+        for number, (start, end) in enumerate(located.replies):
+            before = self._encode(located.text[:start])
+            reply = self._continued(located.text[start:end])
+            if located.open_end and number == len(located.replies) - 1:
+                reply = [*reply, self.tokenizer.eos_token_id]
+            ids = np.array([*before, *reply], dtype=np.int32)
+            sequences.append(Example(part.row.index, ids, ((len(before), len(ids)),)))
+        return sequences
+
+    def _continued(self, text: str) -> list[int]:
+        """Tokenize a text as one that goes on: some vocabularies put a space before what begins a text."""
+        eos = self.tokenizer.eos_token
+        ids = self._encode(eos + text)
+        return ids[1:] if ids[:1] == [self.tokenizer.eos_token_id] else self._encode(text)
+
+    def _by_ids(self, part: "_Text", encoding: Any) -> list[Example]:
+        row, text, ids = part.row, part.located.text, list(encoding.ids)
+        try:
+            replies, open_end = self._replies_by_ids(row, ids, encoding.offsets)
+        except _Unusable as wrong:
+            raise _Unusable(str(wrong), self._as_text_and_tokens(text, ids)) from None
+        if not replies:
+            raise _Unusable(self._nothing_found(row), self._as_text_and_tokens(text, ids))
+        if row.text is None:
+            self._check_prompts(row, ids, replies)
         if open_end:
             ids = [*ids, self.tokenizer.eos_token_id]
             replies[-1] = (replies[-1][0], len(ids))
-        return Example(row.index, np.array(ids, dtype=np.int32), tuple(replies))
+        return [Example(row.index, np.array(ids, dtype=np.int32), tuple(replies))]
 
-    def _replies_by_offsets(self, located: Located, ids: list[int], offsets: list[Span]) -> list[Span]:
-        """Return the tokens that overlap a reply's characters, without a header's token that includes the white space
-        after it, as Phi-3's do."""
-        starts = [start for start, _ in offsets]
-        ends = [end for _, end in offsets]
-        replies = []
-        for start, end in located.replies:
-            first, last = bisect_right(ends, start), bisect_left(starts, end)
-            if first < last and starts[first] < start and ids[first] in self._added_ids:
-                first += 1
-            if first < last:
-                replies.append((first, last))
-        return replies
+    def _check_prompts(self, row: Row, ids: list[int], replies: Sequence[Span]) -> None:
+        """Raise _Unusable when a reply would be trained after other tokens than the generation prompt's."""
+        turns = [index for index, message in enumerate(row.messages) if message.train]
+        for turn, (start, _) in zip(turns, replies, strict=False):
+            if turn == 0:
+                continue
+            prompt = self._encode(self.finder.template.render(row.messages[:turn], row.tools, prompt=True))
+            if ids[:start] != prompt:
+                shared = next((n for n, two in enumerate(zip(ids, prompt, strict=False)) if two[0] != two[1]), start)
+                raise _Unusable(
+                    f"prefix_ids: turn {turn} would be trained after {self.tokenizer.decode(ids[:start][-8:])!r}, but "
+                    f"the chat template's generation prompt ends with {self.tokenizer.decode(prompt[-8:])!r} (they "
+                    f"differ from token {min(shared, start)} on); leave prefix_ids and suffix_ids out, or take those "
+                    "of `hatrain find-split MODEL`"
+                )
 
     def _replies_by_ids(self, row: Row, ids: list[int], offsets: list[Span]) -> tuple[list[Span], bool]:
         """Return the supervised ranges between prefix and suffix, and whether the last one has no suffix.
@@ -179,17 +315,20 @@ class Labeller:
         if len(turns) == len(replies):
             trained = [reply for turn, reply in zip(turns, replies, strict=True) if turn.train]
         else:
-            trained = self._of_assistant(replies, row, ids, offsets)
+            trained = self._of_assistant(replies, row, offsets)
         return trained, open_end and replies[-1] in trained
 
-    def _of_assistant(self, replies: list[Span], row: Row, ids: list[int], offsets: list[Span]) -> list[Span]:
+    def _of_assistant(self, replies: list[Span], row: Row, offsets: list[Span]) -> list[Span]:
         """Return the ranges that are the assistant's, where another turn contains the prefix too."""
-        try:
-            located = self.finder.in_conversation(row.messages, row.tools)
-        except (NotFound, LeftOut, BadInput):
-            own = []
-        else:
-            own = self._replies_by_offsets(located, ids, offsets)
+        starts = [start for start, _ in offsets]
+        own = []
+        for index, message in enumerate(row.messages):
+            if message.train:
+                try:
+                    turn = self.finder.turn(row.messages, index, row.tools)
+                except (NotFound, LeftOut, Disagrees, BadInput):
+                    continue
+                own.append((bisect_left(starts, len(turn.prompt)), bisect_left(starts, len(turn.text))))
         kept = [(start, end) for start, end in replies if any(first < end and start < last for first, last in own)]
         if len(kept) != sum(message.train for message in row.messages):
             turns = sum(message.role == "assistant" for message in row.messages)
@@ -219,6 +358,14 @@ class Labeller:
     def _as_text_and_tokens(self, text: str, ids: list[int]) -> str:
         tokens = " ".join(f"{token}:{self.tokenizer.decode([token])!r}" for token in ids)
         return f"  as text: {text!r}\n  as tokens: {tokens}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text of a row, and the turns that it holds: those of the row up to its last reply."""
+
+    row: Row
+    located: Located
 
 
 def bad_row(row: Row, problem: str, detail: str = "") -> BadRow:

@@ -3,6 +3,7 @@ pair is never cut and never repaired."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
@@ -131,9 +132,10 @@ def tokenize_pairs(
     prefix_ids: Sequence[int] | None = None,
     suffix_ids: Sequence[int] | None = None,
     on_overlong: OnOverlong = "drop",
+    today: date | None = None,
 ) -> TokenizedPairs:
     """Return the pairs of a file. Raises BadInput as `keep_fitting` does; the longer side must fit."""
-    labeller = Labeller(tokenizer, prefix_ids, suffix_ids)
+    labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
 
     def rows() -> Iterator[PairExample | Overlong | BadRow]:
         for pair, labelled in label_pairs(path, labeller):
@@ -168,6 +170,12 @@ def _example(
     if isinstance(chosen, BadRow) or isinstance(rejected, BadRow):
         both = zip(SIDES, (chosen, rejected), strict=True)
         return _both_sides(pair.chosen, {side: row for side, row in both if isinstance(row, BadRow)})
+    if chosen.earlier or rejected.earlier:
+        return bad_row(
+            pair.chosen,
+            "the chat template renders an answer's earlier turns otherwise once later ones are there, so the answer is "
+            "not one text that can be compared; write each answer as one turn",
+        )
     if np.array_equal(chosen.input_ids, rejected.input_ids):
         return bad_row(pair.chosen, "chosen and rejected are the same once the chat template has rendered them")
     start = min(chosen.replies[0][0], rejected.replies[0][0])

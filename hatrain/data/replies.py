@@ -1,9 +1,10 @@
-"""Finds the assistant's replies in a rendered conversation or a raw text, as ranges of characters. Each method's result
-is checked against the text; where none holds, NotFound is raised instead of guessing."""
+"""Finds the assistant's replies: in a conversation, by rendering it up to each reply; in a raw text, by the template's
+markers. A reply that cannot be told from the rest raises NotFound instead of guessing."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from itertools import count
 
@@ -19,8 +20,9 @@ from hatrain.data.template import (
     added_tokens,
     end_of_turn,
     find_markers,
-    split_at,
 )
+
+_LEAVE_OUT = "set train_on_turn: false on that turn"
 
 
 class NotFound(Exception):  # a result, not an error: the caller completes the message
@@ -29,6 +31,10 @@ class NotFound(Exception):  # a result, not an error: the caller completes the m
 
 class LeftOut(Exception):
     """The template leaves out text of the assistant. The message names it and the remedy."""
+
+
+class Disagrees(Exception):
+    """The template asks for a reply in another way than it renders it. The message says how, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,49 +48,78 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
-    start: int
-    stop: int
-    """Where the assistant's text ends and its end of turn begins."""
-    end: int
-    """After the end of turn; equal to `stop` without one."""
+class Turn:
+    """One reply, and the generation prompt that asks for it. All that the model sees and writes is their sum."""
+
+    prompt: str
+    """What `apply_chat_template(add_generation_prompt=True)` gives for the turns before the reply."""
+    reply: str
+    """What the template renders after that, without the end of turn."""
+    end: str
+    """The end of turn; empty where the eos token ends the reply."""
+    rest: str = ""
+    """What the template renders after the end of turn of a last reply, such as a line break."""
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.reply + self.end
 
 
 class ReplyFinder:
-    """Finds replies for one tokenizer: by the template's generation tags, else by sentinels, else by prefixes."""
+    """Finds replies for one tokenizer. `today` is the date for templates that ask for it."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.template = ChatTemplate(tokenizer)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, today: date | None = None):
+        self.template = ChatTemplate(tokenizer, today)
         self._tokenizer = tokenizer
         self._added = added_tokens(tokenizer)
-        self._confirmed: set[tuple[object, ...]] = set()
 
     @cached_property
     def markers(self) -> Markers:
         """The text around replies. Raises BadInput when the chat template renders no plain conversation."""
         return find_markers(self.template, self._tokenizer)
 
-    def in_conversation(self, messages: Sequence[Message], tools: Tools = ()) -> Located:
-        """Return the rendered conversation and its supervised replies.
+    def in_conversation(self, messages: Sequence[Message], tools: Tools = ()) -> tuple[Located, ...]:
+        """Return the texts to train on, each with its replies: all that are supervised, each after its generation
+        prompt.
 
-        Raises TemplateRefusal when the template does not render it, NotFound when a reply cannot be located, LeftOut
-        when the template leaves out text of the assistant.
+        It is one text where the history renders every reply as it was asked for and trained. Otherwise a text ends
+        with each reply that a later one does not continue. Raises as `turn` does.
         """
-        text, tagged = self.template.render_tagged(messages, tools)
-        turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        if len(tagged) == len(turns):
-            replies = [
-                self._in_region(text, start, end, messages[turn])
-                for turn, (start, end) in zip(turns, tagged, strict=True)
-            ]
+        sequences: list[Located] = []
+        for index, message in enumerate(messages):
+            if not message.train:
+                continue
+            turn = self.turn(messages, index, tools)
+            is_last = index == len(messages) - 1
+            text = turn.text + (turn.rest if is_last else "")
+            span = (len(turn.prompt), len(turn.text))
+            last = sequences[-1] if sequences else None
+            if last and not last.open_end and turn.prompt.startswith(last.text):
+                sequences[-1] = Located(text, (*last.replies, span), open_end=not turn.end)
+            else:
+                sequences.append(Located(text, (span,), open_end=not turn.end))
+        return tuple(sequences)
+
+    def turn(self, messages: Sequence[Message], index: int, tools: Tools = ()) -> Turn:
+        """Return one reply of a conversation, as the template renders it when it is the last, and its generation
+        prompt.
+
+        Raises TemplateRefusal when the template does not render it, NotFound when the reply cannot be located, LeftOut
+        when the template leaves out text of the assistant, Disagrees when it asks in another way than it renders.
+        """
+        message = messages[index]
+        prompt = self.template.render(messages[:index], tools, prompt=True) if index else ""
+        text = self.template.render(messages[: index + 1], tools)
+        if text.startswith(prompt):
+            region = text[len(prompt) :]
         else:
-            replies = self._by_sentinels(text, messages, turns, tools) or self._by_prefixes(
-                text, messages, turns, tools
-            )
-        for turn, reply in zip(turns, replies, strict=True):
-            if messages[turn].train:
-                _check_complete(text[reply.start : reply.stop], messages[turn], turn)
-        return _located(text, replies, [messages[turn].train for turn in turns])
+            region = self._after_header(prompt, text, messages[: index + 1], tools)
+        stop, end = self._end(region, message)
+        reply, rest = region[:stop], region[stop + len(end) :]
+        if not end:
+            reply, rest, end = reply.rstrip(), "", self.markers.open_end(message)
+        self._check_complete(reply, messages[: index + 1], tools, may_change=text.startswith(prompt))
+        return Turn(prompt, reply, end, rest)
 
     def in_raw_text(self, text: str) -> Located:
         """Find the replies of a raw text: from each reply header to the next end of turn.
@@ -96,7 +131,8 @@ class ReplyFinder:
             raise NotFound("the chat template puts nothing before a reply, so a raw text shows none")
         space = self.markers.header[len(self.markers.header.rstrip()) :]
         stop = self._raw_stop()
-        replies = []
+        replies: list[Span] = []
+        open_end = False
         position = text.find(header)
         while position >= 0:
             start = position + len(header)
@@ -105,147 +141,98 @@ class ReplyFinder:
             end = stop.search(text, start)
             assert end is not None  # the end of the text always matches
             if text[start : end.start()].strip():
-                replies.append(_Reply(start, end.start(), end.end()))
+                replies.append((start, end.end()))
+                open_end = not text[end.start() : end.end()].strip()
             position = text.find(header, end.end())
-        return _located(text, replies, [True] * len(replies))
+        if replies and open_end and not text[replies[-1][1] :].strip():
+            # Cut the white space, so that what ends the reply comes directly after it.
+            start, stop_at = replies[-1]
+            text = text[:stop_at] + self.markers.next_header
+            return Located(text, (*replies[:-1], (start, len(text))), open_end=not self.markers.next_header)
+        return Located(text, tuple(replies))
 
     def _raw_stop(self) -> re.Pattern[str]:
         """What ends a reply in a raw text: an end of turn, a user's header, or the end of the text."""
-        ends = [re.escape(end.strip()) for end in self.markers.ends]
+        ends = [re.escape(end.strip()) for end in self.markers.stops]
         header = self.markers.user_header.strip()
         followed = [rf"(?=\s*{re.escape(header)})"] if header else []
         closed = [rf"\s*(?:{'|'.join(ends)})"] if ends else []
         return re.compile("|".join([*closed, *followed, r"(?=\s*\Z)"]))
 
-    # --- three methods ------------------------------------------------------------------------------
+    # --- a reply that is rendered after another header than it is asked with ---------------------------------
 
-    def _by_sentinels(
-        self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools
-    ) -> list[_Reply] | None:
-        """Render with a mark in place of each reply; the pieces between marks must rebuild the text.
+    def _after_header(self, prompt: str, text: str, messages: Sequence[Message], tools: Tools) -> str:
+        """Return what the model has to write after `prompt`, where the rendered text does not begin with it."""
+        asked, turn = self.markers.prompt, len(messages) - 1
+        header, start = self._last_header(text, messages, tools) if prompt.endswith(asked) else ("", -1)
+        if start < 0:
+            raise Disagrees(
+                f"the chat template renders what comes before the assistant's turn {turn} otherwise once the turn is "
+                f"there, so it would be trained after another text than it is asked with; {_LEAVE_OUT}"
+            )
+        region = text[start + len(header) :]
+        added = asked[len(header) :]
+        if not added:
+            return region
+        opened = re.search(r"<(\w*think\w*)>\s*\Z", added)
+        if opened:
+            return _closed_thought(opened[1], messages[-1], region)
+        if re.search(r"</\w*think\w*>", region):
+            raise Disagrees(
+                f"the reply of turn {turn} holds a thought, and the generation prompt {asked!r} asks for "
+                "none; allow thinking with model.chat_template_kwargs: {enable_thinking: true}, or remove the thoughts"
+            )
+        if not re.search(r"</\w+>\s*\Z", added):
+            raise Disagrees(
+                f"the chat template asks for the reply of turn {turn} with {asked!r}, but renders it after {header!r}; "
+                f"set chat_template to one that agrees with itself, or {_LEAVE_OUT}"
+            )
+        return region
 
-        Other turns stay in the pieces, so a user's text that contains a header is never taken for a reply.
-        """
-        stem = _unused_stem(text)
-        marks = {turn: f"{stem}{turn}end" for turn in turns}
-        marked = [
-            Message("assistant", marks[index]) if index in marks else message for index, message in enumerate(messages)
-        ]
-        try:
-            pieces = split_at(self.template.render(marked, tools), list(marks.values()))
-        except TemplateRefusal:
-            return None
-        if pieces is None or not text.startswith(pieces[0]):
-            return None
-        replies = []
-        position = len(pieces[0])
-        for turn, following in zip(turns, pieces[1:], strict=True):
-            is_last = turn == turns[-1]
-            stop = _text_stop(text, position, messages[turn], following, is_last)
-            if stop is None:
-                return None
-            replies.append(_Reply(position, stop, self._end(text, stop, turn == len(messages) - 1)))
-            position = stop + len(following)
-        self._confirm(replies, text, messages, turns, tools)
-        return replies
-
-    def _confirm(
-        self,
-        replies: Sequence[_Reply],
-        text: str,
-        messages: Sequence[Message],
-        turns: Sequence[int],
-        tools: Tools,
-    ) -> None:
-        """Cross-check with the rendered prefixes of the conversation, once per sequence of roles."""
-        shape = (bool(tools), *((message.role, bool(message.tool_calls)) for message in messages))
-        if shape in self._confirmed:
-            return
-        for turn, reply in zip(turns, replies, strict=True):
-            before = self._prefix(text, messages[:turn], tools)
-            through = self._prefix(text, messages[: turn + 1], tools)
-            if (before or 0) > reply.start or (through is not None and through < reply.stop):
-                raise NotFound(
-                    f"two methods find the assistant's turn {turn} at different places in what the chat template "
-                    "renders"
-                )
-        self._confirmed.add(shape)
-
-    def _by_prefixes(self, text: str, messages: Sequence[Message], turns: Sequence[int], tools: Tools) -> list[_Reply]:
-        """Render the conversation up to each reply and up to its end. The difference is the reply."""
-        replies = []
-        for turn in turns:
-            start = self._prefix(text, messages[:turn], tools, prompt=True)
-            if start is None:
-                start = self._after_previous_turn(text, messages, turn, tools)
-            if start is None:
-                raise NotFound(
-                    f"the chat template renders what comes before the assistant's turn {turn} differently "
-                    "once the turn is there"
-                )
-            end = self._prefix(text, messages[: turn + 1], tools)
-            if end is None:
-                end = self._first_end(text, start, turn)
-            replies.append(self._in_region(text, start, end, messages[turn]))
-        return replies
-
-    def _prefix(self, text: str, messages: Sequence[Message], tools: Tools, *, prompt: bool = False) -> int | None:
-        """Return the length of the rendered first messages, or None if the text does not begin with them."""
-        try:
-            beginning = self.template.render(messages, tools, prompt=prompt) if messages else ""
-        except TemplateRefusal:
-            return None
-        return len(beginning) if text.startswith(beginning) else None
-
-    def _after_previous_turn(self, text: str, messages: Sequence[Message], turn: int, tools: Tools) -> int | None:
-        """Return where a reply starts from what follows the message before it, which is replaced by a mark: for
-        templates that move something, as Mistral's moves the tools, when the conversation goes on."""
-        if turn == 0 or messages[turn - 1].role == "assistant":
-            return None
+    def _last_header(self, text: str, messages: Sequence[Message], tools: Tools) -> tuple[str, int]:
+        """Return the longest beginning of the generation prompt that is before the last reply, and where; -1 without
+        one. The turn before the reply, replaced by a mark, must come before it."""
+        asked = self.markers.prompt
+        first = self._added.search(asked) if self._added else None
+        shortest = first.end() if first else len(asked.rstrip())
         mark = _unused_stem(text)
-        marked = [*messages[: turn - 1], replace(messages[turn - 1], content=mark), *messages[turn:]]
+        marked = [*messages[:-2], replace(messages[-2], content=mark), messages[-1]]
         try:
-            whole = split_at(self.template.render(marked, tools), [mark])
-            prompted = split_at(self.template.render(marked[:turn], tools, prompt=True), [mark])
+            other = self.template.render(marked, tools)
         except TemplateRefusal:
-            return None
-        if whole is None or prompted is None or not whole[1].startswith(prompted[1]):
-            return None
-        if not text.startswith(whole[0]) or not text.endswith(whole[1]):
-            return None
-        return len(text) - len(whole[1]) + len(prompted[1])
-
-    def _first_end(self, text: str, start: int, turn: int) -> int:
-        ends = [text.find(end, start) + len(end) for end in self.markers.ends if end in text[start:]]
-        if not ends:
-            raise NotFound(f"nothing in what the chat template renders ends the assistant's turn {turn}")
-        return min(ends)
+            return "", -1
+        for length in range(len(asked), max(shortest, 1) - 1, -1):
+            header = asked[:length]
+            if asked[length : length + 1] not in ("", "<") and header[-1] not in ">\n":
+                continue  # in the middle of a word or a tag
+            start, there = text.rfind(header), other.rfind(header)
+            if start >= 0 and mark in other and there > other.rfind(mark) and text[start:] == other[there:]:
+                return header, start
+        return "", -1
 
     # --- the end of a turn ----------------------------------------------------------------------------------
 
-    def _end(self, text: str, stop: int, is_last_message: bool) -> int:
-        """Return the end of the end-of-turn text that begins at `stop`."""
-        for end in self.markers.ends:
-            if text.startswith(end, stop):
-                return stop + len(end)
-        return stop + len(end_of_turn(text[stop:], self._added)) if is_last_message else stop
-
-    def _in_region(self, text: str, start: int, end: int, message: Message) -> _Reply:
-        """Narrow a region that contains a reply, possibly with its header, its end of turn and the text after it."""
-        if text.startswith(self.markers.header, start):
-            start += len(self.markers.header)
-        if not message.content[:1].isspace():
-            start += len(text[start:end]) - len(text[start:end].lstrip())
-        closing = self._closing_tokens(text[start:end])
+    def _end(self, region: str, message: Message) -> tuple[int, str]:
+        """Return where a reply's text ends, and its end of turn, in what the template renders after the prompt."""
+        content = message.content.rstrip()
+        start = region.rfind(content) if content and not message.tool_calls else -1
+        if start >= 0:
+            stop = start + len(content)
+            tail = region[stop:]
+            for end in self.markers.ends:
+                if tail.startswith(end):
+                    return stop, end
+            return stop, end_of_turn(tail, self._added)
+        closing = self._closing_tokens(region) if self.markers.ends else []
         if closing:
-            known = (span for span in closing if text[start : start + span[1]].endswith(self.markers.ends))
+            known = (span for span in closing if region[: span[1]].endswith(self.markers.ends))
             first, last = next(known, closing[-1])
-            return _Reply(start, start + first, start + last)
-        stop = start + len(text[start:end].rstrip()) if not message.content[-1:].isspace() else end
-        for mark in self.markers.ends:
-            if text[start:stop].endswith(mark.rstrip()):
-                return _Reply(start, stop - len(mark.rstrip()), stop)
-        return _Reply(start, stop, self._end(text, stop, end == len(text)))
+            return first, region[first:last]
+        for end in self.markers.ends:
+            if region.rstrip().endswith(end.rstrip()):
+                stop = len(region.rstrip()) - len(end.rstrip())
+                return stop, region.rstrip()[stop:]
+        return len(region.rstrip()), ""
 
     def _closing_tokens(self, region: str) -> list[Span]:
         """Return the added tokens, separated by white space only, that end a region."""
@@ -256,51 +243,55 @@ class ReplyFinder:
             run.append(match.span())
         return run if run and not region[run[-1][1] :].strip() else []
 
+    def _check_complete(self, reply: str, messages: Sequence[Message], tools: Tools, *, may_change: bool) -> None:
+        """Raise LeftOut when a rendered reply lacks a tool that it calls, or the assistant's words, unless the template
+        may change words and does."""
+        message, turn = messages[-1], len(messages) - 1
+        missing = [call["function"]["name"] for call in message.tool_calls if call["function"]["name"] not in reply]
+        if missing:
+            raise LeftOut(
+                f"the chat template leaves out that the assistant calls {missing[0]} in turn {turn}; set chat_template "
+                "to one that writes tool calls, or use a dataset without tools"
+            )
+        if not reply.strip():
+            raise LeftOut(f"the chat template leaves out the assistant's text in turn {turn}; {_LEAVE_OUT}")
+        words = message.content.strip()
+        thought, closed, answer = words.partition("</think>")
+        if closed and thought.removeprefix("<think>").strip() not in reply:
+            raise LeftOut(
+                f"the chat template leaves out the assistant's thought in turn {turn}; remove it, or set chat_template "
+                "to one that writes thoughts"
+            )
+        words = answer.strip() if closed else words
+        if words and words not in reply and not (may_change and self._writes_words(messages, tools)):
+            if message.tool_calls:
+                raise LeftOut(
+                    f"the chat template leaves out the assistant's words beside a call in turn {turn}; move them into "
+                    f"a turn of their own (hatrain data --model MODEL writes such rows), or {_LEAVE_OUT}"
+                )
+            raise LeftOut(f"the chat template leaves out the assistant's text in turn {turn}; {_LEAVE_OUT}")
 
-def _check_complete(rendered: str, message: Message, turn: int) -> None:
-    """Raise LeftOut when a rendered turn is empty, or lacks a tool that it calls."""
-    calls = [call["function"]["name"] for call in message.tool_calls]
-    missing = next((name for name in calls if name not in rendered), None)
-    if missing:
-        raise LeftOut(
-            f"the chat template leaves out that the assistant calls {missing} in turn {turn}; set chat_template to one "
-            "that writes tool calls, or use a dataset without tools"
-        )
-    if not rendered.strip():
-        raise LeftOut(
-            f"the chat template leaves out the assistant's text in turn {turn}; set train_on_turn: false on that turn "
-            "to leave it out of training too"
-        )
+    def _writes_words(self, messages: Sequence[Message], tools: Tools) -> bool:
+        """Whether the template writes a reply's words, which it may change, such as dropping a thought."""
+        mark = _unused_stem("".join(message.content for message in messages))
+        words = mark if messages[-1].content.strip() else ""
+        try:
+            return mark in self.template.render([*messages[:-1], replace(messages[-1], content=words)], tools)
+        except TemplateRefusal:
+            return False
+
+
+def _closed_thought(tag: str, message: Message, region: str) -> str:
+    """Return a reply after a prompt that opens a thought: the reply's own thought or none, its end, and the region."""
+    thought, closed, answer = message.content.lstrip().partition(f"</{tag}>")
+    if closed and thought.startswith(f"<{tag}>"):
+        space = answer[: len(answer) - len(answer.lstrip())]
+        region = region.removeprefix(thought + closed).lstrip()
+        return thought.removeprefix(f"<{tag}>").lstrip() + closed + space + region
+    own = message.extra.get("reasoning_content") or ""
+    return f"{own}\n</{tag}>\n\n{region.lstrip()}"
 
 
 def _unused_stem(text: str) -> str:
     """A mark that no template changes and that does not occur in the text."""
     return next(stem for number in count() if (stem := f"hatrain{number}mark") not in text)
-
-
-def _text_stop(text: str, position: int, message: Message, following: str, is_last: bool) -> int | None:
-    """Return where a reply's text ends: as written, trimmed, or where the piece after it must begin."""
-    contents = (
-        ()
-        if message.tool_calls
-        else (message.content, message.content.rstrip(), message.content.lstrip(), message.content.strip())
-    )
-    for content in contents:
-        stop = position + len(content)
-        fits = text[stop:] == following if is_last else text.startswith(following, stop)
-        if fits and text.startswith(content, position):
-            return stop
-    if is_last:
-        stop = len(text) - len(following)
-        return stop if stop >= position and text.endswith(following) else None
-    return text.find(following, position) if following and text.count(following, position) == 1 else None
-
-
-def _located(text: str, replies: Sequence[_Reply], trained: Sequence[bool]) -> Located:
-    """Keep the supervised replies. White space after a last reply without an end of turn is cut, so that the eos comes
-    directly after the reply."""
-    kept = tuple((reply.start, reply.end) for reply, train in zip(replies, trained, strict=True) if train)
-    last = replies[-1] if replies else None
-    if last and trained[-1] and last.end == last.stop and not text[last.stop :].strip():
-        return Located(text[: last.stop], kept, open_end=True)
-    return Located(text, kept)

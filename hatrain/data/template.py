@@ -1,14 +1,18 @@
 """A tokenizer's chat template as a function from messages to text, and the markers that it puts around replies. They
 are found by rendering, so no family of models is known by name."""
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time
+from functools import cached_property
 from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils import chat_template_utils
 
 from hatrain.data.rows import Message
 from hatrain.errors import BadInput
@@ -16,61 +20,150 @@ from hatrain.errors import BadInput
 Tools = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
 
-_GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # Annotated as returning text, it returns the texts and, for each, the ranges in generation tags.
-_render_jinja: Callable[..., tuple[list[str], list[list[Span]]]] = render_jinja_template  # type: ignore[assignment]
-
-_DATE = "26 Jul 2024"
-"""The default date of Llama 3's template. With today's date a resumed run would get other tokens."""
+_render_jinja: Callable[..., tuple[list[str], list[list[Span]]]] = chat_template_utils.render_jinja_template  # type: ignore[assignment]
 
 _PROBE_TURNS = ("hatrainuserone", "hatrainreplyone", "hatrainusertwo", "hatrainreplytwo")
+_PROBE_CALL: Mapping[str, Any] = {
+    "type": "function",
+    "id": "hatrain001",
+    "function": {"name": "hatrain_tool", "arguments": {"hatrain_key": "hatrainvalue"}},
+}
+_PROBE_TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "hatrain_tool",
+        "description": "hatraindescription",
+        "parameters": {"type": "object", "properties": {"hatrain_key": {"type": "string"}}},
+    },
+}
 
 
 class TemplateRefusal(Exception):
     """The chat template raises an error on a conversation; the message is the template's."""
 
 
-class ChatTemplate:
-    """Renders conversations as `tokenizer.apply_chat_template(…, tokenize=False)` does, with a fixed date."""
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a template wants its messages."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    parts: bool = False
+    """Content as a list of parts, as vision models' templates do."""
+    text_arguments: bool = False
+    """Call arguments as JSON text, as DeepSeek V3's template does."""
+    null_content: bool = False
+    """No content, instead of an empty text, beside calls."""
+
+    def message(self, message: Message) -> dict[str, Any]:
+        """Return a message as `apply_chat_template` takes it."""
+        rendered = message.for_template()
+        if self.parts:
+            rendered["content"] = [{"type": "text", "text": message.content}]
+        if message.tool_calls and self.null_content and not message.content:
+            rendered["content"] = None
+        if message.tool_calls and self.text_arguments:
+            rendered["tool_calls"] = [_with_text_arguments(call) for call in message.tool_calls]
+        return rendered
+
+
+def _with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    text = json.dumps(function.get("arguments", {}), ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}
+
+
+class ChatTemplate:
+    """Renders conversations as `tokenizer.apply_chat_template(…, tokenize=False)` does on the day `today`.
+
+    A template that asks for the date gets that day's, so that it renders the same on every day of a run.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, today: date | None = None):
         self._tokenizer = tokenizer
         self._variables = tokenizer.special_tokens_map
+        self._now = datetime.combine(today or date.today(), time(12))
 
     def render(self, messages: Sequence[Message], tools: Tools = (), *, prompt: bool = False) -> str:
-        """Return the text of a conversation, with the header of the next reply if `prompt`.
+        """Return the text of a conversation, with the generation prompt of the next reply if `prompt`.
 
         Raises TemplateRefusal.
         """
-        return self._render(messages, tools, add_generation_prompt=prompt)[0]
+        has_calls = any(message.tool_calls for message in messages)
+        return self._render(messages, tools, self._spelling_of_calls if has_calls else self._spelling, prompt)
 
-    def render_tagged(self, messages: Sequence[Message], tools: Tools = ()) -> tuple[str, list[Span]]:
-        """Return the text and the half-open ranges of characters inside `{% generation %}` tags, none without tags.
+    def mentions(self, name: str) -> bool:
+        """Whether the template's source contains a name, such as a key of its messages."""
+        return any(name in self._source(tools) for tools in ((), (_PROBE_TOOL,)))
 
-        Raises TemplateRefusal.
-        """
-        return self._render(messages, tools, return_assistant_tokens_mask=self.is_tagged(tools))
+    @cached_property
+    def writes_tools(self) -> bool:
+        """Whether the tools that a conversation offers are in its text."""
+        try:
+            return "hatraindescription" in self.render([Message("user", "hatrainuserone")], (_PROBE_TOOL,))
+        except TemplateRefusal:
+            return True
 
-    def is_tagged(self, tools: Tools = ()) -> bool:
-        """Whether the template marks replies itself, with `{% generation %}`."""
-        return _GENERATION_TAG.search(self._source(tools)) is not None
+    @cached_property
+    def _spelling(self) -> Spelling:
+        turns = [Message("user", "hatrainuserone"), Message("assistant", "hatrainreplyone")]
+        for spelling in (Spelling(), Spelling(parts=True)):
+            for messages in (turns, [Message("system", "hatrainsystem"), *turns]):
+                try:
+                    text = self._render(messages, (), spelling)
+                except TemplateRefusal:
+                    continue
+                if all(turn.content in text for turn in turns):
+                    return spelling
+        return Spelling()
+
+    @cached_property
+    def _spelling_of_calls(self) -> Spelling:
+        """The first spelling with which a call is in the text, its arguments not as Python writes them."""
+        plain = self._spelling
+        call = [Message("user", "hatrainuserone"), Message("assistant", "", tool_calls=(_PROBE_CALL,))]
+        for null_content in (False, True):
+            for text_arguments in (False, True):
+                spelling = replace(plain, text_arguments=text_arguments, null_content=null_content)
+                try:
+                    text = self._render(call, (_PROBE_TOOL,), spelling)
+                except TemplateRefusal:
+                    continue
+                if text.rfind("hatrainvalue") > text.find("hatrainuserone") and "{'hatrain_key'" not in text:
+                    return spelling
+        return plain
 
     def _source(self, tools: Tools) -> str:
         return self._tokenizer.get_chat_template(None, [dict(tool) for tool in tools] or None)
 
-    def _render(self, messages: Sequence[Message], tools: Tools, **options: bool) -> tuple[str, list[Span]]:
+    def _render(self, messages: Sequence[Message], tools: Tools, spelling: Spelling, prompt: bool = False) -> str:
         # As apply_chat_template does: the tokenizer's special tokens, and the options.
-        variables: dict[str, Any] = {"date_string": _DATE, **self._variables, **options}
+        source = self._source(tools)
         try:
-            rendered, tagged = _render_jinja(
-                [[message.for_template() for message in messages]],
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=self._source(tools),
-                **variables,
-            )
+            with self._dated(source):
+                rendered, _ = _render_jinja(
+                    [[spelling.message(message) for message in messages]],
+                    tools=[dict(tool) for tool in tools] or None,
+                    chat_template=source,
+                    **self._variables,
+                    add_generation_prompt=prompt,
+                )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise TemplateRefusal(str(error) or type(error).__name__) from error
-        return rendered[0], tagged[0] if tagged else []
+        return rendered[0]
+
+    @contextmanager
+    def _dated(self, source: str) -> Iterator[None]:
+        """Answer the template's own `strftime_now` with our date. transformers hands a template no functions."""
+        if "strftime_now" not in source:
+            yield
+            return
+        names = chat_template_utils._compile_jinja_template(source).globals
+        own = names["strftime_now"]
+        names["strftime_now"] = self._now.strftime
+        try:
+            yield
+        finally:
+            names["strftime_now"] = own
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +178,30 @@ class Markers:
     """The same for the conversation's last reply."""
     user_header: str
     """Before a user's turn, after a reply."""
+    prompt: str
+    """The generation prompt after a user's turn: the header, and what the template adds to it, such as an empty
+    thought."""
+    next_header: str = ""
+    """Where the template ends no reply: the token that begins the next turn, which ends the reply."""
+    next_tool_header: str = ""
+    """The same after a call."""
+    call_end: str = ""
+    """The token that ends a reply with a call, where it is another than `last_end`, such as gpt-oss's <|call|>."""
 
     @property
     def ends(self) -> tuple[str, ...]:
         """The ends that are not empty, the longest first."""
         return tuple(sorted({self.end, self.last_end} - {""}, key=len, reverse=True))
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts that end a reply when a model writes it; empty where only the eos token does."""
+        others = (self.next_header, self.next_tool_header, self.call_end)
+        return tuple(dict.fromkeys((*self.ends, *filter(None, others))))
+
+    def open_end(self, message: Message) -> str:
+        """The token that ends a reply which the template leaves open; empty for the eos token."""
+        return self.end or (self.next_tool_header if message.tool_calls else self.next_header)
 
 
 def find_markers(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> Markers:
@@ -99,12 +211,61 @@ def find_markers(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> 
     """
     lead, header, between, _, tail, prompt = _probe(template, tokenizer.eos_token or "")
     added = added_tokens(tokenizer)
-    last_end = end_of_turn(tail, added)
+    last_end = _last_end(tail, between, added)
     if last_end and between.startswith(last_end):
         end = last_end
     else:
         end = _middle_end(between, tail, lead, added, tokenizer.eos_token)
-    return Markers(_reply_header(header, prompt), end, last_end, user_header=between[len(end) :])
+    open_end = "" if last_end or end else _first_token(between, added)
+    call, result = _call_and_result(template)
+    return Markers(
+        _reply_header(header, prompt),
+        end,
+        last_end,
+        user_header=between[len(end) :],
+        prompt=prompt,
+        next_header=open_end,
+        next_tool_header=_first_token(result, added) or open_end if open_end else "",
+        call_end=_call_end(call, {end, last_end}, added) if last_end else "",
+    )
+
+
+def _last_end(tail: str, between: str, added: re.Pattern[str] | None) -> str:
+    """Return the end of the last reply: up to its first added token, and the tokens directly after it that earlier
+    replies end with too, as Cohere's do."""
+    end = end_of_turn(tail, added)
+    while added and (following := added.match(tail, len(end))) and between.startswith(tail[: following.end()]):
+        end = tail[: following.end()]
+    return end
+
+
+def _first_token(text: str, added: re.Pattern[str] | None) -> str:
+    """Return the added token that a text begins with, and the white space before it; empty without one."""
+    first = added.search(text) if added else None
+    return text[: first.end()] if first and not text[: first.start()].strip() else ""
+
+
+def _call_and_result(template: ChatTemplate) -> tuple[str, str]:
+    """Return how a template renders a last turn that calls a tool, after the call's arguments, and what it adds to
+    that for the result. Empty where it refuses either, or renders the call otherwise then."""
+    call = [Message("user", "hatrainuserone"), Message("assistant", "", tool_calls=(_PROBE_CALL,))]
+    result = Message("tool", "hatrainresult", extra={"name": "hatrain_tool", "tool_call_id": "hatrain001"})
+    try:
+        before = template.render(call, (_PROBE_TOOL,))
+        whole = template.render([*call, result], (_PROBE_TOOL,))
+    except TemplateRefusal:
+        return "", ""
+    written = before.rpartition("hatrainvalue")
+    after = written[2] if written[0].find("hatrainuserone") >= 0 else ""
+    return after, whole[len(before) :] if whole.startswith(before) else ""
+
+
+def _call_end(call: str, ends: set[str], added: re.Pattern[str] | None) -> str:
+    """Return the token that ends a call, unless it is in `ends`."""
+    tokens = list(added.finditer(call)) if added else []
+    if not tokens or call[tokens[-1].end() :].strip() or call.rstrip().endswith(tuple(ends - {""})):
+        return ""
+    return tokens[-1].group()
 
 
 def _probe(template: ChatTemplate, eos: str) -> tuple[str, ...]:

@@ -147,6 +147,7 @@ class _Leader:
             if stage not in todo:
                 log(f"{run.name}: {stage.name} is done")
         revision.record(plan, run)
+        run.record_date()
         code, reasons = self._run_stages(todo, children, monitor)
         if code is Exit.FINISHED:
             self._link_model()

@@ -3,6 +3,7 @@ by what it would do to the home. The judge is `hatrain.home.calls`."""
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import date
 from typing import Any
 
 from hatrain.data.replies import ReplyFinder
@@ -24,16 +25,18 @@ def evaluate_model(
     batch_size: int = 32,
     should_stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    today: date | None = None,
 ) -> Evaluation:
     """Answer each request of the rows greedily, and judge the answers.
 
     `model` is a causal language model of transformers, with or without a PEFT adapter, on the device to use. Its mode
     and configuration are restored. `should_stop` is called before each batch; a stopped evaluation is not `complete`.
-    `progress` is called with (requests answered, requests). Raises BadInput for rows that cannot be judged, and for a
+    `progress` is called with (requests answered, requests). `today` is the date for chat templates that ask
+    for it. Raises BadInput for rows that cannot be judged, and for a
     tokenizer without a chat template.
     """
-    finder = ReplyFinder(tokenizer)
-    stops = find_stops(model, tokenizer, finder.markers.ends)
+    finder = ReplyFinder(tokenizer, today)
+    stops = find_stops(model, tokenizer, finder.markers.stops)
     requests = read_requests(rows, finder)
     limit = limit_for(tokenizer, [request.reply for request in requests])
     prompts = [request.prompt for request in requests]

@@ -1,13 +1,13 @@
 """One request to a model, in the format of the rows that it was trained on."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from hatrain.contract.inputs import resolve
-from hatrain.data.replies import NotFound, ReplyFinder
+from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
 from hatrain.evaluate.generation import find_stops, generate
@@ -61,21 +61,13 @@ def build_question(text: str, source: Source, home: Path | None) -> Question:
     return _in_home(text, generated, row, language, "generated; use yours with --home FILE")
 
 
-def ask(model: Any, tokenizer: Any, question: Question) -> Answer:
-    finder = ReplyFinder(tokenizer)
-    stops = find_stops(model, tokenizer, finder.markers.ends)
-    prompt = _prompt(finder, question.messages, question.tools)
+def ask(model: Any, tokenizer: Any, question: Question, today: date | None = None) -> Answer:
+    """Answer a question, asked exactly as the model was trained: with the chat template's generation prompt."""
+    finder = ReplyFinder(tokenizer, today)
+    stops = find_stops(model, tokenizer, finder.markers.stops)
+    prompt = finder.template.render(question.messages, question.tools, prompt=True)
     ((_, generated),) = generate(model, tokenizer, [prompt], stops=stops, limit=_LIMIT, batch_size=1)
     return read_answer(generated.text, ended=generated.ended)
-
-
-def _prompt(finder: ReplyFinder, messages: Sequence[Message], tools: Tools) -> str:
-    """Return the text before a reply, as in training."""
-    try:
-        located = finder.in_conversation([*messages, Message("assistant", "Sure.", train=True)], tools)
-    except NotFound:
-        return finder.template.render(messages, tools, prompt=True)
-    return located.text[: located.replies[-1][0]].rstrip(" ")
 
 
 def _first_row(source: Source) -> Row | None:

@@ -3,10 +3,10 @@
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from hatrain.data.replies import LeftOut, NotFound, ReplyFinder
+from hatrain.data.replies import Disagrees, LeftOut, NotFound, ReplyFinder
 from hatrain.data.rows import Row, shortened
 from hatrain.data.template import TemplateRefusal
 from hatrain.errors import BadInput
@@ -56,7 +56,7 @@ def read_requests(rows: Iterable[Row], finder: ReplyFinder) -> list[Request]:
             requests += read_turns(row, finder)
         except TemplateRefusal as refusal:
             problems.append(f"{row.where}: the model's chat template refuses this row: {refusal}")
-        except LeftOut as reason:
+        except (LeftOut, Disagrees) as reason:
             problems.append(f"{row.where}: {reason}")
         except NotFound as reason:
             problems.append(f"{row.where}: no reply found: {reason}")
@@ -71,17 +71,16 @@ def _turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
     for turn, message in enumerate(row.messages):
         if not message.train:
             continue
-        history = [replace(past, train=False) for past in row.messages[:turn]]
+        history = row.messages[:turn]
         expected = read_message(message.content, message.tool_calls)
+        # Exactly what the reply is trained after, and what a server asks with.
+        prompt = finder.template.render(history, row.tools, prompt=True) if history else ""
         try:
-            located = finder.in_conversation([*history, message], row.tools)
+            reply = finder.turn(row.messages, turn, row.tools).reply.strip()
         except NotFound:
-            # The reply cannot be located in the text: render a prompt for it, as in a chat.
-            prompt = finder.template.render(history, row.tools, prompt=True)
             calls = (json.dumps(call["function"], ensure_ascii=False) for call in message.tool_calls)
             reply = "\n".join([message.content, *calls]).strip()
         else:
-            prompt, reply = _split(finder, located.text, *located.replies[-1])
             if message.tool_calls and read_answer(reply).calls != expected.calls:
                 raise BadInput(
                     f"{row.where}: the model's chat template writes these tool calls as {reply!r}, "
@@ -125,7 +124,7 @@ def _split(finder: ReplyFinder, text: str, start: int, end: int) -> tuple[str, s
     A space before a reply belongs to its first token in most vocabularies, so the model has to write it.
     """
     reply = text[start:end]
-    ending = next((mark for mark in finder.markers.ends if reply.endswith(mark)), "")
+    ending = next((mark for mark in finder.markers.stops if reply.endswith(mark)), "")
     return text[:start].rstrip(" "), reply.removesuffix(ending).strip()
 
 

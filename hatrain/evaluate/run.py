@@ -83,7 +83,7 @@ def _evaluate(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: 
     else:
         model, tokenizer = _untrained(revision.pinned(plan, run))
     print(f"evaluating the requests of {count(len(rows), 'test row')} {when} training", flush=True)
-    return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None)
+    return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None, today=run.today())
 
 
 def _untrained(plan: Plan) -> tuple[Any, Any]:

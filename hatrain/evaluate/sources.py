@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ class Source:
     """A folder, or a hub id."""
     run: RunDirectory | None = None
     """The run they belong to."""
+
+    @property
+    def today(self) -> date | None:
+        """The date of the run, for chat templates that ask for it; None without a run."""
+        return self.run.today() if self.run is not None else None
 
     @property
     def trust_remote_code(self) -> bool:

@@ -32,7 +32,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         unchanged.check(job.model, run, what_stands_on_the_base(run))
     settings = sharding.configure(plan, run)  # keep: transformers asks it how to load weights
     tokenizer = tokenizer_of(job.model)
-    rows = load_rows(plan, tokenizer)
+    rows = load_rows(plan, tokenizer, run)
     if rank() == 0:
         print(summary(rows), flush=True)
     set_seed(job.seed)  # for new adapters; the trainer seeds again before the first step

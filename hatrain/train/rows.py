@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.contract.steps import Layout, padded
 from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.jsonfile import parsed_values
@@ -58,8 +59,8 @@ def lines_of(path: Path, indices: Sequence[int]) -> list[int]:
     return [lines[index] for index in indices]
 
 
-def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
-    """Tokenize the training and the test rows. Raises BadInput for rows that cannot be trained on."""
+def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory) -> Rows:
+    """Tokenize the training and the test rows, as on the run's date. Raises BadInput for unusable rows."""
     data, method = plan.job.data, plan.job.method
     tokenize: Any = tokenize_pairs if method.kind == "dpo" else tokenize_dataset
     settings: dict[str, Any] = {
@@ -67,6 +68,7 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
         "prefix_ids": data.prefix_ids,
         "suffix_ids": data.suffix_ids,
         "on_overlong": data.on_overlong,
+        "today": run.today(),
     }
 
     def tokenized(path: str) -> Any:
@@ -92,8 +94,12 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Rows:
 
 
 def layout_of(dataset: TokenizedDataset | TokenizedPairs, micro_batch_size: int) -> Layout:
-    """How a dataset's rows become micro-batches, in training and for the test loss."""
-    return padded(dataset.lengths.tolist(), micro_batch_size)
+    """How a dataset's rows become micro-batches, in training and for the test loss. They hold the numbers of pairs, or
+    of sequences: a row has several where the chat template lays it out once for each reply."""
+    if isinstance(dataset, TokenizedPairs):
+        return padded(dataset.lengths.tolist(), micro_batch_size)
+    layout = padded([len(ids) for ids in dataset.input_ids], micro_batch_size)
+    return lambda rows: layout(sequence for row in rows for sequence in dataset.sequences_of[int(row)])
 
 
 def summary(rows: Rows) -> str:
@@ -102,6 +108,8 @@ def summary(rows: Rows) -> str:
     if rows.train.dropped:
         longest = max(row.length for row in rows.train.dropped)
         text += f" ({len(rows.train.dropped)} longer than ctx_size dropped; the longest has {longest} tokens)"
+    if isinstance(rows.train, TokenizedDataset) and len(rows.train.input_ids) > len(rows.train):
+        text += f" in {len(rows.train.input_ids)} sequences (the chat template needs one for some replies)"
     if rows.test:
         text += f", {len(rows.test)} test rows"
     if isinstance(rows.train, TokenizedDataset) and rows.train.raw_rows:

@@ -34,8 +34,8 @@ class SftTrainer(StepTrainer):
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(type(base).forward).parameters
 
     def collate(self, dataset: TokenizedDataset, rows: Sequence[int], counts: bool = True) -> Tensors:
-        """Return `input_ids`, `attention_mask` and `labels`, each `[rows, tokens]`. The mask comes from the lengths
-        alone: a pad token may be the eos token too."""
+        """Return `input_ids`, `attention_mask` and `labels`, each `[sequences, tokens]`; `rows` are numbers of
+        sequences. The mask comes from the lengths alone: a pad token may be the eos token too."""
         ids = [dataset.input_ids[row] for row in rows]
         lengths = torch.tensor([len(row) for row in ids])
         padded = pad(ids, self.processing_class.pad_token_id or 0)

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.steps import MicroBatch, share_of_rank
+from hatrain.data.dataset import TokenizedDataset
 from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, seal
 from hatrain.train import fsdp, sharding, zero
@@ -126,8 +127,8 @@ class StepTrainer(Trainer):
 
     def test_weight(self, micro_batch: MicroBatch) -> int:
         """What the summed loss of a test micro-batch is divided by."""
-        assert self.test_rows is not None
-        return int(self.test_rows.supervised[list(micro_batch.rows)].sum())
+        assert isinstance(self.test_rows, TokenizedDataset)
+        return sum(self.test_rows.sequences[number].supervised for number in micro_batch.rows)
 
     def before_training(self) -> None:
         """Called before the first step, when the model is already sharded. Raises StopRequested."""

@@ -1,4 +1,5 @@
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,16 @@ def refusal(labelled: list[Example | BadRow]) -> BadRow:
 
 
 def trained_on(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[str]:
-    """Decode each range of labels, read as a trainer reads them."""
-    ranges: list[list[int]] = [[]]
-    for token, label in zip(example.input_ids.tolist(), example.labels.tolist(), strict=True):
-        assert label in (token, IGNORED)
-        if label != IGNORED:
-            ranges[-1].append(label)
-        elif ranges[-1]:
-            ranges.append([])
+    """Decode each range of labels in each of the row's sequences, read as a trainer reads them."""
+    ranges: list[list[int]] = []
+    for sequence in example.sequences:
+        ranges.append([])
+        for token, label in zip(sequence.input_ids.tolist(), sequence.labels.tolist(), strict=True):
+            assert label in (token, IGNORED)
+            if label != IGNORED:
+                ranges[-1].append(label)
+            elif ranges[-1]:
+                ranges.append([])
     return [tokenizer.decode(part) for part in ranges if part]
 
 
@@ -289,8 +292,8 @@ def test_where_nothing_ends_the_last_turn_the_eos_is_appended_and_trained_on(row
 
     example = only(Labeller(tokenizer).label(rows_of({"messages": TWO_ROUNDS})))
 
-    # The space belongs to the token of the word after it, in this family's vocabulary.
-    assert trained_on(tokenizer, example) == ["First.", " Second.<|im_end|>"]
+    # In this vocabulary a space joins the word after it, but the generation prompt ends with the space.
+    assert trained_on(tokenizer, example) == ["First.<|im_end|>", "Second.<|im_end|>"]
     assert example.input_ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(example.input_ids[:-1]) == tokenizer.apply_chat_template(TWO_ROUNDS, tokenize=False)
 
@@ -298,31 +301,31 @@ def test_where_nothing_ends_the_last_turn_the_eos_is_appended_and_trained_on(row
 def test_the_eos_comes_directly_after_the_text_if_only_a_line_break_followed(replies):
     tokenizer = with_template("chatml", PLAIN.replace("{% if not loop.last %}", "{% if true %}"))
 
-    assert replies(tokenizer, *TWO_ROUNDS)[-1] == " Second.<|im_end|>"
+    assert replies(tokenizer, *TWO_ROUNDS)[-1] == "Second.<|im_end|>"
 
 
 def test_a_separator_between_turns_ends_them_and_the_last_turn_gets_the_eos(replies):
     assert replies(with_template("zephyr", SEPARATED), *TWO_ROUNDS) == ["First.</s>", "Second.</s>"]
 
 
-def test_no_eos_is_appended_to_a_last_turn_that_is_not_trained_on(rows_of):
+def test_nothing_after_the_last_supervised_reply_is_in_the_sequence(rows_of):
     tokenizer = with_template("chatml", PLAIN)
     turns = [*TWO_ROUNDS[:3], assistant("Second.", train_on_turn=False)]
 
     example = only(Labeller(tokenizer).label(rows_of({"messages": turns})))
 
-    assert trained_on(tokenizer, example) == ["First."]
-    assert example.input_ids[-1] != tokenizer.eos_token_id
+    assert trained_on(tokenizer, example) == ["First.<|im_end|>"]
+    assert tokenizer.decode(example.input_ids) == "User: One?\nAssistant: First.<|im_end|>"
 
 
-def test_the_header_of_the_next_turn_is_no_end_of_turn(replies):
+def test_where_only_the_next_header_ends_a_reply_every_reply_learns_to_end_with_it(replies):
     tokenizer = build_tokenizer("phi3")
     tokenizer.chat_template = (
         "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
     )
 
-    assert replies(tokenizer, *TWO_ROUNDS) == ["First.", "Second.<|endoftext|>"]
+    assert replies(tokenizer, *TWO_ROUNDS) == ["First.<|user|>", "Second.<|user|>"]
 
 
 @pytest.mark.parametrize("family", ["gemma", "mistral"])
@@ -349,7 +352,7 @@ def test_a_template_that_adds_a_system_turn_of_its_own_trains_on_none_of_it(repl
     assert replies(build_tokenizer("qwen2"), *TWO_ROUNDS) == ["First.<|im_end|>", "Second.<|im_end|>"]
 
 
-def test_a_template_may_drop_thoughts_from_earlier_turns(replies):
+def test_a_thought_that_a_template_drops_from_history_is_still_trained_on(replies):
     turns = [
         user("One?"),
         assistant("<think>\nHm.\n</think>\n\nFirst."),
@@ -358,22 +361,22 @@ def test_a_template_may_drop_thoughts_from_earlier_turns(replies):
     ]
 
     assert replies(with_template("chatml", THINKING), *turns) == [
-        "First.<|im_end|>",
+        "<think>\nHm.\n</think>\n\nFirst.<|im_end|>",
         "<think>\nAha.\n</think>\n\nSecond.<|im_end|>",
     ]
 
 
-def test_an_empty_thought_that_a_template_adds_is_not_trained_on(replies):
+def test_an_empty_thought_that_the_generation_prompt_does_not_write_is_trained_on(replies):
     assert replies(with_template("chatml", THINKING), *TWO_ROUNDS) == [
-        "First.<|im_end|>",
-        "Second.<|im_end|>",
+        "<think>\n\n</think>\n\nFirst.<|im_end|>",
+        "<think>\n\n</think>\n\nSecond.<|im_end|>",
     ]
 
 
-def test_replies_are_found_if_the_prompt_goes_on_where_history_does_not(replies):
+def test_a_reply_after_a_prompt_that_opens_a_thought_closes_it_first(replies):
     tokenizer = with_template("chatml", CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif"))
 
-    assert replies(tokenizer, *TWO_ROUNDS) == ["First.<|im_end|>", "Second.<|im_end|>"]
+    assert replies(tokenizer, *TWO_ROUNDS) == ["\n</think>\n\nFirst.<|im_end|>", "\n</think>\n\nSecond.<|im_end|>"]
 
 
 def test_text_that_a_template_rewrites_is_trained_on_as_rendered(replies):
@@ -397,15 +400,14 @@ def test_a_reply_that_a_template_leaves_out_is_refused_with_the_remedy(rows_of):
     assert "train_on_turn: false" in problem
 
 
-def test_a_reply_that_two_methods_find_at_different_places_is_refused(rows_of):
+def test_a_reply_that_the_generation_prompt_begins_itself_is_refused(rows_of):
     answers_itself = "{% if messages[-1]['role'] == 'user' %}{{ '<|im_start|>assistant\nOkay' }}{% endif %}"
     tokenizer = with_template("chatml", CHATML + answers_itself)
     rows = rows_of({"messages": [user("Light?"), assistant("Okay, it is on.")]})
 
     (problem,) = refusal(Labeller(tokenizer).label(rows)).problems
 
-    assert "two methods find the assistant's turn 1 at different places" in problem
-    assert "find-split" in problem
+    assert "leaves out the assistant's text in turn 1" in problem
 
 
 def test_a_template_that_renders_no_conversation_is_refused_before_any_row():
@@ -413,16 +415,16 @@ def test_a_template_that_renders_no_conversation_is_refused_before_any_row():
         Labeller(with_template("chatml", "{{ raise_exception('never') }}"))
 
 
-def test_a_template_with_a_date_renders_the_same_every_day(rows_of):
-    today = (
-        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-        "{{ '<|im_start|>system\nToday is ' + date_string + '.<|im_end|>\n' }}"
-    )
+@pytest.mark.parametrize("variable", ["strftime_now('%d %b %Y')", "strftime_now('%d ' + '%b %Y')"])
+def test_a_template_that_asks_for_the_date_gets_the_date_of_the_run(variable, rows_of):
+    today = "{{ '<|im_start|>system\nToday is ' + " + variable + " + '.<|im_end|>\n' }}"
     tokenizer = with_template("chatml", today + CHATML)
+    rows = rows_of({"messages": TWO_ROUNDS})
 
-    example = only(Labeller(tokenizer).label(rows_of({"messages": TWO_ROUNDS})))
+    example = only(Labeller(tokenizer, today=date(2026, 7, 1)).label(rows))
 
-    assert "Today is 26 Jul 2024." in tokenizer.decode(example.input_ids)
+    assert "Today is 01 Jul 2026." in tokenizer.decode(example.input_ids)
+    assert date.today().strftime("%d %b %Y") in tokenizer.apply_chat_template(TWO_ROUNDS, tokenize=False)
 
 
 # --- generation tags ----------------------------------------------------------------------------------------

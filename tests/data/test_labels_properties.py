@@ -76,8 +76,18 @@ def test_exactly_the_turns_of_the_assistant_are_trained_on(family, opening, turn
 
     assert isinstance(example, Example), example.problems
     tokenizer = labeller(family).tokenizer
-    found = [decoded(tokenizer, example.input_ids[start:end].tolist()) for start, end in example.replies]
+    spans = [(sequence.input_ids.tolist(), span) for sequence in example.sequences for span in sequence.replies]
+    found = [decoded(tokenizer, ids[start:end]) for ids, (start, end) in spans]
     expected = [(reply.strip() if family in TRIMS else reply) + END[family] for _, reply, trained in turns if trained]
     assert found == expected
-    rendered = tokenizer.apply_chat_template([message.for_template() for message in messages], tokenize=False)
-    assert example.input_ids.tolist() == tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    asked = [index for index, message in enumerate(messages) if message.train]
+    for (ids, (start, _)), turn in zip(spans, asked, strict=True):
+        assert ids[:start] == rendered_ids(tokenizer, messages[:turn], prompt=True)
+    if turns[-1][2]:
+        assert example.input_ids.tolist() == rendered_ids(tokenizer, messages)
+
+
+def rendered_ids(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, prompt: bool = False) -> list[int]:
+    turns = [message.for_template() for message in messages]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
