@@ -40,7 +40,7 @@ def stops(part: Part) -> None:
     base = inputs.base(inputs.shape("small"))
     rows = inputs.longest(4 * STEPS)
     Path(rows).write_text("".join(_lines(inputs.train, 4 * STEPS)), encoding="utf-8")
-    options = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
+    options: dict[str, Any] = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
     runs = [
         adopt(inputs.plan(name, base, {**method, "train": rows}, **options))
         for name in ("undisturbed", "undisturbed-again", "disturbed")
@@ -176,7 +176,7 @@ def strategies(part: Part) -> None:
 
 def _train_stop_resume(inputs: Inputs, base: str, script: Path, strategy: str) -> str:
     method = {"micro_batch_size": 2, "batch_size": 4, "gradient_checkpointing": False}
-    options = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
+    options: dict[str, Any] = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
     rows = inputs.work / f"rows-{strategy}.jsonl"
     rows.write_text("".join(_lines(inputs.train, 4 * STEPS)), encoding="utf-8")
     plan = inputs.plan(f"one-rank-{strategy}", base, {**method, "train": str(rows)}, **options)
