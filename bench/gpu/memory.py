@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def measure(part: Part) -> None:
             figures["note"] = "ran; the peak needs CUDA"
         part.record(name(shape, lora, checkpointing, micro), **figures)
 
-    items = {name(*configuration): lambda c=configuration: peak(*c) for configuration in configurations()}
+    items = {name(*configuration): partial(peak, *configuration) for configuration in configurations()}
     part.each(items, 5)
 
 

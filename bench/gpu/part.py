@@ -6,7 +6,7 @@ import gc
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Part:
         finally:
             release()
 
-    def each(self, items: dict[str, Callable[[], None]], seconds: float) -> None:
+    def each(self, items: Mapping[str, Callable[[], None]], seconds: float) -> None:
         """Measure items in order. One that has less than `seconds` left is skipped, and that is said."""
         for item, measure in items.items():
             if self.left < seconds:

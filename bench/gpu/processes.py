@@ -18,6 +18,7 @@ from bench.gpu import figures
 from bench.gpu.inputs import Inputs, adopt, last_step
 from bench.gpu.part import Part
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.entry.process import torchrun
 from hatrain.runtime import checkpoints
 from hatrain.runtime.orphans import end_orphans
 from hatrain.runtime.stop import Stop
@@ -40,7 +41,7 @@ def stops(part: Part) -> None:
     base = inputs.base(inputs.shape("small"))
     rows = inputs.longest(4 * STEPS)
     Path(rows).write_text("".join(_lines(inputs.train, 4 * STEPS)), encoding="utf-8")
-    options = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
+    options: dict[str, Any] = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
     runs = [
         adopt(inputs.plan(name, base, {**method, "train": rows}, **options))
         for name in ("undisturbed", "undisturbed-again", "disturbed")
@@ -139,22 +140,12 @@ def _last_weights(run: RunDirectory) -> dict[str, Any]:
 # --- part 5 -------------------------------------------------------------------------------------------------
 
 STRATEGIES = ("fsdp", "ddp", "zero1", "zero2", "zero3")
-ONE_RANK = """
-import os, sys
-from unittest.mock import patch
-from hatrain.train import __main__ as rank
-# Left to itself a single rank trains without a process group.
-with patch.object(rank, "_unset_single_rank", lambda: None):
-    sys.exit(rank.status(rank.main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"])))
-"""
 
 
 def strategies(part: Part) -> None:
     """Each sharding strategy on one rank with NCCL (gloo on the CPU): all side by side, for starting takes longest."""
     inputs = Inputs(part.work, part.short)
     base = inputs.base(inputs.shape("small"))
-    script = part.work / "one_rank.py"
-    script.write_text(ONE_RANK, encoding="utf-8")
     wanted = []
     for strategy in STRATEGIES:
         if strategy == "fsdp" and inputs.device == "cpu":
@@ -168,24 +159,24 @@ def strategies(part: Part) -> None:
 
     def measure(strategy: str) -> None:
         with part.item(strategy):
-            part.record(strategy, note=_train_stop_resume(inputs, base, script, strategy))
+            part.record(strategy, note=_train_stop_resume(inputs, base, strategy))
 
     with ThreadPoolExecutor(len(wanted)) as pool:
         list(pool.map(measure, wanted))
 
 
-def _train_stop_resume(inputs: Inputs, base: str, script: Path, strategy: str) -> str:
+def _train_stop_resume(inputs: Inputs, base: str, strategy: str) -> str:
     method = {"micro_batch_size": 2, "batch_size": 4, "gradient_checkpointing": False}
-    options = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
+    options: dict[str, Any] = {"checkpoints": {"save_steps": SAVE_STEPS}, "logging": {"logging_steps": 1}}
     rows = inputs.work / f"rows-{strategy}.jsonl"
     rows.write_text("".join(_lines(inputs.train, 4 * STEPS)), encoding="utf-8")
     plan = inputs.plan(f"one-rank-{strategy}", base, {**method, "train": str(rows)}, **options)
     run = adopt(plan.model_copy(update={"sharding": strategy}))
-    first = _rank(run, script, 1, stop_after=2)
+    first = _rank(run, 1, stop_after=2)
     if first != Exit.REQUEUE:
         raise RuntimeError(f"the stopped attempt reported {first}, expected 75: {_reason(run, 1)}")
     sealed = _newest(run)
-    second = _rank(run, script, 2)
+    second = _rank(run, 2)
     if second != Exit.FINISHED:
         raise RuntimeError(f"the resumed attempt reported {second}, expected 0: {_reason(run, 2)}")
     if f"resuming from checkpoint-{sealed}" not in (run.folder / "rank.log").read_text(encoding="utf-8"):
@@ -195,14 +186,13 @@ def _train_stop_resume(inputs: Inputs, base: str, script: Path, strategy: str) -
     return f"trains, saves at step {sealed} of {STEPS}, resumes, ends with model/"
 
 
-def _rank(run: RunDirectory, script: Path, number: int, stop_after: int | None = None) -> int:
+def _rank(run: RunDirectory, number: int, stop_after: int | None = None) -> int:
     """Run one attempt of a single rank under torchrun, and return what it reported."""
     attempt = Attempt(run.attempts / str(number))
     attempt.folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", str(script)]
     with (run.folder / "rank.log").open("ab") as log:
         process = subprocess.Popen(
-            [*command, str(run.folder)],
+            torchrun(run.plan(), "bench.gpu.one_rank", run.folder, 0),
             env={**os.environ, **DETERMINISTIC, "HATRAIN_ATTEMPT": str(number)},
             stdout=log,
             stderr=subprocess.STDOUT,

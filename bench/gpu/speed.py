@@ -33,7 +33,7 @@ class Comparison:
         self.end = part.left - seconds
         """What the part must have left when this comparison ends."""
         self.tokenizer = tokenizer_of(plan.job.model)
-        self.rows = load_rows(plan, self.tokenizer).train
+        self.rows: Any = load_rows(plan, self.tokenizer).train
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.factor = figures.LORA if plan.job.method.lora else figures.FULL
 
@@ -209,10 +209,11 @@ def profile(part: Part) -> None:
     callback = _Profile(inputs.device == "cuda")
     run_hatrain(plan, lambda trainer: trainer.add_callback(callback))
     release()
+    results: Any = callback.profiler.profiler
     wanted = torch.autograd.DeviceType.CUDA if inputs.device == "cuda" else torch.autograd.DeviceType.CPU
     events = [
         (event.name(), event.start_ns() / 1e9, (event.start_ns() + event.duration_ns()) / 1e9)
-        for event in callback.profiler.profiler.kineto_results.events()
+        for event in results.kineto_results.events()
         if event.device_type() == wanted and not event.is_user_annotation()  # which span kernels
     ]
     if inputs.device == "cpu":

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from bench.gpu import figures, report
+from bench.gpu import figures, inputs, report
 from bench.gpu.__main__ import PARTS
+from bench.gpu.inputs import Inputs
 from bench.gpu.memory import configurations
 from bench.gpu.part import Part as Running
 from bench.gpu.processes import compared
 from bench.gpu.runner import Budget, Part, last_line, run_part
-from bench.gpu.speed import pair_columns
+from bench.gpu.speed import LORA, pair_columns, sft_method, sft_settings
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "bench" / "gpu.sh"
@@ -74,6 +75,27 @@ def test_a_pair_keeps_its_tokens_in_the_columns_of_trl() -> None:
 
 def test_memory_is_measured_in_twelve_configurations() -> None:
     assert len(set(configurations())) == 12
+
+
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [({}, {}), ({"lora": LORA}, {}), ({"lora": LORA}, {"quantization": "4bit"}), ({"kind": "dpo"}, {})],
+)
+def test_the_planner_accepts_what_the_long_form_trains(
+    method: dict[str, Any], model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "planned_gpu", lambda: "h100-80gb")
+    monkeypatch.setattr(Inputs, "_rows", lambda self, part, count: str(tmp_path / "rows.jsonl"))
+    these = Inputs(tmp_path, short=False)
+    plan = these.plan("x", "base", {**sft_method(these), **method}, device="cuda", model=model)
+    assert (plan.device, plan.world_size, plan.gradient_checkpointing) == ("cuda", 1, False)
+
+
+def test_trl_trains_about_as_many_tokens_a_step_as_hatrain(tmp_path: Path) -> None:
+    these = Inputs(tmp_path, short=False)
+    for setting in sft_settings(these, tokens_per_row=600.0, ctx_size=2048, rows_per_step=32):
+        tokens = setting.micro_batch * setting.accumulation * (2048 if setting.packing else 600)
+        assert tokens == pytest.approx(32 * 600, rel=0.2)
 
 
 # --- time ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from hatrain.contract.run import RunDirectory
-from hatrain.train.build import one_gpu, training_arguments
+from hatrain.train.build import CHECKPOINTING, one_gpu, training_arguments
 from hatrain.train.step_dataset import epoch_rows
 from tests.train.conftest import house_rows, weights, write_rows
 from tests.train.pairs import LORA
@@ -66,7 +66,7 @@ def test_adapters_under_zero3_are_checkpointed_reentrantly(workplace, sharding, 
     """DeepSpeed needs it: huggingface/trl#2514."""
     plan = workplace.plan(hardware__sharding=sharding, hardware__gpus_per_node=2, method__lora=lora)
     arguments = training_arguments(plan, RunDirectory(workplace.folder / "run"), rows=60)
-    assert arguments["activation_checkpointing_kwargs"] == {"use_reentrant": reentrant}
+    assert arguments[f"{CHECKPOINTING}_kwargs"] == {"use_reentrant": reentrant}
 
 
 def test_a_single_rank_uses_one_gpu_of_several(tmp_path):

@@ -26,6 +26,7 @@ from trl import DPOConfig, DPOTrainer
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.runtime.stop import Stop
+from hatrain.train.build import CHECKPOINTING
 from hatrain.train.dpo import DpoTrainer
 from hatrain.train.step_dataset import epoch_rows
 from tests.train.conftest import ROOMS, metrics, weights, write_rows
@@ -187,7 +188,7 @@ def trl_alone(folder: Path, base: Path, pairs: list[dict[str, Any]], loss: str, 
         weight_decay=0.1,
         num_train_epochs=1,
         per_device_train_batch_size=8,
-        activation_checkpointing=False,
+        **{CHECKPOINTING: False},
         bf16=False,
         use_cpu=True,
         logging_steps=1,
