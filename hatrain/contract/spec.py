@@ -167,7 +167,7 @@ class DatasetSpec(Model):
     """One file of rows."""
 
     path: Annotated[str, Field(min_length=1)]
-    """JSON or JSON Lines, also gzip; relative to where the job was submitted."""
+    """JSON, JSON Lines (also gzip) or Parquet; relative to where the job was submitted."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often its rows are seen in an epoch, on average: 2 twice, 0.5 every second row."""
 
