@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hatrain.contract import model_ref
-from hatrain.contract.cluster import ClusterSpec, LocalCluster
+from hatrain.contract.cluster import ClusterSpec
 from hatrain.contract.gpus import CPU, GPUS
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Paths, Plan
@@ -142,7 +142,7 @@ def _unlikely(made: Plan) -> Iterator[str]:
         yield f"method.batch_size: {method.batch_size}, but an epoch has {count(rows, 'row')}: each is a single step"
     cores = cpu_cores()
     processes = made.processes_per_node
-    if isinstance(made.cluster_spec, LocalCluster) and made.device == "cpu" and processes > cores:
+    if made.cluster_spec.single_machine and made.device == "cpu" and processes > cores:
         yield f"hardware.gpus_per_node: {processes} processes share the {count(cores, 'core')} of this machine"
 
 
