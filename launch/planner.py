@@ -1,6 +1,7 @@
 """Job × cluster → Plan: makes every decision before anything is submitted. The only files it reads are those whose rows
 it counts."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ NOT_YET = (
     ("method.micro_batch_size", "auto", "a number of rows"),
 )
 """Values that the schema accepts and training does not support yet: key, value, what to write instead."""
+
+
+LARGE_LEARNING_RATE = 0.1
 
 
 class Refusal(BadInput):
@@ -68,6 +72,7 @@ def plan(
         *target.refusals(job, run),
         *strategies.refusals(job),
         *_dtype(job),
+        *_quantization(job),
     ]
     ranks = strategies.ranks(job)
     batch: Batch | None = None
@@ -115,12 +120,35 @@ def notes(made: Plan) -> list[str]:
         lines.append(f"hardware.sharding: {sharding} needs several ranks; one rank shards nothing")
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
+    lines += _unlikely(made)
     if not made.cluster_spec.network and not model_ref.is_path(made.job.model.base):
         lines.append(
             f"{made.cluster} has no access to the model hub: download {made.job.model.base} into its cache first, "
             "with hatrain fetch JOB, on a machine that has access and shares HF_HOME"
         )
     return lines
+
+
+def _unlikely(made: Plan) -> Iterator[str]:
+    """Settings that work and that hardly anybody means."""
+    method = made.job.method
+    if method.learning_rate > LARGE_LEARNING_RATE:
+        yield (
+            f"method.learning_rate: {method.learning_rate:g} is far above the usual 1e-6 to 1e-3; training will "
+            "probably diverge"
+        )
+    rows = count_rows(made.job.data.train, Path(made.paths.workdir))
+    if rows and rows < method.batch_size:
+        yield f"method.batch_size: {method.batch_size}, but an epoch has {count(rows, 'row')}: each is a single step"
+    cores = cpu_cores()
+    processes = made.processes_per_node
+    if made.cluster_spec.single_machine and made.device == "cpu" and processes > cores:
+        yield f"hardware.gpus_per_node: {processes} processes share the {count(cores, 'core')} of this machine"
+
+
+def cpu_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
@@ -141,6 +169,12 @@ def _dtype(job: JobSpec) -> Iterator[Reason]:
             "model.dtype",
             f"found bf16, which {gpu.name} does not support; write fp16 or fp32, or one of these GPUs: {capable}",
         )
+
+
+def _quantization(job: JobSpec) -> Iterator[Reason]:
+    if job.model.quantization and job.method.lora is None:
+        kind = job.model.quantization.kind
+        yield "model.quantization", f"found {kind}, but {kind} weights cannot be trained; add method.lora, or remove it"
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from hatrain.contract.inputs import missing
-from hatrain.contract.load import Loader, read_job
+from hatrain.contract.load import compose, read_job
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, runs_root
 from hatrain.errors import BadInput
@@ -113,7 +113,7 @@ def _between_commas(text: str) -> list[str]:
     """Split where YAML would split a list: not at commas in brackets and quotes."""
     flow_list = f"[{text}]"
     try:
-        root = yaml.compose(flow_list, Loader=Loader)
+        root = compose(flow_list)
     except yaml.YAMLError:
         return []
     assert isinstance(root, yaml.SequenceNode)

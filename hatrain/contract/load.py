@@ -65,7 +65,7 @@ def read_text(text: str, source: str) -> Document:
     """Read one YAML document. Problems (syntax, a key given twice, a tag) are collected, not raised."""
     document = Document(source)
     try:
-        root = yaml.compose(text, Loader=Loader)
+        root = compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f":{mark.line + 1}" if mark else ""
@@ -76,6 +76,44 @@ def read_text(text: str, source: str) -> Document:
         if root is not None:
             document.data = _plain(root, (), document, ())
     return document
+
+
+DEEPEST = 100
+"""Levels of a document."""
+LARGEST = 100_000
+"""Nodes of a document, with every alias replaced by what it stands for."""
+
+
+def compose(text: str) -> Any:
+    """Return the root node of a YAML document. Raises a yaml.YAMLError, also for a document that would take all time
+    and memory: libyaml's composer crashes on deep nesting, and a few aliases of aliases stand for billions of nodes."""
+    _check_size(text)
+    return yaml.compose(text, Loader=Loader)
+
+
+def _check_size(text: str) -> None:
+    sizes: dict[str, int] = {}
+    total, open_nodes = 0, list[tuple[str | None, int]]()
+    for event in yaml.parse(text, Loader=Loader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = total - before
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            total += sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.NodeEvent):
+            total += 1
+        fault = ""
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, total - 1))
+            fault = f"nested more than {DEEPEST} levels deep" if len(open_nodes) > DEEPEST else ""
+        elif isinstance(event, yaml.ScalarEvent) and event.anchor:
+            sizes[event.anchor] = 1
+        if total > LARGEST:
+            fault = f"more than {LARGEST} values, with its aliases written out"
+        if fault:
+            raise yaml.MarkedYAMLError(problem=fault, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node, ...]) -> Any:
@@ -239,16 +277,20 @@ def _accepted(error: ErrorDetails) -> str:
         case "union_tag_invalid":
             return _one_of(str(context["expected_tags"]))
         case "greater_than":
-            return f"above {context['gt']:g}"
+            return f"above {_number(context['gt'])}"
         case "greater_than_equal":
-            return f"at least {context['ge']:g}"
+            return f"at least {_number(context['ge'])}"
         case "less_than":
-            return f"below {context['lt']:g}"
+            return f"below {_number(context['lt'])}"
         case "less_than_equal":
-            return f"at most {context['le']:g}"
+            return f"at most {_number(context['le'])}"
         case "value_error":
             return str(error["msg"]).removeprefix("Value error, ")
     return _ACCEPTED.get(error["type"], error["msg"])
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _one_of(expected: str) -> str:

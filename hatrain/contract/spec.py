@@ -100,6 +100,7 @@ TokenIds = Annotated[
 ]
 Words = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_words, json_schema_input_type=list[str] | str)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rows = Annotated[int, Field(gt=0, le=1_000_000)]
 
 
 # --- model --------------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ class DatasetSpec(Model):
     """One file of rows."""
 
     path: Annotated[str, Field(min_length=1)]
-    """JSON or JSON Lines, also gzip; relative to where the job was submitted."""
+    """JSON, JSON Lines (also gzip) or Parquet; relative to where the job was submitted."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often its rows are seen in an epoch, on average: 2 twice, 0.5 every second row."""
 
@@ -204,7 +205,7 @@ class DataSpec(Model):
 class LoraSpec(Model):
     """Low-rank adapters on a frozen base."""
 
-    rank: PositiveInt = 4
+    rank: Annotated[int, Field(gt=0, le=65_536)] = 4
     """Rank of each adapter."""
     alpha: Annotated[float, Field(gt=0)] = 32
     """Scale: an adapter's output is multiplied by alpha / rank."""
@@ -233,13 +234,13 @@ class _Method(Model):
     """Largest gradient norm; 0 does not clip."""
     skip_steps: NonNegativeInt = 0
     """Steps whose loss or gradient is not a finite number that a run may skip before it ends with an error."""
-    epochs: Annotated[float, Field(gt=0)] = 1
+    epochs: Annotated[float, Field(gt=0, le=1_000_000)] = 1
     """Passes over the training rows."""
-    batch_size: PositiveInt = 8
+    batch_size: Rows = 8
     """Rows per optimizer step, over all GPUs."""
-    micro_batch_size: PositiveInt | Literal["auto"] = 2
+    micro_batch_size: Rows | Literal["auto"] = 2
     """Rows per GPU per micro-batch."""
-    ctx_size: Annotated[int, Field(ge=8)] = 2048
+    ctx_size: Annotated[int, Field(ge=8, le=10_000_000)] = 2048
     """Longest row in tokens."""
     gradient_checkpointing: bool | Literal["auto"] = True
     """Recompute activations in the backward pass: a quarter slower, far less memory."""
@@ -298,9 +299,9 @@ Method = Annotated[
 class HardwareSpec(Model):
     """What the job needs. A cluster file has the cluster's own names for it."""
 
-    nodes: PositiveInt = 1
+    nodes: Annotated[int, Field(gt=0, le=100_000)] = 1
     """Machines."""
-    gpus_per_node: PositiveInt = 1
+    gpus_per_node: Annotated[int, Field(gt=0, le=1024)] = 1
     """GPUs on each machine; the number of processes with `gpu: cpu`."""
     gpu: Annotated[str, AfterValidator(_gpu), Field(json_schema_extra={"enum": [*GPUS, CPU]})]
     """A name with known memory and speed, or cpu."""
@@ -356,7 +357,7 @@ class JobSpec(Model):
 
     name: Name
     """The run's name, and the name of its folder."""
-    seed: NonNegativeInt = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """For the order of rows, dropout and new weights."""
     model: ModelSpec
     data: DataSpec

@@ -1,6 +1,10 @@
 """The base model's tokenizer with a job's additions: a chat template, ChatML tokens, a pad token. `prepare` adapts the
 model to it."""
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import AddedToken
@@ -10,6 +14,8 @@ from hatrain.contract.spec import ModelSpec
 from hatrain.errors import BadInput
 from hatrain.model.base import hub_errors
 
+TEMPLATE_SECONDS = 2.0
+"""CPU time for one short message; templates take milliseconds."""
 PAD_TOKEN = "<|pad|>"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 """The start and the end of a turn; the end becomes the eos token."""
@@ -45,6 +51,7 @@ def load_tokenizer(
             f"{base}: its tokenizer has no chat template; "
             "set add_chatml_tokens: true (--add-chatml-tokens), or chat_template to a file (--chat-template)"
         )
+    _check_template(tokenizer, base if chat_template is None else str(chat_template))
     if add_pad_token and tokenizer.pad_token in (None, tokenizer.eos_token):
         _add_special(tokenizer, PAD_TOKEN)
         tokenizer.pad_token = PAD_TOKEN
@@ -76,6 +83,41 @@ def _add_chatml_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 def _add_special(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
     """Add a token that is never split and never part of a word. An existing one keeps its id."""
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False)], special_tokens=True)
+
+
+def _check_template(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise BadInput when the chat template never ends, or fails in its arithmetic, on one short message. What it
+    refuses by itself is reported with the rows."""
+    try:
+        with _cpu_seconds(TEMPLATE_SECONDS):
+            tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    except TimeoutError:
+        raise BadInput(
+            f"{source}: its chat template has not rendered one short message after {TEMPLATE_SECONDS:g} s: it loops"
+        ) from None
+    except (ArithmeticError, RecursionError, MemoryError) as error:
+        raise BadInput(f"{source}: its chat template fails: {type(error).__name__}: {error}") from None
+    except Exception:
+        return
+
+
+@contextlib.contextmanager
+def _cpu_seconds(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that computes for longer. Only the main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _read_template(path: Path) -> str:

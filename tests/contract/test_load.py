@@ -1,5 +1,6 @@
 """Reading a job: values keep the meaning they were written with, and all mistakes are reported with their line."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -325,3 +326,30 @@ def test_a_file_that_is_not_text_is_one_line(jobs):
     Path("jobs/odd.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="not UTF-8 text"):
         load.load_job("odd")
+
+
+# --- hostile documents --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
+def test_a_hundred_thousand_levels_are_one_line_at_once(opening):
+    started = time.monotonic()
+    (line,) = problems(JOB + "x: \n  " + opening * 100_000)
+    assert line.startswith("job.yaml:9: not YAML: nested more than 100 levels deep")
+    assert time.monotonic() - started < 10
+
+
+def test_aliases_that_stand_for_billions_of_values_are_one_line_at_once():
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 12)
+    )
+    started = time.monotonic()
+    (line,) = problems(bomb)
+    assert line == "job.yaml:5: not YAML: more than 100000 values, with its aliases written out"
+    assert time.monotonic() - started < 10
+
+
+def test_aliases_in_reason_are_read():
+    shared = load.read_text("a: &a {b: [1, 2]}\nc: [*a, *a]\n", "file")
+    assert shared.data == {"a": {"b": ["1", "2"]}, "c": [{"b": ["1", "2"]}] * 2}
+    assert not shared.problems

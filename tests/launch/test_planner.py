@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.contract.load import read_text
-from hatrain.contract.spec import DatasetSpec
+from hatrain.contract.load import read_text, validate
+from hatrain.contract.spec import DatasetSpec, JobSpec
 from hatrain.contract.steps import warmup_steps
+from hatrain.errors import BadInput
 from launch import planner
 from launch.planner import NOT_YET, Refusal, batch_of, count_rows
 from tests.plans import a_cluster, a_job, a_plan
@@ -166,3 +167,56 @@ def test_paths_are_absolute_and_the_run_is_named_after_the_job(tmp_path):
     assert paths.run == str(tmp_path / "runs" / "my.run-1")
     assert paths.workdir == str(tmp_path)
     assert paths.models == str(tmp_path / "models")
+
+
+# --- what cannot work, and what nobody means ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit", "gptq"])
+def test_quantised_weights_without_adapters_are_refused(tmp_path, kind):
+    reasons = refused(tmp_path, model__quantization=kind)
+    assert reasons["model.quantization"] == (
+        f"found {kind}, but {kind} weights cannot be trained; add method.lora, or remove it"
+    )
+    planned(tmp_path, model__quantization=kind, method__lora={})
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        ("method: {batch_size: 1000000000000000000000000}", "at most 1000000"),
+        ("method: {micro_batch_size: 1000000000000}", "at most 1000000"),
+        ("method: {ctx_size: 100000000}", "at most 10000000"),
+        ("method: {epochs: 1e30}", "at most 1e+06"),
+        ("method: {lora: {rank: 1000000000}}", "at most 65536"),
+        ("seed: 4294967296", "below 4294967296"),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused_with_the_limit(change, accepted):
+    text = f"name: a\nmodel: {{base: b}}\ndata: {{train: c}}\nhardware: {{gpu: cpu}}\n{change}\n"
+    with pytest.raises(BadInput) as raised:
+        validate(JobSpec, read_text(text, "job.yaml"))
+    (line,) = raised.value.problems
+    assert line.startswith("job.yaml:5: ") and accepted in line
+
+
+def test_a_learning_rate_that_nobody_means_is_noted(tmp_path):
+    (note,) = planner.notes(planned(tmp_path, method__learning_rate=1000))
+    assert note.startswith("method.learning_rate: 1000 is far above the usual 1e-6 to 1e-3")
+    assert planner.notes(planned(tmp_path, method__learning_rate=1e-3)) == []
+
+
+def test_a_batch_of_more_rows_than_an_epoch_has_is_noted(tmp_path):
+    (tmp_path / "train.jsonl").write_text("{}\n" * 10)
+    settings = {"data__train": "train.jsonl", "method__micro_batch_size": 1}
+    (note,) = planner.notes(planned(tmp_path, **settings, method__batch_size=64))
+    assert note == "method.batch_size: 64, but an epoch has 10 rows: each is a single step"
+    assert planner.notes(planned(tmp_path, **settings, method__batch_size=10)) == []
+
+
+def test_more_processes_than_cores_are_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(planner, "cpu_cores", lambda: 2)
+    settings = {"hardware__gpu": "cpu", "method__batch_size": 128}
+    (note,) = planner.notes(planned(tmp_path, **settings, hardware__gpus_per_node=64))
+    assert note == "hardware.gpus_per_node: 64 processes share the 2 cores of this machine"
+    assert planner.notes(planned(tmp_path, **settings, hardware__gpus_per_node=2)) == []

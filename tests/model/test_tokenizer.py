@@ -151,3 +151,26 @@ def test_chatml_renders_tools_calls_and_results(saved):
         f"{call}\n{call}<|im_end|>",
         "It is on.<|im_end|>",
     ]
+
+
+LOOPS = "{% for a in range(9999) %}" * 3 + "{% endfor %}" * 3
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (LOOPS, "has not rendered one short message after 2 s: it loops"),
+        ("{{ 1 / 0 }}", "its chat template fails: ZeroDivisionError"),
+        ("{% for a in range(1000000000) %}{% endfor %}", "its chat template fails: OverflowError"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "its chat template fails: RecursionError"),
+    ],
+    ids=["loops", "zero", "range", "recursion"],
+)
+def test_a_template_that_cannot_render_is_one_line_within_seconds(tmp_path, template, words):
+    build_tokenizer("qwen2").save_pretrained(tmp_path)
+    path = tmp_path / "own.jinja"
+    path.write_text(template)
+    with pytest.raises(BadInput) as caught:
+        load_tokenizer(str(tmp_path), chat_template=path)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{path}: ") and words in line

@@ -180,7 +180,10 @@ def check_four_bits(seen: Seen) -> None:
 
 
 def test_quantised_weights_are_not_trained_themselves(workplace, plan):
-    tried = workplace.attempt(plan(model__quantization="4bit", method__lora=None))
+    made = plan(model__quantization="4bit")
+    method = made.job.method.model_copy(update={"lora": None})
+    job = made.job.model_copy(update={"method": method})
+    tried = workplace.attempt(made.model_copy(update={"job": job, "identity": job.identity()}))
     assert tried.code is Exit.FATAL
     assert tried.reason.startswith("model.quantization: 4bit weights cannot be trained; add method.lora")
 
