@@ -1,7 +1,9 @@
 """The base model's tokenizer with a job's additions: a chat template, ChatML tokens, a pad token. `prepare` adapts the
 model to it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -9,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from hatrain.contract.spec import ModelSpec
 from hatrain.errors import BadInput
 from hatrain.model.base import hub_errors
+from hatrain.model.switches import set_switches
 
 PAD_TOKEN = "<|pad|>"
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
@@ -23,10 +26,12 @@ def load_tokenizer(
     chat_template: str | Path | None = None,
     add_pad_token: bool = False,
     add_chatml_tokens: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a hub id or a folder, with a chat template and a pad token.
 
-    `chat_template` is a file that replaces the tokenizer's template and ChatML's. A tokenizer without a pad token pads
+    `chat_template` is a file that replaces the tokenizer's template and ChatML's; `chat_template_kwargs` are values of
+    its switches (`set_switches`). A tokenizer without a pad token pads
     with its eos token, which is safe because masks come from lengths, never from ids.
 
     Raises BadInput when the tokenizer or the template cannot be read, and without any chat template.
@@ -42,6 +47,7 @@ def load_tokenizer(
             f"{base}: its tokenizer has no chat template; "
             "set add_chatml_tokens: true (--add-chatml-tokens), or chat_template to a file (--chat-template)"
         )
+    set_switches(tokenizer, chat_template_kwargs or {})
     if add_pad_token and tokenizer.pad_token in (None, tokenizer.eos_token):
         _add_special(tokenizer, PAD_TOKEN)
         tokenizer.pad_token = PAD_TOKEN
@@ -59,6 +65,7 @@ def tokenizer_of(spec: ModelSpec) -> PreTrainedTokenizerBase:
         chat_template=spec.chat_template,
         add_pad_token=spec.add_pad_token,
         add_chatml_tokens=spec.add_chatml_tokens,
+        chat_template_kwargs=spec.chat_template_kwargs,
     )
 
 
