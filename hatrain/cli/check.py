@@ -3,14 +3,17 @@
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from hatrain.cli.tokenizing import add_tokenizer, load, marked, positive, token_ids, use_colour
 from hatrain.errors import BadInput
+from hatrain.text import count
 
 if TYPE_CHECKING:
     from hatrain.data.labels import Example, Labeller
@@ -44,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write ids and labels, one JSON line per kept row (two per pair)",
     )
+    parser.add_argument(
+        "--date",
+        type=date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="date for a chat template that writes it (default: today)",
+    )
     add_tokenizer(parser)
 
 
@@ -58,6 +67,12 @@ class Counts:
     replies: int = 0
     pairs: int = 0
     raw_rows: int = 0
+    divided: int = 0
+    """Rows that are laid out as several sequences."""
+    nulls: int = 0
+    """Rows whose call arguments or tools had keys without a value."""
+    ignored: "Counter[str]" = field(default_factory=Counter)
+    """Rows by the key that training does not read."""
     bad: "list[BadRow]" = field(default_factory=list)
     overlong: list[tuple[int, int]] = field(default_factory=list)
     """Line and tokens of each."""
@@ -66,15 +81,25 @@ class Counts:
     def rows(self) -> int:
         return len(self.lengths) + len(self.bad) + len(self.overlong)
 
+    def note(self, row: "Row", labeller: "Labeller") -> None:
+        """Count what of a row does not reach the model."""
+        template = labeller.finder.template
+        self.nulls += bool(row.nulls)
+        self.ignored.update(row.meta.keys())
+        if row.tools and not template.writes_tools:
+            self.ignored["tools"] += 1
+        keys = {key for message in row.messages for key in message.extra}
+        self.ignored.update(f"turns: {key}" for key in keys if not template.mentions(key))
+
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 2 when a row is bad or none is left to train on."""
     from hatrain.data.dataset import problem_lines, raw_note
     from hatrain.data.labels import Labeller
-    from hatrain.data.rows import BadRow
+    from hatrain.data.rows import BadRow, grouped
 
     tokenizer = load(args)
-    labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids)
+    labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids, args.date)
     counts = Counts()
     with _whole_file(args.labels) as labels:
         for checked in _with_progress(_labelled(args.dataset, labeller)):
@@ -83,27 +108,54 @@ def run(args: argparse.Namespace) -> int:
                 continue
             row, sides = checked
             counts.raw_rows += row.text is not None
+            counts.note(row, labeller)
             length = max(example.length for example in sides.values())
             if length > args.ctx_size:
                 counts.overlong.append((row.line, length))
                 continue
             for side, example in sides.items():
-                if len(counts.lengths) < args.show:
-                    shown = marked(example, tokenizer, colour=use_colour())
-                    print(f"--- row {row.index}, line {row.line}{side and f', {side}'}\n{shown}\n")
-                if labels:
-                    labels.write(_label_line(example, side))
-                counts.tokens += example.length
+                for number, sequence in enumerate(example.sequences, start=1):
+                    several = f", sequence {number} of {len(example.sequences)}" if example.earlier else ""
+                    if len(counts.lengths) < args.show:
+                        shown = marked(sequence, tokenizer, colour=use_colour())
+                        print(f"--- row {row.index}, line {row.line}{side and f', {side}'}{several}\n{shown}\n")
+                    if labels:
+                        labels.write(_label_line(sequence, side))
+                    counts.replies += len(sequence.replies)
+                counts.tokens += example.tokens
                 counts.supervised += example.supervised
-                counts.replies += len(example.replies)
+                counts.divided += bool(example.earlier)
             counts.lengths.append(length)
             counts.pairs += len(sides) > 1
     print(summary(args.dataset, counts, args.ctx_size))
+    print("\n".join(_notes(counts, labeller)))
     if counts.raw_rows:
         print(f"note: {raw_note(counts.raw_rows)}", file=sys.stderr)
-    for problem in problem_lines(counts.bad):
+    for problem in grouped(problem_lines(counts.bad)):
         print(problem, file=sys.stderr)
     return 2 if counts.bad or not counts.lengths else 0
+
+
+def _notes(counts: Counts, labeller: "Labeller") -> list[str]:
+    """How replies are laid out, asked for and ended, and what of the rows does not reach the model."""
+    lines = []
+    if not labeller.prefix:
+        markers = labeller.finder.markers
+        lines.append(f"  prompt      {markers.prompt!r} is before a reply, in training and in evaluation")
+        ends = markers.stops or (labeller.tokenizer.eos_token,)
+        lines.append(f"  end         {' or '.join(map(repr, ends))} ends a reply and is trained on")
+    if counts.divided:
+        rows = f"{count(counts.divided, 'row')} {'is' if counts.divided == 1 else 'are'}"
+        lines.append(
+            f"  sequences   {rows} laid out once for each reply: the chat template renders earlier replies otherwise "
+            "than it asks for them"
+        )
+    if counts.nulls:
+        lines.append(f"  nulls       left out of the call arguments and tools of {count(counts.nulls, 'row')}")
+    if counts.ignored:
+        keys = ", ".join(f"{key} ({rows:,})" for key, rows in counts.ignored.most_common())
+        lines.append(f"  ignored     keys that the model does not see, with their rows: {keys}")
+    return lines
 
 
 def _labelled(dataset: Path, labeller: "Labeller") -> "Iterator[BadRow | tuple[Row, dict[str, Example]]]":

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         print("no ids find every reply of the sample; try another --chat-template", file=sys.stderr)
         return 1
     print("\nthe sample, with the supervised text marked:\n")
-    print(marked(split.sample, tokenizer, colour=use_colour()))
+    print("\n\n".join(marked(part, tokenizer, colour=use_colour()) for part in split.sample.sequences))
     return 0
 
 

@@ -1,11 +1,12 @@
 """Arguments and output that the verbs on tokenizers share."""
 
 import argparse
+import json
 import os
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,6 +25,17 @@ def token_ids(text: str) -> list[int]:
     return ids
 
 
+def switches(text: str) -> dict[str, Any]:
+    """Parse a chat template's switches, written as a JSON object."""
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise argparse.ArgumentTypeError(f'found {text!r}; accepted: a JSON object such as {{"enable_thinking": true}}')
+    return parsed
+
+
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a whole number above 0")
@@ -33,6 +45,12 @@ def positive(text: str) -> int:
 def add_tokenizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chat-template", metavar="FILE", help="Jinja file that replaces the tokenizer's chat template"
+    )
+    parser.add_argument(
+        "--chat-template-kwargs",
+        type=switches,
+        metavar="JSON",
+        help="the chat template's switches, such as '{\"enable_thinking\": true}' (default: thinking off)",
     )
     parser.add_argument("--add-chatml-tokens", action="store_true", help="add ChatML's tokens and template")
     parser.add_argument("--add-pad-token", action="store_true", help="add a pad token of its own")
@@ -54,6 +72,7 @@ def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
         chat_template=args.chat_template,
         add_pad_token=args.add_pad_token,
         add_chatml_tokens=args.add_chatml_tokens,
+        chat_template_kwargs=args.chat_template_kwargs,
     )
 
 

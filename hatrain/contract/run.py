@@ -48,7 +48,6 @@ def runs_root() -> Path:
     return Path(os.environ.get("HATRAIN_RUNS") or "runs").absolute()
 
 
-DATE_EVENT = "date"
 _DATE_BEFORE = date(2024, 7, 26)
 """The date of runs that began before it was recorded."""
 
@@ -142,21 +141,15 @@ class RunDirectory:
         """Read the record, oldest event first."""
         return seal.read_lines(self.record_file)
 
-    def record_date(self) -> None:
-        """Record today's date (UTC) as the run's, unless an earlier attempt did. Some chat templates write the date:
-        every attempt and the evaluation have to render the same."""
-        if self._recorded_date() is None and not self.checkpoints.is_dir():
-            self.record(DATE_EVENT, date=datetime.now(UTC).date().isoformat())
-
     def today(self) -> date:
-        """Return the run's date: as recorded by its first attempt, else today's."""
-        if recorded := self._recorded_date():
-            return recorded
-        return _DATE_BEFORE if self.checkpoints.is_dir() else datetime.now(UTC).date()
+        """Return the run's date, which the first attempt recorded as it began; today's before that.
 
-    def _recorded_date(self) -> date | None:
-        events = [event for event in self.events() if event.get("event") == DATE_EVENT]
-        return date.fromisoformat(events[0]["date"]) if events else None
+        Some chat templates write the date, and every attempt and the evaluation have to render the same text.
+        """
+        begun = next((event for event in self.events() if event.get("event") == "attempt begun"), None)
+        if begun is None:
+            return datetime.now(UTC).date()
+        return date.fromisoformat(begun["date"]) if "date" in begun else _DATE_BEFORE
 
     def attempts_without_progress(self) -> int:
         """Count the latest attempts in a row that began and sealed nothing. A submission resets the count."""

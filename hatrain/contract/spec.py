@@ -158,6 +158,8 @@ class ModelSpec(Model):
     """Add <|im_start|> and <|im_end|>, and the ChatML template."""
     chat_template: str | None = None
     """A Jinja file with the chat template, when the tokenizer has none."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Switches of the chat template, such as enable_thinking: true. Thinking is off unless it is set here."""
 
 
 # --- data ---------------------------------------------------------------------------------------------------

@@ -75,9 +75,9 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
     Raises BadInput when the chat template renders no plain conversation, or puts nothing before a reply.
     """
     finder = ReplyFinder(tokenizer)
-    # A space at the end of the header becomes one token with the first word of a reply.
-    prefix = finder.markers.header.lstrip().rstrip(" ")
-    suffix = (finder.markers.last_end or finder.markers.end).strip() or str(tokenizer.eos_token)
+    # All of the generation prompt: a reply is trained after exactly that.
+    prefix = finder.markers.prompt.lstrip() or finder.markers.header.strip()
+    suffix = (finder.markers.stops or (str(tokenizer.eos_token),))[0].strip()
     if not prefix:
         raise BadInput("the chat template puts nothing before a reply, so there is no prefix to find")
     row = _sample(finder)
@@ -142,5 +142,9 @@ def _label_sample(
     if not isinstance(example, Example):
         return None
     expected = [message.content for message in row.messages if message.train]
-    found = [str(tokenizer.decode(example.input_ids[start : end - 1])) for start, end in example.replies]
+    found = [
+        str(tokenizer.decode(sequence.input_ids[start : end - 1]))
+        for sequence in example.sequences
+        for start, end in sequence.replies
+    ]
     return example if [text.strip() for text in found] == expected else None

@@ -157,7 +157,8 @@ class Labeller:
                 turns = tuple(replace(past, train=False) for past in row.messages[:index])
                 part = replace(row, messages=(*turns, message))
                 texts.append(_Text(part, self._whole(part)))
-        if all(whole.text.startswith(text.located.text.rstrip()) for text in texts):
+        eos = str(self.tokenizer.eos_token)  # Phi-3 ends a conversation with it, whatever its last turn
+        if all(whole.text.startswith(text.located.text.rstrip().removesuffix(eos).rstrip()) for text in texts):
             return (_Text(row, whole),)
         return tuple(texts)
 

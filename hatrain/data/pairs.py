@@ -17,6 +17,7 @@ from hatrain.data.dataset import OnOverlong, Overlong, in_chunks, keep_fitting
 from hatrain.data.jsonfile import parsed_values
 from hatrain.data.labels import Example, Labeller, bad_row
 from hatrain.data.rows import (
+    CONTEXT_KEYS,
     FORMATS,
     BadRow,
     Message,
@@ -28,6 +29,7 @@ from hatrain.data.rows import (
     read_text,
     read_tools,
     scan,
+    with_context,
 )
 from hatrain.errors import nearest
 
@@ -218,7 +220,7 @@ def _pair(parsed: Any, path: Path, index: int, line: int) -> Pair:
     as_messages = "prompt" in parsed or any(isinstance(parsed.get(side), list) for side in SIDES)
     if as_messages and "question" in parsed:
         raise Wrong("found a question beside lists of turns; write it as the prompt's last turn")
-    keys = ("tools", *SIDES, *(("prompt",) if as_messages else ("system", "question")))
+    keys = (*CONTEXT_KEYS, *SIDES, "prompt" if as_messages else "question")
     required = SIDES if as_messages else ("question", *SIDES)
     missing = [key for key in required if key not in parsed]
     if missing:
@@ -227,7 +229,7 @@ def _pair(parsed: Any, path: Path, index: int, line: int) -> Pair:
     prompt, chosen, rejected = (_from_messages if as_messages else _from_texts)(parsed)
     if chosen == rejected:
         raise Wrong("chosen and rejected are the same")
-    tools = read_tools(parsed.get("tools"))
+    tools = read_tools(parsed)
     meta = {key: value for key, value in parsed.items() if key not in keys}
     return Pair(*(Row(path, index, line, (*prompt, *side), tools, None, meta) for side in (chosen, rejected)))
 
@@ -260,6 +262,7 @@ def _from_messages(parsed: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
         shared = 0
         prompt = read_messages(given, "prompt", read_message)
     prompt = tuple(replace(message, train=False) for message in prompt)
+    prompt = with_context(prompt, parsed) if prompt else prompt
     if not prompt:
         raise Wrong("chosen and rejected begin differently, and there is no prompt; add the prompt that they share")
     answers = {side: messages[shared:] for side, messages in sides.items()}

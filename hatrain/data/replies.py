@@ -153,7 +153,7 @@ class ReplyFinder:
 
     def _raw_stop(self) -> re.Pattern[str]:
         """What ends a reply in a raw text: an end of turn, a user's header, or the end of the text."""
-        ends = [re.escape(end.strip()) for end in self.markers.stops]
+        ends = [re.escape(end.strip()) for end in dict.fromkeys((*self.markers.ends, *self.markers.stops))]
         header = self.markers.user_header.strip()
         followed = [rf"(?=\s*{re.escape(header)})"] if header else []
         closed = [rf"\s*(?:{'|'.join(ends)})"] if ends else []
@@ -267,7 +267,7 @@ class ReplyFinder:
             if message.tool_calls:
                 raise LeftOut(
                     f"the chat template leaves out the assistant's words beside a call in turn {turn}; move them into "
-                    f"a turn of their own (hatrain data --model MODEL writes such rows), or {_LEAVE_OUT}"
+                    f"the turn after its result, or {_LEAVE_OUT}"
                 )
             raise LeftOut(f"the chat template leaves out the assistant's text in turn {turn}; {_LEAVE_OUT}")
 

@@ -1,8 +1,9 @@
 """A dataset file as typed rows: ShareGPT, messages or raw text, in JSON or JSON Lines, gzipped or not. Every bad row is
 reported with file and line; none is repaired."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +65,8 @@ class Row:
     text: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     """All other keys of the row (`language`, `kind`, `home`, …), which training ignores."""
+    nulls: int = 0
+    """Keys without a value that were left out of call arguments and tools: Arrow adds them to rows that lack a key."""
 
     @property
     def where(self) -> str:
@@ -103,8 +106,36 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         raise BadInput(shortened(problems))
 
 
+_LEAD = re.compile(r"(?P<file>.*?):(?P<line>\d+): (?:row \d+: )?")
+_DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
+_EXAMPLES = 3
+
+
+def grouped(problems: Iterable[str]) -> list[str]:
+    """Return the problems, those of one kind as one line with their number and three examples. Two are of one kind
+    when they differ in numbers and quoted text alone."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        first = problem.partition("\n")[0]
+        lead = _LEAD.match(first)
+        kinds.setdefault(_DETAILS.sub("…", first[lead.end() :] if lead else first), []).append(problem)
+    lines = []
+    for alike in kinds.values():
+        lines += alike if len(alike) <= _EXAMPLES else [_counted(alike)]
+    return lines
+
+
+def _counted(alike: list[str]) -> str:
+    leads = [lead for problem in alike[:_EXAMPLES] if (lead := _LEAD.match(problem))]
+    others = ", ".join(f"{lead['file']}:{lead['line']}" for lead in leads[1:])
+    first, _, detail = alike[0].partition("\n")
+    line = f"{first} (and {len(alike) - 1:,} more rows like this, such as {others})"
+    return f"{line}\n{detail}" if detail else line
+
+
 def shortened(problems: list[str]) -> list[str]:
-    """Return the first problems, and a line that counts the others."""
+    """Return the problems, those of one kind as one line; after the first lines, the number of others."""
+    problems = grouped(problems)
     if len(problems) <= _PRINTED:
         return problems
     return [*problems[:_PRINTED], f"and {len(problems) - _PRINTED} more like these"]
@@ -158,10 +189,84 @@ def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
     else:
         text = None
         turn = _sharegpt_message if key == "conversations" else read_message
-        messages = read_messages(parsed[key], key, turn)
-        tools = read_tools(parsed.get("tools"))
-    meta = {name: value for name, value in parsed.items() if name not in (key, "tools")}
-    return Row(path, index, line, messages, tools, text, meta)
+        messages = with_context(read_messages(parsed[key], key, turn), parsed)
+        messages = _masked(messages, parsed.get("loss_mask"), len(parsed[key]))
+        tools = read_tools(parsed)
+        _refuse_row_choice(parsed)
+    used = (key, *CONTEXT_KEYS, "loss_mask") if key != "text" else (key,)
+    meta = {name: value for name, value in parsed.items() if name not in used}
+    nulls = sum(map(_nulls, _structures(parsed.get(key), parsed)))
+    return Row(path, index, line, messages, tools, text, meta, nulls)
+
+
+CONTEXT_KEYS = ("system", "tools", "functions")
+"""Keys beside a row's turns that the model sees."""
+
+
+def with_context(messages: tuple[Message, ...], parsed: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Put the text of the row's key `system` before its turns. Raises Wrong when a system turn says something else."""
+    system = parsed.get("system")
+    text = "" if system is None else read_text(system, "system")
+    if not text.strip():
+        return messages
+    if messages[0].role not in ("system", "developer"):
+        return (Message("system", text), *messages)
+    if messages[0].content.strip() != text.strip():
+        raise Wrong("system: found beside a system turn with another text; keep one")
+    return messages
+
+
+def _masked(messages: tuple[Message, ...], mask: Any, turns: int) -> tuple[Message, ...]:
+    """Return the turns of a row with `loss_mask`: 0 leaves a turn out of training. Raises Wrong."""
+    if mask is None:
+        return messages
+    if not isinstance(mask, list) or len(mask) != turns or any(item not in (0, 1) for item in mask):
+        raise Wrong(f"loss_mask: found {mask!r}; accepted: a list of 0 or 1, one for each of the {turns} turns")
+    start = len(messages) - turns
+    for number, item in enumerate(mask):
+        if item and messages[start + number].role != "assistant":
+            raise Wrong(
+                f"loss_mask[{number}]: found 1 for a turn of role {messages[start + number].role!r}; accepted: 0"
+            )
+    own = messages[start:]
+    return (
+        *messages[:start],
+        *(replace(turn, train=turn.train and bool(item)) for turn, item in zip(own, mask, strict=True)),
+    )
+
+
+def _refuse_row_choice(parsed: Mapping[str, Any]) -> None:
+    """Raise Wrong when a key that chooses turns stands beside the turns: which of them it means is not plain."""
+    for name in TRAIN_KEYS:
+        value = parsed.get(name)
+        if name != "loss_mask" and value is not None and value is not True and value != 1:
+            raise Wrong(
+                f"{name}: found {value!r} beside the turns; write it on each turn it is meant for, or remove the row"
+            )
+
+
+def _structures(turns: Any, parsed: Mapping[str, Any]) -> list[Any]:
+    """Return the call arguments and the tools of a row, as they are in the file."""
+    found = [parsed.get(key) for key in ("tools", "functions")]
+    for turn in turns if isinstance(turns, list) else ():
+        calls = turn.get("tool_calls") if isinstance(turn, dict) else None
+        for call in calls if isinstance(calls, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            found.append(function.get("arguments") if isinstance(function, dict) else None)
+    return found
+
+
+def _nulls(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(1 if item is None else _nulls(item) for item in value.values())
+    return sum(map(_nulls, value)) if isinstance(value, list) else 0
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drop keys without a value. Arrow gives all rows of a file the same keys, and null where a row had none."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _no_format(parsed: dict[str, Any]) -> str:
@@ -213,7 +318,7 @@ def read_message(item: Mapping[str, Any], at: str) -> Message:
     if calls and role != "assistant":
         raise Wrong(f"{at}.tool_calls: found with role {role!r}; only an assistant calls tools")
     content = "" if calls and item.get("content") is None else _content(_required(item, "content", at), at)
-    known = ("role", "content", "tool_calls", "train_on_turn")
+    known = ("role", "content", "tool_calls", *TRAIN_KEYS)
     extra = {key: value for key, value in item.items() if key not in known and value is not None}
     return Message(role, content, _trained(item, role, at), calls, extra)
 
@@ -235,12 +340,24 @@ def _content(value: Any, at: str) -> str:
     return "".join(parts)
 
 
+TRAIN_KEYS = ("train_on_turn", "train", "training", "trainable", "loss", "loss_mask", "weight")
+"""A turn's keys that say whether it is trained on, in this and in other trainers' files."""
+
+
 def _trained(item: Mapping[str, Any], role: str, at: str) -> bool:
-    """Assistant turns are trained on unless `train_on_turn` is false; others never are."""
-    train = item.get("train_on_turn")
-    if train is not None and not isinstance(train, bool):
-        raise Wrong(f"{at}.train_on_turn: found {train!r}; accepted: true or false")
-    return role == "assistant" and train is not False
+    """Assistant turns are trained on unless one of TRAIN_KEYS is false or 0; others never are."""
+    chosen = {name: item[name] for name in TRAIN_KEYS if item.get(name) is not None}
+    for name, value in chosen.items():
+        if name == "train_on_turn" and not isinstance(value, bool):
+            raise Wrong(f"{at}.{name}: found {value!r}; accepted: true or false")
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            raise Wrong(f"{at}.{name}: found {value!r}; accepted: 0 or 1, false or true")
+    if len({bool(value) for value in chosen.values()}) > 1:
+        said = ", ".join(f"{name} {value!r}" for name, value in chosen.items())
+        raise Wrong(f"{at}: found {said}, which contradict each other; keep one")
+    if item.get("train_detail") is not None:
+        raise Wrong(f"{at}.train_detail: parts of a turn cannot be chosen; use train_on_turn for the whole turn")
+    return role == "assistant" and all(chosen.values())
 
 
 def _tool_calls(value: Any, at: str) -> tuple[Mapping[str, Any], ...]:
@@ -263,17 +380,38 @@ def _tool_calls(value: Any, at: str) -> tuple[Mapping[str, Any], ...]:
                 raise Wrong(f"{item}.function.arguments: not JSON: {json_fault(error)}") from None
         if not isinstance(arguments, dict):
             raise Wrong(f"{item}.function.arguments: found {kind_of(arguments)}; accepted: an object")
+        if not isinstance(function.get("arguments"), str):
+            arguments = _without_nulls(arguments)
         calls.append({"type": "function", **call, "function": {**function, "arguments": arguments}})
     return tuple(calls)
 
 
-def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Raises Wrong."""
-    if value is None:
+def read_tools(parsed: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the tools of a row: `tools`, which may be written as JSON text, or OpenAI's older `functions`.
+
+    Raises Wrong.
+    """
+    given = {key: parsed[key] for key in ("tools", "functions") if parsed.get(key) not in (None, "", [])}
+    if not given:
         return ()
+    if len(given) > 1:
+        raise Wrong("found tools and functions in one row; keep one")
+    ((key, value),) = given.items()
+    if isinstance(value, str):
+        try:
+            value = strict_json(value)
+        except ValueError as error:
+            raise Wrong(f"{key}: not JSON: {json_fault(error)}") from None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise Wrong(f"tools: found {kind_of(value)}; accepted: a list of JSON schema functions")
-    return tuple(value)
+        raise Wrong(f"{key}: found {kind_of(value)}; accepted: a list of JSON schema functions")
+    if key == "functions":
+        if not all(isinstance(function.get("name"), str) for function in value):
+            raise Wrong('functions: accepted: a list of {"name", "description", "parameters"}')
+        value = [
+            {"type": "function", "function": {"name": "", "description": "", "parameters": {}, **each}}
+            for each in value
+        ]
+    return tuple(_without_nulls(tool) for tool in value)
 
 
 def _required(item: Mapping[str, Any], key: str, at: str) -> Any:

@@ -196,8 +196,9 @@ class Markers:
     @property
     def stops(self) -> tuple[str, ...]:
         """The texts that end a reply when a model writes it; empty where only the eos token does."""
-        others = (self.next_header, self.next_tool_header, self.call_end)
-        return tuple(dict.fromkeys((*self.ends, *filter(None, others))))
+        # Not `end` where a last reply ends otherwise: gpt-oss's <|end|> also ends a thought.
+        found = (self.last_end or self.end, self.next_header, self.next_tool_header, self.call_end)
+        return tuple(dict.fromkeys(filter(None, found)))
 
     def open_end(self, message: Message) -> str:
         """The token that ends a reply which the template leaves open; empty for the eos token."""
@@ -349,3 +350,16 @@ def added_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
     contents |= set(tokenizer.all_special_tokens)
     visible = sorted((content for content in contents if content.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, visible))) if visible else None
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that end a reply in the chat template; none where the template renders no conversation."""
+    if not tokenizer.chat_template:
+        return []
+    try:
+        stops = find_markers(ChatTemplate(tokenizer), tokenizer).stops
+    except BadInput:
+        return []
+    added = added_tokens(tokenizer)
+    last = [tokens[-1] for stop in stops if (tokens := added.findall(stop) if added else [])]
+    return list(dict.fromkeys(tokenizer.get_vocab()[token] for token in last))

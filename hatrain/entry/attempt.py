@@ -147,7 +147,6 @@ class _Leader:
             if stage not in todo:
                 log(f"{run.name}: {stage.name} is done")
         revision.record(plan, run)
-        run.record_date()
         code, reasons = self._run_stages(todo, children, monitor)
         if code is Exit.FINISHED:
             self._link_model()
@@ -236,6 +235,7 @@ class _Leader:
         self.run.record(
             "attempt begun",
             attempt=attempt.number,
+            date=self.run.today().isoformat(),
             host=provenance.host(),
             **({"hosts": [provenance.host(), *other_hosts]} if other_hosts else {}),
             pid=os.getpid(),

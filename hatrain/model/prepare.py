@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from hatrain.contract.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
+from hatrain.data.template import stop_ids
 from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
 from hatrain.model.base import DTYPES, hub_errors, load_config, load_model
@@ -80,7 +81,8 @@ def gathered(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Set the tokenizer's eos, bos and pad in the model's and the generation configuration.
 
-    A generation configuration with several eos tokens keeps the others (Llama 3 has three).
+    A generation configuration with several eos tokens keeps the others (Llama 3 has three). The tokens that end a reply
+    in the chat template are added: GLM's replies end with the next turn's header.
     """
     text = model.config.get_text_config()
     text.eos_token_id, text.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
@@ -89,6 +91,7 @@ def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     ends = generation.eos_token_id
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
     others = [token for token in ends if token != tokenizer.eos_token_id] if len(ends) > 1 else []
+    others += [token for token in stop_ids(tokenizer) if token not in (tokenizer.eos_token_id, *others)]
     generation.eos_token_id = [tokenizer.eos_token_id, *others] if others else tokenizer.eos_token_id
     generation.bos_token_id, generation.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
 

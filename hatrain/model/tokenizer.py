@@ -4,8 +4,9 @@ model to it."""
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from hatrain.contract.spec import ModelSpec
 from hatrain.errors import BadInput
 from hatrain.model.base import hub_errors
+from hatrain.model.switches import set_switches
 
 TEMPLATE_SECONDS = 2.0
 """CPU time for one short message; templates take milliseconds."""
@@ -29,10 +31,12 @@ def load_tokenizer(
     chat_template: str | Path | None = None,
     add_pad_token: bool = False,
     add_chatml_tokens: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a hub id or a folder, with a chat template and a pad token.
 
-    `chat_template` is a file that replaces the tokenizer's template and ChatML's. A tokenizer without a pad token pads
+    `chat_template` is a file that replaces the tokenizer's template and ChatML's; `chat_template_kwargs` are values of
+    its switches (`set_switches`). A tokenizer without a pad token pads
     with its eos token, which is safe because masks come from lengths, never from ids.
 
     Raises BadInput when the tokenizer or the template cannot be read, and without any chat template.
@@ -51,6 +55,7 @@ def load_tokenizer(
             f"{base}: its tokenizer has no chat template; "
             "set add_chatml_tokens: true (--add-chatml-tokens), or chat_template to a file (--chat-template)"
         )
+    set_switches(tokenizer, chat_template_kwargs or {})
     _check_template(tokenizer, base if chat_template is None else str(chat_template))
     if add_pad_token and tokenizer.pad_token in (None, tokenizer.eos_token):
         _add_special(tokenizer, PAD_TOKEN)
@@ -69,6 +74,7 @@ def tokenizer_of(spec: ModelSpec) -> PreTrainedTokenizerBase:
         chat_template=spec.chat_template,
         add_pad_token=spec.add_pad_token,
         add_chatml_tokens=spec.add_chatml_tokens,
+        chat_template_kwargs=spec.chat_template_kwargs,
     )
 
 

@@ -179,7 +179,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
             {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
             "messages[0].tool_calls[0].function.arguments: not JSON",
         ),
-        (MESSAGES | {"tools": "[]"}, "tools: found text; accepted: a list"),
+        (MESSAGES | {"tools": "{}"}, "tools: found an object; accepted: a list"),
         (
             {"conversations": [{"from": "bot", "value": "a"}]},
             "conversations[0].from: found 'bot'; accepted: system",
@@ -215,12 +215,12 @@ def test_rows_read_before_a_bad_one_keep_their_index(tmp_path):
     assert [(type(row), row.index) for row in found] == [(Row, 0), (BadRow, 1), (Row, 2)]
 
 
-def test_after_twenty_bad_rows_the_others_are_counted(tmp_path):
+def test_bad_rows_of_one_kind_are_counted_in_one_line(tmp_path):
     with pytest.raises(BadInput) as caught:
         list(read_rows(written(tmp_path, *[{"text": 1}] * 50)))
 
-    assert len(caught.value.problems) == 21
-    assert caught.value.problems[-1] == "and 30 more like these"
+    (problem,) = caught.value.problems
+    assert "(and 49 more rows like this, such as" in problem
 
 
 @pytest.mark.parametrize(
