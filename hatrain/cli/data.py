@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}", dest="format", action="store_const", const=name, help=f"same as --format {name}"
         )
     add(
+        "--single-calls",
+        action="store_true",
+        help="with --format messages: one call in a turn and no words beside it, for templates such as Llama 3.2's",
+    )
+    add(
         "--tools",
         choices=("service", "hass"),
         help="with --format messages: offer services, or Home Assistant's intents, as tools (default: service)",
@@ -93,6 +98,8 @@ def _generate(args: argparse.Namespace) -> int:
         problems.append("hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample")
     if args.tools and args.format != "messages":
         problems.append("--tools: only rows of --format messages have tools")
+    if args.single_calls and args.format != "messages":
+        problems.append("--single-calls: only rows of --format messages have calls of their own")
     for name in ("requests_per_home", "workers"):
         if getattr(args, name) < 1:
             problems.append(f"--{name.replace('_', '-')}: found {getattr(args, name)}, accepted: 1 or more")
@@ -111,6 +118,7 @@ def _generate(args: argparse.Namespace) -> int:
         languages=tuple(dict.fromkeys(find_language(name).name for name in args.language or ["english"])),
         format=args.format or "sharegpt",
         tools=args.tools or "service",
+        single_calls=args.single_calls,
         system_role=role,
         size=args.size or "small",
         seed=args.seed,

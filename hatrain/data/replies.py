@@ -267,7 +267,7 @@ class ReplyFinder:
             if message.tool_calls:
                 raise LeftOut(
                     f"the chat template leaves out the assistant's words beside a call in turn {turn}; move them into "
-                    f"the turn after its result, or {_LEAVE_OUT}"
+                    f"the turn after its result (hatrain data --single-calls writes such rows), or {_LEAVE_OUT}"
                 )
             raise LeftOut(f"the chat template leaves out the assistant's text in turn {turn}; {_LEAVE_OUT}")
 

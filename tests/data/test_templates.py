@@ -220,6 +220,18 @@ def test_context_and_choices_that_are_not_plain_are_refused_by_name(more, proble
     assert problem in caught.value.problems[0]
 
 
+@pytest.mark.parametrize("name", ["llama3_2", "gptoss", "gemma4_v5", "qwen3"])
+def test_our_own_rows_of_single_calls_fit_every_template_with_tools(name, tmp_path):
+    arguments = ["--sample", "--format", "messages", "--single-calls", "--out", str(tmp_path)]
+    assert main(["data", *arguments]) == 0
+
+    rows = list(read_rows(tmp_path / "sample.jsonl"))
+    labelled = Labeller(published(name)).label(rows)
+
+    assert [problem for row in labelled if not isinstance(row, Example) for problem in row.problems] == []
+    assert max(len(message.tool_calls) for row in rows for message in row.messages) == 1
+
+
 # --- real tokenizers ------------------------------------------------------------------------------------------------
 
 

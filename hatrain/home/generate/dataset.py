@@ -59,6 +59,7 @@ class Recipe:
     languages: tuple[str, ...] = ("english",)
     format: Format = "sharegpt"
     tools: Tools = "service"
+    single_calls: bool = False
     system_role: SystemRole = "system"
     size: Size = "small"
     seed: int = 42
@@ -128,7 +129,7 @@ class RowSource:
             "instruction": self._language.labels["instruction"],
         }
         if recipe.format == "messages":
-            return messages_row(conversation, **common, tools=recipe.tools)
+            return messages_row(conversation, **common, tools=recipe.tools, single_calls=recipe.single_calls)
         return (raw_row if recipe.format == "raw" else sharegpt_row)(conversation, **common)
 
     def _preference(self, draw: Draw, home: Home, index: int) -> Row:

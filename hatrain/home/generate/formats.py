@@ -5,6 +5,7 @@ Rows are plain dicts in a fixed order of keys, so that their JSON is the same ev
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -193,10 +194,13 @@ def messages_row(
     role: SystemRole,
     instruction: str,
     tools: Tools,
+    single_calls: bool = False,
 ) -> Row:
     """Return `{"messages", "tools", …}`: text as parts, calls with their arguments as a JSON string, tool results.
 
-    A call that must fail has `train_on_turn: false`. `dump` replaces `tools` by the tools themselves.
+    With `single_calls` a turn holds one call and no words, which every template with tools can say; the words
+    come after the result. A call that must fail has `train_on_turn: false`. `dump` replaces `tools` by the
+    tools themselves.
     """
     names = {device.name.entity_id: device.name.friendly for device in conversation.home.devices}
     system, first = opening(conversation.home.prompt, conversation.turns[0].user, role, instruction)
@@ -204,7 +208,8 @@ def messages_row(
     count = 0
     for index, turn in enumerate(conversation.turns):
         messages.append({"role": "user", "content": _parts(turn.user if index else first)})
-        for step in turn.steps:
+        steps = _single_calls(turn.steps) if single_calls else turn.steps
+        for step in steps:
             message: Row = {"role": "assistant", "content": _parts(step.text)}
             messages.append(message)
             if step.error:
@@ -224,6 +229,17 @@ def messages_row(
         **_meta(conversation, language, home),
         "tools": (frozenset(conversation.home.by_domain), tools),
     }
+
+
+def _single_calls(steps: Sequence[Step]) -> Iterable[Step]:
+    """Yield a step for each call, without words, and the words of a turn's last step after them."""
+    for number, step in enumerate(steps, start=1):
+        if not step.calls:
+            yield step
+            continue
+        yield from (replace(step, text="", calls=type(step.calls)([call])) for call in step.calls)
+        if number == len(steps) and step.text:
+            yield replace(step, calls=type(step.calls)(), error="")
 
 
 def _parts(text: str) -> list[Row]:
