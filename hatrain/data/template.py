@@ -133,6 +133,8 @@ class ChatTemplate:
         return plain
 
     def _source(self, tools: Tools) -> str:
+        if self._tokenizer.chat_template is None:
+            raise TemplateRefusal("the tokenizer has no chat template")
         return self._tokenizer.get_chat_template(None, [dict(tool) for tool in tools] or None)
 
     def _render(self, messages: Sequence[Message], tools: Tools, spelling: Spelling, prompt: bool = False) -> str:
