@@ -88,8 +88,9 @@ class Counts:
         self.ignored.update(row.meta.keys())
         if row.tools and not template.writes_tools:
             self.ignored["tools"] += 1
-        keys = {key for message in row.messages for key in message.extra}
-        self.ignored.update(f"turns: {key}" for key in keys if not template.mentions(key))
+        keys = {key for message in row.messages for key in message.extra if not template.mentions(key)}
+        keys |= {key for message in row.messages for key in message.ignored}
+        self.ignored.update(f"turns: {key}" for key in keys)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -42,6 +42,8 @@ class Message:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Other keys of the message (`name`, `tool_call_id`, `reasoning_content`, …), passed to the template."""
+    ignored: tuple[str, ...] = ()
+    """Other keys of a ShareGPT turn, which no template gets."""
 
     def for_template(self) -> dict[str, Any]:
         """As chat templates expect it: content as text, call arguments as an object."""
@@ -306,7 +308,8 @@ def _sharegpt_message(item: Mapping[str, Any], at: str) -> Message:
     if role is None:
         raise Wrong(_unknown_role(f"{at}.from", written, tuple(SHAREGPT_ROLES)))
     content = read_text(_required(item, "value", at), f"{at}.value")
-    return Message(role, content, train=_trained(item, role, at))
+    ignored = tuple(key for key in item if key not in ("from", "value", *TRAIN_KEYS))
+    return Message(role, content, train=_trained(item, role, at), ignored=ignored)
 
 
 def read_message(item: Mapping[str, Any], at: str) -> Message:

@@ -172,3 +172,16 @@ def test_pairs_are_checked_side_by_side(tmp_path, model, capsys):
         (3, "chosen"),
         (3, "rejected"),
     ]
+
+
+def test_keys_that_the_model_does_not_see_are_listed_with_their_rows(tmp_path, model, capsys):
+    noted = row() | {"source": "mine"}
+    noted["conversations"][1] |= {"rating": 5, "train": True}
+    messages = {
+        "messages": [{"role": "user", "content": "on?", "mood": "calm"}, {"role": "assistant", "content": "Yes."}]
+    }
+
+    assert main(["check", written(tmp_path, noted, row() | {"source": "hers"}, messages), "--model", model]) == 0
+
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ignored")]
+    assert line.endswith(": source (2), turns: rating (1), turns: mood (1)")

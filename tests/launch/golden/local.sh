@@ -27,7 +27,8 @@ cat > "$folder/plan.json" <<'END'
       "quantization": null,
       "add_pad_token": false,
       "add_chatml_tokens": false,
-      "chat_template": null
+      "chat_template": null,
+      "chat_template_kwargs": {}
     },
     "data": {
       "train": [
@@ -151,6 +152,7 @@ model:
   add_pad_token: false
   add_chatml_tokens: false
   chat_template: null
+  chat_template_kwargs: {}
 data:
   train:
   - path: data/a.jsonl
