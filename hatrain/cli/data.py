@@ -2,8 +2,13 @@
 
 import argparse
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hatrain.home.generate.dataset import Recipe
 
 SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
 FORMATS = ("sharegpt", "messages", "raw")
@@ -41,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--single-calls",
         action="store_true",
         help="with --format messages: one call in a turn and no words beside it, for templates such as Llama 3.2's",
+    )
+    add(
+        "--model",
+        metavar="MODEL",
+        help="try a sample of the rows with this model's chat template, and write single calls where it needs them",
     )
     add(
         "--tools",
@@ -125,9 +135,47 @@ def _generate(args: argparse.Namespace) -> int:
         requests_per_home=args.requests_per_home,
         home=args.home,
     )
+    if args.model:
+        recipe = _fitting(recipe, args.model)
     for path in generate(recipe, parts, args.out, workers=args.workers, progress=_Progress()).values():
         print(path)
     return 0
+
+
+def _fitting(recipe: "Recipe", model: str) -> "Recipe":
+    """Return the recipe in the form that a model's chat template can render: as it is, else with single calls.
+
+    Raises BadInput with the first problems when it can render neither.
+    """
+    from dataclasses import replace
+
+    from hatrain.contract.model_ref import resolve
+    from hatrain.contract.run import runs_root
+    from hatrain.data.labels import Labeller
+    from hatrain.data.rows import BadRow, grouped, read_rows
+    from hatrain.errors import BadInput
+    from hatrain.home.generate.dataset import generate
+    from hatrain.model.quiet import quiet
+
+    quiet()
+    from hatrain.model.tokenizer import load_tokenizer
+
+    labeller = Labeller(load_tokenizer(resolve(model, workdir=Path.cwd(), runs_root=runs_root()).source))
+    problems: list[str] = []
+    for single in dict.fromkeys([recipe.single_calls, recipe.format == "messages"]):
+        tried = replace(recipe, single_calls=single)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = list(read_rows(generate(tried, ["sample"], Path(folder))["sample"]))
+        bad = [row for row in labeller.label(rows) if isinstance(row, BadRow)]
+        if not bad:
+            if single and not recipe.single_calls:
+                print(
+                    f"note: one call in a turn and no words beside it, for the chat template of {model}",
+                    file=sys.stderr,
+                )
+            return tried
+        problems = [problem for row in bad for problem in row.problems]
+    raise BadInput([f"--model: the chat template of {model} cannot render the rows:", *grouped(problems)])
 
 
 class _Progress:

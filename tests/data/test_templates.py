@@ -232,6 +232,27 @@ def test_our_own_rows_of_single_calls_fit_every_template_with_tools(name, tmp_pa
     assert max(len(message.tool_calls) for row in rows for message in row.messages) == 1
 
 
+@pytest.mark.parametrize(("name", "single"), [("llama3_2", True), ("qwen3", False)])
+def test_the_generator_writes_what_a_models_template_can_render(name, single, tmp_path, capsys):
+    published(name).save_pretrained(tmp_path / "model")
+    arguments = ["--sample", "--format", "messages", "--model", str(tmp_path / "model"), "--out", str(tmp_path)]
+    assert main(["data", *arguments]) == 0
+
+    assert ("one call in a turn" in capsys.readouterr().err) == single
+    rows = list(read_rows(tmp_path / "sample.jsonl"))
+    assert (max(len(message.tool_calls) for row in rows for message in row.messages) == 1) == single
+    assert all(isinstance(row, Example) for row in Labeller(published(name)).label(rows))
+
+
+def test_a_template_without_tools_is_refused_for_rows_with_calls(tmp_path, capsys):
+    published("gemma3").save_pretrained(tmp_path / "model")
+    arguments = ["--sample", "--format", "messages", "--model", str(tmp_path / "model"), "--out", str(tmp_path)]
+    assert main(["data", *arguments]) == 2
+
+    assert "cannot render the rows" in capsys.readouterr().err
+    assert not (tmp_path / "sample.jsonl").exists()
+
+
 # --- real tokenizers ------------------------------------------------------------------------------------------------
 
 
