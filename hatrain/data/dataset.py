@@ -71,6 +71,8 @@ class TokenizedDataset:
     dropped: tuple[Overlong, ...] = ()
     raw_rows: int = 0
     """Rows of raw text, where a header that is only quoted looks like a real one."""
+    null_rows: int = 0
+    """Rows whose call arguments or tools had keys without a value, which were left out."""
 
     @classmethod
     def joined(cls, parts: Iterable["TokenizedDataset"]) -> "TokenizedDataset":
@@ -79,6 +81,7 @@ class TokenizedDataset:
             tuple(example for part in parts for example in part.examples),
             tuple(row for part in parts for row in part.dropped),
             sum(part.raw_rows for part in parts),
+            sum(part.null_rows for part in parts),
         )
 
     def __len__(self) -> int:
@@ -133,19 +136,20 @@ def tokenize_dataset(
     Raises BadInput as `keep_fitting` does.
     """
     labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
-    raw_rows = 0
+    raw_rows = null_rows = 0
 
     def rows() -> Iterator[Example | Overlong | BadRow]:
-        nonlocal raw_rows
+        nonlocal raw_rows, null_rows
         for row, labelled in label_file(path, labeller, workers=workers):
             raw_rows += isinstance(row, Row) and row.text is not None
+            null_rows += isinstance(row, Row) and bool(row.nulls)
             if isinstance(labelled, Example) and labelled.length > ctx_size:
                 yield Overlong(row.path, row.index, row.line, labelled.length)
             else:
                 yield labelled
 
     kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
-    return TokenizedDataset(tuple(kept), tuple(dropped), raw_rows)
+    return TokenizedDataset(tuple(kept), tuple(dropped), raw_rows, null_rows)
 
 
 def keep_fitting(

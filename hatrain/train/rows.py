@@ -19,6 +19,7 @@ from hatrain.data.labels import Example
 from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
+from hatrain.text import count
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def summary(rows: Rows) -> str:
         text += f", {len(rows.test)} test rows"
     if isinstance(rows.train, TokenizedDataset) and rows.train.raw_rows:
         text += f"; {raw_note(rows.train.raw_rows)}"
+    if isinstance(rows.train, TokenizedDataset) and rows.train.null_rows:
+        text += f"; nulls left out of the call arguments and tools of {count(rows.train.null_rows, 'row')}"
     return text
 
 

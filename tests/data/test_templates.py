@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from hatrain.cli import main
-from hatrain.data.dataset import TokenizedDataset
+from hatrain.data.dataset import TokenizedDataset, tokenize_dataset
 from hatrain.data.labels import Example, Labeller
 from hatrain.data.rows import Row, read_rows
 from hatrain.data.template import ChatTemplate, stop_ids
@@ -161,6 +161,8 @@ def test_case_arrow_nulls(check):
     assert '⟦<tool_call>\n{"name": "f", "arguments": {"a": "x"}}\n</tool_call><|im_end|>⟧' in output
     assert "null" not in output.partition("nulls")[0]
     assert "nulls       left out of the call arguments and tools of 1 row" in output
+    rows = tokenize_dataset(CASES / "arrow-nulls" / "rows.jsonl", published("qwen2_5"), ctx_size=4096)
+    assert rows.null_rows == 1
 
 
 @needs_cases
