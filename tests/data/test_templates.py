@@ -18,9 +18,11 @@ from hatrain.data.labels import Example, Labeller
 from hatrain.data.rows import Row, read_rows
 from hatrain.data.template import ChatTemplate, stop_ids
 from hatrain.errors import BadInput
+from hatrain.model.prepare import set_special_tokens
 from hatrain.model.switches import set_switches
 from hatrain.train.rows import layout_of
 from tests.data.published import PUBLISHED, ROUNDS, TOOL, calling, published, sequences, table, trained
+from tests.evaluate.models import random_llama
 from tests.families import build_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,17 @@ def test_the_stop_tokens_of_a_template_are_known():
     glm, gptoss = published("glm4moe"), published("gptoss")
     assert glm.convert_ids_to_tokens(stop_ids(glm)) == ["<|user|>", "<|observation|>"]
     assert gptoss.convert_ids_to_tokens(stop_ids(gptoss)) == ["<|return|>", "<|call|>"]
+
+
+def test_the_tokens_that_end_a_reply_are_saved_in_the_generation_configuration(tmp_path):
+    tokenizer = published("glm4moe")
+    model = random_llama(tokenizer)
+    set_special_tokens(model, tokenizer)
+    model.save_pretrained(tmp_path)
+
+    saved = json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"]
+    ends = tokenizer.convert_tokens_to_ids(["<|user|>", "<|observation|>"])
+    assert {tokenizer.eos_token_id, *ends} == set(saved)
 
 
 def test_switches_are_saved_with_the_template_and_checked(tmp_path):
