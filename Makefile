@@ -1,4 +1,4 @@
-# What a person does, one word each. `make` alone lists it.
+# `make` without a target lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,12 +11,12 @@ CLUSTER ?= local
 
 .PHONY: help setup gptq transformers4 demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
-help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready ## make .venv from the pinned requirements
+setup: $(VENV)/ready ## create .venv from the pinned requirements
 
-# The stamp holds both files' contents in its date: a change of either sets up again, nothing else does.
+# Set-up is repeated when one of these files changes, and only then.
 $(VENV)/ready: requirements.lock requirements-deepspeed.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "hatrain needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -28,8 +28,8 @@ $(VENV)/ready: requirements.lock requirements-deepspeed.lock pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
-# GPTQ wants an older numpy: an environment of its own, which its one long test uses too.
-gptq: .venv-gptq/ready ## make .venv-gptq, for training on GPTQ bases: .venv-gptq/bin/hatrain submit home-7b-gptq
+# GPTQ needs an older numpy, and so an environment of its own. Its long test uses it too.
+gptq: .venv-gptq/ready ## create .venv-gptq, for training on GPTQ bases: .venv-gptq/bin/hatrain submit home-7b-gptq
 
 .venv-gptq/ready: requirements-gptq.lock pyproject.toml
 	@test -x .venv-gptq/bin/python || $(PYTHON) -m venv .venv-gptq
@@ -37,33 +37,33 @@ gptq: .venv-gptq/ready ## make .venv-gptq, for training on GPTQ bases: .venv-gpt
 	.venv-gptq/bin/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
-# What a run writes is read by transformers 4.57 too: one long test compares logits.
-transformers4: .venv-transformers4/ready ## make .venv-transformers4, for the long test of what transformers 4.57 reads
+# A long test loads what a run writes with transformers 4.57, and compares logits.
+transformers4: .venv-transformers4/ready ## create .venv-transformers4, for the long test with transformers 4.57
 
 .venv-transformers4/ready: requirements-transformers4.lock
 	@test -x .venv-transformers4/bin/python || $(PYTHON) -m venv .venv-transformers4
 	.venv-transformers4/bin/pip install --disable-pip-version-check -r requirements-transformers4.lock
 	@touch $@
 
-# --- the demo: one small house, a model trained from nothing, judged on phrasings it never saw ---
+# --- the demo: data for one small home, a model trained from scratch, an evaluation on phrasings it never saw ---
 
 DEMO := data/demo
 
 $(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
-	@echo "Writing the requests that people put to the house of hatrain/home/demo.yaml"
+	@echo "Generating requests for the home of hatrain/home/demo.yaml"
 	$(HATRAIN) data --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
 
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
-	@echo "Making a small base model, for nothing is downloaded"
+	@echo "Creating a small base model; nothing is downloaded"
 	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base \
 		--vocabulary 1024 --hidden 128 --layers 2
 
-demo: setup models/demo-base/config.json ## train and judge a small model on this machine, in about five minutes
+demo: setup models/demo-base/config.json ## train and evaluate a small model on this machine, in about four minutes
 	$(HATRAIN) submit jobs/demo.yaml --cluster local --follow
 
 # --- jobs ---
 
-plan: setup ## print what JOB leads to: make plan JOB=demo [CLUSTER=local]
+plan: setup ## print every decision about JOB: make plan JOB=demo [CLUSTER=local]
 	@$(HATRAIN) plan "$(JOB)" --cluster "$(CLUSTER)"
 
 render: setup ## print the files of JOB for CLUSTER
@@ -76,7 +76,7 @@ submit: setup ## start JOB on CLUSTER: make submit JOB=demo [CLUSTER=local]
 
 export IMAGE ?= hatrain:latest
 
-image: ## build the CUDA image with docker, podman or buildah, and say what takes its room
+image: ## build the CUDA image with docker, podman or buildah, and list its largest parts
 	@docker/image.sh build
 
 sbom: ## write the image's bill of materials (CycloneDX) to hatrain.cdx.json
@@ -88,18 +88,18 @@ sqsh: ## make a squashfs of the image, for pyxis
 sif: ## make a SIF of the image, for apptainer
 	@docker/image.sh sif
 
-# --- proof ---
+# --- tests and benchmarks ---
 
-# One process a core, one thread a process; a file's tests stay together, for they share what is slow to make.
+# One process per core, one thread per process. The tests of a file share slow fixtures, and stay in one process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup gptq transformers4 ## what takes too long for every change; property tests draw new examples
+test-long: setup gptq transformers4 ## tests that take too long for every change; property tests draw new examples
 	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
 
-image-test: setup ## build the whole image for processors, and train in it (buildah, podman, debootstrap; as root)
+image-test: setup ## build the whole CPU image, and train in it (buildah, podman, debootstrap; as root)
 	$(PYTEST) tests/image
 
 lint: setup ## ruff, mypy, shellcheck and hadolint
@@ -136,7 +136,7 @@ gpu-wheels: ## download into bench/wheels what bench/gpu.sh needs on a machine w
 		$$(grep -E '^($(subst $(space),|,$(strip $(GPU_WHEELS))))==' requirements.lock)
 	@du -sh bench/wheels
 
-record: setup ## write the golden files and the schema anew; look at the diff
+record: setup ## rewrite the golden files and the schemas; check the diff
 	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch
 
 lock: setup ## pin what .venv holds now, and what goes into the image
@@ -147,5 +147,5 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9; }
 	@.venv-lock/bin/python docker/lock.py
 
-clean: ## remove what was made: .venv, data, models and runs
+clean: ## remove .venv, data, models and runs
 	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-lock data models runs
