@@ -12,9 +12,9 @@ from tests.plans import a_plan
 def find(tmp_path, monkeypatch):
     """Resolve a base with runs outside of the working folder, as $HATRAIN_RUNS allows."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "work").mkdir()
+    (tmp_path / "folder").mkdir()
     return lambda base, revision=None: resolve(
-        base, revision, workdir=tmp_path / "work", runs_root=tmp_path / "scratch"
+        base, revision, workdir=tmp_path / "folder", runs_root=tmp_path / "scratch"
     )
 
 
@@ -35,9 +35,9 @@ def test_anything_else_is_a_hub_id_with_its_revision(find, base):
     assert find(base).source == base
 
 
-@pytest.mark.parametrize("base", ["base", "./base", "~/base", "{tmp}/work/base", "models/base", "a/b/c"])
+@pytest.mark.parametrize("base", ["base", "./base", "~/base", "{tmp}/folder/base", "models/base", "a/b/c"])
 def test_a_folder_is_itself_and_has_no_revision(find, tmp_path, base):
-    for folder in ("work/base", "home/base", "work/models/base", "work/a/b/c"):
+    for folder in ("folder/base", "home/base", "folder/models/base", "folder/a/b/c"):
         (tmp_path / folder).mkdir(parents=True)
     found = find(base.format(tmp=tmp_path), "v1")
     assert found.folder.is_absolute() and found.folder.is_dir()
@@ -47,8 +47,8 @@ def test_a_folder_is_itself_and_has_no_revision(find, tmp_path, base):
 @pytest.mark.parametrize("base", ["earlier", "runs/earlier", "models/earlier", "{tmp}/scratch/earlier"])
 def test_an_earlier_run_is_its_model_wherever_the_runs_lie(find, tmp_path, base):
     folder = run(tmp_path / "scratch" / "earlier", "model")
-    (tmp_path / "work" / "models").mkdir()
-    (tmp_path / "work" / "models" / "earlier").symlink_to(folder / "model")
+    (tmp_path / "folder" / "models").mkdir()
+    (tmp_path / "folder" / "models" / "earlier").symlink_to(folder / "model")
     assert find(base.format(tmp=tmp_path)).folder.resolve() == folder / "model"
 
 
