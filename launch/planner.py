@@ -26,8 +26,6 @@ NOT_YET = (
     ("method.micro_batch_size", "auto", "a number of rows"),
 )
 """Values that the schema accepts and training does not support yet: key, value, what to write instead."""
-
-
 LARGE_LEARNING_RATE = 0.1
 
 
@@ -137,9 +135,9 @@ def _unlikely(made: Plan) -> Iterator[str]:
             f"method.learning_rate: {method.learning_rate:g} is far above the usual 1e-6 to 1e-3; training will "
             "probably diverge"
         )
-    rows = count_rows(made.job.data.train, Path(made.paths.workdir))
-    if rows and rows < method.batch_size:
-        yield f"method.batch_size: {method.batch_size}, but an epoch has {count(rows, 'row')}: each is a single step"
+    if made.steps and made.steps.rows < method.batch_size:
+        rows = count(made.steps.rows, "row")
+        yield f"method.batch_size: {method.batch_size}, but an epoch has {rows}: each is a single step"
     cores = cpu_cores()
     processes = made.processes_per_node
     if made.cluster_spec.single_machine and made.device == "cpu" and processes > cores:

@@ -26,7 +26,7 @@ FORMATS = {
     "messages": '{"messages": [{"role", "content"}]}',
     "text": '{"text"}',
 }
-MOST_TURNS = 4096
+MOST_TURNS = 1024
 """Turns of a row. More fit into no context, and templates take time that grows with their square."""
 _PRINTED = 20
 """Bad rows of a file that are printed one by one; the rest are counted."""

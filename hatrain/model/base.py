@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from hatrain.errors import BadInput
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
+_READ = {
+    "configuration": ("config.json",),
+    "model": ("config.json", "generation_config.json"),
+    "tokenizer": ("tokenizer_config.json", "tokenizer.json"),
+}
+"""The JSON files of a base that are read for each of its parts."""
 _DAMAGED_ARCHIVE = ("PytorchStreamReader", "archive", "size mismatch")
 """What torch says in a RuntimeError about a damaged file. Any other, such as a lost connection, may succeed later."""
 
@@ -27,7 +31,7 @@ def hub_errors(what: str, base: str) -> Iterator[None]:
 
     unreadable = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError)
     try:
-        check_files(base)
+        check_files(base, _READ[what])
         yield
     except pickle.UnpicklingError as error:
         raise BadInput(
@@ -47,9 +51,9 @@ def hub_errors(what: str, base: str) -> Iterator[None]:
         raise BadInput(f"model.base: the {what} of {base} cannot be read: {kind}{first}") from error
 
 
-def check_files(base: str) -> None:
-    """Raise BadInput when a JSON file of a folder is not an object."""
-    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+def check_files(base: str, names: Iterable[str]) -> None:
+    """Raise BadInput when one of these files of a folder is not a JSON object."""
+    for name in names:
         path = Path(base) / name
         if not path.is_file():
             continue

@@ -1,7 +1,6 @@
 """A chat template's switches, such as `enable_thinking`, written into the template: the saved model then renders as it
 was trained wherever it is served, and evaluation needs no switches of its own."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from hatrain.errors import BadInput, nearest
 OFF_BY_DEFAULT = ("enable_thinking", "thinking")
 """Switches that a template may have and that are false unless the job sets them: our rows hold no thoughts."""
 _NOT_SWITCHES = {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token"}
-_WRITTEN = re.compile(r"(?:\{%- if \w+ is not defined %\}\{%- set \w+ = [^%]* %\}\{%- endif %\})+\n?")
+_WRITTEN = re.compile(r"(?:\{%- if \w+ is not defined %\}\{%- set \w+ = .*? %\}\{%- endif %\})+\n?")
 
 
 def set_switches(tokenizer: PreTrainedTokenizerBase, switches: Mapping[str, Any]) -> None:
@@ -44,15 +43,11 @@ def _with(source: str, switches: Mapping[str, Any]) -> str:
     known = _switches(source)
     values = {**dict.fromkeys(OFF_BY_DEFAULT, False), **switches}
     written = [
-        f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}"
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {value!r} %}}{{%- endif %}}"
         for name, value in values.items()
         if name in known
     ]
     return "".join(written) + source
-
-
-def _literal(value: Any) -> str:
-    return json.dumps(value).replace("null", "none") if not isinstance(value, str) else repr(value)
 
 
 def _switches(source: str) -> set[str]:

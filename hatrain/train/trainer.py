@@ -168,7 +168,7 @@ class StepTrainer(Trainer):
             # Its engine clips and steps in one; what the loop calls after this does nothing. It steps on no rank when
             # the norm over all ranks is not finite.
             model.step()
-            self._check_finite(total, float(not model.optimizer.overflow) or math.nan)
+            self._check_finite(total, math.nan if model.optimizer.overflow else 0.0)
         self.counters.tokens += step.tokens
         self.counters.supervised += step.supervised
         return total
@@ -194,7 +194,7 @@ class StepTrainer(Trainer):
         scaler = self.accelerator.scaler
         if is_finite and scaler is not None and scaler.get_scale() > 1:
             norm = 0.0
-        bad = [any(flags) for flags in zip(*from_all_ranks((not is_finite, not math.isfinite(norm))), strict=True)]
+        bad = on_any_rank([not is_finite, not math.isfinite(norm)], self.args.device)
         if not any(bad):
             return True
         number = self.state.global_step + 1
@@ -389,6 +389,15 @@ class SkippedSteps:
 
     def record(self, attempt: int, step: int, what: str, rows: str) -> None:
         self.run.record("step skipped", attempt=attempt, step=step, reason=f"{what} not finite", rows=rows)
+
+
+def on_any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Return for each flag whether it is set on any rank. A collective call."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return list(flags)
+    shared = torch.tensor(flags, dtype=torch.int32, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return [bool(flag) for flag in shared.tolist()]
 
 
 def from_all_ranks(value: Any) -> list[Any]:

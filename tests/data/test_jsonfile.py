@@ -171,7 +171,7 @@ def test_a_hundred_thousand_keys_one_of_them_twice_take_no_time(file):
 
 def test_more_turns_than_any_context_holds_are_refused(file):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 20_000
-    assert problem(file(json.dumps({"messages": turns}))) == "1: messages: found 40000 turns; accepted: at most 4096"
+    assert problem(file(json.dumps({"messages": turns}))) == "1: messages: found 40000 turns; accepted: at most 1024"
 
 
 def test_a_bad_row_after_good_ones_is_still_reported_by_its_line(file):

@@ -115,6 +115,17 @@ def test_switches_are_saved_with_the_template_and_checked(tmp_path):
         set_switches(loaded, {"enable_thinkin": True})
 
 
+@pytest.mark.parametrize("value", [True, None, 0.5, "100 % 'null'", ["null", None, "é"], {"a": False}])
+def test_a_switch_keeps_any_value_through_saving(value):
+    tokenizer = build_tokenizer("chatml")
+    tokenizer.chat_template = "{%- for m in messages %}{{ m['content'] }}{%- endfor %}{{ mode | tojson }}{{ thinking }}"
+    set_switches(tokenizer, {"mode": value, "thinking": True})
+    set_switches(tokenizer, {})
+
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert text == f"Hi{json.dumps(value, ensure_ascii=False)}True"
+
+
 def test_a_row_of_several_sequences_is_one_row_whose_sequences_are_in_micro_batches():
     tokenizer = published("qwen3")
     rows = [Row(Path("rows.jsonl"), 0, 1, ROUNDS), Row(Path("rows.jsonl"), 1, 2, ROUNDS[:2])]
