@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,19 @@ def test_the_record_keeps_facts_and_times(run):
     (event,) = run.events()
     assert event["time"].endswith("+00:00")
     assert (event["event"], event["code"], event["reasons"]) == ("outcome", 1, {"rank 0": "é"})
+
+
+def test_the_date_of_a_run_is_that_of_its_first_attempt(run):
+    assert run.today() == datetime.now(UTC).date()
+    run.record("attempt begun", attempt=1, date="2026-02-27")
+    run.record("attempt begun", attempt=2, date="2026-03-01")
+    assert run.today() == date(2026, 2, 27)
+
+
+def test_a_run_that_recorded_no_date_keeps_the_one_that_templates_had_then(run):
+    run.record("attempt begun", attempt=1)
+    run.record("attempt begun", attempt=2, date="2026-03-01")
+    assert run.today() == date(2024, 7, 26)
 
 
 # --- whose it is --------------------------------------------------------------------------------------------

@@ -191,6 +191,16 @@ def test_a_run_that_makes_progress_is_started_without_limit(harness):
     assert harness.enter(run.folder, "progress,progress,progress,finish")[0] == 0
 
 
+def test_every_attempt_records_the_date_of_the_first(harness):
+    run = harness.adopt()
+    harness.enter(run.folder, "progress")
+    (first,) = (event for event in run.events() if event["event"] == "attempt begun")
+    lines = run.record_file.read_text().replace(first["date"], "2026-02-27")
+    run.record_file.write_text(lines)
+    harness.enter(run.folder, "progress,finish")
+    assert [event["date"] for event in run.events() if event["event"] == "attempt begun"] == ["2026-02-27"] * 2
+
+
 def test_a_submission_resets_the_count(harness):
     run = harness.adopt(limits__retries=0)
     harness.enter(run.folder, "fault")

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 import trl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hatrain.contract.run import Exit
+from hatrain.contract.run import Exit, RunDirectory
 from tests.train.conftest import house_rows, metrics, weights
 from tests.train.test_sft import without_dropout
 
@@ -67,3 +67,20 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, plan):
     assert resumed.code == Exit.FINISHED
     first, second = weights(whole.run.model), weights(resumed.run.model)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_template_that_writes_the_date_gets_that_of_the_first_attempt(workplace):
+    from hatrain.model.tokenizer import tokenizer_of
+    from hatrain.train.rows import load_rows
+
+    template = workplace.folder / "dated.jinja"
+    template.write_text(
+        "{{ strftime_now('%d %b %Y') }}" + (workplace.inputs / "base" / "chat_template.jinja").read_text()
+    )
+    plan = workplace.plan(model__chat_template=str(template))
+    run = RunDirectory(Path(plan.paths.run))
+    run.record("attempt begun", attempt=1, date="2026-02-27")
+    tokenizer = tokenizer_of(plan.job.model)
+    rows = load_rows(plan, tokenizer, run)
+    for dataset in (rows.train, rows.test):
+        assert tokenizer.decode(dataset.input_ids[0]).startswith("27 Feb 2026")
