@@ -17,7 +17,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _READ = {
     "configuration": ("config.json",),
     "model": ("config.json", "generation_config.json"),
-    "tokenizer": ("tokenizer_config.json", "tokenizer.json"),
+    "tokenizer": ("config.json", "tokenizer_config.json", "tokenizer.json"),
 }
 """The JSON files of a base that are read for each of its parts."""
 _DAMAGED_ARCHIVE = ("PytorchStreamReader", "archive", "size mismatch")
