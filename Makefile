@@ -147,5 +147,5 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9; }
 	@.venv-lock/bin/python docker/lock.py
 
-clean: ## remove .venv, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-lock data models runs
+clean: ## remove the environments, data, models and runs
+	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-lock bench/wheels data models runs
