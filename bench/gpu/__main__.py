@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.gpu import report
 from bench.gpu.runner import Budget, Part, run_part
+from hatrain.runtime import provenance, seal
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -60,7 +61,7 @@ def main() -> int:
         **machine,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["bench/gpu.sh", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "short": args.short,
         "parts": [],
     }
@@ -116,9 +117,7 @@ def _failed(entry: dict[str, Any]) -> bool:
 
 def _write(files: tuple[Path, Path], results: dict[str, Any]) -> None:
     for path, text in zip(files, (json.dumps(results, indent=1), report.page(PARTS, results)), strict=True):
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        seal.write_text(path, text)
 
 
 PROBE = """
@@ -145,14 +144,6 @@ def _machine() -> dict[str, Any] | str:
         return dict(json.loads(probe.stdout.splitlines()[-1]))
     reason = (probe.stderr.strip().splitlines() or ["no output"])[-1]
     return f"{sys.executable} cannot import what training needs ({reason}); fill the wheels folder: make gpu-wheels"
-
-
-def _commit() -> str | None:
-    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _roomy() -> str | None:

@@ -1,9 +1,7 @@
 """Runs the parts of a measurement one after another, each in a process of its own with a time limit, so that a crash or
 a hang of one does not stop the next."""
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -12,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hatrain.runtime import orphans
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 3.0
@@ -114,19 +114,6 @@ def _end_marked(mark: str) -> None:
     gone: the next part needs the GPU's memory."""
     wanted = f"{MARK}={mark}".encode()
     deadline = time.monotonic() + KILL_SECONDS
-    while (found := [pid for pid in _processes() if _has(pid, wanted)]) and time.monotonic() < deadline:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+    while (found := orphans.processes_with(lambda variables: wanted in variables)) and time.monotonic() < deadline:
+        orphans.kill(found)
         time.sleep(0.02)
-
-
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
-
-
-def _has(pid: int, variable: bytes) -> bool:
-    try:
-        return variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False

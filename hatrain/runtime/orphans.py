@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -23,16 +24,23 @@ def end_orphans(folder: str, attempt: int, node: int) -> list[int]:
 
     killed: list[int] = []
     # A process may start another before it is killed: repeat until none is found.
-    while found := [pid for pid in _processes() if pid not in killed and is_orphan(_environment(pid))]:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+    while found := [pid for pid in processes_with(is_orphan) if pid not in killed]:
+        kill(found)
         killed += found
     return killed
 
 
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
+def processes_with(is_wanted: Callable[[list[bytes]], bool]) -> list[int]:
+    """Find this machine's other processes by their environment variables, each `b"NAME=value"`."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
+    return [pid for pid in pids if is_wanted(_environment(pid))]
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes. One that has ended, or is another user's, is left out."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -24,8 +24,6 @@ OPTIMIZERS = {
     "paged_adamw_8bit": "paged_adamw_8bit",
     "adafactor": "adafactor",
 }
-
-
 CHECKPOINTING = (
     "activation_checkpointing"
     if "activation_checkpointing" in TrainingArguments.__dataclass_fields__
