@@ -49,8 +49,7 @@ def _variables(plan: Plan, container: Container) -> list[str]:
 
 def _mounts(plan: Plan, cluster: SlurmCluster, container: Container) -> Iterator[str]:
     """`mounts` is an array of OUTSIDE:INSIDE, a form that every runtime accepts."""
-    run = RunDirectory(Path(plan.paths.run))
-    runs_root = run.folder.parents[2 if run.in_sweep else 0]
+    runs_root = RunDirectory(Path(plan.paths.run)).root
     folders = [plan.paths.workdir, str(runs_root), str(Path(plan.paths.models).parent)]
     folders = list(dict.fromkeys(folders))
     outer = [path for path in folders if not any(Path(other) in Path(path).parents for other in folders)]
