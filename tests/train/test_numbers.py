@@ -2,32 +2,38 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hatrain.contract.run import Exit
 from hatrain.runtime import seal
-from hatrain.train.sft import SftTrainer
 from hatrain.train.trainer import StepTrainer
-from tests.train.conftest import house_rows, metrics, weights, write_rows
+from tests.train.conftest import house_rows, metrics, spoil_gradient, weights, write_rows
 
 
 @pytest.fixture
 def spoil(monkeypatch):
     """Makes the gradient (or the loss) of some steps not-a-number, while the loss is finite."""
-    original = SftTrainer.micro_batch_loss
 
     def in_steps(*steps: int, loss: bool = False) -> None:
-        def micro_batch_loss(self, model, tensors):
-            total = original(self, model, tensors)
-            if not model.training or self.state.global_step + 1 not in steps:
-                return total
-            return total * torch.nan if loss else total + torch.sqrt(total * 0)  # its derivative is 0 × inf
-
-        monkeypatch.setattr(SftTrainer, "micro_batch_loss", micro_batch_loss)
+        spoil_gradient(monkeypatch, *steps, loss=loss)
 
     return in_steps
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["full", "lora"])
+def test_a_base_that_holds_such_numbers_is_named_and_no_row_is(workplace, lora):
+    broken = shutil.copytree(workplace.inputs / "base", workplace.folder / "broken")
+    state = load_file(broken / "model.safetensors")
+    state["model.norm.weight"][0] = torch.nan
+    save_file(state, broken / "model.safetensors", {"format": "pt"})
+    tried = workplace.attempt(workplace.plan(model__base=str(broken), method__lora=lora))
+    assert (tried.code, checkpoints_of(tried.run)) == (Exit.FATAL, [])
+    assert tried.reason.startswith(f"model.base: {broken}: ")
+    assert "model.norm.weight holds values that are not finite numbers; download the model again" in tried.reason
 
 
 def checkpoints_of(run) -> list[str]:
