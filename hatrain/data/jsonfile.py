@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hatrain.contract.inputs import LONGEST_LINE, LONGEST_LIST
 from hatrain.errors import BadInput, nearest
 
-LONGEST_LINE = 64 * 2**20
-"""Bytes of a row. A longer one is no row, and reading it could take all memory."""
-LONGEST_LIST = 2**30
-"""Bytes of a file that is one list, which is read whole."""
 DEEPEST = 100
 """Levels of a row."""
 WRAPPERS = ("data", "rows", "train", "examples", "instances")
