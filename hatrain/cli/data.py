@@ -99,7 +99,7 @@ def _generate(args: argparse.Namespace) -> int:
     from hatrain.errors import BadInput
     from hatrain.home.generate.dataset import FILES, Part, Recipe, generate
     from hatrain.home.generate.formats import SystemRole
-    from hatrain.home.homes.known_home import read_home
+    from hatrain.home.homes.home_file import read_home
     from hatrain.home.language.load import find_language
 
     parts: list[Part] = [part for part in FILES if getattr(args, part)]
@@ -117,12 +117,8 @@ def _generate(args: argparse.Namespace) -> int:
         problems.append(f"--seed: found {args.seed}, accepted: 0 or more")
     if problems:
         raise BadInput(problems)
-    if args.home and (left_out := read_home(args.home).left_out):
-        examples = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
-        print(
-            f"{args.home}: entities that take no requests are left out: {len(left_out)} ({examples})",
-            file=sys.stderr,
-        )
+    for note in read_home(args.home).notes if args.home else ():
+        print(f"{args.home}: {note}", file=sys.stderr)
     role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
     recipe = Recipe(
         languages=tuple(dict.fromkeys(find_language(name).name for name in args.language or ["english"])),

@@ -62,7 +62,7 @@ def _opened(path: Path, digest: "hashlib._Hash | None") -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=stream) as unzipped:
                 yield unzipped  # type: ignore[misc]
         else:
-            yield stream  # type: ignore[misc]
+            yield stream
 
 
 class _Digesting(io.RawIOBase):

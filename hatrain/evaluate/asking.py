@@ -16,7 +16,8 @@ from hatrain.home.calls.judge import Answer, PromptContents
 from hatrain.home.calls.parse import read_answer, read_prompt
 from hatrain.home.generate.formats import SystemRole, opening, tools_for
 from hatrain.home.homes.home import Home
-from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.home_file import read_home
+from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.homes.random_homes import RandomHomes
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names

@@ -78,8 +78,8 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory)
     parts = [tokenized(file.path) for file in data.train]
     test = tokenized(data.test) if data.test else None
     files = {file.path: part.digest for file, part in zip(data.train, parts, strict=True)}
-    if data.test:
-        files[data.test] = test.digest
+    if test:
+        files[str(data.test)] = test.digest
     return Rows(
         type(parts[0]).joined(parts),
         [len(part) for part in parts],

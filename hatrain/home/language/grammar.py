@@ -204,6 +204,16 @@ def name_known_device(
     return Name(entity_id.partition(".")[0], noun, room, friendly, entity_id, cls, references)
 
 
+def in_room(grammar: Grammar, reference: Reference, room: Room) -> Reference:
+    """Say of a reference where the device is: `the lamp in the kitchen`, with the first form of a room."""
+    where = next(form for form in grammar.unknown_room if form != "base")
+
+    def build(form: str) -> str:
+        return reference[form] if form in grammar.agreement else f"{reference[form]} {room.forms[where]}"
+
+    return Reference(reference.cls, build)
+
+
 def several(grammar: Grammar, references: Iterable[Reference]) -> Reference:
     """Refer to several devices together; words of agreement agree with all of them."""
     parts = tuple(references)
