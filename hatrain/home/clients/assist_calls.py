@@ -29,11 +29,10 @@ def offers(action: Action) -> bool:
     return intent is not None and intent.name in TOOLS and action.domain != "timer"
 
 
-def reaches(action: Action, state: str) -> bool:
-    """Whether the tool of an action finds a device in this state: it pauses only a player that plays."""
+def states_for(action: Action) -> frozenset[str]:
+    """Return the states in which the tool of an action finds a device: it pauses only a player that plays."""
     intent = intent_of(action.service, _arguments_of(action))
-    states = TOOLS[intent.name].states if intent else frozenset()
-    return not states or state in states
+    return TOOLS[intent.name].states if intent and intent.name in TOOLS else frozenset()
 
 
 def _arguments_of(action: Action) -> list[str]:

@@ -82,8 +82,8 @@ class Client(Hashable, Protocol):
     def offers(self, action: Action) -> bool:
         """Whether it can carry out an action."""
 
-    def reaches(self, action: Action, state: str) -> bool:
-        """Whether it carries out an action on a device in this state."""
+    def states_for(self, action: Action) -> frozenset[str]:
+        """Return the states in which it finds a device for an action; empty for any state."""
 
     def shows(self, key: str, state: State) -> bool:
         """Whether the model can know what Home Assistant holds under `key`: an attribute, or `state`."""

@@ -69,8 +69,8 @@ class Guide:
         named = self.row_format == "messages" and self.tools_of == "hass"
         return not named or SERVICES[action.service].intent is not None
 
-    def reaches(self, action: Action, state: str) -> bool:
-        return True
+    def states_for(self, action: Action) -> frozenset[str]:
+        return frozenset()
 
     def shows(self, key: str, state: State) -> bool:
         return True

@@ -36,8 +36,8 @@ class HomeLlm:
     def offers(self, action: Action) -> bool:
         return assist_calls.offers(action)
 
-    def reaches(self, action: Action, state: str) -> bool:
-        return assist_calls.reaches(action, state)
+    def states_for(self, action: Action) -> frozenset[str]:
+        return assist_calls.states_for(action)
 
     def shows(self, key: str, state: State) -> bool:
         return shows(key, state)

@@ -113,8 +113,8 @@ class HomeLlmLegacy:
     def offers(self, action: Action) -> bool:
         return action.service in SERVICES
 
-    def reaches(self, action: Action, state: str) -> bool:
-        return True
+    def states_for(self, action: Action) -> frozenset[str]:
+        return frozenset()
 
     def shows(self, key: str, state: State) -> bool:
         return shows(key, state)

@@ -29,7 +29,7 @@ def home_after(home: Home, calls: Sequence[Drawn], client: Client) -> Home:
     by_domain: dict[str, list[Device]] = {}
     for device in devices:
         by_domain.setdefault(device.name.domain, []).append(device)
-    return Home(by_domain, home.unit, home.persona, scene, home.write(scene), home.write)
+    return Home(by_domain, home.unit, home.persona, scene, home.write)
 
 
 def _arguments(call: Drawn) -> dict[str, object]:

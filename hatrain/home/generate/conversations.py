@@ -227,7 +227,7 @@ class ConversationGenerator:
         action, (device,) = pick(draw, actions), first.devices
         after = home_after(home, first.calls, self._client)
         state = next(other.state for other in after.devices if other.name is device.name)
-        if not self._client.reaches(action, state["state"]):
+        if not self._drafts.reaches(action, state):
             return None
         changes = {SLOTS[slot].state_key: value for slot, value in first.values.items()}
         changed = Device(device.name, {**device.state, **changes})

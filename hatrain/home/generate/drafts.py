@@ -41,7 +41,7 @@ class Drafts:
 
     def __init__(self, language: Language, templates: Templates, client: Client):
         self.language, self.templates, self.wording = language, templates, Wording(language)
-        self._reaches = client.reaches
+        self._states = {key: client.states_for(action) for key, action in ACTIONS.items()}
         self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
         self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
         self._suitable: dict[tuple[str, str], tuple[Requests, Requests]] = {}
@@ -194,12 +194,16 @@ class Drafts:
 
     def fits(self, action: Action, device: Device) -> bool:
         """Whether an action changes a device, and the client would carry it out."""
-        state = device.state
-        return action.fits(state) and _supports(device, action) and self._reaches(action, state["state"])
+        return action.fits(device.state) and _supports(device, action) and self.reaches(action, device.state)
+
+    def reaches(self, action: Action, state: State) -> bool:
+        """Whether the client finds a device in this state for an action."""
+        states = self._states[action.key]
+        return not states or state["state"] in states
 
     def _makes_sense(self, action: Action, device: Device) -> bool:
         """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
-        if not _supports(device, action) or not self._reaches(action, device.state["state"]):
+        if not _supports(device, action) or not self.reaches(action, device.state):
             return False
         return action.fits(device.state) or action.done(device.state)
 

@@ -28,7 +28,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True)
 class Layout:
-    """What all rows of a file share. `with_home`: each carries its devices, for the judge."""
+    """What all rows of a file share. `with_home`: each carries, for the judge, its devices and what is asked."""
 
     client: Client
     language: str
@@ -73,7 +73,7 @@ def _meta(conversation: Conversation, layout: Layout, home: str | None) -> Row:
     }
     if home is not None:
         meta["home"] = home
-    if conversation.asked:
+    if layout.with_home and conversation.asked:
         meta["asked"] = [{"about": one.about, "key": one.key, "value": one.value} for one in conversation.asked]
     if layout.with_home:
         meta["devices"] = list(map(entity_json, conversation.home.entities))

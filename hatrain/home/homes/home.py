@@ -23,14 +23,17 @@ _FIRST_DAY, _DAYS = datetime(2020, 1, 1), 3650
 
 @dataclass(frozen=True, eq=False)
 class Home:
-    """The unit of temperature, the persona that answers, what the prompt is written of, the prompt, its writer."""
+    """The unit of temperature, the persona that answers, what the prompt is written of, and who writes it."""
 
     by_domain: Mapping[str, Sequence[Device]]
     unit: Unit
     persona: str
     scene: Scene
-    prompt: str
     write: WritePrompt
+
+    @cached_property
+    def prompt(self) -> str:
+        return self.write(self.scene)
 
     @property
     def devices(self) -> Sequence[Device]:
@@ -87,4 +90,4 @@ class Prompts:
         for device in devices:
             by_domain.setdefault(device.name.domain, []).append(device)
         scene = Scene(pick(draw, openings), moment, devices, self._code, self._labels, self._rules.date_line)
-        return Home(by_domain, unit, persona, scene, self._write(scene), self._write)
+        return Home(by_domain, unit, persona, scene, self._write)
