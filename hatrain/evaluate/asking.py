@@ -14,7 +14,9 @@ from hatrain.evaluate.generation import find_stops, generate
 from hatrain.evaluate.sources import Source
 from hatrain.home.calls.judge import Answer, PromptContents
 from hatrain.home.calls.parse import read_answer, read_prompt
-from hatrain.home.generate.formats import SystemRole, opening, tools_for
+from hatrain.home.clients import Client, find_client
+from hatrain.home.clients.guide import Guide
+from hatrain.home.generate.formats import SystemRole, opening
 from hatrain.home.homes.home import Home
 from hatrain.home.homes.home_file import read_home
 from hatrain.home.homes.known_home import KnownHome
@@ -53,12 +55,12 @@ def build_question(text: str, source: Source, home: Path | None) -> Question:
     if row is not None and home is None:
         return _as_in_row(text, row)
     language = load_language(find_language(str(row.meta.get("language", "english")) if row else "english"))
-    draw = random.Random(0).random
+    draw, client = random.Random(0).random, _client(row)
     if home is not None:
         return _in_home(
-            text, KnownHome(language, read_home(home)).draw(draw), row, language, f"{home}, in random states"
+            text, KnownHome(language, read_home(home), client).draw(draw), row, language, f"{home}, in random states"
         )
-    generated = RandomHomes(language, split_names(language.names, "test")).draw(draw, _DEVICES)
+    generated = RandomHomes(language, split_names(language.names, "test"), client).draw(draw, _DEVICES)
     return _in_home(text, generated, row, language, "generated; use yours with --home FILE")
 
 
@@ -96,11 +98,17 @@ def _in_home(text: str, home: Home, row: Row | None, language: Language, where: 
     instruction = language.labels["instruction"]
     system, user = opening(home.prompt, text, _role(row, instruction), instruction)
     messages = [Message("user", user)] if system is None else [Message("system", system), Message("user", user)]
-    tools: Tools = ()
-    if row is not None and row.tools:
-        intents = any(str(tool.get("function", {}).get("name", "")).startswith("Hass") for tool in row.tools)
-        tools = tools_for(frozenset(home.domains), "hass" if intents else "service")
+    tools: Tools = _client(row).tools(frozenset(home.domains)) if row is not None and row.tools else ()
     return Question(tuple(messages), tools, f"{where} ({len(home.devices)} devices)")
+
+
+def _client(row: Row | None) -> Client:
+    """Return the client that a run's rows are for: the guide's, with their tools, if they name none."""
+    name = str(row.meta.get("client", "guide")) if row is not None else "guide"
+    if name != "guide" or row is None or not row.tools:
+        return find_client(name, "client")
+    intents = any(str(tool.get("function", {}).get("name", "")).startswith("Hass") for tool in row.tools)
+    return Guide(row_format="messages", tools_of="hass" if intents else "service")
 
 
 def _role(row: Row | None, instruction: str) -> SystemRole:

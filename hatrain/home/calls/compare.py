@@ -74,8 +74,8 @@ def same_value(key: str, one: Any, other: Any) -> bool:
         left, right = (list(value) if _is_list(value) else [value] for value in (one, other))
         return len(left) == len(right) == len(pair_off(left, right, lambda a, b: same_value(key, a, b)))
     if isinstance(one, bool) or isinstance(other, bool):
-        return _truth(one) is not None and _truth(one) == _truth(other)
-    left_number, right_number = _number(one), _number(other)
+        return to_bool(one) is not None and to_bool(one) == to_bool(other)
+    left_number, right_number = to_number(one), to_number(other)
     if left_number is not None and right_number is not None:
         return same_number(key, left_number, right_number)
     if isinstance(one, str) and isinstance(other, str):
@@ -107,14 +107,14 @@ def duration_seconds(value: Any) -> float | None:
     """
     if isinstance(value, Mapping):
         units = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
-        parts = {key: _number(part) for key, part in value.items()}
+        parts = {key: to_number(part) for key, part in value.items()}
         if not parts or not parts.keys() <= units.keys() or None in parts.values():
             return None
         return sum(units[key] * part for key, part in parts.items() if part is not None)
     if isinstance(value, str) and (clock := re.fullmatch(r"\s*(\d+):(\d{1,2})(?::(\d{1,2}))?\s*", value)):
         hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         return hours * 3600 + minutes * 60 + seconds
-    return _number(value)
+    return to_number(value)
 
 
 def pair_off(left: Sequence[T], right: Sequence[T], same: Callable[[T, T], bool]) -> dict[int, int]:
@@ -171,7 +171,7 @@ def _word(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _truth(value: Any) -> bool | None:
+def to_bool(value: Any) -> bool | None:
     """Parse a value as Home Assistant's `cv.boolean` does; None where it refuses."""
     if isinstance(value, str):
         return {"true": True, "yes": True, "on": True, "1": True, "enable": True}.get(
@@ -180,7 +180,7 @@ def _truth(value: Any) -> bool | None:
     return bool(value) if isinstance(value, bool | int | float) else None
 
 
-def _number(value: Any) -> float | None:
+def to_number(value: Any) -> float | None:
     """Parse a number, also one in quotes, which Home Assistant accepts as well."""
     if isinstance(value, bool):
         return None

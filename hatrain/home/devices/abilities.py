@@ -1,10 +1,10 @@
 """What one device can do, from the features and modes that Home Assistant states for it."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from hatrain.home.devices.actions import SLOTS, Action
+from hatrain.home.devices.actions import SLOTS, Action, State
 
 # Home Assistant's feature flags of each domain (the `…EntityFeature` of its components), by what they allow here.
 # The flags say nothing about services that a domain always has.
@@ -47,16 +47,16 @@ _NOT_DIMMED = frozenset({"onoff", "unknown"})
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a device lacks of what its domain has, and the values that it takes.
+    """What a device lacks of what its domain has, and the values that it takes; what is not stated is not restricted.
 
-    `lacks` names services and slots of actions. `choices` are the values of a slot, `least` and `most` its bounds. What
-    is not stated is not restricted.
+    `lacks` names services and slots of actions. The temperatures are bounds of a climate's target.
     """
 
     lacks: frozenset[str] = frozenset()
-    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    least: float | None = None
-    most: float | None = None
+    hvac_modes: tuple[str, ...] = ()
+    fan_modes: tuple[str, ...] = ()
+    min_temp: float | None = None
+    max_temp: float | None = None
 
     def can(self, action: Action) -> bool:
         """Whether the device has the action's service and takes its arguments."""
@@ -64,15 +64,38 @@ class Abilities:
 
     def takes(self, slot: str, value: Any) -> bool:
         """Whether a slot may have a value."""
-        if slot in self.choices:
-            return value in self.choices[slot]
-        if slot != "temperature":
-            return True
-        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+        match slot:
+            case "hvac_mode":
+                return not self.hvac_modes or value in self.hvac_modes
+            case "fan_mode":
+                return not self.fan_modes or value in self.fan_modes
+            case "temperature":
+                low, high = self.min_temp, self.max_temp
+                return (low is None or value >= low) and (high is None or value <= high)
+        return True
 
-    def may_be(self, state: Mapping[str, Any]) -> bool:
-        """Whether the device can be in a state: in a mode that it has, at a temperature that it can be set to."""
-        return all(self.takes(name, state[slot.state_key]) for name, slot in SLOTS.items() if slot.state_key in state)
+    def states(self, domain: str, states: Iterable[State]) -> list[State]:
+        """Return the states of a domain that the device can be in, without what it lacks. If none of the values drawn
+        suits it, all are returned: its own are unknown."""
+        missing = {SLOTS[name].state_key for name in self.lacks if name in SLOTS}
+        found = [{key: value for key, value in state.items() if key not in missing} for state in states]
+        modes = domain == "climate"
+        suiting = [
+            state
+            for state in found
+            if (not modes or self.takes("hvac_mode", state["state"]))
+            and self.takes("fan_mode", state.get("fan_mode", next(iter(self.fan_modes), None)))
+            and ("target" not in state or self.takes("temperature", state["target"]))
+        ]
+        return suiting or found
+
+    def attributes(self, domain: str) -> dict[str, Any]:
+        """Return what is stated, with Home Assistant's keys."""
+        found: dict[str, Any] = {"hvac_modes": list(self.hvac_modes), "fan_modes": list(self.fan_modes)}
+        if domain == "light" and "color" in self.lacks:
+            found["supported_color_modes"] = ["onoff" if "brightness" in self.lacks else "brightness"]
+        found |= {"min_temp": self.min_temp, "max_temp": self.max_temp}
+        return {key: value for key, value in found.items() if value not in ([], None)}
 
 
 ANY = Abilities()
@@ -89,13 +112,10 @@ def abilities(domain: str, attributes: Mapping[str, Any]) -> Abilities:
     if domain == "light" and modes:
         lacks |= set() if modes & _COLOR_MODES else {"color"}
         lacks |= set() if modes - _NOT_DIMMED else {"brightness", "color"}
-    choices = {
-        slot: listed
-        for slot, key in (("hvac_mode", "hvac_modes"), ("fan_mode", "fan_modes"))
-        if domain == "climate" and (listed := sorted(_words(attributes.get(key))))
-    }
-    least, most = (_number(attributes.get(key)) if domain == "climate" else None for key in ("min_temp", "max_temp"))
-    return Abilities(frozenset(lacks), choices, least, most)
+    if domain != "climate":
+        return Abilities(frozenset(lacks))
+    listed = (tuple(sorted(_words(attributes.get(key)))) for key in ("hvac_modes", "fan_modes"))
+    return Abilities(frozenset(lacks), *listed, *(_number(attributes.get(key)) for key in ("min_temp", "max_temp")))
 
 
 def _words(value: Any) -> set[str]:

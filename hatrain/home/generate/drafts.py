@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hatrain.home.clients.client import Client
+from hatrain.home.devices.abilities import ANY
 from hatrain.home.devices.actions import ACTIONS, SLOTS, Action, State
-from hatrain.home.devices.services import SERVICES
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.language.grammar import Forms, Name, Noun
@@ -36,17 +37,18 @@ class Draft:
 class Drafts:
     """Drafts requests in one language, from one side's templates. Methods return None where the home does not fit.
 
-    `intents` restricts actions to those that Home Assistant's intents can do.
+    Only what the client can carry out is requested.
     """
 
-    def __init__(self, language: Language, templates: Templates, intents: bool):
+    def __init__(self, language: Language, templates: Templates, client: Client):
         self.language, self.templates, self.wording = language, templates, Wording(language)
+        self._states = {key: client.states_for(action) for key, action in ACTIONS.items()}
         self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
         self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
         self._suitable: dict[tuple[str, str], tuple[Requests, Requests]] = {}
         for scope, key in sorted(templates.requests):
             action = ACTIONS[key]
-            if intents and SERVICES[action.service].intent is None:
+            if not client.offers(action):
                 continue
             if scope == "device":
                 self.actions.setdefault(action.domain, []).append(action)
@@ -66,7 +68,7 @@ class Drafts:
         device = any_device(draw, home)
         action = self._action(draw, device, lambda action: True)
         template = self._plain_template(draw, action, device.name) if action else None
-        drawn = self._values(draw, home, action, device.name.noun, device.state) if action else None
+        drawn = self._values(draw, home, action, (device.name,), device.state) if action else None
         if not action or not template or drawn is None:
             return None
         text = template.text.format_map({**self.wording.device(draw, device), **drawn[1]})
@@ -125,7 +127,7 @@ class Drafts:
         # The request may change nothing for some of the devices, but not for all, and must make sense for each.
         if not right_number or not any(action.fits(other.state) for other in devices):
             return None
-        if not all(_makes_sense(action, other) and _same_modes(device, other) for other in devices):
+        if not all(self._makes_sense(action, other) and _same_modes(device, other) for other in devices):
             return None
         return self.draft(draw, home, action, devices, request.template)
 
@@ -133,13 +135,14 @@ class Drafts:
         self, draw: Draw, home: Home, action: Action, devices: Sequence[Device], template: Template
     ) -> Draft | None:
         first, alone = devices[0], len(devices) == 1
-        drawn = self._values(draw, home, action, first.name.noun, first.state if alone else {})
+        names = tuple(device.name for device in devices)
+        drawn = self._values(draw, home, action, names, first.state if alone else {})
         if drawn is None or ("room" in template.slots and first.name.room is None):
             return None
         values, wordings = drawn
         fillers = {**self.wording.device(draw, first), **wordings}
         if not alone:
-            fillers["device"] = self.wording.reference(draw, [device.name for device in devices])
+            fillers["device"] = self.wording.reference(draw, names)
             fillers["count"] = self.count(draw, home, len(devices))
         answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
         return Draft(
@@ -157,8 +160,8 @@ class Drafts:
     ) -> tuple[str, str] | None:
         """Draft a request that cannot be carried out, and its answer."""
         templates = self.naming_templates(action, name)
-        drawn = self._values(draw, home, action, name.noun, {})
-        if not templates or drawn is None or not _noun_supports(name.noun, action):
+        drawn = self._values(draw, home, action, (name,), {})
+        if not templates or drawn is None or not (_noun_supports(name.noun, action) and name.able.can(action)):
             return None
         template = pick(draw, templates)
         fillers = {**self.wording.name(draw, name), **drawn[1]}
@@ -180,19 +183,31 @@ class Drafts:
         return [
             other
             for other in home.by_domain[device.name.domain]
-            if other is not device
-            and action.fits(other.state)
-            and _supports(other, action)
-            and _same_modes(device, other)
+            if other is not device and self.fits(action, other) and _same_modes(device, other)
         ]
 
     def _action(self, draw: Draw, device: Device, wanted: Callable[[Action], bool]) -> Action | None:
         fitting = [
             action
             for action in self.actions.get(device.name.domain, ())
-            if wanted(action) and action.fits(device.state) and _supports(device, action)
+            if wanted(action) and self.fits(action, device)
         ]
         return pick(draw, fitting) if fitting else None
+
+    def fits(self, action: Action, device: Device) -> bool:
+        """Whether an action changes a device, and the client would carry it out."""
+        return action.fits(device.state) and supports(device, action) and self.reaches(action, device.state)
+
+    def reaches(self, action: Action, state: State) -> bool:
+        """Whether the client finds a device in this state for an action."""
+        states = self._states[action.key]
+        return not states or state["state"] in states
+
+    def _makes_sense(self, action: Action, device: Device) -> bool:
+        """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
+        if not supports(device, action) or not self.reaches(action, device.state):
+            return False
+        return action.fits(device.state) or action.done(device.state)
 
     def _requests(self, action: Action, name: Name) -> tuple[Requests, Requests]:
         """Return the requests that suit a device: those that name it, and those that imply it."""
@@ -212,13 +227,18 @@ class Drafts:
         return pick(draw, plain) if plain else None
 
     def _values(
-        self, draw: Draw, home: Home, action: Action, noun: Noun | None, state: State
+        self, draw: Draw, home: Home, action: Action, names: Sequence[Name], state: State
     ) -> tuple[dict[str, Any], dict[str, Forms]] | None:
-        """Draw a value, and its wording, for each placeholder; not the value that the state already has."""
+        """Draw a value that all the devices take, and its wording, for each placeholder; not the value that the state
+        already has."""
         values: dict[str, Any] = {}
         wordings: dict[str, Forms] = {}
         for slot in action.slots:
-            choices = self.language.values.choices(slot, home.unit, noun)
+            choices = self.language.values.choices(slot, home.unit, names[0].noun)
+            if any(name.able is not ANY for name in names):
+                choices = [value for value in choices if all(name.able.takes(slot, value) for name in names)]
+                if not choices:
+                    return None
             current = state.get(SLOTS[slot].state_key)
             value = pick(draw, choices)
             if value == current:
@@ -235,8 +255,10 @@ def any_device(draw: Draw, home: Home) -> Device:
     return pick(draw, home.by_domain[pick(draw, home.domains)])
 
 
-def _supports(device: Device, action: Action) -> bool:
+def supports(device: Device, action: Action) -> bool:
     """Whether a device can do an action at all: a garage door has no position to set, a radiator no fan."""
+    if not device.name.able.can(action):
+        return False
     if action.service == "cover.set_cover_position":
         return "position" in device.state
     return _noun_supports(device.name.noun, action)
@@ -249,11 +271,6 @@ def _noun_supports(noun: Noun | None, action: Action) -> bool:
     if action.service == "cover.set_cover_position":
         return noun.positioned
     return noun.cools or action.service not in ("climate.set_fan_mode", "climate.set_humidity")
-
-
-def _makes_sense(action: Action, device: Device) -> bool:
-    """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
-    return _supports(device, action) and (action.fits(device.state) or action.done(device.state))
 
 
 def _same_modes(one: Device, other: Device) -> bool:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from hatrain.home.clients.client import Client
 from hatrain.home.devices.services import domain_of
 from hatrain.home.devices.states import state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
 from hatrain.home.homes.home_file import HomeFile, KnownDevice, told_apart_by_area
+from hatrain.home.homes.scene import WritePrompt
 from hatrain.home.language.grammar import Name, Noun, Room, in_room, name_known_device
 from hatrain.home.language.load import Language
 
@@ -13,9 +15,9 @@ from hatrain.home.language.load import Language
 class KnownHome:
     """The home of a file, with new states in each draw. Its devices keep the file's order."""
 
-    def __init__(self, language: Language, home: HomeFile, list_services: bool = True):
-        self._language, self._home = language, home
-        self._prompts = Prompts(language, list_services)
+    def __init__(self, language: Language, home: HomeFile, client: Client, write: WritePrompt | None = None):
+        self._language, self._home, self._client = language, home, client
+        self._prompts = Prompts(language, write or client.prompt)
         rooms: dict[str, Room] = {}
         by_area = told_apart_by_area(home.devices)
         self.names = [_name(language, device, rooms, device.entity_id in by_area) for device in home.devices]
@@ -32,10 +34,17 @@ class KnownHome:
         unit = self._home.unit or language.units[0]
         devices = []
         for device, name in zip(self._home.devices, self.names, strict=True):
-            positioned = "position" not in device.abilities.lacks and (name.noun is None or name.noun.positioned)
-            cools = name.noun is None or name.noun.cools
-            pool = state_pool(name.domain, unit, language.values.titles, positioned=positioned, cools=cools)
-            devices.append(Device(name, pick(draw, pool)))
+            pool = state_pool(
+                name.domain,
+                unit,
+                language.values.titles,
+                self._client.device_text,
+                positioned=name.noun is None or name.noun.positioned,
+                cools=name.noun is None or name.noun.cools,
+                able=device.abilities,
+            )
+            places = (device.area, device.floor) if self._client.areas else (None, None)
+            devices.append(Device(name, pick(draw, pool), *places, device.aliases))
         return self._prompts.home(draw, devices, unit, self._home.prompt)
 
     def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
@@ -53,7 +62,8 @@ def _name(language: Language, device: KnownDevice, rooms: dict[str, Room], with_
     references = tuple(reference for name in called for reference in name.references)
     if with_room and room:
         references = tuple(in_room(language.grammar, reference, room) for reference in references)
-    return Name(domain, called[0].noun, room, device.name, device.entity_id, called[0].cls, references)
+    cls, able = called[0].cls, device.abilities
+    return Name(domain, called[0].noun, room, device.name, device.entity_id, cls, references, able)
 
 
 def _called(language: Language, domain: str, said: str) -> Name:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from hatrain.home.devices.abilities import ANY, Abilities
+
 PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 Forms = Mapping[str, str]
@@ -116,6 +118,7 @@ class Name:
     entity_id: str
     cls: str
     references: tuple[Reference, ...] = field(repr=False)
+    able: Abilities = ANY
 
     line_start: str = field(init=False, repr=False)  # of the device's line in a system prompt
     words: str = field(init=False, repr=False)  # what is compared to decide whether two names are alike

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.errors import BadInput
+from hatrain.home.clients.guide import Guide
 from hatrain.home.generate.dataset import Chunks, Recipe
 from hatrain.home.homes.home_file import read_home
 from hatrain.home.homes.known_home import KnownHome
@@ -44,7 +45,7 @@ def test_every_row_lists_all_devices_in_the_files_order_below_its_own_prompt(tmp
 
 def test_a_device_is_referred_to_in_the_languages_words_where_it_knows_the_name(tmp_path: Path) -> None:
     language = load_language(find_language("english"))
-    home = KnownHome(language, read_home(home_file(tmp_path, HOME)))
+    home = KnownHome(language, read_home(home_file(tmp_path, HOME)), Guide())
     references = {name.entity_id: name.references for name in home.names}
     assert references["light.k1"][0]["the"] == "the kitchen light"
     assert references["light.k1"][1]["the"] == "the light in the kitchen"

@@ -8,6 +8,8 @@ import pytest
 
 from hatrain.cli import main
 from hatrain.errors import BadInput
+from hatrain.home.clients.guide import Guide
+from hatrain.home.generate.dataset import Chunks, Recipe
 from hatrain.home.homes.home_file import HomeFile, read_home
 from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.language.load import find_language, load_language
@@ -139,7 +141,7 @@ def test_aliases_are_used_in_requests(registries):
     path = registries([entity("light.a", name="Spotlight", aliases=["Beam", None, " "])])
     home = read_home(path)
     assert home.devices[0].aliases == ("Beam",)
-    (name,) = KnownHome(load_language(find_language("english")), home).names
+    (name,) = KnownHome(load_language(find_language("english")), home, Guide()).names
     assert {reference["the"] for reference in name.references} == {"the Spotlight", "the Beam"}
 
 
@@ -210,6 +212,56 @@ def test_capabilities_of_the_registry_count_where_there_is_no_state(registries):
     assert "media_player.volume_up" not in player  # done by setting the volume
 
 
+def test_requests_and_states_stay_within_what_devices_can_do(tmp_path):
+    def state(entity_id: str, name: str, **attributes: Any) -> dict[str, Any]:
+        return {"entity_id": entity_id, "state": "off", "attributes": {"friendly_name": name, **attributes}}
+
+    (tmp_path / "states.json").write_text(
+        json.dumps(
+            [
+                state("light.dim", "Sofa Light", supported_color_modes=["brightness"]),
+                state("light.plug", "Plug Light", supported_color_modes=["onoff"]),
+                state("cover.gate", "Gate", supported_features=3),
+                state(
+                    "climate.x", "Heater", hvac_modes=["off", "heat"], min_temp=18, max_temp=20, supported_features=385
+                ),
+                state("media_player.tv", "Television", supported_features=16384 | 1 | 128 | 256),
+            ]
+        )
+    )
+    chunks = Chunks(Recipe(home=tmp_path, client="guide"), "train")
+    rows = [json.loads(line)["conversations"] for number in range(8) for line in chunks.chunk(number)[0].splitlines()]
+    prompts = {line for row in rows for line in row[0]["value"].splitlines()}
+    states: dict[str, set[str]] = {}
+    for line in prompts:
+        if " = " in line and line.split(" ")[0] in ("light.dim", "light.plug", "cover.gate", "climate.x"):
+            states.setdefault(line.split(" ")[0], set()).add(line.partition(" = ")[2])
+    assert states["light.plug"] == {"on", "off"}
+    assert all(text == "off" or text.endswith("%") for text in states["light.dim"])
+    assert states["cover.gate"] == {"open", "closed", "opening", "closing"}
+    assert {text.partition(";")[0] for text in states["climate.x"]} == {"off", "heat"}
+
+    calls = [
+        json.loads(line)
+        for row in rows
+        for turn in row
+        if turn["from"] == "gpt"
+        for line in turn["value"].splitlines()
+        if line.startswith("{")
+    ]
+    made = {(call["target_device"], call["service"]) for call in calls}
+    arguments = {(call["target_device"], key) for call in calls for key in call}
+    assert ("light.dim", "brightness_pct") in arguments and ("light.dim", "color_name") not in arguments
+    assert ("light.plug", "brightness_pct") not in arguments
+    assert not made & {("cover.gate", "cover.set_cover_position"), ("cover.gate", "cover.stop_cover")}
+    assert {service for name, service in made if name == "media_player.tv"} <= {
+        f"media_player.{verb}" for verb in ("turn_on", "turn_off", "media_play", "media_pause")
+    }
+    targets = {call["temperature"] for call in calls if "temperature" in call}
+    assert targets and all(18 <= target <= 20 for target in targets)
+    assert {call["hvac_mode"] for call in calls if "hvac_mode" in call} <= {"off", "heat"}
+
+
 # --- devices that nobody can tell apart ---------------------------------------------------------------------
 
 
@@ -240,7 +292,7 @@ def test_devices_that_nobody_can_tell_apart_are_named_and_refused(tmp_path, text
 def test_devices_of_one_name_are_told_apart_by_their_area(tmp_path, language):
     path = home_file(tmp_path, "areas: {Kitchen: {light.k: Zorp}, Bedroom: {light.b: Zorp}, Den: {fan.z: Zorp Fan}}")
     loaded = load_language(find_language(language))
-    names = KnownHome(loaded, read_home(path)).names
+    names = KnownHome(loaded, read_home(path), Guide()).names
     where = next(form for form in loaded.grammar.unknown_room if form != "base")
     said = {name.entity_id: {reference["base"] for reference in name.references} for name in names}
     assert all(name.room and name.room.forms[where] in text for name in names[:2] for text in said[name.entity_id])
@@ -251,7 +303,10 @@ def test_devices_of_one_name_are_told_apart_by_their_area(tmp_path, language):
 def test_the_home_that_users_reported(tmp_path, capsys):
     if not CASES.is_dir():
         pytest.skip("no ../shared/cases")
-    assert main(["data", "--sample", "--home", str(CASES / "same-names/home.yaml"), "--out", str(tmp_path)]) == 0
+    assert (
+        main(["data", "--sample", "--sharegpt", "--home", str(CASES / "same-names/home.yaml"), "--out", str(tmp_path)])
+        == 0
+    )
     rows = (tmp_path / "sample.jsonl").read_text().splitlines()
     assert len(rows) == 100
     asked = [

@@ -1,0 +1,1 @@
+"""A simulated home: entities in states, and what Home Assistant's services do to them."""
