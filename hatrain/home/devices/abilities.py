@@ -78,7 +78,7 @@ class Abilities:
         """Return the states of a domain that the device can be in, without what it lacks. If none of the values drawn
         suits it, all are returned: its own are unknown."""
         missing = {SLOTS[name].state_key for name in self.lacks if name in SLOTS}
-        found = [{key: value for key, value in state.items() if key not in missing} for state in states]
+        found: list[State] = [{key: value for key, value in state.items() if key not in missing} for state in states]
         modes = domain == "climate"
         suiting = [
             state
@@ -114,8 +114,13 @@ def abilities(domain: str, attributes: Mapping[str, Any]) -> Abilities:
         lacks |= set() if modes - _NOT_DIMMED else {"brightness", "color"}
     if domain != "climate":
         return Abilities(frozenset(lacks))
-    listed = (tuple(sorted(_words(attributes.get(key)))) for key in ("hvac_modes", "fan_modes"))
-    return Abilities(frozenset(lacks), *listed, *(_number(attributes.get(key)) for key in ("min_temp", "max_temp")))
+    return Abilities(
+        frozenset(lacks),
+        hvac_modes=tuple(sorted(_words(attributes.get("hvac_modes")))),
+        fan_modes=tuple(sorted(_words(attributes.get("fan_modes")))),
+        min_temp=_number(attributes.get("min_temp")),
+        max_temp=_number(attributes.get("max_temp")),
+    )
 
 
 def _words(value: Any) -> set[str]:
