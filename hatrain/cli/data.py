@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
 FORMATS = ("sharegpt", "messages", "raw")
-CLIENTS = {"assist": "messages", "home-llm": "messages", "home-llm-legacy": "sharegpt", "guide": None}
-"""The format of each client's rows; None: any."""
 _OF_THE_GUIDE = ("format", "tools", "no_system_role", "merged_system_role")
 """Flags of the training guide. Without --client they mean what they mean there."""
 
@@ -41,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--client",
-        choices=CLIENTS,
-        help="what the model is used with: Home Assistant's Assist (assist, the default), the integration home-llm, its "
-        "older form home-llm-legacy, or what the training guide's script wrote (guide, the default with --format, "
-        "--tools or a --…-system-role)",
+        metavar="NAME",
+        help="what the model is used with: assist (Home Assistant's own interface; the default), home-llm (the "
+        "integration), home-llm-legacy (its older form), or guide (what the training guide's script wrote; the default "
+        "with --format, --tools or a --…-system-role)",
     )
     add(
         "--prompt",
@@ -121,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     from hatrain.cli.fitting import fitting, size_note
-    from hatrain.errors import BadInput
+    from hatrain.errors import BadInput, nearest
+    from hatrain.home.clients import CLIENTS
     from hatrain.home.generate.dataset import FILES, Part, Recipe, generate
     from hatrain.home.generate.formats import SystemRole
     from hatrain.home.homes.home_file import read_home
@@ -132,7 +131,10 @@ def _generate(args: argparse.Namespace) -> int:
     if not parts:
         problems.append("hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample")
     client = args.client or ("guide" if any(getattr(args, flag) for flag in _OF_THE_GUIDE) else "assist")
-    row_format = CLIENTS[client] or args.format or "sharegpt"
+    if client not in CLIENTS:
+        problems.append(f"--client: found {client}; accepted: {', '.join(CLIENTS)}{nearest(client, CLIENTS)}")
+        client = "guide"
+    row_format = (args.format if client == "guide" else None) or CLIENTS[client].row_format
     problems += _contradictions(args, client, row_format)
     for name in ("requests_per_home", "workers"):
         if getattr(args, name) < 1:

@@ -22,7 +22,7 @@ from hatrain.home.clients.client import Client, RowFormat
 from hatrain.home.clients.guide import Guide
 from hatrain.home.clients.guide_tools import Tools
 from hatrain.home.clients.prompt_file import PromptFile
-from hatrain.home.generate.conversations import ConversationGenerator
+from hatrain.home.generate.conversations import Conversation, ConversationGenerator
 from hatrain.home.generate.formats import (
     Layout,
     Row,
@@ -116,8 +116,8 @@ class RowSource:
             homes = KnownHome(language, read_home(recipe.home), self._client, write)
         else:
             homes = RandomHomes(language, split_names(language.names, side), self._client, write)
-        self._homes, self._with_large_homes = homes, self._client.row_format == "messages"
         apart = self._client.row_format == "messages" and part != "dpo"
+        self._homes, self._with_large_homes = homes, apart
         self._generator = ConversationGenerator(
             language, split_templates(language, side), homes, self._client, apart=apart
         )
@@ -135,26 +135,31 @@ class RowSource:
 
     def lines(self, index: int) -> Iterator[str]:
         """Yield the rows of home number `index`, a line of JSON each. Each row is a function of its number alone."""
+        for _, row in self.drawn(index):
+            yield dump(row, self._client)
+
+    def drawn(self, index: int) -> Iterator[tuple[Conversation, Row]]:
+        """Yield the rows of home number `index` before their tools are written out, with what each was made from."""
         recipe, seed, draw = self._recipe, self._random.seed, self._random.random
         seed(self._key << 64 | index << 1)
         home = self._homes.draw(draw, 128 if self._with_large_homes and draw() < _LARGE_HOMES else 32)
         first = index * recipe.requests_per_home
         for number in range(first, min(first + recipe.requests_per_home, recipe.rows(self._part))):
             seed(self._key << 64 | number << 1 | 1)
-            yield dump(self._make(draw, home, index), self._client)
+            yield self._make(draw, home, index)
 
-    def _row(self, draw: Draw, home: Home, index: int) -> Row:
+    def _row(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
         conversation, layout = self._generator.draw(draw, home), self._layout
         name = f"{layout.language}-{index}" if self._recipe.requests_per_home > 1 else None
         if self._client.row_format == "messages":
-            return messages_row(draw, conversation, layout, name)
-        return (raw_row if self._client.row_format == "raw" else sharegpt_row)(conversation, layout, name)
+            return conversation, messages_row(draw, conversation, layout, name)
+        return conversation, (raw_row if self._client.row_format == "raw" else sharegpt_row)(conversation, layout, name)
 
-    def _preference(self, draw: Draw, home: Home, index: int) -> Row:
+    def _preference(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
         while True:
             conversation = self._generator.draw(draw, home)
             if rejected := rejected_answer(draw, self._generator, conversation):
-                return preference_row(conversation, rejected, self._layout)
+                return conversation, preference_row(conversation, rejected, self._layout)
 
 
 class Chunks:
