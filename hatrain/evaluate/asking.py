@@ -18,7 +18,8 @@ from hatrain.home.clients import Client, find_client
 from hatrain.home.clients.guide import Guide
 from hatrain.home.generate.formats import SystemRole, opening
 from hatrain.home.homes.home import Home
-from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.home_file import read_home
+from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.homes.random_homes import RandomHomes
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names
