@@ -10,14 +10,20 @@ from hatrain.contract.inputs import resolve
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
+from hatrain.evaluate.forms import accepted_forms, resolved_forms
 from hatrain.evaluate.generation import find_stops, generate
 from hatrain.evaluate.sources import Source
-from hatrain.home.calls.judge import Answer, PromptContents
-from hatrain.home.calls.parse import read_answer, read_prompt
+from hatrain.home.calls.answer import Answer, read_answer
+from hatrain.home.calls.prompt import PromptContents, read_prompt
+from hatrain.home.clients import find_client
+from hatrain.home.devices.entity import Entity
 from hatrain.home.generate.formats import SystemRole, opening, tools_for
 from hatrain.home.homes.home import Home
 from hatrain.home.homes.known_home import KnownHome, read_home
 from hatrain.home.homes.random_homes import RandomHomes
+from hatrain.home.judge.devices import read_devices
+from hatrain.home.judge.effects import Understand
+from hatrain.home.judge.judge import understand_as
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names
 
@@ -36,10 +42,18 @@ class Question:
     tools: Tools
     home: str
     """Where the home comes from, for the user."""
+    client: str | None = None
+    """The client that the rows were made for."""
+    devices: tuple[Entity, ...] | None = None
+    """The devices of the home, where the row carries them."""
 
     @property
     def known(self) -> PromptContents:
-        return read_prompt((message.content for message in self.messages), self.tools)
+        return read_prompt((message.content for message in self.messages), self.tools, self.devices)
+
+    @property
+    def understand(self) -> Understand:
+        return understand_as(self.client)
 
 
 def build_question(text: str, source: Source, home: Path | None) -> Question:
@@ -67,7 +81,8 @@ def ask(model: Any, tokenizer: Any, question: Question, today: date | None = Non
     stops = find_stops(model, tokenizer, finder.markers.stops)
     prompt = finder.template.render(question.messages, question.tools, prompt=True)
     ((_, generated),) = generate(model, tokenizer, [prompt], stops=stops, limit=_LIMIT, batch_size=1)
-    return read_answer(generated.text, ended=generated.ended)
+    forms = resolved_forms(accepted_forms(question.client, tools=bool(question.tools)))
+    return read_answer(generated.text, ended=generated.ended, forms=forms)
 
 
 def _first_row(source: Source) -> Row | None:
@@ -87,7 +102,14 @@ def _as_in_row(text: str, row: Row) -> Question:
     prompt, line, _ = content.rpartition("\n")
     kept = prompt + line if read_prompt([content]).entities else ""
     message = replace(row.messages[turn], content=kept + text)
-    return Question((*row.messages[:turn], message), row.tools, f"the first of {row.path}")
+    client = row.meta.get("client")
+    return Question(
+        (*row.messages[:turn], message),
+        row.tools,
+        f"the first of {row.path}",
+        None if client is None else find_client(str(client), f"{row.where}: client").name,
+        read_devices(row.meta.get("devices"), row.where),
+    )
 
 
 def _in_home(text: str, home: Home, row: Row | None, language: Language, where: str) -> Question:

@@ -231,7 +231,7 @@ def _call(value: Any, forms: frozenset[str]) -> Call | None:
 
 def _call_like(text: str) -> list[str]:
     """Return the JSON objects in a text that would be calls if they stood in an accepted form."""
-    found = []
+    found: list[str] = []
     end = 0
     for match in _CALL_LIKE.finditer(text):
         if match.start() < end or len(found) == 20:

@@ -29,7 +29,8 @@ def read_asked(value: Any, where: str) -> tuple[Asked, ...]:
         return ()
     if not isinstance(value, list):
         raise BadInput(f"{where}: asked: found {type(value).__name__}; accepted: a list of {{about, key, value}}")
-    problems = [f"{where}: asked: entry {number}: {fault}" for number, each in enumerate(value) if (fault := _fault(each))]
+    faults = ((number, _fault(each)) for number, each in enumerate(value))
+    problems = [f"{where}: asked: entry {number}: {fault}" for number, fault in faults if fault]
     if problems:
         raise BadInput(problems)
     return tuple(Asked(each["about"], each["key"], each["value"], each.get("supposed")) for each in value)

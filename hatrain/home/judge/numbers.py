@@ -42,7 +42,7 @@ class Numbers:
         return found
 
     def seconds(self, text: str) -> list[float]:
-        """Return the durations that a text gives as clock times, or as amounts of hours, minutes and seconds together."""
+        """Return the durations of a text: each clock time, and the sum of its hours, minutes and seconds."""
         clocks = [
             (int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3] or 0)) * 1.0 for match in _CLOCK.finditer(text)
         ]

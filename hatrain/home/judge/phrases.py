@@ -9,7 +9,7 @@ _SPACE = r"\s+"
 _CLAUSE = re.compile(r"[.,;:!?…()\"\n]")
 _REACH = 3
 """Words between a negation and what it negates, the negation included."""
-_PLACEHOLDER = re.compile(r"(?<!\w)\s*\{(\w+)\[(\w+)\]\}|\{(\w+)\[(\w+)\]\}")
+_PLACEHOLDER = re.compile(r"(\s*)\{(\w+)\[(\w+)\]\}")
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,10 @@ def _template(text: str, agreement: Mapping[str, Mapping[str, str]]) -> str:
     text = text.strip(" .!?¡¿")
     for match in _PLACEHOLDER.finditer(text):
         pattern += re.escape(fold_inside(text[position : match.start()]))
-        slot, form = match[1] or match[3], match[2] or match[4]
+        gap, slot, form = match.groups()
         if slot == "device" and form in agreement:
             words = sorted({re.escape(word.casefold()) for word in agreement[form].values()}, key=len, reverse=True)
-            gap = r"\s*" if match[1] and match[0].startswith(" ") else ""
-            pattern += f"{gap}(?:{'|'.join(words)})"
+            pattern += re.escape(gap) + f"(?:{'|'.join(words)})"
         else:
             pattern += r"(.+?)"
         position = match.end()

@@ -96,9 +96,9 @@ class Sayings:
             return self._wrong_duration(without(text, names), value)
         if key in _COLORS:
             return self._wrong_word(self._colors.mentions(text, names), self._color_names(value))
-        if domain == "climate" and (key, value) == (STATE, "off"):
-            if self._sentences_of("status", "climate.state off").include(text):
-                return None
+        is_off = (domain, key, value) == ("climate", STATE, "off")
+        if is_off and self._sentences_of("status", "climate.state off").include(text):
+            return None
         if key in _MODES or (key == STATE and domain == "climate"):
             slot = "fan_mode" if key == "fan_mode" else "hvac_mode"
             return self._wrong_word(self._modes(slot, str(value)).mentions(text, names), {str(value)})
@@ -128,9 +128,7 @@ class Sayings:
         if not any(_is(number, due, key) for number in found):
             return f"says {_listed(f'{number.value:g}' for number in found)}" if found else "does not say it"
         wrong = [
-            number
-            for number in found
-            if number.unit and not any(_is(number, other, key) for other in (due, *others))
+            number for number in found if number.unit and not any(_is(number, other, key) for other in (due, *others))
         ]
         return f"also says {_listed(f'{number.value:g}' for number in wrong)}" if wrong else None
 
@@ -160,7 +158,9 @@ class Sayings:
     def _wrong_state(self, text: str, domain: str, value: str, names: Sequence[str]) -> str | None:
         if value not in STATES[domain]:
             return None if fold(value.replace("_", " ")) in fold(text) else "does not say it"
-        told = {state for state in STATES[domain] if self._sentences_of("status", f"{domain}.state {state}").include(text)}
+        told = {
+            state for state in STATES[domain] if self._sentences_of("status", f"{domain}.state {state}").include(text)
+        }
         if told == {value}:
             return None
         if told and value not in told:

@@ -152,7 +152,9 @@ DATETIME: Mapping[str, Effect] = {
 REMOTE: Mapping[str, Effect] = {
     **SWITCH,
     "turn_on": Effect(becomes("on"), {"activity": text}),
-    "send_command": Effect(logs("command"), {"command": anything, "device": text, "num_repeats": number()}, ("command",)),
+    "send_command": Effect(
+        logs("command"), {"command": anything, "device": text, "num_repeats": number()}, ("command",)
+    ),
 }
 SIREN: Mapping[str, Effect] = {
     **SWITCH,

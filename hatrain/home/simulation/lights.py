@@ -68,7 +68,9 @@ def _brightness(thing: Thing, given: Mapping[str, Any]) -> float | None:
 def _set_color(thing: Thing, given: Mapping[str, Any]) -> None:
     colors = {
         "rgb_color": next((given[key] for key in _COLORS if key in given), None),
-        "color_temp_kelvin": given.get("color_temp_kelvin", 1e6 / given["color_temp"] if "color_temp" in given else None),
+        "color_temp_kelvin": given.get(
+            "color_temp_kelvin", 1e6 / given["color_temp"] if "color_temp" in given else None
+        ),
         **{key: given.get(key) for key in _OTHER_COLORS},
     }
     if chosen := {key: value for key, value in colors.items() if value is not None}:

@@ -88,7 +88,13 @@ MEDIA_PLAYER: Mapping[str, Effect] = {
     "clear_playlist": Effect(logs("clear playlist")),
     "play_media": Effect(
         _play,
-        {"media_content_id": text, "media_content_type": text, "enqueue": anything, "announce": flag, "extra": anything},
+        {
+            "media_content_id": text,
+            "media_content_type": text,
+            "enqueue": anything,
+            "announce": flag,
+            "extra": anything,
+        },
         ("media_content_id",),
     ),
     "join": Effect(stores("group_members"), {"group_members": anything}, ("group_members",)),
