@@ -51,7 +51,7 @@ DEMO := data/demo
 
 $(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
 	@echo "Generating requests for the home of hatrain/home/demo.yaml"
-	$(HATRAIN) data --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
+	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
 
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	@echo "Creating a small base model; nothing is downloaded"

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
 FORMATS = ("sharegpt", "messages", "raw")
+_OF_THE_GUIDE = ("format", "tools", "no_system_role", "merged_system_role")
+"""Flags of the training guide. Without --client they mean what they mean there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="names or codes; rows of several languages are shuffled together (default: english)",
     )
+    add(
+        "--client",
+        metavar="NAME",
+        help="what the model is used with: assist (Home Assistant's own interface; the default), home-llm (the "
+        "integration), home-llm-legacy (its older form), or guide (what the training guide's script wrote; the default "
+        "with --format, --tools or a --…-system-role)",
+    )
+    add(
+        "--prompt",
+        type=Path,
+        metavar="FILE",
+        help="write system prompts with this Jinja template, copied from the integration's settings",
+    )
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--format", choices=FORMATS, help="format of the rows (default: sharegpt)")
+    formats.add_argument(
+        "--format", choices=FORMATS, help="with --client guide: format of the rows (default: sharegpt)"
+    )
     for name in FORMATS:
         formats.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"same as --format {name}"
@@ -45,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--single-calls",
         action="store_true",
-        help="with --format messages: one call in a turn and no words beside it, for templates such as Llama 3.2's",
+        help="with calls as messages: one call in a turn and no words beside it, for templates such as Llama 3.2's",
     )
     add(
         "--model",
@@ -55,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--tools",
         choices=("service", "hass"),
-        help="with --format messages: offer services, or Home Assistant's intents, as tools (default: service)",
+        help="with --client guide --format messages: offer services, or intents, as tools (default: service)",
     )
     roles = parser.add_mutually_exclusive_group()
     roles.add_argument(
@@ -96,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from hatrain.errors import BadInput
+    from hatrain.errors import BadInput, nearest
+    from hatrain.home.clients import CLIENTS
     from hatrain.home.generate.dataset import FILES, Part, Recipe, generate
     from hatrain.home.generate.formats import SystemRole
     from hatrain.home.homes.known_home import read_home
@@ -106,10 +124,12 @@ def _generate(args: argparse.Namespace) -> int:
     problems = []
     if not parts:
         problems.append("hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample")
-    if args.tools and args.format != "messages":
-        problems.append("--tools: only rows of --format messages have tools")
-    if args.single_calls and args.format != "messages":
-        problems.append("--single-calls: only rows of --format messages have calls of their own")
+    client = args.client or ("guide" if any(getattr(args, flag) for flag in _OF_THE_GUIDE) else "assist")
+    if client not in CLIENTS:
+        problems.append(f"--client: found {client}; accepted: {', '.join(CLIENTS)}{nearest(client, CLIENTS)}")
+        client = "guide"
+    row_format = (args.format if client == "guide" else None) or CLIENTS[client].row_format
+    problems += _contradictions(args, client, row_format)
     for name in ("requests_per_home", "workers"):
         if getattr(args, name) < 1:
             problems.append(f"--{name.replace('_', '-')}: found {getattr(args, name)}, accepted: 1 or more")
@@ -126,7 +146,8 @@ def _generate(args: argparse.Namespace) -> int:
     role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
     recipe = Recipe(
         languages=tuple(dict.fromkeys(find_language(name).name for name in args.language or ["english"])),
-        format=args.format or "sharegpt",
+        client=client,
+        format=row_format,
         tools=args.tools or "service",
         single_calls=args.single_calls,
         system_role=role,
@@ -134,12 +155,27 @@ def _generate(args: argparse.Namespace) -> int:
         seed=args.seed,
         requests_per_home=args.requests_per_home,
         home=args.home,
+        prompt=args.prompt,
     )
     if args.model:
         recipe = _fitting(recipe, args.model)
     for path in generate(recipe, parts, args.out, workers=args.workers, progress=_Progress()).values():
         print(path)
     return 0
+
+
+def _contradictions(args: argparse.Namespace, client: str, row_format: str) -> list[str]:
+    problems = []
+    if args.format and args.format != row_format:
+        problems.append(f"--format: found {args.format}; rows of --client {client} are {row_format}")
+    if args.tools and (client != "guide" or row_format != "messages"):
+        found = f"client {client} has its own" if client != "guide" else "only rows of --format messages have tools"
+        problems.append(f"--tools: {found}")
+    if args.single_calls and row_format != "messages":
+        problems.append("--single-calls: only rows of messages have calls of their own")
+    if args.prompt and client == "guide":
+        problems.append("--prompt: --client guide has its own layout; accepted with assist, home-llm, home-llm-legacy")
+    return problems
 
 
 def _fitting(recipe: "Recipe", model: str) -> "Recipe":

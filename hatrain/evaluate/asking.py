@@ -15,9 +15,10 @@ from hatrain.evaluate.generation import find_stops, generate
 from hatrain.evaluate.sources import Source
 from hatrain.home.calls.answer import Answer, read_answer
 from hatrain.home.calls.prompt import PromptContents, read_prompt
-from hatrain.home.clients import find_client
+from hatrain.home.clients import Client, find_client
+from hatrain.home.clients.guide import Guide
 from hatrain.home.devices.entity import Entity
-from hatrain.home.generate.formats import SystemRole, opening, tools_for
+from hatrain.home.generate.formats import SystemRole, opening
 from hatrain.home.homes.home import Home
 from hatrain.home.homes.known_home import KnownHome, read_home
 from hatrain.home.homes.random_homes import RandomHomes
@@ -64,14 +65,17 @@ def build_question(text: str, source: Source, home: Path | None) -> Question:
     """
     row = _first_row(source)
     if row is not None and home is None:
-        return _as_in_row(text, row)
+        question = _as_in_row(text, row)
+        # What a call would do can be told in a home whose devices are known.
+        if question.client is None or question.known.devices:
+            return question
     language = load_language(find_language(str(row.meta.get("language", "english")) if row else "english"))
-    draw = random.Random(0).random
+    draw, client = random.Random(0).random, _client(row)
     if home is not None:
         return _in_home(
-            text, KnownHome(language, read_home(home)).draw(draw), row, language, f"{home}, in random states"
+            text, KnownHome(language, read_home(home), client).draw(draw), row, language, f"{home}, in random states"
         )
-    generated = RandomHomes(language, split_names(language.names, "test")).draw(draw, _DEVICES)
+    generated = RandomHomes(language, split_names(language.names, "test"), client).draw(draw, _DEVICES)
     return _in_home(text, generated, row, language, "generated; use yours with --home FILE")
 
 
@@ -102,12 +106,11 @@ def _as_in_row(text: str, row: Row) -> Question:
     prompt, line, _ = content.rpartition("\n")
     kept = prompt + line if read_prompt([content]).entities else ""
     message = replace(row.messages[turn], content=kept + text)
-    client = row.meta.get("client")
     return Question(
         (*row.messages[:turn], message),
         row.tools,
         f"the first of {row.path}",
-        None if client is None else find_client(str(client), f"{row.where}: client").name,
+        _client_name(row),
         read_devices(row.meta.get("devices"), row.where),
     )
 
@@ -117,11 +120,24 @@ def _in_home(text: str, home: Home, row: Row | None, language: Language, where: 
     instruction = language.labels["instruction"]
     system, user = opening(home.prompt, text, _role(row, instruction), instruction)
     messages = [Message("user", user)] if system is None else [Message("system", system), Message("user", user)]
-    tools: Tools = ()
-    if row is not None and row.tools:
-        intents = any(str(tool.get("function", {}).get("name", "")).startswith("Hass") for tool in row.tools)
-        tools = tools_for(frozenset(home.domains), "hass" if intents else "service")
-    return Question(tuple(messages), tools, f"{where} ({len(home.devices)} devices)")
+    tools: Tools = _client(row).tools(frozenset(home.domains)) if row is not None and row.tools else ()
+    count = f"{where} ({len(home.devices)} devices)"
+    return Question(tuple(messages), tools, count, _client_name(row) if row else None, home.entities)
+
+
+def _client_name(row: Row) -> str | None:
+    """Return the client that a row names."""
+    client = row.meta.get("client")
+    return None if client is None else find_client(str(client), f"{row.where}: client").name
+
+
+def _client(row: Row | None) -> Client:
+    """Return the client that a run's rows are for: the guide's, with their tools, if they name none."""
+    name = str(row.meta.get("client", "guide")) if row is not None else "guide"
+    if name != "guide" or row is None or not row.tools:
+        return find_client(name, "client")
+    intents = any(str(tool.get("function", {}).get("name", "")).startswith("Hass") for tool in row.tools)
+    return Guide(row_format="messages", tools_of="hass" if intents else "service")
 
 
 def _role(row: Row | None, instruction: str) -> SystemRole:

@@ -15,7 +15,7 @@ from hatrain.evaluate.history import calls_before
 from hatrain.home.calls.answer import FORMS, Answer, read_answer, read_message
 from hatrain.home.calls.compare import Call
 from hatrain.home.calls.prompt import PromptContents, read_prompt
-from hatrain.home.clients import find_client
+from hatrain.home.clients import CLIENTS, find_client
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.services import domain_of
 from hatrain.home.judge.asked import Asked, read_asked
@@ -227,7 +227,8 @@ def _after(before: Sequence[Call], case: Case) -> Case:
     Where the expected calls would then change nothing, the earlier ones had failed: the user asks again.
     """
     devices = case.known.devices
-    if not before or not devices:
+    shown_as_now = case.client is not None and CLIENTS[case.client].history != "whole"
+    if not before or not devices or shown_as_now:
         return case
     home = effects(before, devices, case.understand).home
     later = replace(case, known=replace(case.known, devices=home))

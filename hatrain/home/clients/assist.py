@@ -2,13 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from hatrain.errors import nearest
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients.assist_tools import DATE_TIME, LIVE_CONTEXT, READERS, TOOLS
-from hatrain.home.clients.client import TEMPLATE, Understood
-from hatrain.home.clients.targets import Target, match, read_target
+from hatrain.home.clients import assist_calls
+from hatrain.home.clients.assist_tools import schemas
+from hatrain.home.clients.client import TEMPLATE, Drawn, History, Json, RowFormat, Understood
+from hatrain.home.clients.understanding import understand_tool
+from hatrain.home.devices.actions import Action, State
 from hatrain.home.devices.entity import Entity
+from hatrain.home.devices.states import Unit
+from hatrain.home.homes.scene import Device, Scene
+from hatrain.home.language.grammar import Name
+
+INTERFACE = """\
+Use the tools to control the home. HassTurnOn locks a lock, HassTurnOff unlocks it.
+Name a device by its name and domain, all devices of an area by the area's name and the domain.
+Timers cannot be started here.
+The list below says which devices there are, not in which state they are. If a question is about a state, a value or a \
+mode, call GetLiveContext first and answer from its result.
+Devices and areas of this home:"""
+"""What the API says of itself after the instructions, in our own words; Home Assistant says it in English as well."""
 
 
 @dataclass(frozen=True)
@@ -17,56 +31,50 @@ class Assist:
 
     name: str = "assist"
     forms: frozenset[str] = frozenset({TEMPLATE})
+    row_format: RowFormat = "messages"
+    areas: bool = True
+    states_in_prompt: bool = False
+    history: History = "whole"
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         return understand_tool(call, entities)
 
+    def offers(self, action: Action) -> bool:
+        return assist_calls.offers(action)
 
-def understand_tool(call: Call, entities: Sequence[Entity], *, check_states: bool = True) -> Understood:
-    """Return what the Assist API does with a call of one of its tools.
+    def states_for(self, action: Action) -> frozenset[str]:
+        return assist_calls.states_for(action)
 
-    With `check_states`, as Home Assistant has it, a pause finds only players that play, and so on.
-    """
-    if call.service in READERS:
-        return _read(call, entities)
-    tool = TOOLS.get(call.service)
-    if tool is None:
-        return Understood(problem=f"{call.service}: no tool of Home Assistant{nearest(call.service, TOOLS)}")
-    if problem := tool.problem(call.arguments):
-        return Understood(problem=problem)
-    target = read_target(call.arguments)
-    if isinstance(target, str):
-        return Understood(problem=f"{tool.name}: {target}")
-    possible = [
-        entity
-        for entity in entities
-        if (not tool.domains or entity.domain in tool.domains)
-        and (not check_states or not tool.states or entity.state in tool.states)
-    ]
-    found = match(target, possible)
-    if isinstance(found, str):
-        problem = match(target, entities)
-        reason = problem if isinstance(problem, str) else f"{_listed(problem)}: not in a state or of a kind that fits"
-        return Understood(problem=f"{tool.name}: {reason}")
-    if tool.single and len(found) > 1:
-        return Understood(problem=f"{tool.name}: {len(found)} entities fit; it takes one")
-    acts = [tool.act(entity, call.arguments) for entity in found]
-    calls = tuple(act for act in acts if isinstance(act, Call))
-    problems = [act for act in acts if isinstance(act, str)]
-    return Understood(calls) if calls else Understood(problem=f"{tool.name}: {problems[0]}")
+    def shows(self, key: str, state: State) -> bool:
+        return key in ("state", *assist_calls.LIVE_ATTRIBUTES)
+
+    def device_text(self, domain: str, state: State, unit: Unit) -> str:
+        return ""
+
+    def prompt(self, scene: Scene) -> str:
+        """Return the instructions, what the API says of itself, and the overview, sorted by name."""
+        return f"{scene.opening}\n{INTERFACE}\n{devices_overview(scene.devices)}"
+
+    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
+        raise NotImplementedError("this client's calls are messages")
+
+    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
+        return assist_calls.write_calls(calls, entities, together)
+
+    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+        return assist_calls.result(call, entities, self.understand(call, entities))
+
+    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+        return schemas(domains)
 
 
-def _read(call: Call, entities: Sequence[Entity]) -> Understood:
-    if call.service == DATE_TIME:
-        return Understood()
-    assert call.service == LIVE_CONTEXT
-    arguments = {key: call.arguments[key] for key in ("name", "area", "domain") if key in call.arguments}
-    target = read_target(arguments) if arguments else Target()
-    found = target if isinstance(target, str) else match(target, entities)
-    if isinstance(found, str):
-        return Understood(problem=f"{LIVE_CONTEXT}: {found}")
-    return Understood(read=tuple(entity.entity_id for entity in found))
+def devices_overview(devices: Sequence[Device]) -> str:
+    """Return the YAML list of devices that the prompt ends with."""
+    ordered = sorted(devices, key=lambda device: device.name.friendly)
+    return "".join(_listed_device(device.name, device.area, device.aliases) for device in ordered)
 
 
-def _listed(entities: Sequence[Entity]) -> str:
-    return ", ".join(f"{entity.entity_id} ({entity.state})" for entity in entities[:3])
+@lru_cache(maxsize=100_000)
+def _listed_device(name: Name, area: str | None, aliases: tuple[str, ...]) -> str:
+    entity = Entity(name.entity_id, name.friendly, "", {}, aliases, area)
+    return assist_calls.dump_yaml([assist_calls.overview(entity, False)])

@@ -1,11 +1,23 @@
 """What a client is: a program of Home Assistant that shows a model the home and carries out the calls it writes."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from hatrain.home.calls.compare import Call
+from hatrain.home.devices.actions import Action, State
 from hatrain.home.devices.entity import Entity
+from hatrain.home.devices.states import Unit
+from hatrain.home.homes.scene import Scene
+
+RowFormat = Literal["sharegpt", "messages", "raw"]
+History = Literal["whole", "calls", "words"]
+Json = dict[str, Any]
+Drawn = Mapping[str, Any]
+"""A call as it is drawn: `{"service", "target_device", arguments…}` of one device, before a client writes it."""
+
+READ = "read"
+"""The service of a drawn call that reads the state of its device."""
 
 FENCE = "fence"
 """A `homeassistant` fence with one JSON object a line."""
@@ -33,7 +45,7 @@ class Understood:
     problem: str | None = None
 
 
-class Client(Protocol):
+class Client(Hashable, Protocol):
     """One program, or one of its settings, that people use a model with."""
 
     @property
@@ -44,5 +56,52 @@ class Client(Protocol):
     def forms(self) -> frozenset[str]:
         """The forms of calls that it carries out; it speaks or drops calls in any other."""
 
+    @property
+    def row_format(self) -> RowFormat:
+        """The format of its rows. With `messages`, calls and their results are messages of their own."""
+
+    @property
+    def areas(self) -> bool:
+        """Whether it knows areas."""
+
+    @property
+    def states_in_prompt(self) -> bool:
+        """Whether the prompt says in which state each device is; otherwise the model has to ask."""
+
+    @property
+    def history(self) -> History:
+        """What the model is shown of its own earlier turns.
+
+        `whole`: all of it. `calls`: messages with calls alone; then a row trains one message. `words`: answers with
+        calls, without the calls; then a row trains its last answer. In both the prompt has the states of now.
+        """
+
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         """Return what it does with a written call in a home of these exposed entities. It accepts any call."""
+
+    def offers(self, action: Action) -> bool:
+        """Whether it can carry out an action."""
+
+    def states_for(self, action: Action) -> frozenset[str]:
+        """Return the states in which it finds a device for an action; empty for any state."""
+
+    def shows(self, key: str, state: State) -> bool:
+        """Whether the model can know what Home Assistant holds under `key`: an attribute, or `state`."""
+
+    def device_text(self, domain: str, state: State, unit: Unit) -> str:
+        """Return what the prompt says of a device after its name."""
+
+    def prompt(self, scene: Scene) -> str:
+        """Return the system prompt."""
+
+    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
+        """Return an answer with its calls in the text. Only for rows that are no messages."""
+
+    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
+        """Return the calls of a message. `together`: the request named no devices, so one call may mean several."""
+
+    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+        """Return what a tool says after a call. `error`: what the language says of a call that must fail."""
+
+    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+        """Return the tools that a home with devices of these domains offers."""

@@ -1,16 +1,22 @@
 """What the training guide's own generator writes: fences with a call a line, or services or intents as tools."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from hatrain.errors import nearest
 from hatrain.home.calls.compare import CLOCK_KEYS, TARGET_KEYS, Call
-from hatrain.home.clients.assist import understand_tool
 from hatrain.home.clients.assist_tools import TOOLS
-from hatrain.home.clients.client import FENCE, TEMPLATE, TOOL_CALL, Understood
+from hatrain.home.clients.client import FENCE, TEMPLATE, TOOL_CALL, Drawn, History, Json, RowFormat, Understood
+from hatrain.home.clients.guide_tools import Tools, tool_call, tools_for
 from hatrain.home.clients.targets import Target, match, service_target
+from hatrain.home.clients.understanding import understand_tool
+from hatrain.home.devices.actions import Action, State
 from hatrain.home.devices.entity import Entity
-from hatrain.home.devices.services import SERVICES
+from hatrain.home.devices.services import DOMAINS, SERVICES
+from hatrain.home.devices.states import Unit, degrees
+from hatrain.home.homes.scene import Scene
 
 _TIMERS = {
     "HassStartTimer": "timer.start",
@@ -29,6 +35,11 @@ class Guide:
 
     name: str = "guide"
     forms: frozenset[str] = frozenset({FENCE, TOOL_CALL, TEMPLATE})
+    row_format: RowFormat = "sharegpt"
+    tools_of: Tools = "service"
+    areas: bool = False
+    states_in_prompt: bool = True
+    history: History = "whole"
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         if call.service in _TIMERS:
@@ -53,6 +64,73 @@ class Guide:
         if missing:
             return Understood(problem=f"{missing}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **arguments}) for target in targets))
+
+    def offers(self, action: Action) -> bool:
+        named = self.row_format == "messages" and self.tools_of == "hass"
+        return not named or SERVICES[action.service].intent is not None
+
+    def states_for(self, action: Action) -> frozenset[str]:
+        return frozenset()
+
+    def shows(self, key: str, state: State) -> bool:
+        return True
+
+    def device_text(self, domain: str, state: State, unit: Unit) -> str:
+        return ";".join([state["state"], *_attributes(domain, state, unit)])
+
+    def prompt(self, scene: Scene) -> str:
+        """Return the opening, the date, the services if no tools list them, and the devices, a line each."""
+        lines = [device.name.line_start + device.state["text"] for device in scene.devices]
+        services = ""
+        if self.row_format != "messages":
+            domains = frozenset(device.name.domain for device in scene.devices)
+            services = f"{scene.labels['services']} {_signatures(domains)}\n"
+        head = f"{scene.opening}\n{scene.date_line(scene.moment)}\n{services}{scene.labels['devices']}\n"
+        return head + "\n".join(lines)
+
+    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
+        if not calls:
+            return text
+        lines = "\n".join(map(_encode, calls))
+        return f"{text}\n```homeassistant\n{lines}\n```"
+
+    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
+        names = {entity.entity_id: entity.name for entity in entities}
+        return [Call(*tool_call(call, self.tools_of, names)) for call in calls]
+
+    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+        return {"error": error} if error else {"result": "ok"}
+
+    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+        return tools_for(domains, self.tools_of)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@cache
+def _signatures(domains: frozenset[str]) -> str:
+    return ", ".join(service.signature for domain in sorted(domains) for service in DOMAINS[domain].values())
+
+
+def _attributes(domain: str, state: State, unit: Unit) -> list[str]:
+    """Return what a device's line says after its state, in the guide's order and units."""
+    if domain == "climate":
+        texts = [degrees(state["temperature"], unit), f"{state['humidity']}%"]
+        if "target" in state:
+            texts.append(f"target={degrees(state['target'], unit)}")
+        return [*texts, f"fan={state['fan_mode']}"] if "fan_mode" in state else texts
+    return [pattern.format(state[key]) for key, pattern in _PATTERNS.get(domain, {}).items() if key in state]
+
+
+_PATTERNS = {
+    "light": {"brightness": "{}%", "color": "{}"},
+    "fan": {"percentage": "{}%"},
+    "cover": {"position": "{}%"},
+    "media_player": {"title": "{}", "volume": "vol={}%"},
+    "vacuum": {"battery": "battery={}%"},
+    "timer": {"remaining": "remaining={}"},
+}
 
 
 def _timer(call: Call, entities: Sequence[Entity]) -> Understood:

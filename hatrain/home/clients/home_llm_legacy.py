@@ -1,14 +1,21 @@
 """The integration "Local LLM" of acon96/home-llm with its older interface: services in fences, one call a fence."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hatrain.errors import nearest
+from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients.client import SINGLE_FENCE, UNCLOSED, Understood
+from hatrain.home.clients.client import SINGLE_FENCE, UNCLOSED, Drawn, History, Json, RowFormat, Understood
+from hatrain.home.clients.home_llm import shows
+from hatrain.home.clients.home_llm_prompt import flat_prompt, shown_attributes
 from hatrain.home.clients.targets import service_target
+from hatrain.home.devices.actions import Action, State
 from hatrain.home.devices.entity import Entity
+from hatrain.home.devices.states import Unit
+from hatrain.home.homes.scene import Scene
 
 _LIGHT = ("rgb_color", "brightness")
 SERVICES: dict[str, tuple[str, ...]] = {
@@ -77,6 +84,10 @@ class HomeLlmLegacy:
 
     name: str = "home-llm-legacy"
     forms: frozenset[str] = frozenset({SINGLE_FENCE, UNCLOSED})
+    row_format: RowFormat = "sharegpt"
+    areas: bool = False
+    states_in_prompt: bool = True
+    history: History = "words"
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         arguments = {key: value for key, value in call.arguments.items() if key != "target_device"}
@@ -98,6 +109,49 @@ class HomeLlmLegacy:
         if needed and needed not in values:
             return Understood(problem=f"{needed}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
+
+    def offers(self, action: Action) -> bool:
+        return action.service in SERVICES
+
+    def states_for(self, action: Action) -> frozenset[str]:
+        return frozenset()
+
+    def shows(self, key: str, state: State) -> bool:
+        return shows(key, state)
+
+    def device_text(self, domain: str, state: State, unit: Unit) -> str:
+        return ";".join([state["state"], *shown_attributes(state["attributes"])])
+
+    def prompt(self, scene: Scene) -> str:
+        return flat_prompt(scene)
+
+    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
+        return "\n".join([text, *(f"```homeassistant\n{_encode(_written(call))}\n```" for call in calls)])
+
+    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
+        raise NotImplementedError("this client's calls are in the text")
+
+    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+        raise NotImplementedError("this client's calls are in the text")
+
+    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+        return ()
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _written(call: Drawn) -> Json:
+    """Return a call with this client's keys: a brightness of 0 to 255, a colour as text."""
+    written: Json = {}
+    for key, value in call.items():
+        if key == "brightness_pct":
+            written["brightness"] = -(-value * 255 // 100)
+        elif key == "color_name":
+            written["rgb_color"] = str(CSS_COLORS[value])
+        else:
+            written[key] = value
+    return written
 
 
 def _malformed(call: Call, arguments: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-State = Mapping[str, Any]  # {"state": "on", "brightness": 40, "text": "on;40%"}: see states.py
+State = Mapping[str, Any]  # {"state": "on", "brightness": 40, "attributes": {…}, "text": "on;40%"}: see states.py
 
 
 class Slot(NamedTuple):
@@ -187,6 +187,23 @@ QUESTIONS: dict[str, dict[str, Callable[[State], bool]]] = {
     "timer.state": _state_answers("timer", "active", "paused", "idle"),
     "timer.remaining": {"timer.remaining": _has("remaining")},
     "todo.count": {"todo.count": _always},
+}
+
+# Question → where Home Assistant holds what it asks: an attribute, or the state itself.
+ASKED: dict[str, str] = {
+    "light.brightness": "brightness",
+    "light.color": "rgb_color",
+    "fan.percentage": "percentage",
+    "cover.position": "current_position",
+    "media_player.title": "media_title",
+    "media_player.volume": "volume_level",
+    "climate.temperature": "current_temperature",
+    "climate.target": "temperature",
+    "climate.humidity": "current_humidity",
+    "climate.fan_mode": "fan_mode",
+    "vacuum.battery": "battery_level",
+    "timer.remaining": "remaining",
+    **{question: "state" for question in QUESTIONS if question.endswith((".state", ".count"))},
 }
 
 # The placeholders, besides `{device}`, that an answer to a question may use.

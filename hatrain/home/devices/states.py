@@ -1,12 +1,14 @@
-"""The states that devices can be in, and how a system prompt writes them. Every list is built once, in full."""
+"""The states that devices can be in. Every list is built once, in full."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import cycle, islice
 from typing import Any, Literal
 
+from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.devices.actions import State
-from hatrain.home.devices.services import COLORS, FAN_MODES
+from hatrain.home.devices.services import COLORS, FAN_MODES, HVAC_MODES
 
 Unit = Literal["C", "F"]
 
@@ -29,115 +31,170 @@ def degrees(value: float, unit: Unit) -> str:
     return f"{value:g}°{unit}"
 
 
-def write(state: dict[str, Any], *attributes: str) -> State:
-    """Add `text`, the part of a device's line after the `=`."""
-    return {**state, "text": ";".join([state["state"], *attributes])}
+Plain = dict[str, Any]
+"""A state without its attributes and text: the keys that `actions.py` names."""
+
+StateText = Callable[[str, State, Unit], str]
+"""From a domain and a state to the part of a device's line after the `=`: `on;40%`. Each client has its own."""
 
 
-def _light() -> Iterator[State]:
+def _light() -> Iterator[Plain]:
     colors = cycle(COLORS)
     for brightness in PERCENTS:
-        yield write({"state": "off"})
-        yield write({"state": "off"})
-        yield write({"state": "on", "brightness": brightness}, f"{brightness}%")
-        color = next(colors)
-        yield write({"state": "on", "brightness": brightness, "color": color}, f"{brightness}%", color)
+        yield {"state": "off"}
+        yield {"state": "off"}
+        yield {"state": "on", "brightness": brightness}
+        yield {"state": "on", "brightness": brightness, "color": next(colors)}
     for color in COLORS:
-        yield write({"state": "on", "brightness": 100, "color": color}, "100%", color)
+        yield {"state": "on", "brightness": 100, "color": color}
 
 
-def _fan() -> Iterator[State]:
+def _fan() -> Iterator[Plain]:
     for percentage in (10, 20, 25, 30, 33, 40, 50, 60, 66, 70, 75, 80, 90, 100):
-        yield write({"state": "off"})
-        yield write({"state": "on", "percentage": percentage}, f"{percentage}%")
+        yield {"state": "off"}
+        yield {"state": "on", "percentage": percentage}
 
 
-def _positioned_cover() -> Iterator[State]:
+def _positioned_cover() -> Iterator[Plain]:
     for position in PERCENTS:
-        yield write({"state": "open", "position": position}, f"{position}%")
-        yield write({"state": "closed", "position": 0}, "0%")
-        yield write({"state": "open", "position": 100}, "100%")
+        yield {"state": "open", "position": position}
+        yield {"state": "closed", "position": 0}
+        yield {"state": "open", "position": 100}
     for moving in ("opening", "closing"):
         for position in (25, 40, 60):
-            yield write({"state": moving, "position": position}, f"{position}%")
+            yield {"state": moving, "position": position}
 
 
-def _plain_cover() -> Iterator[State]:
-    yield from (write({"state": state}) for state in ("open", "closed") * 6)
-    yield from (write({"state": state}) for state in ("opening", "closing"))
+def _plain_cover() -> Iterator[Plain]:
+    yield from _switches(*(("open", "closed") * 6), "opening", "closing")
 
 
-def _media_player(titles: Sequence[str]) -> Iterator[State]:
+def _media_player(titles: Sequence[str]) -> Iterator[Plain]:
     volumes = cycle(PERCENTS)
     for title in titles:
-        yield write({"state": "off"})
-        idle = next(volumes)
-        yield write({"state": "idle", "volume": idle}, f"vol={idle}%")
+        yield {"state": "off"}
+        yield {"state": "idle", "volume": next(volumes)}
         for state in ("playing", "playing", "paused"):
-            volume = next(volumes)
-            yield write({"state": state, "volume": volume, "title": title}, title, f"vol={volume}%")
+            yield {"state": state, "volume": next(volumes), "title": title}
 
 
-def _climate(unit: Unit, cools: bool) -> Iterator[State]:
+def _climate(unit: Unit, cools: bool) -> Iterator[Plain]:
     every = ("heat", "cool", "off", "auto", "heat_cool", "heat", "off", "dry", "cool", "fan_only")
     modes = cycle(every if cools else ("heat", "off", "auto", "heat", "off"))
-    fans, humidities = cycle(FAN_MODES), cycle(range(28, 71, 3))
+    fans, humidities, targets = cycle(FAN_MODES), cycle(range(28, 71, 3)), cycle(HUMIDITIES)
     steps = TEMPERATURES[unit]
     for index, target in islice(enumerate(cycle(steps)), 10 * len(steps)):
         mode = next(modes)
         now, humidity, fan = steps[(index * 8 + index // 7) % len(steps)], next(humidities), next(fans)
-        state: dict[str, Any] = {"state": mode, "temperature": now, "humidity": humidity}
-        attributes = [degrees(now, unit), f"{humidity}%"]
+        state: Plain = {"state": mode, "temperature": now, "humidity": humidity}
         if mode != "off":
             state["target"] = target
-            attributes.append(f"target={degrees(target, unit)}")
         if mode != "off" and cools:
-            state["fan_mode"] = fan
-            attributes.append(f"fan={fan}")
-        yield write(state, *attributes)
+            state |= {"fan_mode": fan, "target_humidity": next(targets)}
+        yield state
 
 
-def _vacuum() -> Iterator[State]:
+def _vacuum() -> Iterator[Plain]:
     states = cycle(("docked", "cleaning", "docked", "returning", "paused", "idle", "cleaning"))
     for battery in range(12, 101, 2):
-        yield write({"state": next(states), "battery": battery}, f"battery={battery}%")
+        yield {"state": next(states), "battery": battery}
 
 
-def _timer() -> Iterator[State]:
+def _timer() -> Iterator[Plain]:
     for duration in DURATIONS:
-        yield write({"state": "idle"})
-        yield write({"state": "active", "remaining": duration}, f"remaining={duration}")
-        yield write({"state": "paused", "remaining": duration}, f"remaining={duration}")
+        yield {"state": "idle"}
+        yield {"state": "active", "remaining": duration}
+        yield {"state": "paused", "remaining": duration}
 
 
-def _switches(*states: str) -> Iterator[State]:
-    yield from (write({"state": state}) for state in states)
+def _switches(*states: str) -> Iterator[Plain]:
+    yield from ({"state": state} for state in states)
+
+
+def _plain_states(domain: str, unit: Unit, titles: Sequence[str], positioned: bool, cools: bool) -> Iterator[Plain]:
+    match domain:
+        case "light":
+            return _light()
+        case "fan":
+            return _fan()
+        case "cover":
+            return _positioned_cover() if positioned else _plain_cover()
+        case "media_player":
+            return _media_player(titles)
+        case "climate":
+            return _climate(unit, cools)
+        case "vacuum":
+            return _vacuum()
+        case "timer":
+            return _timer()
+        case "lock":
+            return _switches("locked", "unlocked")
+        case "todo":
+            return ({"state": str(count), "count": count} for count in range(16))
+    return _switches("on", "off")
+
+
+def attributes(domain: str, state: State, unit: Unit, *, cools: bool = True) -> dict[str, Any]:
+    """Return a state's attributes with Home Assistant's keys and units, and what the device can do.
+
+    A brightness in percent becomes the lowest of 255 steps that is shown as that percentage.
+    """
+    found: dict[str, Any] = {}
+    if domain == "light":
+        found["supported_color_modes"] = ["rgb"]
+        if "brightness" in state:
+            found["brightness"] = -(-state["brightness"] * 255 // 100)
+        if "color" in state:
+            found |= {"color_mode": "rgb", "rgb_color": CSS_COLORS[state["color"]]}
+    elif domain == "climate":
+        steps = TEMPERATURES[unit]
+        found["hvac_modes"] = list(HVAC_MODES if cools else ("off", "heat", "auto"))
+        found |= {"min_temp": min(steps) - 9, "max_temp": max(steps) + 9}
+        if cools:
+            found["fan_modes"] = list(FAN_MODES)
+    elif domain == "fan":
+        found["percentage"] = state.get("percentage", 0)
+    elif domain == "media_player" and "volume" in state:
+        found["volume_level"] = state["volume"] / 100
+    elif domain == "timer" and "remaining" in state:
+        hours, _, rest = state["remaining"].partition(":")
+        found["remaining"] = f"{int(hours)}:{rest}"
+    return found | {key: state[own] for own, key in _SAME_VALUES[domain].items() if own in state}
+
+
+# Domain → key of a state → the attribute that holds the same value.
+_SAME_VALUES: dict[str, dict[str, str]] = defaultdict(
+    dict,
+    cover={"position": "current_position"},
+    media_player={"title": "media_title"},
+    climate={
+        "temperature": "current_temperature",
+        "humidity": "current_humidity",
+        "target": "temperature",
+        "target_humidity": "humidity",
+        "fan_mode": "fan_mode",
+    },
+    vacuum={"battery": "battery_level"},
+)
 
 
 @cache
 def state_pool(
-    domain: str, unit: Unit, titles: tuple[str, ...], *, positioned: bool = True, cools: bool = True
+    domain: str,
+    unit: Unit,
+    titles: tuple[str, ...],
+    text: StateText,
+    *,
+    positioned: bool = True,
+    cools: bool = True,
 ) -> tuple[State, ...]:
     """Return the states that a device may be in; likely ones occur several times.
 
+    Each also has its `attributes` as Home Assistant has them, and as `text` what a client's prompt says of it.
     `positioned`: a cover that can stop half way. `cools`: a climate device that does more than heat.
     """
-    if domain == "light":
-        return tuple(_light())
-    if domain == "fan":
-        return tuple(_fan())
-    if domain == "cover":
-        return tuple(_positioned_cover() if positioned else _plain_cover())
-    if domain == "media_player":
-        return tuple(_media_player(titles))
-    if domain == "climate":
-        return tuple(_climate(unit, cools))
-    if domain == "vacuum":
-        return tuple(_vacuum())
-    if domain == "timer":
-        return tuple(_timer())
-    if domain == "lock":
-        return tuple(_switches("locked", "unlocked"))
-    if domain == "todo":
-        return tuple(write({"state": str(count), "count": count}) for count in range(16))
-    return tuple(_switches("on", "off"))
+    states = []
+    for plain in _plain_states(domain, unit, titles, positioned, cools):
+        state = {**plain, "attributes": attributes(domain, plain, unit, cools=cools)}
+        states.append({**state, "text": text(domain, state, unit)})
+    return tuple(states)

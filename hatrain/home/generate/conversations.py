@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hatrain.home.devices.actions import QUESTIONS, SLOTS, STATUS_SLOTS, Action
+from hatrain.home.clients.client import READ, Client
+from hatrain.home.devices.actions import ASKED, QUESTIONS, SLOTS, STATUS_SLOTS, Action
+from hatrain.home.generate.aftermath import home_after
 from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
 from hatrain.home.language.load import Language
@@ -39,27 +41,39 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message of the user, and the assistant's messages after it."""
+    """A message of the user, the assistant's messages after it, and the home before it."""
 
     user: str
     steps: tuple[Step, ...]
+    home: Home
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question asks: an entity id, and its attribute or `state`, with the value that Home Assistant holds."""
+
+    about: str
+    key: str
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`device_types` are the domains that the conversation is about, sorted."""
+    """`home` is the one that the prompt shows. `device_types` are the domains that it is about, sorted."""
 
     home: Home
     kind: str
     device_types: tuple[str, ...]
     turns: tuple[Turn, ...]
+    asked: tuple[Asked, ...] = ()
 
 
 class ConversationGenerator:
     """Generates conversations in one language, from one side's templates.
 
-    With `tool_results`, a failing call names a wrong entity and its result says so; without, the user says that
-    nothing happened. `intents` restricts actions to those that Home Assistant's intents can do.
+    It requests what the client can carry out, and asks what the client shows. `apart`: words are said after the calls
+    and their results, and a failing call names a wrong entity and its result says so. Otherwise words and calls are
+    one answer, and the user says that nothing happened.
     """
 
     def __init__(
@@ -67,13 +81,13 @@ class ConversationGenerator:
         language: Language,
         templates: Templates,
         homes: Homes,
+        client: Client,
         *,
-        tool_results: bool = False,
-        intents: bool = False,
+        apart: bool,
     ):
         self.language, self.homes = language, homes
-        self._templates, self._tool_results = templates, tool_results
-        self._drafts = Drafts(language, templates, intents)
+        self._templates, self._client, self._apart = templates, client, apart
+        self._drafts = Drafts(language, templates, client)
         self._wording = self._drafts.wording
         self._questions: dict[str, list[str]] = {}
         for key in sorted(templates.status):
@@ -141,7 +155,12 @@ class ConversationGenerator:
             return None
         question = pick(draw, questions)
         key = next((key for key, answers in QUESTIONS[question].items() if answers(device.state)), None)
-        if key is None:
+        asked, shows = ASKED[question], self._client.shows
+        if (
+            key is None
+            or not shows(asked, device.state)
+            or ("playing" in key and not shows("media_title", device.state))
+        ):
             return None
         fillers = self._wording.device(draw, device)
         user = pick(draw, self._templates.status[question]).text.format_map(fillers)
@@ -149,7 +168,12 @@ class ConversationGenerator:
             value = device.state[_STATE_KEYS.get((key, slot), slot)]
             fillers[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
         answer = self._wording.sentence(draw, self._templates.answers[home.persona, "status", key], fillers)
-        return _without_calls(home, "status", device.name.domain, self._wording.request(draw, user), answer)
+        entity_id, state = device.name.entity_id, device.state
+        value = state["state"] if asked == "state" else state["attributes"][asked]
+        reads = self._apart and not self._client.states_in_prompt
+        steps = (Step("", (read_call(entity_id),)), Step(answer)) if reads else (Step(answer),)
+        turn = Turn(self._wording.request(draw, user), steps, home)
+        return Conversation(home, "status", (device.name.domain,), (turn,), (Asked(entity_id, asked, value),))
 
     def _missing(self, draw: Draw, home: Home) -> Conversation | None:
         domain = pick(draw, home.domains)
@@ -161,7 +185,9 @@ class ConversationGenerator:
         return texts and _without_calls(home, "missing", domain, *texts)
 
     def _already(self, draw: Draw, home: Home) -> Conversation | None:
-        """A request that has nothing left to do."""
+        """A request that has nothing left to do, as the prompt says."""
+        if not self._client.states_in_prompt:
+            return None
         device = any_device(draw, home)
         done = [
             action
@@ -180,7 +206,14 @@ class ConversationGenerator:
         if not first:
             return None
         second = self._then(draw, home, first) if draw() < 0.5 else self._again(draw, home, first)
-        return self._conversation(home, "followup", first, second)
+        if not second:
+            return None
+        after = home_after(home, first.calls, self._client)
+        turns = (self._turn(home, first), self._turn(after, second))
+        types = {device.name.domain for draft in (first, second) for device in draft.devices}
+        # A client that shows a model only parts of its earlier turns writes the prompt anew for each.
+        shown = home if self._client.history == "whole" else after
+        return Conversation(shown, "followup", tuple(sorted(types)), turns)
 
     def _then(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
         """Draft another action for the device of the first request."""
@@ -192,6 +225,10 @@ class ConversationGenerator:
         if not actions:
             return None
         action, (device,) = pick(draw, actions), first.devices
+        after = home_after(home, first.calls, self._client)
+        state = next(other.state for other in after.devices if other.name is device.name)
+        if not self._drafts.reaches(action, state):
+            return None
         changes = {SLOTS[slot].state_key: value for slot, value in first.values.items()}
         changed = Device(device.name, {**device.state, **changes})
         return self._drafts.draft(draw, home, action, (changed,), pick(draw, self._templates.then[action.key]))
@@ -218,35 +255,38 @@ class ConversationGenerator:
         fillers: dict[str, Any] = {"device": device.name.references[0]}
         retry = self._wording.sentence(draw, self._templates.retries, fillers)
         turns: tuple[Turn, ...]
-        if self._tool_results:
+        if self._apart:
             wrong = _wrong_id(draw, device.name.entity_id, {other.name.entity_id for other in home.devices})
             error = pick(draw, self._templates.errors).text.format_map({"entity_id": {"base": wrong}})
             failing = Step("", ({**call, "target_device": wrong},), error)
-            turns = (Turn(draft.user, (failing, Step(retry, (call,)), Step(draft.answer))),)
+            turns = (Turn(draft.user, (failing, Step(retry, (call,)), Step(draft.answer)), home),)
         else:
             complaint = pick(draw, self._templates.complaints).text.format_map(fillers)
             turns = (
-                Turn(draft.user, (Step(draft.answer, (call,)),)),
-                Turn(self._wording.request(draw, complaint), (Step(retry, (call,)),)),
+                Turn(draft.user, (Step(draft.answer, (call,)),), home),
+                Turn(self._wording.request(draw, complaint), (Step(retry, (call,)),), home),
             )
         return Conversation(home, "failure", (device.name.domain,), turns)
 
-    def _conversation(self, home: Home, kind: str, *drafts: Draft | None) -> Conversation | None:
-        """Make one turn of each draft; None if there is one that did not fit."""
-        turns = []
-        for draft in drafts:
-            if draft is None:
-                return None
-            if self._tool_results:
-                turns.append(Turn(draft.user, (Step("", draft.calls), Step(draft.answer))))
-            else:
-                turns.append(Turn(draft.user, (Step(draft.answer, draft.calls),)))
-        types = {device.name.domain for draft in drafts if draft for device in draft.devices}
-        return Conversation(home, kind, tuple(sorted(types)), tuple(turns))
+    def _conversation(self, home: Home, kind: str, draft: Draft | None) -> Conversation | None:
+        if draft is None:
+            return None
+        types = {device.name.domain for device in draft.devices}
+        return Conversation(home, kind, tuple(sorted(types)), (self._turn(home, draft),))
+
+    def _turn(self, home: Home, draft: Draft) -> Turn:
+        if self._apart:
+            return Turn(draft.user, (Step("", draft.calls), Step(draft.answer)), home)
+        return Turn(draft.user, (Step(draft.answer, draft.calls),), home)
+
+
+def read_call(entity_id: str) -> Call:
+    """Return the call that reads the state of a device."""
+    return {"service": READ, "target_device": entity_id}
 
 
 def _without_calls(home: Home, kind: str, domain: str, user: str, answer: str) -> Conversation:
-    return Conversation(home, kind, (domain,), (Turn(user, (Step(answer),)),))
+    return Conversation(home, kind, (domain,), (Turn(user, (Step(answer),), home),))
 
 
 def _may_follow(first: Action, second: Action) -> bool:

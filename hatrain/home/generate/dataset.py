@@ -15,14 +15,18 @@ from hashlib import blake2b
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from hatrain.home.generate.conversations import ConversationGenerator
+from hatrain.home.clients import CLIENTS, find_client
+from hatrain.home.clients.client import Client, RowFormat
+from hatrain.home.clients.guide import Guide
+from hatrain.home.clients.guide_tools import Tools
+from hatrain.home.clients.prompt_file import PromptFile
+from hatrain.home.generate.conversations import Conversation, ConversationGenerator
 from hatrain.home.generate.formats import (
-    Format,
+    Layout,
     Row,
     SystemRole,
-    Tools,
     dump,
     messages_row,
     preference_row,
@@ -54,10 +58,15 @@ _LARGE_HOMES = 0.1  # share of homes with up to 128 devices, in the messages for
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the contents of the files. `home` is the file of a user's home, if there is one."""
+    """Everything that decides the contents of the files.
+
+    `format` and `tools` are settings of the client `guide`; the others have their own. `home` is the file of a user's
+    home, `prompt` that of a template of the system prompt, if there is one.
+    """
 
     languages: tuple[str, ...] = ("english",)
-    format: Format = "sharegpt"
+    client: str = "guide"
+    format: RowFormat = "sharegpt"
     tools: Tools = "service"
     single_calls: bool = False
     system_role: SystemRole = "system"
@@ -65,6 +74,13 @@ class Recipe:
     seed: int = 42
     requests_per_home: int = 1
     home: Path | None = None
+    prompt: Path | None = None
+
+    @property
+    def writes_for(self) -> Client:
+        if self.client == CLIENTS["guide"].name:
+            return Guide(row_format=self.format, tools_of=self.tools)
+        return find_client(self.client)
 
     def rows(self, part: Part) -> int:
         if part == "train":
@@ -90,20 +106,27 @@ class RowSource:
 
     def __init__(self, recipe: Recipe, part: Part, language: Language):
         side: Side = "test" if part == "test" else "train"
-        self._recipe, self._part, self._language = recipe, part, language
-        messages = recipe.format == "messages" and part != "dpo"
+        self._recipe, self._part, self._client = recipe, part, recipe.writes_for
+        if part == "dpo" and recipe.client == Guide.name:
+            self._client = Guide()  # the guide's pairs are text in every format
+        write = PromptFile.read(recipe.prompt, self._client).write if recipe.prompt else None
         homes: Homes
         if recipe.home:
-            homes = KnownHome(language, read_home(recipe.home), list_services=not messages)
+            homes = KnownHome(language, read_home(recipe.home), self._client, write)
         else:
-            homes = RandomHomes(language, split_names(language.names, side), list_services=not messages)
-        self._homes, self._with_large_homes = homes, messages
+            homes = RandomHomes(language, split_names(language.names, side), self._client, write)
+        apart = self._client.row_format == "messages" and part != "dpo"
+        self._homes, self._with_large_homes = homes, apart
         self._generator = ConversationGenerator(
-            language,
-            split_templates(language, side),
-            homes,
-            tool_results=messages,
-            intents=messages and recipe.tools == "hass",
+            language, split_templates(language, side), homes, self._client, apart=apart
+        )
+        self._layout = Layout(
+            self._client,
+            language.code,
+            recipe.system_role,
+            language.labels["instruction"],
+            single_calls=recipe.single_calls,
+            with_home=part in ("test", "dpo"),
         )
         self._key = _key(recipe.seed, language.code, "train" if part == "sample" else part)
         self._random = random.Random()
@@ -111,32 +134,31 @@ class RowSource:
 
     def lines(self, index: int) -> Iterator[str]:
         """Yield the rows of home number `index`, a line of JSON each. Each row is a function of its number alone."""
+        for _, row in self.drawn(index):
+            yield dump(row, self._client)
+
+    def drawn(self, index: int) -> Iterator[tuple[Conversation, Row]]:
+        """Yield the rows of home number `index` before their tools are written out, with what each was made from."""
         recipe, seed, draw = self._recipe, self._random.seed, self._random.random
         seed(self._key << 64 | index << 1)
         home = self._homes.draw(draw, 128 if self._with_large_homes and draw() < _LARGE_HOMES else 32)
         first = index * recipe.requests_per_home
         for number in range(first, min(first + recipe.requests_per_home, recipe.rows(self._part))):
             seed(self._key << 64 | number << 1 | 1)
-            yield dump(self._make(draw, home, index))
+            yield self._make(draw, home, index)
 
-    def _row(self, draw: Draw, home: Home, index: int) -> Row:
-        recipe = self._recipe
-        conversation = self._generator.draw(draw, home)
-        common: dict[str, Any] = {
-            "language": self._language.code,
-            "home": f"{self._language.code}-{index}" if recipe.requests_per_home > 1 else None,
-            "role": recipe.system_role,
-            "instruction": self._language.labels["instruction"],
-        }
-        if recipe.format == "messages":
-            return messages_row(conversation, **common, tools=recipe.tools, single_calls=recipe.single_calls)
-        return (raw_row if recipe.format == "raw" else sharegpt_row)(conversation, **common)
+    def _row(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
+        conversation, layout = self._generator.draw(draw, home), self._layout
+        name = f"{layout.language}-{index}" if self._recipe.requests_per_home > 1 else None
+        if self._client.row_format == "messages":
+            return conversation, messages_row(draw, conversation, layout, name)
+        return conversation, (raw_row if self._client.row_format == "raw" else sharegpt_row)(conversation, layout, name)
 
-    def _preference(self, draw: Draw, home: Home, index: int) -> Row:
+    def _preference(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
         while True:
             conversation = self._generator.draw(draw, home)
             if rejected := rejected_answer(draw, self._generator, conversation):
-                return preference_row(conversation, rejected)
+                return conversation, preference_row(conversation, rejected, self._layout)
 
 
 class Chunks:

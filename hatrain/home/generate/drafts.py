@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import ACTIONS, SLOTS, Action, State
-from hatrain.home.devices.services import SERVICES
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.language.grammar import Forms, Name, Noun
@@ -36,17 +36,18 @@ class Draft:
 class Drafts:
     """Drafts requests in one language, from one side's templates. Methods return None where the home does not fit.
 
-    `intents` restricts actions to those that Home Assistant's intents can do.
+    Only what the client can carry out is requested.
     """
 
-    def __init__(self, language: Language, templates: Templates, intents: bool):
+    def __init__(self, language: Language, templates: Templates, client: Client):
         self.language, self.templates, self.wording = language, templates, Wording(language)
+        self._states = {key: client.states_for(action) for key, action in ACTIONS.items()}
         self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
         self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
         self._suitable: dict[tuple[str, str], tuple[Requests, Requests]] = {}
         for scope, key in sorted(templates.requests):
             action = ACTIONS[key]
-            if intents and SERVICES[action.service].intent is None:
+            if not client.offers(action):
                 continue
             if scope == "device":
                 self.actions.setdefault(action.domain, []).append(action)
@@ -125,7 +126,7 @@ class Drafts:
         # The request may change nothing for some of the devices, but not for all, and must make sense for each.
         if not right_number or not any(action.fits(other.state) for other in devices):
             return None
-        if not all(_makes_sense(action, other) and _same_modes(device, other) for other in devices):
+        if not all(self._makes_sense(action, other) and _same_modes(device, other) for other in devices):
             return None
         return self.draft(draw, home, action, devices, request.template)
 
@@ -180,19 +181,31 @@ class Drafts:
         return [
             other
             for other in home.by_domain[device.name.domain]
-            if other is not device
-            and action.fits(other.state)
-            and _supports(other, action)
-            and _same_modes(device, other)
+            if other is not device and self.fits(action, other) and _same_modes(device, other)
         ]
 
     def _action(self, draw: Draw, device: Device, wanted: Callable[[Action], bool]) -> Action | None:
         fitting = [
             action
             for action in self.actions.get(device.name.domain, ())
-            if wanted(action) and action.fits(device.state) and _supports(device, action)
+            if wanted(action) and self.fits(action, device)
         ]
         return pick(draw, fitting) if fitting else None
+
+    def fits(self, action: Action, device: Device) -> bool:
+        """Whether an action changes a device, and the client would carry it out."""
+        return action.fits(device.state) and _supports(device, action) and self.reaches(action, device.state)
+
+    def reaches(self, action: Action, state: State) -> bool:
+        """Whether the client finds a device in this state for an action."""
+        states = self._states[action.key]
+        return not states or state["state"] in states
+
+    def _makes_sense(self, action: Action, device: Device) -> bool:
+        """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
+        if not _supports(device, action) or not self.reaches(action, device.state):
+            return False
+        return action.fits(device.state) or action.done(device.state)
 
     def _requests(self, action: Action, name: Name) -> tuple[Requests, Requests]:
         """Return the requests that suit a device: those that name it, and those that imply it."""
@@ -249,11 +262,6 @@ def _noun_supports(noun: Noun | None, action: Action) -> bool:
     if action.service == "cover.set_cover_position":
         return noun.positioned
     return noun.cools or action.service not in ("climate.set_fan_mode", "climate.set_humidity")
-
-
-def _makes_sense(action: Action, device: Device) -> bool:
-    """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
-    return _supports(device, action) and (action.fits(device.state) or action.done(device.state))
 
 
 def _same_modes(one: Device, other: Device) -> bool:

@@ -4,38 +4,52 @@ Rows are plain dicts in a fixed order of keys, so that their JSON is the same ev
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from hatrain.home.devices.services import DOMAINS, SERVICES, Argument, Intent, Kind
-from hatrain.home.generate.conversations import Conversation, Step
-from hatrain.home.generate.drafts import Call
+from hatrain.home.clients.client import Client
+from hatrain.home.clients.guide_tools import tools_for
+from hatrain.home.devices.entity import Entity
+from hatrain.home.generate.conversations import Conversation, Step, Turn, read_call
+from hatrain.home.homes.home import Draw
 
-Format = Literal["sharegpt", "messages", "raw"]
-Tools = Literal["service", "hass"]
+__all__ = ["opening", "tools_for"]
+
 SystemRole = Literal["system", "merged", "none"]
 Row = dict[str, Any]
+
+_TRAINED_CALL = 0.7
+"""Share of rows that train the call, of a client whose rows train one message; the others train the words after it."""
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def dump(row: Row) -> str:
+@dataclass(frozen=True)
+class Layout:
+    """What all rows of a file share. `with_home`: each carries, for the judge, its devices and what is asked."""
+
+    client: Client
+    language: str
+    role: SystemRole
+    instruction: str
+    single_calls: bool = False
+    with_home: bool = False
+
+
+def dump(row: Row, client: Client) -> str:
     """Return a row as one line of JSON, with its newline. Tools are encoded once for each set of domains."""
     tools = row.pop("tools", None)
     line = _encode(row)
     if tools is not None:
-        line = f'{line[:-1]}, "tools": {_tools_json(*tools)}}}'
+        line = f'{line[:-1]}, "tools": {_tools_json(tools, client)}}}'
     return line + "\n"
 
 
-def answer_text(step: Step) -> str:
-    """Return the text and, if there are calls, a `homeassistant` fence with one JSON object a line."""
-    if not step.calls:
-        return step.text
-    calls = "\n".join(map(_encode, step.calls))
-    return f"{step.text}\n```homeassistant\n{calls}\n```"
+@cache
+def _tools_json(domains: frozenset[str], client: Client) -> str:
+    return _encode(list(client.tools(domains)))
 
 
 def opening(prompt: str, user: str, role: SystemRole, instruction: str) -> tuple[str | None, str]:
@@ -50,185 +64,133 @@ def opening(prompt: str, user: str, role: SystemRole, instruction: str) -> tuple
     return (prompt, user) if role == "merged" else (None, f"{prompt}\n{user}")
 
 
-def _meta(conversation: Conversation, language: str, home: str | None) -> Row:
-    meta = {"language": language, "kind": conversation.kind, "device_types": list(conversation.device_types)}
-    return meta if home is None else {**meta, "home": home}
+def _meta(conversation: Conversation, layout: Layout, home: str | None) -> Row:
+    meta: Row = {
+        "language": layout.language,
+        "kind": conversation.kind,
+        "device_types": list(conversation.device_types),
+        "client": layout.client.name,
+    }
+    if home is not None:
+        meta["home"] = home
+    if layout.with_home and conversation.asked:
+        meta["asked"] = [{"about": one.about, "key": one.key, "value": one.value} for one in conversation.asked]
+    if layout.with_home:
+        meta["devices"] = list(map(entity_json, conversation.home.entities))
+    return meta
 
 
-def _texts(conversation: Conversation, role: SystemRole, instruction: str) -> Iterable[tuple[str, str]]:
-    """Yield (role, text) for each message, with the calls in the text."""
-    system, first = opening(conversation.home.prompt, conversation.turns[0].user, role, instruction)
+def entity_json(entity: Entity) -> Row:
+    """Return an entity as JSON, without what is empty."""
+    optional = {
+        "attributes": entity.attributes,
+        "aliases": list(entity.aliases),
+        "area": entity.area,
+        "floor": entity.floor,
+    }
+    required = {"entity_id": entity.entity_id, "name": entity.name, "state": entity.state}
+    return {**required, **{key: value for key, value in optional.items() if value}}
+
+
+def _texts(conversation: Conversation, layout: Layout) -> Iterator[tuple[str, str, bool]]:
+    """Yield (role, text, whether it is trained) for each message, with the calls in the text."""
+    client = layout.client
+    system, first = opening(conversation.home.prompt, conversation.turns[0].user, layout.role, layout.instruction)
     if system is not None:
-        yield "system", system
+        yield "system", system, False
     for index, turn in enumerate(conversation.turns):
-        yield "user", turn.user if index else first
+        yield "user", turn.user if index else first, False
+        last = index == len(conversation.turns) - 1
         for step in turn.steps:
-            yield "assistant", answer_text(step)
+            if client.history == "words" and not last:
+                yield "assistant", step.text, False
+            else:
+                yield "assistant", client.answer(step.text, step.calls), True
 
 
-def sharegpt_row(
-    conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str
-) -> Row:
-    """Return `{"conversations": [{"from", "value"}], "language", "kind", "device_types"}`."""
-    turns = [{"from": _SHAREGPT_ROLES[name], "value": text} for name, text in _texts(conversation, role, instruction)]
-    return {"conversations": turns, **_meta(conversation, language, home)}
+def sharegpt_row(conversation: Conversation, layout: Layout, home: str | None) -> Row:
+    """Return `{"conversations": [{"from", "value"}], "language", "kind", "device_types", "client"}`."""
+    turns = []
+    for role, text, trained in _texts(conversation, layout):
+        turn: Row = {"from": _SHAREGPT_ROLES[role], "value": text}
+        if role == "assistant" and not trained:
+            turn["train_on_turn"] = False
+        turns.append(turn)
+    return {"conversations": turns, **_meta(conversation, layout, home)}
 
 
 _SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
-def raw_row(conversation: Conversation, *, language: str, home: str | None, role: SystemRole, instruction: str) -> Row:
+def raw_row(conversation: Conversation, layout: Layout, home: str | None) -> Row:
     """Return `{"text", …}`, in ChatML."""
-    text = "".join(f"<|im_start|>{name}\n{text}<|im_end|>\n" for name, text in _texts(conversation, role, instruction))
-    return {"text": text, **_meta(conversation, language, home)}
+    messages = _texts(conversation, layout)
+    text = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text, _ in messages)
+    return {"text": text, **_meta(conversation, layout, home)}
 
 
-_SCHEMAS: dict[Kind, Row] = {
-    "percent": {"type": "integer", "minimum": 0, "maximum": 100},
-    "humidity": {"type": "integer", "minimum": 0, "maximum": 100},
-    "fraction": {"type": "number", "minimum": 0, "maximum": 1},
-    "color": {"type": "string"},
-    "temperature": {"type": "number"},
-    "duration": {"type": "string", "description": "HH:MM:SS"},
-    "hvac_mode": {"type": "string", "enum": ["off", "heat", "cool", "heat_cool", "auto", "dry", "fan_only"]},
-    "fan_mode": {"type": "string", "enum": ["auto", "low", "medium", "high"]},
-    "text": {"type": "string"},
-    "flag": {"type": "boolean"},
-}
-_CLOCK = ("hours", "minutes", "seconds")
-
-
-def _function(name: str, description: str, properties: Row, required: Sequence[str]) -> Row:
-    parameters = {"type": "object", "properties": properties, "required": list(required)}
-    return {
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters},
-    }
-
-
-def _service_tool(name: str) -> Row:
-    service = SERVICES[name]
-    properties = {"entity_id": {"type": "string"}}
-    properties |= {argument.name: _SCHEMAS[argument.kind] for argument in service.arguments}
-    required = ["entity_id", *(argument.name for argument in service.arguments if argument.required)]
-    return _function(name, f"Home Assistant's action {name}", properties, required)
-
-
-def _intent_arguments(intent: Intent, argument: Argument) -> Row:
-    if argument.kind == "duration":
-        return {unit: {"type": "integer", "minimum": 0} for unit in _CLOCK}
-    # The intent takes volume in percent, the service as a fraction.
-    kind: Kind = "percent" if argument.kind == "fraction" else argument.kind
-    return {intent.renamed.get(argument.name, argument.name): _SCHEMAS[kind]}
-
-
-def intent_of(service: str, arguments: Iterable[str]) -> Intent | None:
-    """Return the intent for a service; it depends on whether there are arguments, as in `light.turn_on`."""
-    given = set(arguments)
-    if service == "light.turn_on" and not given:
-        return Intent("HassTurnOn")
-    if service == "timer.start" and not given:
-        return Intent("HassUnpauseTimer")
-    return SERVICES[service].intent
-
-
-@cache
-def _intent_tools() -> Mapping[str, dict[str, Row]]:
-    """Return {domain: {intent: tool}}."""
-    by_domain: dict[str, dict[str, Row]] = {}
-    for domain, services in DOMAINS.items():
-        tools = by_domain.setdefault(domain, {})
-        for service in services.values():
-            names = [argument.name for argument in service.arguments]
-            for given in ([], names) if names else ([],):
-                intent = intent_of(service.name, given)
-                if intent is None or (names and not given and intent is service.intent):
-                    continue
-                properties: Row = {"name": {"type": "string"}}
-                for argument in service.arguments if given else ():
-                    if argument.name != "media_content_type":
-                        properties |= _intent_arguments(intent, argument)
-                properties |= {name: {"type": "string", "enum": ["up", "down"]} for name in intent.fixed}
-                description = f"Home Assistant's intent {intent.name}"
-                tools[intent.name] = _function(intent.name, description, properties, ["name"])
-    return by_domain
-
-
-@cache
-def _tools_json(domains: frozenset[str], tools: Tools) -> str:
-    return _encode(tools_for(domains, tools))
-
-
-def tools_for(domains: frozenset[str], tools: Tools) -> tuple[Row, ...]:
-    """Return the tools of a home with devices of these domains, sorted by name."""
-    if tools == "service":
-        return tuple(_service_tool(name) for domain in sorted(domains) for name in DOMAINS[domain])
-    intents = {name: tool for domain in sorted(domains) for name, tool in _intent_tools()[domain].items()}
-    return tuple(intents[name] for name in sorted(intents))
-
-
-def tool_call(call: Call, tools: Tools, names: Mapping[str, str]) -> tuple[str, Row]:
-    """Return a call as (tool name, arguments). Intents take devices by friendly name (`names`: by entity id)."""
-    target = call["target_device"]
-    arguments = {key: value for key, value in call.items() if key not in ("service", "target_device")}
-    if tools == "service":
-        return call["service"], {"entity_id": target, **arguments}
-    intent = intent_of(call["service"], arguments)
-    assert intent, f"{call['service']} has no intent"
-    kinds = {argument.name: argument.kind for argument in SERVICES[call["service"]].arguments}
-    # An id that is wrong on purpose has no friendly name: derive one from the id.
-    renamed: Row = {"name": names.get(target, target.partition(".")[2].replace("_", " "))}
-    for key, value in arguments.items():
-        if kinds[key] == "duration":
-            renamed |= {unit: int(part) for unit, part in zip(_CLOCK, value.split(":"), strict=True) if int(part)}
-        elif key != "media_content_type":
-            renamed[intent.renamed.get(key, key)] = round(value * 100) if kinds[key] == "fraction" else value
-    return intent.name, {**renamed, **intent.fixed}
-
-
-def messages_row(
-    conversation: Conversation,
-    *,
-    language: str,
-    home: str | None,
-    role: SystemRole,
-    instruction: str,
-    tools: Tools,
-    single_calls: bool = False,
-) -> Row:
+def messages_row(draw: Draw, conversation: Conversation, layout: Layout, home: str | None) -> Row:
     """Return `{"messages", "tools", …}`: text as parts, calls with their arguments as a JSON string, tool results.
 
     With `single_calls` a turn holds one call and no words, which every template with tools can say; the words
     come after the result. A call that must fail has `train_on_turn: false`. `dump` replaces `tools` by the
     tools themselves.
     """
-    names = {device.name.entity_id: device.name.friendly for device in conversation.home.devices}
-    system, first = opening(conversation.home.prompt, conversation.turns[0].user, role, instruction)
+    system, first = opening(conversation.home.prompt, conversation.turns[0].user, layout.role, layout.instruction)
     messages: list[Row] = [] if system is None else [{"role": "system", "content": _parts(system)}]
-    count = 0
+    together = conversation.kind == "implied"
     for index, turn in enumerate(conversation.turns):
         messages.append({"role": "user", "content": _parts(turn.user if index else first)})
-        steps = _single_calls(turn.steps) if single_calls else turn.steps
+        steps = _single_calls(turn.steps) if layout.single_calls else turn.steps
         for step in steps:
-            message: Row = {"role": "assistant", "content": _parts(step.text)}
-            messages.append(message)
-            if step.error:
-                message["train_on_turn"] = False
-            result = _parts(_encode({"error": step.error} if step.error else {"result": "ok"}))
-            calls = []
-            for call in step.calls:
-                name, arguments = tool_call(call, tools, names)
-                count += 1
-                function = {"name": name, "arguments": _encode(arguments)}
-                calls.append({"id": f"call_{count}", "type": "function", "function": function})
-                messages.append({"role": "tool", "tool_call_id": f"call_{count}", "name": name, "content": result})
-            if calls:
-                message["tool_calls"] = calls
+            messages += _exchange(layout, turn, step, together, len(messages))
+    if layout.client.history == "calls":
+        messages = _one_trained(draw, messages)
     return {
         "messages": messages,
-        **_meta(conversation, language, home),
-        "tools": (frozenset(conversation.home.by_domain), tools),
+        **_meta(conversation, layout, home),
+        "tools": frozenset(conversation.home.by_domain),
     }
+
+
+def _exchange(layout: Layout, turn: Turn, step: Step, together: bool, number: int) -> list[Row]:
+    """Return a message of the assistant, and the results of its calls. `number` makes their ids unique."""
+    client, entities = layout.client, turn.home.entities
+    message: Row = {"role": "assistant", "content": _parts(step.text)}
+    if step.error:
+        message["train_on_turn"] = False
+    written = client.tool_calls(step.calls, entities, together) if step.calls else []
+    results = []
+    for count, call in enumerate(written):
+        call_id = f"call_{number + count}"
+        function = {"name": call.service, "arguments": _encode(call.arguments)}
+        message.setdefault("tool_calls", []).append({"id": call_id, "type": "function", "function": function})
+        content = _parts(_encode(client.result(call, entities, step.error)))
+        results.append({"role": "tool", "tool_call_id": call_id, "name": call.service, "content": content})
+    return [message, *results]
+
+
+def _one_trained(draw: Draw, messages: Sequence[Row]) -> list[Row]:
+    """Return the messages up to the one that is trained, as home-llm shows what came before it.
+
+    It leaves out the assistant's messages without calls, and writes `None` where one has a call and no words.
+    """
+    trained = [
+        index
+        for index, message in enumerate(messages)
+        if message["role"] == "assistant" and "train_on_turn" not in message
+    ]
+    start = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    in_last_turn = [index for index in trained if index > start]
+    calls = [index for index in in_last_turn if "tool_calls" in messages[index]]
+    chosen = calls[int(draw() * len(calls))] if calls and draw() < _TRAINED_CALL else in_last_turn[-1]
+    shown: list[Row] = []
+    for message in messages[:chosen]:
+        if message["role"] != "assistant":
+            shown.append(message)
+        elif "tool_calls" in message:
+            shown.append({**message, "content": message["content"] or _parts("None"), "train_on_turn": False})
+    return [*shown, messages[chosen]]
 
 
 def _single_calls(steps: Sequence[Step]) -> Iterable[Step]:
@@ -246,13 +208,29 @@ def _parts(text: str) -> list[Row]:
     return [{"type": "text", "text": text}] if text else []
 
 
-def preference_row(conversation: Conversation, rejected: Step) -> Row:
-    """Return `{"system", "question", "chosen", "rejected"}` of a conversation of one turn."""
+def preference_row(conversation: Conversation, rejected: Step, layout: Layout) -> Row:
+    """Return a conversation of one turn as `{"system", "question", "chosen", "rejected", …}`.
+
+    Where calls are messages of their own: `{"prompt", "chosen", "rejected", "tools", …}`. Then answers that call the
+    same are compared by the words after the calls, and an answer to a question comes after the state has been read.
+    """
     (turn,) = conversation.turns
     (step,) = turn.steps
-    return {
-        "system": conversation.home.prompt,
-        "question": turn.user,
-        "chosen": answer_text(step),
-        "rejected": answer_text(rejected),
-    }
+    meta = _meta(conversation, layout, None)
+    client, prompt = layout.client, conversation.home.prompt
+    if client.row_format != "messages":
+        chosen = client.answer(step.text, step.calls)
+        wrong = client.answer(rejected.text, rejected.calls)
+        return {"system": prompt, "question": turn.user, "chosen": chosen, "rejected": wrong, **meta}
+    asked: list[Row] = [{"role": "system", "content": _parts(prompt)}, {"role": "user", "content": _parts(turn.user)}]
+    together = conversation.kind == "implied"
+    if not client.states_in_prompt:
+        for one in conversation.asked:
+            asked += _exchange(layout, turn, Step("", (read_call(one.about),)), False, len(asked))
+    sides = [replace(side, text="" if side.calls else side.text) for side in (step, rejected)]
+    if step.calls == rejected.calls:
+        asked += _exchange(layout, turn, sides[0], together, len(asked)) if step.calls else []
+        sides = [Step(step.text), Step(rejected.text)]
+    answers = [_exchange(layout, turn, side, together, len(asked))[:1] for side in sides]
+    tools = frozenset(conversation.home.by_domain)
+    return {"prompt": asked, "chosen": answers[0], "rejected": answers[1], **meta, "tools": tools}

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol, TypeVar
+from functools import cached_property
+from typing import Protocol, TypeVar
 
-from hatrain.home.devices.actions import State
-from hatrain.home.devices.services import DOMAINS
+from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
+from hatrain.home.homes.scene import Device, Scene, WritePrompt, entity_of
 from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 from hatrain.home.language.templates import NEUTRAL
+
+__all__ = ["Device", "Draw", "Home", "Homes", "Prompts", "alike", "pick"]
 
 Draw = Callable[[], float]  # a random number in [0, 1)
 T = TypeVar("T")
@@ -18,26 +21,32 @@ T = TypeVar("T")
 _FIRST_DAY, _DAYS = datetime(2020, 1, 1), 3650
 
 
-class Device(NamedTuple):
-    """A device of a home, in a state. A named tuple, because it is the fastest to make and homes have many."""
-
-    name: Name
-    state: State
-
-
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Home:
-    """Devices, the unit of temperature, the persona that answers, and the whole system prompt."""
+    """The unit of temperature, the persona that answers, what the prompt is written of, and who writes it."""
 
-    devices: Sequence[Device]
     by_domain: Mapping[str, Sequence[Device]]
     unit: Unit
     persona: str
-    prompt: str
+    scene: Scene
+    write: WritePrompt
+
+    @cached_property
+    def prompt(self) -> str:
+        return self.write(self.scene)
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        return self.scene.devices
 
     @property
     def domains(self) -> tuple[str, ...]:
         return tuple(self.by_domain)
+
+    @cached_property
+    def entities(self) -> tuple[Entity, ...]:
+        """The devices as Home Assistant knows them, in the same order."""
+        return tuple(map(entity_of, self.devices))
 
 
 class Homes(Protocol):
@@ -66,16 +75,12 @@ def alike(one: Name, other: Name, alike_nouns: Mapping[str, frozenset[str]]) -> 
 
 
 class Prompts:
-    """Writes system prompts: a persona's opening, date and time, services, devices.
+    """Draws what a system prompt says besides the devices, and has a client write it."""
 
-    Rows with tools leave the services out, since their tools list them.
-    """
-
-    def __init__(self, language: Language, list_services: bool):
-        self._list_services = list_services
-        self._labels, self._rules = language.labels, language.grammar.rules
+    def __init__(self, language: Language, write: WritePrompt):
+        self._code, self._labels, self._rules = language.code, language.labels, language.grammar.rules
         self._personas = tuple(language.prompts.items())
-        self._services: dict[frozenset[str], str] = {}
+        self._write = write
 
     def home(self, draw: Draw, devices: Sequence[Device], unit: Unit, opening: str | None = None) -> Home:
         """Write the prompt of a home. With an opening from the user's home file, the neutral persona answers."""
@@ -84,17 +89,5 @@ class Prompts:
         by_domain: dict[str, list[Device]] = {}
         for device in devices:
             by_domain.setdefault(device.name.domain, []).append(device)
-        lines = [device.name.line_start + device.state["text"] for device in devices]
-        head = (
-            f"{pick(draw, openings)}\n{self._rules.date_line(moment)}\n"
-            f"{self._service_line(frozenset(by_domain))}{self._labels['devices']}\n"
-        )
-        return Home(devices, by_domain, unit, persona, head + "\n".join(lines))
-
-    def _service_line(self, domains: frozenset[str]) -> str:
-        if not self._list_services:
-            return ""
-        if domains not in self._services:
-            listed = [service.signature for domain in sorted(domains) for service in DOMAINS[domain].values()]
-            self._services[domains] = f"{self._labels['services']} {', '.join(listed)}\n"
-        return self._services[domains]
+        scene = Scene(pick(draw, openings), moment, devices, self._code, self._labels, self._rules.date_line)
+        return Home(by_domain, unit, persona, scene, self._write)

@@ -10,9 +10,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from hatrain.contract.load import Key, read_source, read_text, validate
 from hatrain.errors import BadInput, nearest
+from hatrain.home.clients.client import Client
 from hatrain.home.devices.services import DOMAINS, domain_of
 from hatrain.home.devices.states import Unit, state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
+from hatrain.home.homes.scene import WritePrompt
 from hatrain.home.language.grammar import Name, Noun, Room, name_known_device
 from hatrain.home.language.load import Language
 
@@ -142,9 +144,9 @@ def _exported_device(entity: Mapping[str, Any]) -> KnownDevice:
 class KnownHome:
     """The home of a file, with new states in each draw. Its devices keep the file's order."""
 
-    def __init__(self, language: Language, home: HomeFile, list_services: bool = True):
-        self._language, self._home = language, home
-        self._prompts = Prompts(language, list_services)
+    def __init__(self, language: Language, home: HomeFile, client: Client, write: WritePrompt | None = None):
+        self._language, self._home, self._client = language, home, client
+        self._prompts = Prompts(language, write or client.prompt)
         rooms: dict[str, Room] = {}
         self.names = [_name(language, device, rooms) for device in home.devices]
         self._absent: dict[str, list[Name]] = {}
@@ -160,8 +162,9 @@ class KnownHome:
         for device, name in zip(self._home.devices, self.names, strict=True):
             positioned = device.positioned and (name.noun is None or name.noun.positioned)
             cools = name.noun is None or name.noun.cools
-            pool = state_pool(name.domain, unit, language.values.titles, positioned=positioned, cools=cools)
-            devices.append(Device(name, pick(draw, pool)))
+            text, titles = self._client.device_text, language.values.titles
+            pool = state_pool(name.domain, unit, titles, text, positioned=positioned, cools=cools)
+            devices.append(Device(name, pick(draw, pool), device.area if self._client.areas else None))
         return self._prompts.home(draw, devices, unit, self._home.prompt)
 
     def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:

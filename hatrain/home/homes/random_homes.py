@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.states import Unit, state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
+from hatrain.home.homes.scene import WritePrompt
 from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 
@@ -23,6 +25,7 @@ DOMAIN_SHARES = {
     "todo": 3,
 }
 _ROOMLESS = 0.18  # share of devices whose name has no room, such as "front door"
+_WITHOUT_AREAS = 0.1  # share of homes whose owner has put no device into an area
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,13 @@ class _Candidate:
     conflicting_nouns: int
     rivals: frozenset[int]
     states: Mapping[Unit, Sequence[State]]
+    area: str | None
 
 
 class RandomHomes:
     """Homes made of the given names."""
 
-    def __init__(self, language: Language, names: Sequence[Name], list_services: bool = True):
+    def __init__(self, language: Language, names: Sequence[Name], client: Client, write: WritePrompt | None = None):
         self._units, self._names, self._alike = language.units, tuple(names), language.alike
         bits = {noun.base: 1 << index for index, noun in enumerate(language.nouns)}
         conflicts = {base: sum(bits[other] for other in others) for base, others in language.alike.items()}
@@ -60,22 +64,27 @@ class RandomHomes:
             noun, titles = name.noun, language.values.titles
             assert noun
             pools = {
-                unit: state_pool(name.domain, unit, titles, positioned=noun.positioned, cools=noun.cools)
+                unit: state_pool(
+                    name.domain, unit, titles, client.device_text, positioned=noun.positioned, cools=noun.cools
+                )
                 for unit in language.units
             }
             others = [] if name.room else enumerate(names)
             rivals = frozenset(i for i, other in others if alike(name, other, language.alike))
-            candidate = _Candidate(name, number, bits[noun.base], conflicts[noun.base], rivals, pools)
+            area = language.grammar.rules.friendly(name.room.base) if name.room and client.areas else None
+            candidate = _Candidate(name, number, bits[noun.base], conflicts[noun.base], rivals, pools, area)
             by_domain = in_room[rooms.index(name.room.base)] if name.room else roomless
             by_domain.setdefault(name.domain, []).append(candidate)
         self._weighted = [_weighted(by_domain) for by_domain in in_room]  # by room
         self._rooms = [index for index, candidates in enumerate(self._weighted) if candidates]
         self._roomless = _weighted(roomless)
-        self._prompts = Prompts(language, list_services)
+        self._areas = client.areas
+        self._prompts = Prompts(language, write or client.prompt)
 
     def draw(self, draw: Draw, max_devices: int = 32) -> Home:
         """Draw a home of 2 to `max_devices` devices, no two of them alike."""
         unit = pick(draw, self._units)
+        areas = self._areas and draw() >= _WITHOUT_AREAS
         wanted = 2 + int(draw() * (max_devices - 1))
         rooms = [pick(draw, self._rooms) for _ in range(2 + int(draw() * (2 + wanted / 2)))]
         weighted, roomless, similar_rooms = self._weighted, self._roomless, self._similar_rooms
@@ -101,7 +110,8 @@ class RandomHomes:
                     taken[similar] |= candidate.noun_bit
             present.add(candidate.number)
             states = candidate.states[unit]
-            devices.append(Device(candidate.name, states[int(draw() * len(states))]))
+            state = states[int(draw() * len(states))]
+            devices.append(Device(candidate.name, state, candidate.area if areas else None))
             if len(devices) == wanted:
                 break
         return self._prompts.home(draw, devices, unit)
