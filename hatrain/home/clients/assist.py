@@ -55,14 +55,11 @@ class Assist:
         """Return the instructions, what the API says of itself, and the overview, sorted by name."""
         return f"{scene.opening}\n{INTERFACE}\n{devices_overview(scene.devices)}"
 
-    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
-        raise NotImplementedError("this client's calls are messages")
-
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         return assist_calls.write_calls(calls, entities, together)
 
     def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        return assist_calls.result(call, entities, self.understand(call, entities))
+        return assist_calls.result(call, entities, self.understand(call, entities), must_fail=bool(error))
 
     def tools(self, domains: frozenset[str]) -> Sequence[Json]:
         return schemas(domains)

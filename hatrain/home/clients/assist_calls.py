@@ -110,9 +110,9 @@ def _without_target(call: Drawn) -> Json:
     return {key: value for key, value in call.items() if key != "target_device"}
 
 
-def result(call: Call, entities: Sequence[Entity], understood: Understood) -> Json:
+def result(call: Call, entities: Sequence[Entity], understood: Understood, *, must_fail: bool = False) -> Json:
     """Return what Home Assistant answers to a call of a tool."""
-    if understood.problem:
+    if understood.problem or must_fail:
         return {"error": "MatchFailedError", "error_text": _match_failed(call)}
     by_id = {entity.entity_id: entity for entity in entities}
     if call.service == LIVE_CONTEXT:

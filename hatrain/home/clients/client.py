@@ -94,14 +94,22 @@ class Client(Hashable, Protocol):
     def prompt(self, scene: Scene) -> str:
         """Return the system prompt."""
 
+    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+        """Return the tools that a home with devices of these domains offers."""
+
+
+class TextClient(Client, Protocol):
+    """A client with calls in the text of an answer: `row_format` is not `messages`."""
+
     def answer(self, text: str, calls: Sequence[Drawn]) -> str:
-        """Return an answer with its calls in the text. Only for rows that are no messages."""
+        """Return an answer with its calls."""
+
+
+class ToolClient(Client, Protocol):
+    """A client with calls and their results as messages of their own: `row_format` is `messages`."""
 
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         """Return the calls of a message. `together`: the request named no devices, so one call may mean several."""
 
     def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
         """Return what a tool says after a call. `error`: what the language says of a call that must fail."""
-
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
-        """Return the tools that a home with devices of these domains offers."""

@@ -48,14 +48,11 @@ class HomeLlm:
     def prompt(self, scene: Scene) -> str:
         return grouped_prompt(scene)
 
-    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
-        raise NotImplementedError("this client's calls are messages")
-
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         return assist_calls.write_calls(calls, entities, together)
 
     def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        return assist_calls.result(call, entities, self.understand(call, entities))
+        return assist_calls.result(call, entities, self.understand(call, entities), must_fail=bool(error))
 
     def tools(self, domains: frozenset[str]) -> Sequence[Json]:
         return schemas(domains)

@@ -85,7 +85,7 @@ class HomeLlmLegacy:
     name: str = "home-llm-legacy"
     forms: frozenset[str] = frozenset({SINGLE_FENCE, UNCLOSED})
     row_format: RowFormat = "sharegpt"
-    areas: bool = False
+    areas: bool = True
     states_in_prompt: bool = True
     history: History = "words"
 
@@ -127,12 +127,6 @@ class HomeLlmLegacy:
 
     def answer(self, text: str, calls: Sequence[Drawn]) -> str:
         return "\n".join([text, *(f"```homeassistant\n{_encode(_written(call))}\n```" for call in calls)])
-
-    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
-        raise NotImplementedError("this client's calls are in the text")
-
-    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        raise NotImplementedError("this client's calls are in the text")
 
     def tools(self, domains: frozenset[str]) -> Sequence[Json]:
         return ()
