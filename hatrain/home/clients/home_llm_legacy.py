@@ -1,7 +1,7 @@
 """The integration "Local LLM" of acon96/home-llm with its older interface: services in fences, one call a fence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from hatrain.home.clients.client import SINGLE_FENCE, UNCLOSED, Drawn, History, 
 from hatrain.home.clients.home_llm import shows
 from hatrain.home.clients.home_llm_prompt import flat_prompt, shown_attributes
 from hatrain.home.clients.targets import service_target
-from hatrain.home.devices.actions import Action, State
+from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
 from hatrain.home.homes.scene import Scene
@@ -110,10 +110,10 @@ class HomeLlmLegacy:
             return Understood(problem=f"{needed}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
 
-    def offers(self, action: Action) -> bool:
-        return action.service in SERVICES
+    def offers(self, service: str, arguments: Iterable[str]) -> bool:
+        return service in SERVICES
 
-    def states_for(self, action: Action) -> frozenset[str]:
+    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         return frozenset()
 
     def shows(self, key: str, state: State) -> bool:
