@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hatrain.home.calls.judge import Answer, PromptContents
+    from hatrain.home.calls.answer import Answer
+    from hatrain.home.calls.prompt import PromptContents
+    from hatrain.home.judge.effects import Understand
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,19 +30,20 @@ def run(args: argparse.Namespace) -> int:
     question = build_question(args.request, source, args.home)
     model, tokenizer = load(source)
     print(f"home: {question.home}", file=sys.stderr)
-    print("\n".join(answer_lines(ask(model, tokenizer, question, source.today), question.known)))
+    print("\n".join(answer_lines(ask(model, tokenizer, question, source.today), question.known, question.understand)))
     return 0
 
 
-def answer_lines(answer: "Answer", known: "PromptContents") -> list[str]:
-    from hatrain.home.calls.judge import execution_problems, in_words
+def answer_lines(answer: "Answer", known: "PromptContents", understand: "Understand") -> list[str]:
+    from hatrain.home.judge.telling import execution_problems, in_words
 
     lines = [answer.text or "(no text)", ""]
     for call in answer.calls:
-        problems = execution_problems(call, known)
+        problems = execution_problems(call, known, understand)
         lines.append(f"would {in_words(call, known)}" if not problems else f"cannot {in_words(call, known)}")
         lines += [f"  {problem}" for problem in problems]
     lines += [f"not a call in valid JSON: {line}" for line in answer.bad_lines]
+    lines += [f"a call in a form that the client does not read: {call}" for call in answer.foreign]
     if not answer.calls:
         lines.append("would do nothing")
     if answer.unclosed:

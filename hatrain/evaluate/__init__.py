@@ -1,5 +1,5 @@
 """Does a model do what the user asked? Rows become requests, the model answers them, and each answer is judged
-by what it would do to the home. The judge is `hatrain.home.calls`."""
+by what it would do to the home and by what it says. The judge is `hatrain.home.judge`."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,8 +11,8 @@ from hatrain.data.rows import Row
 from hatrain.evaluate.generation import find_stops, generate, limit_for
 from hatrain.evaluate.requests import read_requests
 from hatrain.evaluate.results import Evaluation, Outcome
-from hatrain.home.calls.judge import judge
-from hatrain.home.calls.parse import read_answer
+from hatrain.home.calls.answer import read_answer
+from hatrain.home.judge.judge import judge
 
 __all__ = ["Evaluation", "evaluate_model"]
 
@@ -46,8 +46,8 @@ def evaluate_model(
         model, tokenizer, prompts, stops=stops, limit=limit, batch_size=batch_size, should_stop=should_stop
     ):
         request = requests[index]
-        answer = read_answer(generated.text, ended=generated.ended)
-        verdict = judge(request.expected, answer, request.known)
+        answer = read_answer(generated.text, ended=generated.ended, forms=request.forms)
+        verdict = judge(request.case, answer)
         outcomes[index] = Outcome(request, generated.text, answer, generated.tokens, verdict)
         if progress is not None:
             progress(len(outcomes), len(requests))

@@ -10,17 +10,22 @@ from hatrain.contract.inputs import resolve
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
+from hatrain.evaluate.forms import accepted_forms, resolved_forms
 from hatrain.evaluate.generation import find_stops, generate
 from hatrain.evaluate.sources import Source
-from hatrain.home.calls.judge import Answer, PromptContents
-from hatrain.home.calls.parse import read_answer, read_prompt
+from hatrain.home.calls.answer import Answer, read_answer
+from hatrain.home.calls.prompt import PromptContents, read_prompt
 from hatrain.home.clients import Client, find_client
 from hatrain.home.clients.guide import Guide
+from hatrain.home.devices.entity import Entity
 from hatrain.home.generate.formats import SystemRole, opening
 from hatrain.home.homes.home import Home
 from hatrain.home.homes.home_file import read_home
 from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.homes.random_homes import RandomHomes
+from hatrain.home.judge.devices import read_devices
+from hatrain.home.judge.effects import Understand
+from hatrain.home.judge.judge import understand_as
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names
 
@@ -39,10 +44,18 @@ class Question:
     tools: Tools
     home: str
     """Where the home comes from, for the user."""
+    client: str | None = None
+    """The client that the rows were made for."""
+    devices: tuple[Entity, ...] | None = None
+    """The devices of the home, where the row carries them."""
 
     @property
     def known(self) -> PromptContents:
-        return read_prompt((message.content for message in self.messages), self.tools)
+        return read_prompt((message.content for message in self.messages), self.tools, self.devices)
+
+    @property
+    def understand(self) -> Understand:
+        return understand_as(self.client)
 
 
 def build_question(text: str, source: Source, home: Path | None) -> Question:
@@ -53,7 +66,10 @@ def build_question(text: str, source: Source, home: Path | None) -> Question:
     """
     row = _first_row(source)
     if row is not None and home is None:
-        return _as_in_row(text, row)
+        question = _as_in_row(text, row)
+        # What a call would do can be told in a home whose devices are known.
+        if question.client is None or question.known.devices:
+            return question
     language = load_language(find_language(str(row.meta.get("language", "english")) if row else "english"))
     draw, client = random.Random(0).random, _client(row)
     if home is not None:
@@ -70,7 +86,8 @@ def ask(model: Any, tokenizer: Any, question: Question, today: date | None = Non
     stops = find_stops(model, tokenizer, finder.markers.stops)
     prompt = finder.template.render(question.messages, question.tools, prompt=True)
     ((_, generated),) = generate(model, tokenizer, [prompt], stops=stops, limit=_LIMIT, batch_size=1)
-    return read_answer(generated.text, ended=generated.ended)
+    forms = resolved_forms(accepted_forms(question.client, tools=bool(question.tools)))
+    return read_answer(generated.text, ended=generated.ended, forms=forms)
 
 
 def _first_row(source: Source) -> Row | None:
@@ -90,7 +107,13 @@ def _as_in_row(text: str, row: Row) -> Question:
     prompt, line, _ = content.rpartition("\n")
     kept = prompt + line if read_prompt([content]).entities else ""
     message = replace(row.messages[turn], content=kept + text)
-    return Question((*row.messages[:turn], message), row.tools, f"the first of {row.path}")
+    return Question(
+        (*row.messages[:turn], message),
+        row.tools,
+        f"the first of {row.path}",
+        _client_name(row),
+        read_devices(row.meta.get("devices"), row.where),
+    )
 
 
 def _in_home(text: str, home: Home, row: Row | None, language: Language, where: str) -> Question:
@@ -99,7 +122,14 @@ def _in_home(text: str, home: Home, row: Row | None, language: Language, where: 
     system, user = opening(home.prompt, text, _role(row, instruction), instruction)
     messages = [Message("user", user)] if system is None else [Message("system", system), Message("user", user)]
     tools: Tools = _client(row).tools(frozenset(home.domains)) if row is not None and row.tools else ()
-    return Question(tuple(messages), tools, f"{where} ({len(home.devices)} devices)")
+    count = f"{where} ({len(home.devices)} devices)"
+    return Question(tuple(messages), tools, count, _client_name(row) if row else None, home.entities)
+
+
+def _client_name(row: Row) -> str | None:
+    """Return the client that a row names."""
+    client = row.meta.get("client")
+    return None if client is None else find_client(str(client), f"{row.where}: client").name
 
 
 def _client(row: Row | None) -> Client:

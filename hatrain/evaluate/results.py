@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from hatrain.evaluate.requests import AFTER_A_CALL, Request
-from hatrain.home.calls.judge import Answer, Judgement
+from hatrain.evaluate.requests import Request
+from hatrain.home.calls.answer import Answer
+from hatrain.home.judge.judge import AFTER_A_CALL, NO_REFUSAL, Judgement
 
 _Z = 1.959963984540054
 """The 97.5th percentile of the standard normal distribution."""
-
-NO_REFUSAL = (AFTER_A_CALL, "status")
-"""Kinds whose answer is text without a call, and not a refusal."""
+_COVERAGE = {True: "covered by generated data", False: "not covered"}
 
 
 def wilson_interval(hits: int, total: int) -> tuple[float, float]:
@@ -52,7 +51,9 @@ class Score:
 
     requests: int
     strict: int
-    """Requests that got exactly the expected calls."""
+    """Requests after which the home is as expected, and whose answer says what is so."""
+    same_calls: int
+    """Requests that got exactly the expected calls, compared as they are written."""
     points: int
     possible_points: int
     color_mismatches: int
@@ -62,10 +63,16 @@ class Score:
     known_targets: int
     called_services: int
     known_services: int
+    calls: int
+    executed_calls: int
+    """Calls that the client carries out."""
+    questions: int
+    answered: int
+    """Questions whose answer says the value that is asked for, and no other."""
     refusals_due: int
-    """Requests that cannot be met: no call is expected, and the kind is not in NO_REFUSAL."""
+    """Requests that cannot be met: no call is expected, nothing is asked, and the kind is not in NO_REFUSAL."""
     refusals_right: int
-    """Those answered in text without a call."""
+    """Those answered in text that claims nothing, without a call that does something."""
 
     @classmethod
     def of(cls, outcomes: Iterable["Outcome"]) -> "Score":
@@ -75,7 +82,9 @@ class Score:
         refusals = [
             outcome.judgement
             for outcome in outcomes
-            if not outcome.judgement.call_due and outcome.request.kind not in NO_REFUSAL
+            if not outcome.judgement.call_due
+            and not outcome.judgement.questions
+            and outcome.request.kind not in NO_REFUSAL
         ]
         return cls(
             requests=len(judged),
@@ -94,11 +103,14 @@ class Score:
             "requests": self.requests,
             "strict_accuracy": self.strict_accuracy,
             "strict_interval": list(wilson_interval(self.strict, self.requests)),
+            "same_calls_accuracy": _share(self.same_calls, self.requests),
             "compatible_accuracy": _share(self.points, self.possible_points),
             "color_mismatches": self.color_mismatches,
             "valid_json_rate": _share(self.valid_lines, self.lines),
             "known_entity_rate": _share(self.known_targets, self.targeted_calls),
             "known_service_rate": _share(self.known_services, self.called_services),
+            "executed_rate": _share(self.executed_calls, self.calls),
+            "answered_accuracy": _share(self.answered, self.questions),
             "refusal_accuracy": _share(self.refusals_right, self.refusals_due),
             "counts": {name: count for name, count in asdict(self).items() if name != "requests"},
         }
@@ -145,6 +157,10 @@ class Evaluation:
     def by_kind(self) -> dict[str, Score]:
         return _by(self.outcomes, lambda request: [request.kind])
 
+    def by_coverage(self) -> dict[str, Score]:
+        """Kinds of request that generated data has, and those that it lacks; empty where the rows do not say."""
+        return _by(self.answers, lambda request: [] if request.covered is None else [_COVERAGE[request.covered]])
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the outcomes, for evaluation.json."""
         tokens = sum(outcome.tokens for outcome in self.outcomes)
@@ -157,6 +173,7 @@ class Evaluation:
             "by_language": _dicts(self.by_language()),
             "by_device_type": _dicts(self.by_device_type()),
             "by_kind": _dicts(self.by_kind()),
+            "by_coverage": _dicts(self.by_coverage()),
         }
 
     def failures(self) -> list[dict[str, Any]]:

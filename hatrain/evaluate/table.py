@@ -11,6 +11,17 @@ from hatrain.text import count
 _WIDTH = 110
 """Characters per line, where the output is not a terminal."""
 
+_RATES = {
+    "answered": "answered_accuracy",
+    "refusal": "refusal_accuracy",
+    "executed": "executed_rate",
+    "same calls": "same_calls_accuracy",
+    "compatible": "compatible_accuracy",
+    "JSON": "valid_json_rate",
+    "entity": "known_entity_rate",
+}
+"""Columns: heading and the key of the figure."""
+
 
 def show(evaluations: Mapping[str, Evaluation]) -> None:
     """Print a line for each evaluation, and the groups of the last one."""
@@ -23,6 +34,7 @@ def show(evaluations: Mapping[str, Evaluation]) -> None:
         ("by language", last.by_language()),
         ("by device type", last.by_device_type()),
         ("by kind of request", last.by_kind()),
+        ("by coverage", last.by_coverage()),
     ):
         if len(groups) > 1:
             console.print(_table(title, groups))
@@ -44,8 +56,7 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
 def _table(title: str, scores: Mapping[str, Score]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
-    columns = ("requests", "strict", "95%", "compatible", "JSON", "entity", "service", "refusal")
-    for column in columns:
+    for column in ("requests", "strict", "95%", *_RATES):
         table.add_column(column, justify="right")
     for name, score in scores.items():
         rates = score.to_dict()
@@ -55,16 +66,7 @@ def _table(title: str, scores: Mapping[str, Score]) -> Table:
             str(score.requests),
             _percent(rates["strict_accuracy"]),
             f"{low:.3f}-{high:.3f}",
-            *(
-                _percent(rates[key])
-                for key in (
-                    "compatible_accuracy",
-                    "valid_json_rate",
-                    "known_entity_rate",
-                    "known_service_rate",
-                    "refusal_accuracy",
-                )
-            ),
+            *(_percent(rates[key]) for key in _RATES.values()),
         )
     return table
 

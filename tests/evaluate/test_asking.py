@@ -11,8 +11,10 @@ from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from hatrain.evaluate.asking import Question, ask, build_question
 from hatrain.evaluate.sources import Source
-from hatrain.home.calls.judge import PromptContents
-from hatrain.home.calls.parse import read_answer
+from hatrain.home.calls.answer import read_answer
+from hatrain.home.calls.prompt import PromptContents
+from hatrain.home.devices.entity import Entity
+from hatrain.home.judge.judge import understand_as
 from tests.evaluate.models import Scripted
 from tests.families import CHAT_FAMILIES, build_tokenizer
 from tests.plans import a_plan
@@ -20,7 +22,8 @@ from tests.plans import a_plan
 PROMPT = "Dienste: light.turn_off()\nGeräte:\nlight.flur 'Flurlicht' = on"
 HOME = "areas:\n  Kitchen:\n    light.kitchen: Kitchen Light\n    lock.door: Back Door\n"
 KNOWN = PromptContents(
-    {"light.flur": "Flurlicht", "lock.door": "Back Door"}, frozenset({"light.turn_off", "lock.lock"})
+    (Entity("light.flur", "Flurlicht", "on"), Entity("lock.door", "Back Door", "unlocked")),
+    frozenset({"light.turn_off", "lock.lock"}),
 )
 
 
@@ -146,7 +149,7 @@ SHOWN = [
             "Ja.",
             "",
             "cannot turn off light.flurr",
-            "  target_device: 'light.flurr' is not in this home; did you mean light.flur?",
+            "  light.flurr: not in this home; did you mean light.flur?",
             "not a call in valid JSON: {",
         ],
     ),
@@ -157,8 +160,7 @@ SHOWN = [
             "Ja.",
             "",
             "cannot toggle Flurlicht (light.flur)",
-            "  fan.toggle: not offered in this home",
-            "  target_device: light.flur is not a fan, which fan.toggle needs",
+            "  light.flur: not a fan, which fan.toggle needs",
         ],
     ),
     (
@@ -168,8 +170,7 @@ SHOWN = [
             "(no text)",
             "",
             "cannot HassTurnOff: name Keller",
-            "  HassTurnOff: not offered in this home",
-            "  Keller: not in this home",
+            "  HassTurnOff: name: no 'Keller' in this home",
         ],
     ),
 ]
@@ -177,7 +178,7 @@ SHOWN = [
 
 @pytest.mark.parametrize(("text", "ended", "lines"), SHOWN)
 def test_an_answer_is_shown_with_what_it_would_do_and_why_it_cannot(text, ended, lines):
-    assert answer_lines(read_answer(text, ended=ended), KNOWN) == lines
+    assert answer_lines(read_answer(text, ended=ended), KNOWN, understand_as(None)) == lines
 
 
 def test_a_question_without_messages_knows_no_home():

@@ -9,9 +9,9 @@ import pytest
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import read_rows
 from hatrain.evaluate.requests import read_requests
-from hatrain.home.calls.judge import execution_problems, judge
-from hatrain.home.calls.parse import read_answer
+from hatrain.home.calls.answer import read_answer
 from hatrain.home.generate.dataset import Recipe, rows_of
+from hatrain.home.judge.judge import judge
 from tests.families import build_tokenizer
 
 _ROWS = 200
@@ -34,13 +34,12 @@ def test_every_expected_answer_is_right_known_and_could_be_executed(form, tmp_pa
     requests = read_requests(read_rows(path), ReplyFinder(build_tokenizer(family)))
     assert len(requests) >= _ROWS
     for request in requests:
-        judged = judge(request.expected, read_answer(request.reply), request.known)
+        judged = judge(request.case, read_answer(request.reply, forms=request.forms))
         assert judged.strict, (request.where, judged.problems)
         assert judged.points == judged.possible_points
         assert judged.known_targets == judged.targeted_calls
         assert judged.known_services == judged.called_services
         assert request.known.entities and request.known.services
-        for call in request.expected.calls:
-            assert execution_problems(call, request.known) == []
+        assert judged.same_calls and judged.executed_calls == judged.calls, (request.where, request.reply)
         assert request.language == "en"
         assert request.kind != "unnamed" and "unnamed" not in request.device_types

@@ -9,8 +9,9 @@ from hatrain.data.labels import Labeller
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Row, read_rows
 from hatrain.errors import BadInput
-from hatrain.evaluate.requests import AFTER_A_CALL, read_requests, sample
+from hatrain.evaluate.requests import read_requests, sample
 from hatrain.home.calls.compare import Call
+from hatrain.home.judge.judge import AFTER_A_CALL
 from tests.families import CHAT_FAMILIES, build_tokenizer
 
 SYSTEM = (

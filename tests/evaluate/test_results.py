@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.evaluate.requests import AFTER_A_CALL, Request
+from hatrain.evaluate.requests import Request
 from hatrain.evaluate.results import Evaluation, Outcome, wilson_interval
-from hatrain.home.calls.judge import PromptContents, judge
-from hatrain.home.calls.parse import read_answer
+from hatrain.home.calls.answer import KNOWN_FORMS, read_answer
+from hatrain.home.calls.prompt import PromptContents
+from hatrain.home.devices.entity import Entity
+from hatrain.home.judge.asked import Asked
+from hatrain.home.judge.judge import AFTER_A_CALL, Case, judge
 
 ON = '```homeassistant\n{"service": "light.turn_on", "target_device": "light.kitchen"}\n```'
-KNOWN = PromptContents({"light.kitchen": "Kitchen"}, frozenset({"light.turn_on"}))
+KNOWN = PromptContents((Entity("light.kitchen", "Kitchen", "off"),), frozenset({"light.turn_on"}))
 
 # Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), table I,
 # method 3 (the score method without continuity correction).
@@ -44,21 +47,22 @@ def test_an_interval_contains_its_share_and_is_symmetric(total, data):
     assert math.isclose(low, 1 - mirrored[1], abs_tol=1e-12)
 
 
-def outcome(expected: str, said: str, *, language="english", kind="action", devices=("light",), ended=True) -> Outcome:
+def outcome(
+    expected: str, said: str, *, language="english", kind="action", devices=("light",), ended=True, asked=(), **more
+) -> Outcome:
     request = Request(
         where="rows.jsonl:1",
         turn=1,
         user_text="Turn it on.",
         prompt="…",
         reply=expected,
-        expected=read_answer(expected),
-        known=KNOWN,
-        language=language,
-        kind=kind,
+        case=Case(read_answer(expected), KNOWN, None, language, kind, asked),
+        forms=KNOWN_FORMS,
         device_types=devices,
+        **more,
     )
     answer = read_answer(said, ended=ended)
-    return Outcome(request, said, answer, 10, judge(request.expected, answer, KNOWN))
+    return Outcome(request, said, answer, 10, judge(request.case, answer))
 
 
 EVALUATION = Evaluation(
@@ -92,6 +96,37 @@ def test_a_rate_over_no_cases_is_null_not_zero():
     silent = Evaluation((outcome("No.", "No."),), requests=1, seconds=1.0).to_dict()
     assert silent["valid_json_rate"] is silent["known_entity_rate"] is silent["known_service_rate"] is None
     assert silent["refusal_accuracy"] == 1
+
+
+def test_questions_calls_and_refusals_are_reported_beside_strict():
+    asked = (Asked("light.kitchen", "state", "off"),)
+    figures = Evaluation(
+        (
+            outcome("It is off.", "The light is off.", kind="status", asked=asked),
+            outcome("It is off.", "The light is on.", kind="status", asked=asked),
+            outcome("There is no such lamp.", "Done, I turned it on.", kind="missing"),
+            outcome(ON, ON),
+            outcome(ON, ON.replace("kitchen", "hall")),
+        ),
+        requests=5,
+        seconds=1.0,
+    ).to_dict()
+    assert figures["answered_accuracy"] == 1 / 2
+    assert figures["executed_rate"] == 1 / 2
+    assert figures["refusal_accuracy"] == 0
+    assert figures["strict_accuracy"] == 2 / 5
+    assert figures["same_calls_accuracy"] == 4 / 5
+    assert (figures["counts"]["questions"], figures["counts"]["refusals_due"]) == (2, 1)
+
+
+def test_requests_that_generated_data_covers_are_reported_apart():
+    rows = Evaluation((outcome(ON, ON, covered=True), outcome(ON, "Sure.", covered=False)), requests=2, seconds=1.0)
+    told = rows.to_dict()["by_coverage"]
+    assert [(name, score["strict_accuracy"]) for name, score in told.items()] == [
+        ("covered by generated data", 1),
+        ("not covered", 0),
+    ]
+    assert EVALUATION.by_coverage() == {}
 
 
 def test_groups_have_their_own_figures_and_a_request_counts_for_each_of_its_device_types():
@@ -134,10 +169,11 @@ def test_a_stopped_evaluation_is_not_complete():
 
 def test_failures_are_written_in_full():
     failures = EVALUATION.failures()
-    assert [failure["problems"][0].partition(":")[0] for failure in failures] == [
-        "missing",
-        "not expected",
-        "missing",
+    assert [failure["problems"][0] for failure in failures] == [
+        "light.kitchen: state is off, should be on",
+        "light.kitchen: state is on, should be off",
+        'cannot be carried out: {"service": "light.turn_on", "target_device": "light.hall"}: '
+        "light.hall: not in this home; did you mean light.kitchen?",
     ]
     first = failures[0]
     assert (first["expected"], first["answer"], first["request"]) == (ON, "Sure.", "Turn it on.")

@@ -15,7 +15,7 @@ from hatrain.home.devices.states import Unit
 from hatrain.home.language.grammar import Grammar, Name, Noun, Room, Rules
 from hatrain.home.language.names import alike_nouns, make_names, read_grammar, read_nouns, read_rooms
 from hatrain.home.language.phrases import Section, read_sections
-from hatrain.home.language.schema import GrammarFile, ValuesFile, nouns_file, rooms_file
+from hatrain.home.language.schema import GrammarFile, ValuesFile, WordsFile, nouns_file, rooms_file
 from hatrain.home.language.templates import (
     NEUTRAL,
     Placeholders,
@@ -26,7 +26,7 @@ from hatrain.home.language.templates import (
 from hatrain.home.language.values import Values, check_units
 
 LANGUAGES = Path(__file__).parents[1] / "languages"
-YAML_FILES = ("grammar.yaml", "rooms.yaml", "nouns.yaml", "values.yaml")
+YAML_FILES = ("grammar.yaml", "rooms.yaml", "nouns.yaml", "values.yaml", "words.yaml")
 PHRASE_FILES = ("requests.txt", "fixed.txt", "status.txt", "followups.txt", "refusals.txt", "failures.txt")
 _FUNCTIONS = ("plural", "date_line", "friendly", "finish", "list_class")
 M = TypeVar("M", bound=BaseModel)
@@ -51,6 +51,7 @@ class Language:
     joins: tuple[str, ...]
     fillers: tuple[str, ...]
     alike: Mapping[str, frozenset[str]]
+    words: WordsFile
 
 
 def language_folders() -> dict[str, Path]:
@@ -103,7 +104,8 @@ class _Reader:
         sections = self._sections()
         head = self._validated(GrammarFile, documents["grammar.yaml"])
         values = self._validated(ValuesFile, documents["values.yaml"])
-        if problems or not head or not values:
+        words = self._validated(WordsFile, documents["words.yaml"])
+        if problems or not head or not values or not words:
             return None
         rooms_of_file = self._validated(rooms_file(head), documents["rooms.yaml"])
         nouns_of_file = self._validated(nouns_file(head), documents["nouns.yaml"])
@@ -138,6 +140,7 @@ class _Reader:
             joins=head.joins,
             fillers=head.fillers,
             alike=alike_nouns(nouns, nouns_of_file.root),
+            words=words,
         )
 
     def _validated(self, model: type[M], document: Document) -> M | None:

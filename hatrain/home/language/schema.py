@@ -127,6 +127,26 @@ class ValuesFile(Record):
     item: dict[str, Annotated[list[FormsRecord], Field(min_length=5)]] = Field(min_length=1)
 
 
+STATES = (
+    "on", "off", "open", "closed", "opening", "closing", "locked", "unlocked", "playing", "paused", "idle", "standby",
+    "cleaning", "docked", "returning", "mowing", "home", "not_home",
+)  # fmt: skip
+"""States of devices that a language needs words for."""
+
+WordList = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class WordsFile(Record):
+    """The words by which an answer is judged. `states` may name a domain: `timer.idle`."""
+
+    affirm: WordList
+    deny: WordList
+    negations: WordList
+    states: Annotated[dict[str, WordList], AfterValidator(_with_all(STATES))]
+    done: WordList
+    undone: WordList
+
+
 def rooms_file(grammar: GrammarFile) -> type[RootModel[dict[str, Any]]]:
     """Return the schema of rooms.yaml: a record has the forms that grammar.yaml declares."""
     record = create_model("Room", __base__=Record, tags=(NamesRecord, ()), **_form_fields(grammar.room_forms))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from hatrain.contract.load import Document
 from hatrain.errors import nearest
@@ -52,6 +52,19 @@ class Values:
         if slot == "hvac_mode" and noun is not None and not noun.cools:
             return _HEATING_MODES
         return _WORDS.get(slot, PERCENTS)
+
+    def names(self, slot: Literal["color", "hvac_mode", "fan_mode"]) -> dict[str, tuple[str, ...]]:
+        """Return what each value of a placeholder is called, in all forms."""
+        return {value: tuple(forms.values()) for value, forms in getattr(self._file, slot).items()}
+
+    def durations(self) -> dict[str, tuple[str, ...]]:
+        """Return the durations that have words of their own, with these."""
+        special = self._file.durations.special.items()
+        return {value: tuple(word for words in forms.values() for word in words) for value, forms in special}
+
+    def units(self) -> dict[str, tuple[str, ...]]:
+        """Return the words of each unit."""
+        return {unit: tuple(dict.fromkeys(words.values())) for unit, words in self._file.units.items()}
 
     def _wordings(self, slot: str, value: Any, unit: Unit) -> tuple[Forms, ...]:
         """Return the wordings of a value, each with every form that the language gives it."""

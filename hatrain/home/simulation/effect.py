@@ -35,7 +35,7 @@ def stores(*keys: str) -> Change:
 
 
 def stores_one_of(key: str, listed: str) -> Change:
-    """Keep a word as an attribute. An entity that lists what it accepts, in the attribute `listed`, refuses the rest."""
+    """Keep a word as an attribute. What an entity accepts is in its attribute `listed`; without it, anything."""
 
     def change(thing: Thing, given: Mapping[str, Any]) -> None:
         check_listed(thing, key, listed, given[key])

@@ -144,7 +144,9 @@ def differences(expected: End, actual: End) -> list[str]:
             continue
         wrong = [key for key in dict.fromkeys([*due, *found]) if not same_setting(key, due.get(key), found.get(key))]
         if wrong:
-            pairs = (f"{key} is {_shown(found.get(key))}, should be {_shown(due.get(key))}" for key in wrong)
+            # Attributes follow from a state: a lamp that is off has no brightness.
+            shown = ["state"] if "state" in wrong else wrong
+            pairs = (f"{key} is {_shown(found.get(key))}, should be {_shown(due.get(key))}" for key in shown)
             lines.append(f"{name}: {'; '.join(pairs)}")
     return [*lines, *_event_differences(expected.events, actual.events)]
 

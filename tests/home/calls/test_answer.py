@@ -2,8 +2,9 @@
 
 import pytest
 
+from hatrain.home.calls.answer import read_answer, read_message
 from hatrain.home.calls.compare import Call
-from hatrain.home.calls.parse import read_answer, read_message, read_prompt
+from hatrain.home.calls.prompt import read_prompt
 
 CALL = Call("light.turn_on", {"target_device": "light.kitchen"})
 JSON = '{"service": "light.turn_on", "target_device": "light.kitchen"}'

@@ -1,0 +1,47 @@
+"""What a question about the home asks for, as a row carries it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hatrain.errors import BadInput
+
+STATE = "state"
+KEYS = ("about", "key", "value", "supposed")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One thing that is asked: an entity's state, or an attribute, with its value as Home Assistant stores it.
+
+    `supposed` is the value that a yes-or-no question names: "is the door open?" supposes `open`.
+    """
+
+    about: str
+    key: str
+    value: Any
+    supposed: Any = None
+
+
+def read_asked(value: Any, where: str) -> tuple[Asked, ...]:
+    """Read the `asked` of a row. Raises BadInput with one line for each entry that cannot be used."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise BadInput(f"{where}: asked: found {type(value).__name__}; accepted: a list of {{about, key, value}}")
+    faults = ((number, _fault(each)) for number, each in enumerate(value))
+    problems = [f"{where}: asked: entry {number}: {fault}" for number, fault in faults if fault]
+    if problems:
+        raise BadInput(problems)
+    return tuple(Asked(each["about"], each["key"], each["value"], each.get("supposed")) for each in value)
+
+
+def _fault(entry: Any) -> str | None:
+    if not isinstance(entry, Mapping):
+        return f"found {entry!r}; accepted: {{about, key, value}}"
+    if unknown := next((key for key in entry if key not in KEYS), None):
+        return f"{unknown}: not a key; accepted: {', '.join(KEYS)}"
+    for key in ("about", "key"):
+        if not isinstance(entry.get(key), str) or not entry[key]:
+            return f"{key}: found {entry.get(key)!r}; accepted: some text"
+    return None if "value" in entry else "value: missing"
