@@ -93,15 +93,18 @@ def tool_turns(integration: Integration, client: str, language: str, rows: int) 
             hass = Hass(home.entities, home.scene.moment)
             readings = [[ToolInput(call["name"], json.loads(call["arguments"])) for call in calls]]
             if client == "home-llm":
-                text = "".join(
-                    f"<tool_call>{json.dumps({**c, 'arguments': json.loads(c['arguments'])})}</tool_call>"
-                    for c in calls
-                )
+                text = "\n".join(map(_as_text, calls))
                 native = [{"function": call} for call in calls]
                 readings = [integration.parsed(hass, text, False), integration.parsed(hass, native, False)]
             problems = [problem for reading in readings for problem in _problems(reading, offered, hass, due)]
             tally.add(not problems and all(len(reading) == len(calls) for reading in readings), f"{calls}: {problems}")
     return tally
+
+
+def _as_text(call: Json) -> str:
+    """Return a call as Qwen's and other templates write it. Without the line breaks the integration cannot read it."""
+    written = json.dumps({**call, "arguments": json.loads(call["arguments"])}, ensure_ascii=False)
+    return f"<tool_call>\n{written}\n</tool_call>"
 
 
 def _problems(

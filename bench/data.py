@@ -1,4 +1,4 @@
-"""Measures `hatrain data`: rows per second and peak memory for each size and format, each in a fresh process.
+"""Measures `hatrain data`: rows per second and peak memory for each size, client and format, each in a fresh process.
 
 python bench/data.py [--workers N] [--language NAME …]
 """
@@ -12,27 +12,35 @@ import time
 from pathlib import Path
 
 SIZES = ("small", "medium", "large", "xl")
-FORMATS = ("sharegpt", "messages", "raw")
+ROWS = (
+    ("guide", "sharegpt"),
+    ("guide", "messages"),
+    ("guide", "raw"),
+    ("home-llm-legacy", "sharegpt"),
+    ("home-llm", "messages"),
+    ("assist", "messages"),
+)
+"""Clients with the formats of their rows; the first is measured in every size."""
 
 # Runs in its own process, so that the peak memory is that of one size. `ru_maxrss` is in KiB on Linux.
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
 from hatrain.home.generate.dataset import Recipe, generate
-size, format, workers, out, *languages = sys.argv[1:]
-generate(Recipe(tuple(languages), format, size=size), ["train"], Path(out), workers=int(workers))
+size, client, format, workers, out, *languages = sys.argv[1:]
+generate(Recipe(tuple(languages), client, format, size=size), ["train"], Path(out), workers=int(workers))
 usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print(json.dumps([[u.ru_maxrss for u in usage], sum(u.ru_utime + u.ru_stime for u in usage)]))
 """
 
 
-def measure(size: str, row_format: str, workers: int, languages: list[str]) -> str:
+def measure(size: str, client: str, row_format: str, workers: int, languages: list[str]) -> str:
     """Return one line of the table. Times include starting Python and loading the languages.
 
     Rows per core are rows per second of processor time, which hardly depends on other load on the machine.
     """
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-c", MEASURED, size, row_format, str(workers), out, *languages]
+        command = [sys.executable, "-c", MEASURED, size, client, row_format, str(workers), out, *languages]
         started = time.perf_counter()
         peaks, core_seconds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         seconds = time.perf_counter() - started
@@ -42,7 +50,7 @@ def measure(size: str, row_format: str, workers: int, languages: list[str]) -> s
         megabytes = path.stat().st_size / 1e6
     memory = (peaks[0] + (workers * peaks[1] if workers > 1 else 0)) / 1024
     return (
-        f"{size:7} {row_format:9} {rows:8,} {seconds:7.1f} {rows / seconds:9,.0f} "
+        f"{size:7} {client:15} {row_format:9} {rows:8,} {seconds:7.1f} {rows / seconds:9,.0f} "
         f"{rows / core_seconds:9,.0f} {megabytes:7,.0f} {memory:9,.0f}"
     )
 
@@ -52,10 +60,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--language", nargs="+", default=["english"])
     args = parser.parse_args()
-    print("size    format        rows seconds    rows/s  per core      MB  peak MiB")
+    print("size    client          format        rows seconds    rows/s  per core      MB  peak MiB")
     for size in SIZES:
-        for row_format in FORMATS if size == "small" else FORMATS[:1]:
-            print(measure(size, row_format, args.workers, args.language), flush=True)
+        for client, row_format in ROWS if size == "small" else ROWS[:1]:
+            print(measure(size, client, row_format, args.workers, args.language), flush=True)
 
 
 if __name__ == "__main__":

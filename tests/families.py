@@ -195,6 +195,57 @@ GEMMA = (
     "{{ '<start_of_turn>' + role + '\n' + (message['content'] | trim) + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
+SMOLLM2 = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\n' + 'You are a small model for tests.' + '<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SMOLLM3 = (
+    "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+    "{% set thought = '' if enable_thinking else '<think>\n\n</think>\n' %}"
+    "{% if messages[0]['role'] == 'system' %}{% set opening = messages[0]['content'] %}"
+    "{% else %}{% set opening = 'You are a small model for tests.' %}{% endif %}"
+    "{{ '<|im_start|>system\n## Metadata\n\nToday Date: ' + strftime_now('%d %B %Y') + '\n' }}"
+    "{{ 'Reasoning Mode: ' + ('/think' if enable_thinking else '/no_think') + '\n\n## Custom Instructions\n\n' }}"
+    "{{ opening + '\n\n' }}{% if xml_tools or tools %}{{ '### Tools\n\n<tools>\n' }}"
+    "{% for tool in xml_tools or tools %}{{ (tool | string) + '\n' }}{% endfor %}{{ '</tools>\n\n' }}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '<|im_start|>user\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ '<|im_start|>assistant\n' + thought + message['content'].lstrip('\n') + '<|im_end|>\n' }}"
+    "{% elif message['role'] == 'tool' %}{{ '<|im_start|>user\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' + thought }}{% endif %}"
+)
+# FunctionGemma writes calls and results in one turn of the model, in a notation of its own.
+FUNCTION_GEMMA = (
+    "{% macro written(value) %}{% if value is string %}{{ '<escape>' + value + '<escape>' }}"
+    "{% elif value is mapping %}{{ '{' }}{% for key in value | sort %}{{ key + ':' + written(value[key]) }}"
+    "{% if not loop.last %}{{ ',' }}{% endif %}{% endfor %}{{ '}' }}"
+    "{% elif value is boolean %}{{ 'true' if value else 'false' }}"
+    "{% elif value is sequence %}{{ '[' }}{% for item in value %}{{ written(item) }}"
+    "{% if not loop.last %}{{ ',' }}{% endif %}{% endfor %}{{ ']' }}{% else %}{{ value }}{% endif %}{% endmacro %}"
+    "{{ bos_token }}{% set ns = namespace(turns=messages, open=false) %}"
+    "{% if messages[0]['role'] in ('system', 'developer') %}{% set ns.turns = messages[1:] %}{% endif %}"
+    "{% if tools or messages[0]['role'] in ('system', 'developer') %}{{ '<start_of_turn>developer\n' }}"
+    "{% if messages[0]['role'] in ('system', 'developer') %}{{ messages[0]['content'] | trim }}{% endif %}"
+    "{% for tool in tools or [] %}{{ '<start_function_declaration>declaration:' + tool['function']['name'] }}"
+    "{{ written({'description': tool['function']['description'], 'parameters': tool['function']['parameters']}) }}"
+    "{{ '<end_function_declaration>' }}{% endfor %}{{ '<end_of_turn>\n' }}{% endif %}"
+    "{% for message in ns.turns %}{% if message['role'] == 'tool' %}"
+    "{{ '<start_function_response>response:' + message['name'] + written({'value': message['content']}) }}"
+    "{{ '<end_function_response>' }}{% else %}"
+    "{% if not ns.open %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) }}"
+    "{{ '\n' }}{% endif %}{{ (message['content'] or '') | trim }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{{ '<start_function_call>call:' + call['function']['name'] + written(call['function']['arguments']) }}"
+    "{{ '<end_function_call>' }}{% endfor %}"
+    "{% set ns.open = message['tool_calls'] and not loop.last %}"
+    "{% if message['tool_calls'] %}{% if loop.last %}{{ '<start_function_response>' }}{% endif %}"
+    "{% else %}{{ '<end_of_turn>\n' }}{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and not ns.open %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
 
 
 # --- families -----------------------------------------------------------------------------------------------
@@ -203,6 +254,10 @@ GEMMA = (
 def _space_runs() -> list[AddedToken]:
     """Tokens of several spaces, not special, which Phi-2 and StableLM add for code."""
     return [AddedToken(" " * length, normalized=True, special=False) for length in range(8, 1, -1)]
+
+
+def _not_special(*tokens: str) -> list[AddedToken]:
+    return [AddedToken(token, normalized=False, special=False) for token in tokens]
 
 
 def _phi3() -> PreTrainedTokenizerFast:
@@ -231,11 +286,10 @@ def _llama3() -> PreTrainedTokenizerFast:
 
 
 def _qwen() -> PreTrainedTokenizerFast:
-    calls = [AddedToken(token, normalized=False, special=False) for token in ("<tool_call>", "</tool_call>")]
     return finished(
         gpt2_vocabulary(line_aware=True, trim_offsets=False),
         QWEN,
-        ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *calls],
+        ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_not_special("<tool_call>", "</tool_call>")],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
     )
@@ -287,6 +341,32 @@ FAMILIES: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
         sentencepiece_vocabulary("never"),
         GEMMA,
         ["<start_of_turn>", "<end_of_turn>"],
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+    ),
+    "smollm2": lambda: finished(
+        gpt2_vocabulary(),
+        SMOLLM2,
+        ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+    ),
+    "smollm3": lambda: finished(
+        gpt2_vocabulary(line_aware=True),
+        SMOLLM3,
+        ["<|begin_of_text|>", "<|im_start|>", "<|im_end|>", *_not_special("<think>", "</think>")],
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+    ),
+    "functiongemma": lambda: finished(
+        sentencepiece_vocabulary("never"),
+        FUNCTION_GEMMA,
+        [
+            *("<start_of_turn>", "<end_of_turn>", "<escape>"),
+            *(f"<{end}_function_{part}>" for part in ("declaration", "call", "response") for end in ("start", "end")),
+        ],
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<pad>",

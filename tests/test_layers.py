@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "hatrain.errors": set(),
     "hatrain.text": set(),
+    "hatrain.cpu_time": set(),
     "hatrain.runtime": set(),
     "hatrain.contract": {"hatrain.runtime"},
     "hatrain.data": {"hatrain.contract", "hatrain.runtime"},
@@ -22,7 +23,7 @@ MAY_IMPORT = {
     "hatrain.entry": {"hatrain.model", "hatrain.doctor", "hatrain.contract", "hatrain.runtime"},
     "launch": {"hatrain.contract", "hatrain.runtime"},
 }
-EVERYWHERE = {"hatrain", "hatrain.errors", "hatrain.text"}
+EVERYWHERE = {"hatrain", "hatrain.errors", "hatrain.text", "hatrain.cpu_time"}
 
 
 def layer(module: str) -> str:

@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hatrain.home.generate.dataset import Recipe
+    pass
 
 SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
 FORMATS = ("sharegpt", "messages", "raw")
@@ -70,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="try a sample of the rows with this model's chat template, and write single calls where it needs them",
     )
     add(
+        "--ctx-size",
+        type=int,
+        metavar="N",
+        help="with --model: refuse rows that do not fit into a context of N tokens, and say what to hide",
+    )
+    add(
         "--tools",
         choices=("service", "hass"),
         help="with --client guide --format messages: offer services, or intents, as tools (default: service)",
@@ -113,11 +118,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
+    from hatrain.cli.fitting import fitting, size_note
     from hatrain.errors import BadInput, nearest
     from hatrain.home.clients import CLIENTS
     from hatrain.home.generate.dataset import FILES, Part, Recipe, generate
     from hatrain.home.generate.formats import SystemRole
-    from hatrain.home.homes.known_home import read_home
+    from hatrain.home.homes.home_file import read_home
     from hatrain.home.language.load import find_language
 
     parts: list[Part] = [part for part in FILES if getattr(args, part)]
@@ -133,16 +139,14 @@ def _generate(args: argparse.Namespace) -> int:
     for name in ("requests_per_home", "workers"):
         if getattr(args, name) < 1:
             problems.append(f"--{name.replace('_', '-')}: found {getattr(args, name)}, accepted: 1 or more")
+    if args.ctx_size is not None and not args.model:
+        problems.append("--ctx-size: needs --model, whose tokenizer counts")
     if args.seed < 0:
         problems.append(f"--seed: found {args.seed}, accepted: 0 or more")
     if problems:
         raise BadInput(problems)
-    if args.home and (left_out := read_home(args.home).left_out):
-        examples = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
-        print(
-            f"{args.home}: entities that take no requests are left out: {len(left_out)} ({examples})",
-            file=sys.stderr,
-        )
+    for note in read_home(args.home).notes if args.home else ():
+        print(f"{args.home}: {note}", file=sys.stderr)
     role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
     recipe = Recipe(
         languages=tuple(dict.fromkeys(find_language(name).name for name in args.language or ["english"])),
@@ -158,7 +162,9 @@ def _generate(args: argparse.Namespace) -> int:
         prompt=args.prompt,
     )
     if args.model:
-        recipe = _fitting(recipe, args.model)
+        recipe = fitting(recipe, args.model, args.ctx_size)
+    elif large := size_note(recipe):
+        print(large, file=sys.stderr)
     for path in generate(recipe, parts, args.out, workers=args.workers, progress=_Progress()).values():
         print(path)
     return 0
@@ -176,42 +182,6 @@ def _contradictions(args: argparse.Namespace, client: str, row_format: str) -> l
     if args.prompt and client == "guide":
         problems.append("--prompt: --client guide has its own layout; accepted with assist, home-llm, home-llm-legacy")
     return problems
-
-
-def _fitting(recipe: "Recipe", model: str) -> "Recipe":
-    """Return the recipe in the form that a model's chat template can render: as it is, else with single calls.
-
-    Raises BadInput with the first problems when it can render neither.
-    """
-    from dataclasses import replace
-
-    from hatrain.contract.model_ref import resolve
-    from hatrain.contract.run import runs_root
-    from hatrain.data.labels import Labeller
-    from hatrain.data.rows import BadRow, grouped, read_rows
-    from hatrain.errors import BadInput
-    from hatrain.home.generate.dataset import generate
-    from hatrain.model.quiet import quiet
-
-    quiet()
-    from hatrain.model.tokenizer import load_tokenizer
-
-    labeller = Labeller(load_tokenizer(resolve(model, workdir=Path.cwd(), runs_root=runs_root()).source))
-    problems: list[str] = []
-    for single in dict.fromkeys([recipe.single_calls, recipe.format == "messages"]):
-        tried = replace(recipe, single_calls=single)
-        with tempfile.TemporaryDirectory() as folder:
-            rows = list(read_rows(generate(tried, ["sample"], Path(folder))["sample"]))
-        bad = [row for row in labeller.label(rows) if isinstance(row, BadRow)]
-        if not bad:
-            if single and not recipe.single_calls:
-                print(
-                    f"note: one call in a turn and no words beside it, for the chat template of {model}",
-                    file=sys.stderr,
-                )
-            return tried
-        problems = [problem for row in bad for problem in row.problems]
-    raise BadInput([f"--model: the chat template of {model} cannot render the rows:", *grouped(problems)])
 
 
 class _Progress:

@@ -61,7 +61,7 @@ def table(plan: Plan) -> str:
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
         f"{count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
         if steps
-        else "unknown: the training rows are not on this machine",
+        else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
         "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
         "retries": f"{plan.retries} without a new checkpoint",

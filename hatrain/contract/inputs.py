@@ -7,6 +7,11 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 
+LONGEST_LINE = 64 * 2**20
+"""Bytes of a row. A longer one is no row, and reading it could take all memory."""
+LONGEST_LIST = 2**30
+"""Bytes of a file that is one list, which is read whole."""
+
 
 def resolve(path: str, workdir: str | Path) -> Path:
     """Return a job's path with `~` expanded; a relative one starts from `workdir`."""

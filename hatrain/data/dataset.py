@@ -1,5 +1,6 @@
 """A dataset file as labelled examples for the trainer. Rows are never cut; those that are too long are dropped."""
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,6 +74,8 @@ class TokenizedDataset:
     """Rows of raw text, where a header that is only quoted looks like a real one."""
     null_rows: int = 0
     """Rows whose call arguments or tools had keys without a value, which were left out."""
+    digest: str = ""
+    """SHA-256 of the bytes of the file that were read; empty for several files."""
 
     @classmethod
     def joined(cls, parts: Iterable["TokenizedDataset"]) -> "TokenizedDataset":
@@ -136,11 +139,12 @@ def tokenize_dataset(
     Raises BadInput as `keep_fitting` does.
     """
     labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
+    digest = hashlib.sha256()
     raw_rows = null_rows = 0
 
     def rows() -> Iterator[Example | Overlong | BadRow]:
         nonlocal raw_rows, null_rows
-        for row, labelled in label_file(path, labeller, workers=workers):
+        for row, labelled in label_file(path, labeller, workers=workers, digest=digest):
             raw_rows += isinstance(row, Row) and row.text is not None
             null_rows += isinstance(row, Row) and bool(row.nulls)
             if isinstance(labelled, Example) and labelled.length > ctx_size:
@@ -149,7 +153,7 @@ def tokenize_dataset(
                 yield labelled
 
     kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
-    return TokenizedDataset(tuple(kept), tuple(dropped), raw_rows, null_rows)
+    return TokenizedDataset(tuple(kept), tuple(dropped), raw_rows, null_rows, digest.hexdigest())
 
 
 def keep_fitting(
@@ -208,10 +212,11 @@ def problem_lines(bad: Iterable[BadRow]) -> list[str]:
 
 
 def label_file(
-    path: str | Path, labeller: Labeller, *, workers: int | None = None
+    path: str | Path, labeller: Labeller, *, workers: int | None = None, digest: "hashlib._Hash | None" = None
 ) -> Iterator[tuple[Row | BadRow, Example | BadRow]]:
-    """Yield every row of a file with its example, or with its problems, in the order of the file."""
-    chunks = in_chunks(scan_rows(path))
+    """Yield every row of a file with its example, or with its problems, in the order of the file. `digest` is updated
+    with the file's bytes."""
+    chunks = in_chunks(scan_rows(path, digest))
     workers = _fastest_workers(Path(path)) if workers is None else workers
     if workers <= 1:
         for chunk in chunks:

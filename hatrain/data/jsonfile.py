@@ -1,7 +1,10 @@
 """The values of a file, each with its line: JSON Lines or one JSON list, gzipped or not, or Parquet, recognised by
 content. Nothing is skipped: invalid JSON is reported with its line. Time and memory are bounded by the file's size."""
 
+import contextlib
 import gzip
+import hashlib
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -9,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hatrain.contract.inputs import LONGEST_LINE, LONGEST_LIST
 from hatrain.errors import BadInput, nearest
 
-LONGEST_LINE = 64 * 2**20
-"""Bytes of a row. A longer one is no row, and reading it could take all memory."""
-LONGEST_LIST = 2**30
-"""Bytes of a file that is one list, which is read whole."""
 DEEPEST = 100
 """Levels of a row."""
 WRAPPERS = ("data", "rows", "train", "examples", "instances")
@@ -28,15 +28,15 @@ class NotJson:
     reason: str
 
 
-def parsed_values(path: Path) -> Iterator[tuple[int, Any]]:
+def parsed_values(path: Path, digest: "hashlib._Hash | None" = None) -> Iterator[tuple[int, Any]]:
     """Yield (line, value) of each row; the value is a NotJson where parsing failed. The line of a Parquet row is its
-    number."""
+    number. `digest` is updated with each byte of the file as it is read."""
     try:
-        with _opened(path) as stream:
+        with _opened(path, digest) as stream:
             head = stream.read(4)
             stream.seek(0)
             if head == b"PAR1":
-                yield from _parquet(path)
+                yield from _parquet(path, stream.read())
                 return
             first = _first_byte(stream)
             if first != b"[":
@@ -54,11 +54,39 @@ def parsed_values(path: Path) -> Iterator[tuple[int, Any]]:
         raise BadInput(f"{path}: cannot be read: {error}") from None
 
 
-def _opened(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _opened(path: Path, digest: "hashlib._Hash | None") -> Iterator[BinaryIO]:
     """Decompress if the first bytes are gzip's, whatever the name."""
-    with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else path.open("rb")  # type: ignore[return-value]
+    with path.open("rb", buffering=0) as raw, io.BufferedReader(_Digesting(raw, digest), _BUFFER) as stream:
+        if stream.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=stream) as unzipped:
+                yield unzipped  # type: ignore[misc]
+        else:
+            yield stream
+
+
+class _Digesting(io.RawIOBase):
+    """A file that is read from its start, with some parts read again. Each byte is digested once."""
+
+    def __init__(self, raw: io.FileIO, digest: "hashlib._Hash | None"):
+        self._raw, self._digest, self._digested = raw, digest, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        read = self._raw.readinto(buffer)
+        end = self._raw.tell()
+        if self._digest is not None and end > self._digested:
+            self._digest.update(memoryview(buffer)[read - (end - self._digested) : read])
+            self._digested = end
+        return read
 
 
 def _first_byte(stream: BinaryIO) -> bytes:
@@ -71,14 +99,15 @@ def _first_byte(stream: BinaryIO) -> bytes:
 
 
 _BOM = b"\xef\xbb\xbf"
+_BUFFER = 2**18
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    from pyarrow import ArrowException
+def _parquet(path: Path, content: bytes) -> Iterator[tuple[int, Any]]:
+    from pyarrow import ArrowException, BufferReader
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(BufferReader(content)) as file:
             number = 0
             for batch in file.iter_batches(batch_size=256):
                 for value in batch.to_pylist():

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hatrain.data.replies import Disagrees, LeftOut, Located, NotFound, ReplyFinder
 from hatrain.data.rows import BadRow, Row
-from hatrain.data.template import Span, TemplateRefusal, added_tokens
+from hatrain.data.template import EndlessTemplate, Span, TemplateRefusal, added_tokens
 from hatrain.errors import BadInput
 from hatrain.text import count
 
@@ -137,6 +137,8 @@ class Labeller:
             return tuple(_Text(row, part) for part in found) or (_Text(row, self._whole(row)),)
         except TemplateRefusal as refusal:
             return bad_row(row, f"the chat template refuses this conversation: {refusal}{self._without_system(row)}")
+        except EndlessTemplate as fault:
+            raise BadInput(f"{row.where}: {fault}") from None
         except (LeftOut, Disagrees) as reason:
             return bad_row(row, str(reason))
         except NotFound as reason:

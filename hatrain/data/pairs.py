@@ -1,6 +1,7 @@
 """A preference dataset as labelled pairs: two conversations with the same prompt, and a chosen and a rejected answer. A
 pair is never cut and never repaired."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -97,6 +98,8 @@ class TokenizedPairs:
     chosen: tuple[Example, ...]
     rejected: tuple[Example, ...]
     dropped: tuple[Overlong, ...] = ()
+    digest: str = ""
+    """SHA-256 of the bytes of the file that were read; empty for several files."""
 
     @classmethod
     def joined(cls, parts: Iterable["TokenizedPairs"]) -> "TokenizedPairs":
@@ -138,16 +141,19 @@ def tokenize_pairs(
 ) -> TokenizedPairs:
     """Return the pairs of a file. Raises BadInput as `keep_fitting` does; the longer side must fit."""
     labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
+    digest = hashlib.sha256()
 
     def rows() -> Iterator[PairExample | Overlong | BadRow]:
-        for pair, labelled in label_pairs(path, labeller):
+        for pair, labelled in label_pairs(path, labeller, digest):
             if isinstance(labelled, PairExample) and labelled.longest > ctx_size:
                 yield OverlongPair(Path(path), pair.index, pair.line, labelled.longest, labelled.prompt)
             else:
                 yield labelled
 
     kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
-    return TokenizedPairs(tuple(pair.chosen for pair in kept), tuple(pair.rejected for pair in kept), tuple(dropped))
+    return TokenizedPairs(
+        tuple(pair.chosen for pair in kept), tuple(pair.rejected for pair in kept), tuple(dropped), digest.hexdigest()
+    )
 
 
 def holds_pairs(path: str | Path) -> bool:
@@ -156,9 +162,12 @@ def holds_pairs(path: str | Path) -> bool:
     return isinstance(first, dict) and any(side in first for side in SIDES)
 
 
-def label_pairs(path: str | Path, labeller: Labeller) -> Iterator[tuple[Pair | BadRow, PairExample | BadRow]]:
-    """Yield every row of a file with its two examples, or with its problems, in the order of the file."""
-    for chunk in in_chunks(scan(path, _pair, PAIR_FORMATS)):
+def label_pairs(
+    path: str | Path, labeller: Labeller, digest: "hashlib._Hash | None" = None
+) -> Iterator[tuple[Pair | BadRow, PairExample | BadRow]]:
+    """Yield every row of a file with its two examples, or with its problems, in the order of the file. `digest` is
+    updated with the file's bytes."""
+    for chunk in in_chunks(scan(path, _pair, PAIR_FORMATS, digest)):
         pairs = [pair for pair in chunk if isinstance(pair, Pair)]
         labelled = labeller.label([side for pair in pairs for side in (pair.chosen, pair.rejected)])
         examples = map(partial(_example, labeller.tokenizer), pairs, labelled[::2], labelled[1::2])

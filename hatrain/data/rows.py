@@ -1,6 +1,7 @@
 """A dataset file as typed rows: ShareGPT, messages or raw text, in JSON or JSON Lines, gzipped or not. Every bad row is
 reported with file and line; none is repaired."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -143,22 +144,28 @@ def shortened(problems: list[str]) -> list[str]:
     return [*problems[:_PRINTED], f"and {len(problems) - _PRINTED} more like these"]
 
 
-def scan_rows(path: str | Path) -> Iterator[Row | BadRow]:
-    """Yield every row of a file, good or bad, in its order. Keeps one row of a JSON Lines file in memory.
+def scan_rows(path: str | Path, digest: "hashlib._Hash | None" = None) -> Iterator[Row | BadRow]:
+    """Yield every row of a file, good or bad, in its order. Keeps one row of a JSON Lines file in memory. `digest` is
+    updated with the file's bytes.
 
     Raises BadInput when the file does not exist, cannot be read as text, or has no row.
     """
-    yield from scan(path, _row, _accepted_formats())
+    yield from scan(path, _row, _accepted_formats(), digest)
 
 
-def scan(path: str | Path, make: Callable[[Any, Path, int, int], R], accepted: str) -> Iterator[R | BadRow]:
+def scan(
+    path: str | Path,
+    make: Callable[[Any, Path, int, int], R],
+    accepted: str,
+    digest: "hashlib._Hash | None" = None,
+) -> Iterator[R | BadRow]:
     """Yield `make(value, path, index, line)` for the JSON value of each row. `make` raises Wrong for a bad one.
 
     Raises BadInput as `scan_rows` does; `accepted` describes a row in messages.
     """
     path = Path(path)
     index = -1
-    for index, (line, parsed) in enumerate(parsed_values(path)):
+    for index, (line, parsed) in enumerate(parsed_values(path, digest)):
         if isinstance(parsed, NotJson):
             yield BadRow(path, index, line, (f"{path}:{line}: {parsed.reason}",))
             continue

@@ -14,6 +14,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
+from hatrain.cpu_time import cpu_seconds
 from hatrain.data.rows import Message
 from hatrain.errors import BadInput
 
@@ -39,8 +40,17 @@ _PROBE_TOOL: Mapping[str, Any] = {
 }
 
 
+RENDER_SECONDS = 10
+"""Processor time for one conversation; templates take milliseconds."""
+_TEMPLATE_FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
 class TemplateRefusal(Exception):
     """The chat template raises an error on a conversation; the message is the template's."""
+
+
+class EndlessTemplate(BadInput):
+    """The chat template does not come to an end on a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,7 @@ class ChatTemplate:
         # As apply_chat_template does: the tokenizer's special tokens, and the options.
         source = self._source(tools)
         try:
-            with self._dated(source):
+            with self._dated(source), cpu_seconds(RENDER_SECONDS):
                 rendered, _ = _render_jinja(
                     [[spelling.message(message) for message in messages]],
                     tools=[dict(tool) for tool in tools] or None,
@@ -149,7 +159,12 @@ class ChatTemplate:
                     **self._variables,
                     add_generation_prompt=prompt,
                 )
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except TimeoutError:
+            raise EndlessTemplate(
+                f"the chat template has not rendered this conversation after {RENDER_SECONDS} s of processor time: "
+                "it loops"
+            ) from None
+        except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
             raise TemplateRefusal(str(error) or type(error).__name__) from error
         return rendered[0]
 

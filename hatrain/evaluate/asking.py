@@ -20,7 +20,8 @@ from hatrain.home.clients.guide import Guide
 from hatrain.home.devices.entity import Entity
 from hatrain.home.generate.formats import SystemRole, opening
 from hatrain.home.homes.home import Home
-from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.home_file import read_home
+from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.homes.random_homes import RandomHomes
 from hatrain.home.judge.devices import read_devices
 from hatrain.home.judge.effects import Understand

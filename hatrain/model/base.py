@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import pickle
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,8 @@ def load_model(
         )
     model: PreTrainedModel = loaded[0]
     check_complete(base, model, loaded[1])
+    if (note := unused_note(base, loaded[1])) and os.environ.get("RANK", "0") == "0":
+        print(note, file=sys.stderr, flush=True)
     return model
 
 
@@ -109,3 +113,13 @@ def check_complete(base: str, model: Any, found: Mapping[str, Any]) -> None:
             f"model.base: {base} does not hold {missing[0]}{more}, which its config.json describes; they would be "
             "random: download the model again, or correct config.json"
         )
+
+
+def unused_note(base: str, found: Mapping[str, Any]) -> str | None:
+    """Name the tensors of a base that its configuration does not describe; None if all are used. The model could be
+    smaller than its files, and some bases bring more than a language model."""
+    unused = sorted(found["unexpected_keys"])
+    if not unused:
+        return None
+    more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+    return f"note: {base} holds {unused[0]}{more}, which its config.json does not describe: they are not used"

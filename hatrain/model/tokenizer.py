@@ -1,10 +1,7 @@
 """The base model's tokenizer with a job's additions: a chat template, ChatML tokens, a pad token. `prepare` adapts the
 model to it."""
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hatrain.contract.spec import ModelSpec
+from hatrain.cpu_time import cpu_seconds
 from hatrain.errors import BadInput
 from hatrain.model.base import hub_errors
 from hatrain.model.switches import set_switches
@@ -95,7 +93,7 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Raise BadInput when the chat template never ends, or fails in its arithmetic, on one short message. What it
     refuses by itself is reported with the rows."""
     try:
-        with _cpu_seconds(TEMPLATE_SECONDS):
+        with cpu_seconds(TEMPLATE_SECONDS):
             tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     except TimeoutError:
         raise BadInput(
@@ -105,25 +103,6 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         raise BadInput(f"{source}: its chat template fails: {type(error).__name__}: {error}") from None
     except Exception:
         return
-
-
-@contextlib.contextmanager
-def _cpu_seconds(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in a block that computes for longer. Only the main thread can be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, end)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
 
 def _read_template(path: Path) -> str:

@@ -15,9 +15,9 @@ from hatrain.model.tokenizer import tokenizer_of
 from hatrain.runtime import checkpoints
 from hatrain.train import sharding
 from hatrain.train.build import build, rank
-from hatrain.train.rows import check_unchanged, load_rows, summary
+from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
-from hatrain.train.trainer import StopRequested
+from hatrain.train.trainer import StopRequested, from_all_ranks
 
 
 def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -41,6 +41,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         print(f"new tokens {' '.join(added)}: their embeddings begin at the mean of the others", flush=True)
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     del settings
+    check_same_everywhere(from_all_ranks(rows.files))
     resume = from_rank_zero(newest_checkpoint(run, attempt) if rank() == 0 else None)
     if resume:
         check_unchanged(resume, rows.files)

@@ -24,7 +24,7 @@ from hatrain.text import count
 
 @dataclass(frozen=True)
 class Rows:
-    """Training and test rows, and the SHA-256 of each file by its path in the job."""
+    """Training and test rows, and the SHA-256 of the bytes that were read of each file, by its path in the job."""
 
     train: TokenizedDataset | TokenizedPairs
     sizes: list[int]
@@ -75,21 +75,16 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory)
     def tokenized(path: str) -> Any:
         return tokenize(resolve(path, plan.paths.workdir), tokenizer, **settings)
 
-    def digests() -> dict[str, str]:
-        return {path: seal.digest(resolve(path, plan.paths.workdir)) for path in files if path}
-
-    files = [*(file.path for file in data.train), data.test]
-    before = digests() if all(resolve(path, plan.paths.workdir).is_file() for path in files if path) else {}
     parts = [tokenized(file.path) for file in data.train]
     test = tokenized(data.test) if data.test else None
-    # Only a digest that did not change meanwhile is that of the rows that were read.
-    if changed := [path for path, digest in digests().items() if before.get(path) != digest]:
-        raise BadInput(f"{path}: changed while it was read; start the run again once it is whole" for path in changed)
+    files = {file.path: part.digest for file, part in zip(data.train, parts, strict=True)}
+    if test:
+        files[str(data.test)] = test.digest
     return Rows(
         type(parts[0]).joined(parts),
         [len(part) for part in parts],
         test,
-        before,
+        files,
         tuple(Path(resolve(file.path, plan.paths.workdir)) for file in data.train),
     )
 
@@ -118,6 +113,16 @@ def summary(rows: Rows) -> str:
     if isinstance(rows.train, TokenizedDataset) and rows.train.null_rows:
         text += f"; nulls left out of the call arguments and tools of {count(rows.train.null_rows, 'row')}"
     return text
+
+
+def check_same_everywhere(ranks: Sequence[dict[str, str]]) -> None:
+    """Raise BadInput when the ranks read different rows. `ranks` has the digests of each."""
+    for path, digest in ranks[0].items():
+        if other := [number for number, files in enumerate(ranks) if files.get(path) != digest]:
+            raise BadInput(
+                f"{path}: rank {other[0]} read other rows than rank 0: the file changed while it was read, or is "
+                "another one on that node; start the run again once it is the same everywhere"
+            )
 
 
 def check_unchanged(checkpoint: Path, files: dict[str, str]) -> None:

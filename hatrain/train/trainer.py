@@ -4,7 +4,7 @@ and adapters stay with transformers, accelerate and PEFT; the loss is the method
 import contextlib
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.steps import MicroBatch, share_of_rank
 from hatrain.data.dataset import TokenizedDataset
+from hatrain.errors import BadInput
 from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, seal
 from hatrain.train import fsdp, sharding, zero
@@ -169,6 +170,7 @@ class StepTrainer(Trainer):
             # the norm over all ranks is not finite.
             model.step()
             self._check_finite(total, math.nan if model.optimizer.overflow else 0.0)
+            model.optimizer.overflow = False  # a skipped step counts for the schedule, as without DeepSpeed
         self.counters.tokens += step.tokens
         self.counters.supervised += step.supervised
         return total
@@ -201,6 +203,7 @@ class StepTrainer(Trainer):
         what = "loss" if bad[0] else "gradient"
         rows = self._rows_of_step(only_bad_losses=bad[0])
         if not self.skipped.may_skip(number):
+            self._check_base()
             raise NotFiniteError(f"the {what} of step {number} is not a finite number; its rows: {rows}")
         if self.is_world_process_zero():
             print(f"step {number} skipped: its {what} is not a finite number; its rows: {rows}", flush=True)
@@ -223,13 +226,28 @@ class StepTrainer(Trainer):
         ]
         return self.context.rows.named(sorted({row for part in from_all_ranks(rows) for row in part}))
 
+    def _check_base(self) -> None:
+        """Raise BadInput on every rank when weights that no step has changed are not finite: the base holds such
+        numbers, and no row is at fault. A collective call."""
+        untrained = self.state.global_step == 0
+        if names := self._not_finite(lambda weight: untrained or not weight.requires_grad):
+            base = self.context.plan.job.model.base
+            raise BadInput(
+                f"model.base: {base}: {names[0]} holds values that are not finite numbers; download the model again, "
+                "or choose another"
+            )
+
     def check_weights(self) -> None:
         """Raise NotFiniteError on every rank when a trained weight is not finite. A collective call."""
-        bad = [name for name, weight in self.model.named_parameters() if weight.requires_grad and not _finite(weight)]
-        if names := [name for part in from_all_ranks(bad) for name in part]:
+        if names := self._not_finite(lambda weight: weight.requires_grad):
             raise NotFiniteError(
                 f"after step {self.state.global_step} {names[0]} has weights that are not finite; nothing was saved"
             )
+
+    def _not_finite(self, looked_at: Callable[[torch.nn.Parameter], bool]) -> list[str]:
+        """Return the names of the weights to look at that are not finite on any rank. A collective call."""
+        bad = [name for name, weight in self.model.named_parameters() if looked_at(weight) and not _finite(weight)]
+        return [name for part in from_all_ranks(bad) for name in part]
 
     def _loss_of(self, model: torch.nn.Module, dataset: Any, micro_batch: MicroBatch) -> torch.Tensor:
         tensors = self._prepare_inputs(self.collate(dataset, micro_batch.rows, micro_batch.counts))

@@ -41,7 +41,7 @@ PUBLISHED = [
     "qwen3_instruct_2507",
     "smolvlm",
 ]
-CONSTRUCTED = ("zephyr", "chatml", "llama2", "mistral")
+CONSTRUCTED = ("zephyr", "chatml", "llama2", "mistral", "smollm2", "smollm3", "functiongemma")
 
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "light_on", "arguments": {"id": "light.k"}}}
 TOOL = {
@@ -98,6 +98,7 @@ def table() -> str:
     ]
     for name in (*PUBLISHED, *CONSTRUCTED):
         tokenizer = published(name) if name in PUBLISHED else build_tokenizer(name)
+        set_switches(tokenizer, {})
         labeller = Labeller(tokenizer)
         markers = labeller.finder.markers
         found = sequences(tokenizer, ROUNDS)

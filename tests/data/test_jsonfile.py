@@ -1,6 +1,7 @@
 """Files that are no rows, or that are made to take all time and memory: one line, at once."""
 
 import gzip
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -108,8 +109,25 @@ def test_parquet_is_read(tmp_path):
     assert [row.messages[1].content for row in rows] == ["hello", "hello"]
     assert [row.line for row in rows] == [1, 2]
     assert [dict(row.meta) for row in rows] == [{}, {"language": "en"}]
+    assert planned(path) == 2
     path.write_bytes(path.read_bytes()[:50])
     assert "cannot be read as Parquet" in problem(path)
+    assert planned(path) is None
+
+
+@pytest.mark.parametrize("kind", ["lines", "list", "gzip", "parquet"])
+def test_the_digest_is_that_of_the_whole_file(file, kind):
+    contents = {"lines": f"\n{LINE}\n{LINE}\n \n", "list": f" [{LINE},\n{LINE}]\n"}
+    path = file(contents.get(kind, ""))
+    if kind == "gzip":
+        path.write_bytes(gzip.compress(contents["lines"].encode()) + gzip.compress(LINE.encode()))
+    if kind == "parquet":
+        from datasets import Dataset
+
+        Dataset.from_list([ROW, ROW]).to_parquet(path)
+    digest = hashlib.sha256()
+    assert len(list(parsed_values(path, digest))) == (3 if kind == "gzip" else 2)
+    assert digest.hexdigest() == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # --- hostile files ------------------------------------------------------------------------------------------

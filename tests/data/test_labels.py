@@ -30,6 +30,9 @@ END = {
     "phi3": "<|end|>",
     "polka": "<|im_end|>",
     "gemma": "<end_of_turn>",
+    "smollm2": "<|im_end|>",
+    "smollm3": "<|im_end|>",
+    "functiongemma": "<end_of_turn>",
 }
 NO_SYSTEM = {"mistral", "gemma"}
 TOOL = {

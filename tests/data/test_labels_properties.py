@@ -23,8 +23,11 @@ END = {
     "phi3": "<|end|>",
     "polka": "<|im_end|>",
     "gemma": "<end_of_turn>",
+    "smollm2": "<|im_end|>",
+    "smollm3": "<|im_end|>",
+    "functiongemma": "<end_of_turn>",
 }
-TRIMS = {"llama3", "llama2", "mistral", "gemma"}
+TRIMS = {"llama3", "llama2", "mistral", "gemma", "functiongemma"}
 NO_SYSTEM = {"mistral", "gemma"}
 MARKERS = (
     "<|assistant|>\n",

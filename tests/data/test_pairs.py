@@ -28,6 +28,9 @@ ENDS = {
     "phi3": "<|end|>",
     "polka": "<|im_end|>",
     "gemma": "<end_of_turn>",
+    "smollm2": "<|im_end|>",
+    "smollm3": "<|im_end|>",
+    "functiongemma": "<end_of_turn>",
 }
 
 

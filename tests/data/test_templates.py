@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hatrain.cli import main
+from hatrain.data import template as template_module
 from hatrain.data.dataset import TokenizedDataset, tokenize_dataset
 from hatrain.data.labels import Example, Labeller
 from hatrain.data.rows import Row, read_rows
@@ -24,6 +25,7 @@ from hatrain.train.rows import layout_of
 from tests.data.published import PUBLISHED, ROUNDS, TOOL, calling, published, sequences, table, trained
 from tests.evaluate.models import random_llama
 from tests.families import build_tokenizer
+from tests.train.conftest import write_rows
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT.parent / "shared" / "cases"
@@ -308,3 +310,38 @@ def test_real_tokenizers_with_their_own_templates(name, tmp_path):
     given = [part.input_ids[:start].tolist() for part in found for start, _ in part.replies]
     assert given == [tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked]
     assert [text.partition(".")[0] for text in trained(tokenizer, ROUNDS)] == ["First", "Second"]
+
+
+# --- templates that fail on some rows only -------------------------------------------------------------------
+
+
+def _own_template(tmp_path, body: str) -> tuple[PreTrainedTokenizerBase, Path]:
+    """A ChatML tokenizer whose template does something else with a user's turn that says "odd"."""
+    tokenizer = build_tokenizer("chatml")
+    said = "messages | selectattr('role', 'eq', 'user') | selectattr('content', 'in', ['odd'])"
+    tokenizer.chat_template = f"{{% if {said} | list %}}{body}{{% endif %}}{tokenizer.chat_template}"
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [_row("even"), _row("odd"), _row("even")])
+    return tokenizer, rows
+
+
+def _row(said: str) -> dict:
+    return {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": "yes"}]}
+
+
+def test_a_template_that_loops_on_one_row_ends_with_that_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(template_module, "RENDER_SECONDS", 0.5)
+    tokenizer, rows = _own_template(tmp_path, "{% for a in range(9999) %}" * 3 + "{% endfor %}" * 3)
+    with pytest.raises(BadInput) as caught:
+        tokenize_dataset(rows, tokenizer, ctx_size=512)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{rows}:2: the chat template has not rendered this conversation after 0.5 s")
+
+
+@pytest.mark.parametrize("body", ["{{ 1 / 0 }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"])
+def test_a_template_that_fails_on_one_row_names_it(tmp_path, body):
+    tokenizer, rows = _own_template(tmp_path, body)
+    with pytest.raises(BadInput) as caught:
+        tokenize_dataset(rows, tokenizer, ctx_size=512)
+    (line,) = caught.value.problems
+    assert line.startswith(f"{rows}:2: row 1: the chat template refuses this conversation: ")

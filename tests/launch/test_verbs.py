@@ -95,7 +95,7 @@ def test_a_missing_input_is_only_noted(workspace, capsys):
     captured = capsys.readouterr()
     assert "note: not on this machine: data.train: train.jsonl" in captured.err
     assert "note" not in captured.out
-    assert "unknown: the training rows are not on this machine" in captured.out
+    assert "unknown: the training rows are not on this machine, or cannot be counted" in captured.out
 
 
 def test_a_batch_that_does_not_divide_is_reported_with_file_and_line(workspace, capsys):

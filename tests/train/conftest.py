@@ -144,6 +144,23 @@ class Workplace:
         return Tried(code, json.loads((attempt.folder / "rank-0.json").read_text())["reason"], run, attempt)
 
 
+def spoil_gradient(patch: pytest.MonkeyPatch, *steps: int | None, loss: bool = False) -> None:
+    """Make the gradient (or the loss) of some steps not-a-number in this process. The loss is finite."""
+    import torch
+
+    from hatrain.train.sft import SftTrainer
+
+    original = SftTrainer.micro_batch_loss
+
+    def micro_batch_loss(self, model, *parts: Any) -> Any:
+        total = original(self, model, *parts)
+        if not model.training or self.state.global_step + 1 not in steps:
+            return total
+        return total * torch.nan if loss else total + torch.sqrt(total * 0)  # its derivative is 0 × inf
+
+    patch.setattr(SftTrainer, "micro_batch_loss", micro_batch_loss)
+
+
 def _stop_after(patch: pytest.MonkeyPatch, attempt: Attempt, step: int, requeue: bool) -> None:
     """Request a stop when a step's gradients are ready. A scheduler or a user may do so at any time."""
     from hatrain.train.trainer import StepTrainer

@@ -1,5 +1,6 @@
 """One rank under torchrun that makes several attempts in a row, because starting takes most of the time: `python -m
-tests.train.ranks '[[RUN, ATTEMPT, STOP_AT], …]'`. It writes the strategy that ran to attempts/N/ran-RANK.json."""
+tests.train.ranks '[[RUN, ATTEMPT, STOP_AT, SPOILED], …]'`. It writes the strategy that ran to
+attempts/N/ran-RANK.json."""
 
 import contextlib
 import json
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
@@ -19,12 +21,13 @@ from hatrain.train import flow
 from hatrain.train.__main__ import main
 from hatrain.train.trainer import FlowCallback, StepTrainer
 from tests import cpu_fsdp
+from tests.train.conftest import spoil_gradient
 
 EXPECTED = (Exit.FINISHED, Exit.REQUEUE, Exit.FATAL)
 
 
-def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
-    """Make one attempt, with a stop after step `stop_at`."""
+def attempt(folder: str, number: int, stop_at: int | None, spoiled: int | None) -> Exit:
+    """Make one attempt, with a stop after step `stop_at`. In step `spoiled` the last rank's gradient is not finite."""
     this_attempt = Attempt(Path(folder) / "attempts" / str(number))
     begin, training_step, prepare = FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare
     read: list[float] = []
@@ -49,7 +52,9 @@ def attempt(folder: str, number: int, stop_at: int | None) -> Exit:
 
     FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = report, stopping, prepared
     try:
-        with fresh_process_state():
+        with fresh_process_state(), pytest.MonkeyPatch.context() as patch:
+            if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+                spoil_gradient(patch, spoiled)
             return main(folder, str(number))
     finally:
         FlowCallback.on_train_begin, StepTrainer.training_step, flow.prepare = begin, training_step, prepare
@@ -136,7 +141,7 @@ def _size(parameter: torch.nn.Parameter) -> int:
 
 if __name__ == "__main__":
     cpu_fsdp.switch_on()
-    for folder, number, stop_at in json.loads(sys.argv[1]):
+    for folder, number, stop_at, spoiled in json.loads(sys.argv[1]):
         torch.seed()  # earlier attempts in this process must not matter
-        if attempt(folder, number, stop_at) not in EXPECTED:
+        if attempt(folder, number, stop_at, spoiled) not in EXPECTED:
             sys.exit(1)

@@ -52,6 +52,13 @@ def test_missing_tensors_are_refused_under_lora_and_a_quantised_base_too(workpla
     assert f"does not hold {NORM}, which" in line
 
 
+def test_tensors_that_the_configuration_does_not_describe_are_said(workplace, base, capfd):
+    change_weights(base, lambda state: state.update({"model.layers.7.extra.weight": torch.ones(2)}))
+    assert workplace.attempt(workplace.plan(model__base=str(base))).code is Exit.FINISHED
+    said = f"note: {base} holds model.layers.7.extra.weight, which its config.json does not describe: they are not used"
+    assert capfd.readouterr().err.count(said) == 1
+
+
 def test_another_shape_is_refused_with_both(workplace, base):
     change_weights(base, lambda state: state.update({NORM: torch.ones(7)}))
     line = refused(workplace, base)

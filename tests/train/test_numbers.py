@@ -2,32 +2,38 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hatrain.contract.run import Exit
 from hatrain.runtime import seal
-from hatrain.train.sft import SftTrainer
 from hatrain.train.trainer import StepTrainer
-from tests.train.conftest import house_rows, metrics, weights, write_rows
+from tests.train.conftest import house_rows, metrics, spoil_gradient, weights, write_rows
 
 
 @pytest.fixture
 def spoil(monkeypatch):
     """Makes the gradient (or the loss) of some steps not-a-number, while the loss is finite."""
-    original = SftTrainer.micro_batch_loss
 
     def in_steps(*steps: int, loss: bool = False) -> None:
-        def micro_batch_loss(self, model, tensors):
-            total = original(self, model, tensors)
-            if not model.training or self.state.global_step + 1 not in steps:
-                return total
-            return total * torch.nan if loss else total + torch.sqrt(total * 0)  # its derivative is 0 × inf
-
-        monkeypatch.setattr(SftTrainer, "micro_batch_loss", micro_batch_loss)
+        spoil_gradient(monkeypatch, *steps, loss=loss)
 
     return in_steps
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["full", "lora"])
+def test_a_base_that_holds_such_numbers_is_named_and_no_row_is(workplace, lora):
+    broken = shutil.copytree(workplace.inputs / "base", workplace.folder / "broken")
+    state = load_file(broken / "model.safetensors")
+    state["model.norm.weight"][0] = torch.nan
+    save_file(state, broken / "model.safetensors", {"format": "pt"})
+    tried = workplace.attempt(workplace.plan(model__base=str(broken), method__lora=lora))
+    assert (tried.code, checkpoints_of(tried.run)) == (Exit.FATAL, [])
+    assert tried.reason.startswith(f"model.base: {broken}: ")
+    assert "model.norm.weight holds values that are not finite numbers; download the model again" in tried.reason
 
 
 def checkpoints_of(run) -> list[str]:
@@ -130,3 +136,45 @@ def test_weights_too_large_for_the_saved_dtype_are_refused(workplace):
 def test_json_has_null_for_what_is_no_number(tmp_path):
     seal.append_line(tmp_path / "lines", {"loss": float("nan"), "all": [1.5, float("-inf")]})
     assert (tmp_path / "lines").read_text() == '{"loss": null, "all": [1.5, null]}\n'
+
+
+# --- the loss scaling of fp16, whose scaler runs on processors too -----------------------------------------------
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """Trains with fp16's loss scaling, beginning at a scale; the weights stay fp32, for fp16 itself needs a GPU."""
+    original = StepTrainer.create_accelerator_and_postprocess
+
+    def at(scale: float) -> None:
+        def create(self):
+            original(self)
+            self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+
+        monkeypatch.setattr(StepTrainer, "create_accelerator_and_postprocess", create)
+
+    return at
+
+
+def test_gradients_that_overflow_while_the_scale_is_found_end_nothing(workplace, scaled):
+    scaled(2.0**127)
+    tried = workplace.attempt(workplace.plan())
+    assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
+    assert not [event for event in tried.run.events() if event["event"] == "step skipped"]
+    assert all(torch.isfinite(tensor).all() for tensor in weights(tried.run.model).values())
+
+
+def test_a_gradient_that_no_scale_makes_finite_ends_the_run(workplace, scaled, spoil):
+    scaled(4.0)
+    spoil(*range(3, 9))
+    tried = workplace.attempt(workplace.plan())
+    assert tried.code is Exit.FATAL
+    # Steps 3 and 4 halve the scale to 1, and are skipped by the scaler.
+    assert tried.reason.startswith("the gradient of step 5 is not a finite number; its rows: ")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_any_scale(workplace, scaled, spoil):
+    scaled(2.0**16)
+    spoil(2, loss=True)
+    tried = workplace.attempt(workplace.plan())
+    assert tried.reason.startswith("the loss of step 2 is not a finite number; its rows: ")

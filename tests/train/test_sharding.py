@@ -1,5 +1,6 @@
 """Several real ranks on CPUs: each strategy gives the results of one process, and is really the one that runs."""
 
+import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hatrain.runtime import seal
 from hatrain.train import sharding
 from launch.strategies import STRATEGIES, ZERO
 from tests.train import together
-from tests.train.conftest import Workplace
+from tests.train.conftest import Workplace, spoil_gradient, weights
 from tests.train.together import (
     TWO,
     adopted,
@@ -37,6 +38,10 @@ def plan(workplace):
     return together.plans(workplace)
 
 
+SPOILED = ("ddp", "zero2", "fsdp")
+"""Strategies of different mechanisms: who looks at the gradient, and who steps."""
+
+
 @dataclass
 class Trained:
     """One job, trained by one process and by two ranks under each strategy: without a stop, and stopped and resumed."""
@@ -47,6 +52,12 @@ class Trained:
     shards: dict[str, RunDirectory]
     """As `parts`, with `checkpoints.state: sharded`."""
     diverged: RunDirectory
+    """On a base that is not finite."""
+    spoiled: dict[str, RunDirectory]
+    """With a gradient that is not finite on one rank."""
+    skipped: dict[str, RunDirectory]
+    """As `spoiled`, with `method.skip_steps`; `skipped_alone` by one process."""
+    skipped_alone: RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +81,19 @@ def trained(inputs, tmp_path_factory) -> Trained:
             strategy: two_ranks(plan, f"shards-{strategy}", strategy, checkpoints__state="sharded")
             for strategy in ("fsdp", "zero3")
         }
+        spoiled, skipped = (
+            {name: two_ranks(plan, f"skip{steps}-{name}", name, method__skip_steps=steps) for name in SPOILED}
+            for steps in (0, 1)
+        )
+        with pytest.MonkeyPatch.context() as spoil:
+            spoil_gradient(spoil, 2)
+            skipped_alone = workplace.attempt(plan("skipped", method__skip_steps=1)).run
         attempts = [attempt(run) for run in (*whole.values(), diverged)]
+        attempts += [attempt(run, spoiled=2) for run in (*spoiled.values(), *skipped.values())]
         for run in (*parts.values(), *shards.values()):
             attempts += [attempt(run, stop_at=4), attempt(run)]
         together.start(attempts)
-    return Trained(alone, whole, parts, shards, diverged)
+    return Trained(alone, whole, parts, shards, diverged, spoiled, skipped, skipped_alone)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -111,11 +130,31 @@ def test_a_sharded_checkpoint_holds_no_whole_weights_and_can_be_resumed(trained,
         find_source(str(folder))
 
 
-def test_a_loss_that_is_not_finite_ends_every_rank_before_the_step(trained):
+def test_a_base_that_is_not_finite_ends_every_rank_before_the_step(trained):
     for code, reason in left(trained.diverged, 1):
         assert code is Exit.FATAL
-        assert "the loss of step 1 is not a finite number; its rows: " in reason
+        assert "model.norm.weight holds values that are not finite numbers" in reason
     assert not logged(trained.diverged, "loss")
+
+
+@pytest.mark.parametrize("strategy", SPOILED)
+def test_a_gradient_that_is_not_finite_on_one_rank_ends_every_rank_with_the_rows_of_all(trained, strategy):
+    codes, reasons = zip(*left(trained.spoiled[strategy], 1), strict=True)
+    assert set(codes) == {Exit.FATAL}
+    assert len(set(reasons)) == 1
+    assert reasons[0].startswith("the gradient of step 2 is not a finite number; its rows: ")
+    assert len(re.findall(r":\d+", reasons[0].split("its rows: ")[1])) == 8
+    assert len(logged(trained.spoiled[strategy], "loss")) == 1
+
+
+@pytest.mark.parametrize("strategy", SPOILED)
+def test_a_skipped_step_is_skipped_by_every_rank_and_changes_nothing(trained, strategy):
+    run = trained.skipped[strategy]
+    assert [event["step"] for event in run.events() if event["event"] == "step skipped"] == [2]
+    assert [code for code, _ in left(run, 1)] == [Exit.FINISHED, Exit.FINISHED]
+    expected = weights(trained.skipped_alone.model)
+    for name, tensor in weights(run.model).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
 def test_four_ranks_give_the_results_of_one(workplace, plan):

@@ -22,8 +22,9 @@ from tests.train.conftest import Workplace, metrics, weights
 REPOSITORY = Path(__file__).parents[2]
 TWO = {"hardware__gpus_per_node": 2, "method__gradient_checkpointing": True}
 
-Started = tuple[RunDirectory, int, int | None]
-"""An attempt to make: the run, the attempt's number, and the step after which it is asked to stop."""
+Started = tuple[RunDirectory, int, int | None, int | None]
+"""An attempt to make: the run, the attempt's number, the step after which it is asked to stop, and the step in which
+the last rank's gradient is not finite."""
 
 
 def sharded(plan: Plan, strategy: str) -> Plan:
@@ -47,9 +48,9 @@ def adopted(plan: Plan) -> RunDirectory:
     return run
 
 
-def attempt(run: RunDirectory, stop_at: int | None = None) -> Started:
+def attempt(run: RunDirectory, stop_at: int | None = None, spoiled: int | None = None) -> Started:
     """A new attempt at a run."""
-    return run, run.new_attempt().number, stop_at
+    return run, run.new_attempt().number, stop_at, spoiled
 
 
 def start(attempts: Sequence[Started], ranks: int = 2) -> None:
@@ -77,7 +78,7 @@ def start_nodes(attempts: Sequence[Started], nodes: int = 2) -> None:
 
 
 def _torchrun(attempts: Sequence[Started], *options: str) -> subprocess.Popen[bytes]:
-    arguments = json.dumps([(str(run.folder), number, stop_at) for run, number, stop_at in attempts])
+    arguments = json.dumps([(str(run.folder), *others) for run, *others in attempts])
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *options, "-m", "tests.train.ranks", arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},

@@ -7,6 +7,7 @@ from itertools import cycle, islice
 from typing import Any, Literal
 
 from hatrain.home.calls.colors import CSS_COLORS
+from hatrain.home.devices.abilities import ANY, Abilities
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.services import COLORS, FAN_MODES, HVAC_MODES
 
@@ -187,14 +188,17 @@ def state_pool(
     *,
     positioned: bool = True,
     cools: bool = True,
+    able: Abilities = ANY,
 ) -> tuple[State, ...]:
     """Return the states that a device may be in; likely ones occur several times.
 
     Each also has its `attributes` as Home Assistant has them, and as `text` what a client's prompt says of it.
-    `positioned`: a cover that can stop half way. `cools`: a climate device that does more than heat.
+    `positioned`: a cover that can stop half way. `cools`: a climate device that does more than heat. `able`: what a
+    device of a user's home states of itself.
     """
     states = []
-    for plain in _plain_states(domain, unit, titles, positioned, cools):
-        state = {**plain, "attributes": attributes(domain, plain, unit, cools=cools)}
+    stated = able.attributes(domain)
+    for plain in able.states(domain, _plain_states(domain, unit, titles, positioned, cools)):
+        state = {**plain, "attributes": {**attributes(domain, plain, unit, cools=cools), **stated}}
         states.append({**state, "text": text(domain, state, unit)})
     return tuple(states)

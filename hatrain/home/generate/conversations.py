@@ -7,7 +7,7 @@ from typing import Any
 from hatrain.home.clients.client import READ, Client
 from hatrain.home.devices.actions import ASKED, QUESTIONS, SLOTS, STATUS_SLOTS, Action
 from hatrain.home.generate.aftermath import home_after
-from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device
+from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device, supports
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Templates
@@ -220,7 +220,9 @@ class ConversationGenerator:
         actions = [
             action
             for action in self._drafts.actions.get(first.action.domain, ())
-            if action.key in self._templates.then and _may_follow(first.action, action)
+            if action.key in self._templates.then
+            and _may_follow(first.action, action)
+            and supports(first.devices[0], action)
         ]
         if not actions:
             return None
@@ -235,7 +237,11 @@ class ConversationGenerator:
 
     def _again(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
         """Draft the action of the first request for another device."""
-        others = self._drafts.others_for(home, first.devices[0], first.action)
+        others = [
+            other
+            for other in self._drafts.others_for(home, first.devices[0], first.action)
+            if all(other.name.able.takes(slot, value) for slot, value in first.values.items())
+        ]
         if not others:
             return None
         device = pick(draw, others)

@@ -35,7 +35,8 @@ from hatrain.home.generate.formats import (
 )
 from hatrain.home.generate.preferences import rejected_answer
 from hatrain.home.homes.home import Draw, Home, Homes
-from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.home_file import read_home
+from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.homes.random_homes import RandomHomes
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import Side, split_names, split_templates

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatrain.home.clients.client import Client
+from hatrain.home.devices.abilities import ANY
 from hatrain.home.devices.actions import ACTIONS, SLOTS, Action, State
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
@@ -44,6 +45,7 @@ class Drafts:
         self._states = {key: client.states_for(action) for key, action in ACTIONS.items()}
         self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
         self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
+        self._naming: dict[tuple[str, str, bool], tuple[Template, ...]] = {}
         self._suitable: dict[tuple[str, str], tuple[Requests, Requests]] = {}
         for scope, key in sorted(templates.requests):
             action = ACTIONS[key]
@@ -67,7 +69,7 @@ class Drafts:
         device = any_device(draw, home)
         action = self._action(draw, device, lambda action: True)
         template = self._plain_template(draw, action, device.name) if action else None
-        drawn = self._values(draw, home, action, device.name.noun, device.state) if action else None
+        drawn = self._values(draw, home, action, (device.name,), device.state) if action else None
         if not action or not template or drawn is None:
             return None
         text = template.text.format_map({**self.wording.device(draw, device), **drawn[1]})
@@ -134,13 +136,14 @@ class Drafts:
         self, draw: Draw, home: Home, action: Action, devices: Sequence[Device], template: Template
     ) -> Draft | None:
         first, alone = devices[0], len(devices) == 1
-        drawn = self._values(draw, home, action, first.name.noun, first.state if alone else {})
+        names = tuple(device.name for device in devices)
+        drawn = self._values(draw, home, action, names, first.state if alone else {})
         if drawn is None or ("room" in template.slots and first.name.room is None):
             return None
         values, wordings = drawn
         fillers = {**self.wording.device(draw, first), **wordings}
         if not alone:
-            fillers["device"] = self.wording.reference(draw, [device.name for device in devices])
+            fillers["device"] = self.wording.reference(draw, names)
             fillers["count"] = self.count(draw, home, len(devices))
         answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
         return Draft(
@@ -158,8 +161,8 @@ class Drafts:
     ) -> tuple[str, str] | None:
         """Draft a request that cannot be carried out, and its answer."""
         templates = self.naming_templates(action, name)
-        drawn = self._values(draw, home, action, name.noun, {})
-        if not templates or drawn is None or not _noun_supports(name.noun, action):
+        drawn = self._values(draw, home, action, (name,), {})
+        if not templates or drawn is None or not (_noun_supports(name.noun, action) and name.able.can(action)):
             return None
         template = pick(draw, templates)
         fillers = {**self.wording.name(draw, name), **drawn[1]}
@@ -170,11 +173,14 @@ class Drafts:
         return pick(draw, self.language.values.wordings("count", number, home.unit))
 
     def naming_templates(self, action: Action, name: Name) -> tuple[Template, ...]:
-        return tuple(
-            request.template
-            for request in self._requests(action, name)[0]
-            if name.room or "room" not in request.template.slots
-        )
+        key = action.key, name.noun.base if name.noun else "", name.room is not None
+        if key not in self._naming:
+            self._naming[key] = tuple(
+                request.template
+                for request in self._requests(action, name)[0]
+                if name.room or "room" not in request.template.slots
+            )
+        return self._naming[key]
 
     def others_for(self, home: Home, device: Device, action: Action) -> list[Device]:
         """Return the other devices of the domain that the same action can be requested of."""
@@ -194,7 +200,7 @@ class Drafts:
 
     def fits(self, action: Action, device: Device) -> bool:
         """Whether an action changes a device, and the client would carry it out."""
-        return action.fits(device.state) and _supports(device, action) and self.reaches(action, device.state)
+        return action.fits(device.state) and supports(device, action) and self.reaches(action, device.state)
 
     def reaches(self, action: Action, state: State) -> bool:
         """Whether the client finds a device in this state for an action."""
@@ -203,7 +209,7 @@ class Drafts:
 
     def _makes_sense(self, action: Action, device: Device) -> bool:
         """Whether an action on a whole room makes sense for a device in it, even if it changes nothing there."""
-        if not _supports(device, action) or not self.reaches(action, device.state):
+        if not supports(device, action) or not self.reaches(action, device.state):
             return False
         return action.fits(device.state) or action.done(device.state)
 
@@ -225,13 +231,18 @@ class Drafts:
         return pick(draw, plain) if plain else None
 
     def _values(
-        self, draw: Draw, home: Home, action: Action, noun: Noun | None, state: State
+        self, draw: Draw, home: Home, action: Action, names: Sequence[Name], state: State
     ) -> tuple[dict[str, Any], dict[str, Forms]] | None:
-        """Draw a value, and its wording, for each placeholder; not the value that the state already has."""
+        """Draw a value that all the devices take, and its wording, for each placeholder; not the value that the state
+        already has."""
         values: dict[str, Any] = {}
         wordings: dict[str, Forms] = {}
         for slot in action.slots:
-            choices = self.language.values.choices(slot, home.unit, noun)
+            choices = self.language.values.choices(slot, home.unit, names[0].noun)
+            if any(name.able is not ANY for name in names):
+                choices = [value for value in choices if all(name.able.takes(slot, value) for name in names)]
+                if not choices:
+                    return None
             current = state.get(SLOTS[slot].state_key)
             value = pick(draw, choices)
             if value == current:
@@ -248,8 +259,10 @@ def any_device(draw: Draw, home: Home) -> Device:
     return pick(draw, home.by_domain[pick(draw, home.domains)])
 
 
-def _supports(device: Device, action: Action) -> bool:
+def supports(device: Device, action: Action) -> bool:
     """Whether a device can do an action at all: a garage door has no position to set, a radiator no fan."""
+    if not device.name.able.can(action):
+        return False
     if action.service == "cover.set_cover_position":
         return "position" in device.state
     return _noun_supports(device.name.noun, action)

@@ -86,12 +86,14 @@ class RandomHomes:
         unit = pick(draw, self._units)
         areas = self._areas and draw() >= _WITHOUT_AREAS
         wanted = 2 + int(draw() * (max_devices - 1))
-        rooms = [pick(draw, self._rooms) for _ in range(2 + int(draw() * (2 + wanted / 2)))]
+        every_room, number_of_rooms = self._rooms, len(self._rooms)
+        rooms = [every_room[int(draw() * number_of_rooms)] for _ in range(2 + int(draw() * (2 + wanted / 2)))]
         weighted, roomless, similar_rooms = self._weighted, self._roomless, self._similar_rooms
         taken = [0] * len(weighted)  # for each room, the bits of the nouns in it and in similar rooms
         present: set[int] = set()
         excluded: set[int] = set()
         devices: list[Device] = []
+        new = tuple.__new__
         for _ in range(6 * wanted):
             if draw() < _ROOMLESS and roomless:
                 candidates = roomless[int(draw() * len(roomless))]
@@ -110,8 +112,9 @@ class RandomHomes:
                     taken[similar] |= candidate.noun_bit
             present.add(candidate.number)
             states = candidate.states[unit]
-            state = states[int(draw() * len(states))]
-            devices.append(Device(candidate.name, state, candidate.area if areas else None))
+            area = candidate.area if areas else None
+            # What Device() does, in a third of the time: it is most of what a home costs.
+            devices.append(new(Device, (candidate.name, states[int(draw() * len(states))], area, None, ())))
             if len(devices) == wanted:
                 break
         return self._prompts.home(draw, devices, unit)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from hatrain.home.devices.abilities import ANY, Abilities
+
 PLACEHOLDER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 Forms = Mapping[str, str]
@@ -116,6 +118,7 @@ class Name:
     entity_id: str
     cls: str
     references: tuple[Reference, ...] = field(repr=False)
+    able: Abilities = ANY
 
     line_start: str = field(init=False, repr=False)  # of the device's line in a system prompt
     words: str = field(init=False, repr=False)  # what is compared to decide whether two names are alike
@@ -202,6 +205,16 @@ def name_known_device(
     """Name a device of a user's real home; only its friendly name is certain."""
     references = _references(grammar, grammar.unknown, cls, {"name": _declined(friendly, noun), "room": _NO_ROOM})
     return Name(entity_id.partition(".")[0], noun, room, friendly, entity_id, cls, references)
+
+
+def in_room(grammar: Grammar, reference: Reference, room: Room) -> Reference:
+    """Say of a reference where the device is: `the lamp in the kitchen`, with the first form of a room."""
+    where = next(form for form in grammar.unknown_room if form != "base")
+
+    def build(form: str) -> str:
+        return reference[form] if form in grammar.agreement else f"{reference[form]} {room.forms[where]}"
+
+    return Reference(reference.cls, build)
 
 
 def several(grammar: Grammar, references: Iterable[Reference]) -> Reference:

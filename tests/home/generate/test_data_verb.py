@@ -1,11 +1,13 @@
 """`hatrain data` on the command line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from hatrain.cli import main
 from hatrain.home.language.load import LANGUAGES
+from tests.families import build_tokenizer
 
 
 def test_a_sample_is_written_to_the_folder_that_out_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +30,7 @@ def test_the_training_guides_flags_are_accepted(tmp_path: Path) -> None:
         ([], "hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample"),
         (["--sample", "--tools", "hass"], "--tools: only rows of --format messages have tools"),
         (["--sample", "--workers", "0"], "--workers: found 0, accepted: 1 or more"),
+        (["--sample", "--ctx-size", "512"], "--ctx-size: needs --model, whose tokenizer counts"),
         (["--sample", "--seed", "-1"], "--seed: found -1, accepted: 0 or more"),
         (["--sample", "--language", "klingon"], "--language: found klingon, accepted: "),
         (["--sample", "--home", "nowhere.yaml"], "nowhere.yaml: no such file"),
@@ -66,3 +69,35 @@ def test_the_audit_prints_a_line_for_each_kind_of_overlap(tmp_path: Path, capsys
     for kind in ("requests", "device names", "answers"):
         assert f"\n{kind}: " in out
     assert out.count("100.0% of all in B") == 3
+
+
+def large_home(tmp_path: Path) -> Path:
+    devices = [f"    light.l{number}: Lamp Number {number}" for number in range(120)]
+    path = tmp_path / "home.yaml"
+    path.write_text("\n".join(["areas:", "  Hall:", *devices, "  Den: {switch.plug: Plug}"]))
+    return path
+
+
+def test_a_home_that_does_not_fit_says_what_to_hide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build_tokenizer("chatml").save_pretrained(tmp_path / "model")
+    flags = ["--sample", "--client", "guide", "--home", str(large_home(tmp_path)), "--model", str(tmp_path / "model")]
+    assert main(["data", *flags, "--ctx-size", "800", "--out", str(tmp_path / "out")]) == 2
+    first, size, advice = capsys.readouterr().err.splitlines()
+    longest = int(first.removeprefix("the longest of 100 rows has ").removesuffix(" tokens").replace(",", ""))
+    assert longest > 800
+    assert size == f"--ctx-size: found 800, and the longest row of a sample has {longest:,} tokens"
+    hidden = int(re.findall(r"hide about (\d+) devices of 121", advice)[0])
+    assert 0 < hidden < 121
+    assert re.search(r"they are light \(120 with [\d,]+ tokens\), switch \(1 with \d+ tokens\)$", advice)
+    assert not (tmp_path / "out").exists()
+
+    # Without that many, it fits.
+    lines = (tmp_path / "home.yaml").read_text().splitlines()
+    (tmp_path / "home.yaml").write_text("\n".join(lines[:2] + lines[2 + hidden :]))
+    assert main(["data", *flags, "--ctx-size", "800", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_large_home_is_said_without_a_model_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--sample", "--client", "guide", "--home", str(large_home(tmp_path)), "--out", str(tmp_path)]
+    assert main(["data", *flags]) == 0
+    assert re.search(r"home\.yaml: its prompt has about [\d,]+ tokens; --model MODEL", capsys.readouterr().err)

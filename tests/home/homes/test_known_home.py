@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from hatrain.errors import BadInput
+from hatrain.home.clients.guide import Guide
 from hatrain.home.generate.dataset import Chunks, Recipe
-from hatrain.home.homes.known_home import KnownHome, read_home
+from hatrain.home.homes.home_file import read_home
+from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.language.load import find_language, load_language
 
 HOME = """
@@ -43,7 +45,7 @@ def test_every_row_lists_all_devices_in_the_files_order_below_its_own_prompt(tmp
 
 def test_a_device_is_referred_to_in_the_languages_words_where_it_knows_the_name(tmp_path: Path) -> None:
     language = load_language(find_language("english"))
-    home = KnownHome(language, read_home(home_file(tmp_path, HOME)))
+    home = KnownHome(language, read_home(home_file(tmp_path, HOME)), Guide())
     references = {name.entity_id: name.references for name in home.names}
     assert references["light.k1"][0]["the"] == "the kitchen light"
     assert references["light.k1"][1]["the"] == "the light in the kitchen"
@@ -57,46 +59,6 @@ def test_a_device_is_referred_to_in_the_languages_words_where_it_knows_the_name(
     }
 
 
-def test_a_list_of_states_is_read_as_a_home(tmp_path: Path) -> None:
-    states = [
-        {"entity_id": "light.sofa", "state": "on", "attributes": {"friendly_name": "Sofa Light"}},
-        {"entity_id": "cover.gate", "state": "open", "attributes": {"friendly_name": "Gate"}},
-        {
-            "entity_id": "cover.blind",
-            "state": "open",
-            "attributes": {"friendly_name": "Blind", "current_position": 3},
-        },
-        {"entity_id": "sensor.rain", "state": "0", "attributes": {"friendly_name": "Rain"}},
-    ]
-    home = read_home(home_file(tmp_path, json.dumps(states), "states.json"))
-    assert [(device.entity_id, device.name, device.positioned) for device in home.devices] == [
-        ("light.sofa", "Sofa Light", True),
-        ("cover.gate", "Gate", False),
-        ("cover.blind", "Blind", True),
-    ]
-    assert home.left_out == ("sensor.rain",)
-
-
-def test_an_entity_registry_is_read_as_a_home_without_disabled_entities(tmp_path: Path) -> None:
-    entities = [
-        {
-            "entity_id": "light.a",
-            "name": None,
-            "original_name": "Ceiling",
-            "area_id": "living_room",
-            "disabled_by": None,
-        },
-        {"entity_id": "switch.b_plug", "name": None, "original_name": None, "area_id": None},
-        {"entity_id": "fan.c", "name": "Fan", "area_id": None, "disabled_by": "user"},
-    ]
-    home = read_home(home_file(tmp_path, json.dumps({"data": {"entities": entities}}), "core.entity_registry"))
-    assert [(device.entity_id, device.name, device.area) for device in home.devices] == [
-        ("light.a", "Ceiling", "living room"),
-        ("switch.b_plug", "B plug", None),
-    ]
-    assert home.left_out == ("fan.c",)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -105,7 +67,7 @@ def test_an_entity_registry_is_read_as_a_home_without_disabled_entities(tmp_path
         ("devices: {light.a: A, light.a: B}", "home.yaml:1: devices.light.a: given twice"),
         (
             "devices: {light.a: {nme: A}}",
-            "light.a.nme: unknown key; accepted: name, position; did you mean name",
+            "light.a.nme: unknown key; accepted: name, position, aliases; did you mean name",
         ),
         (
             "areas: {Hall: {light.a: A}}\ndevices:\n  light.a: B",
@@ -131,7 +93,7 @@ def test_a_mistake_in_a_home_file_is_named(tmp_path: Path, text: str, expected: 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("[", "not JSON"), ('{"a": 1}', "accepted: a list of states"), ("[]", "no device that takes requests")],
+    [("[", "not JSON"), ('{"a": 1}', "accepted: a list of states"), ("[]", "found no entities in it")],
 )
 def test_json_that_home_assistant_does_not_export_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(BadInput, match=expected):
