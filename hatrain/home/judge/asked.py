@@ -36,9 +36,11 @@ def read_asked(value: Any, where: str) -> tuple[Asked, ...]:
     problems = [f"{where}: asked: entry {number}: {fault}" for number, fault in faults if fault]
     if problems:
         raise BadInput(problems)
-    return tuple(
-        Asked(each["about"], each["key"], each["value"], each.get("supposed"), _words(each.get("said"))) for each in value
-    )
+    return tuple(map(_asked, value))
+
+
+def _asked(entry: Mapping[str, Any]) -> Asked:
+    return Asked(entry["about"], entry["key"], entry["value"], entry.get("supposed"), _words(entry.get("said")))
 
 
 def _words(said: Any) -> dict[str, list[str]]:

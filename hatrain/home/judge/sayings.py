@@ -10,9 +10,9 @@ from hatrain.home.calls.colors import CSS_COLORS, color_value
 from hatrain.home.calls.compare import duration_seconds, to_number
 from hatrain.home.devices.entity import Entity
 from hatrain.home.judge.asked import RESPONSE, STATE, Asked
-from hatrain.home.judge.response import Response
 from hatrain.home.judge.numbers import Number, Numbers, Unit
 from hatrain.home.judge.phrases import Mention, Phrases, Sentences, fold, without
+from hatrain.home.judge.response import Response
 from hatrain.home.language.load import Language, find_language, load_language
 
 _PERCENT_OF = {"brightness": 1 / 2.55, "volume_level": 100}
