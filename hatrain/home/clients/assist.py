@@ -1,6 +1,6 @@
 """Home Assistant's own interface for language models, as OpenAI-style and Ollama integrations use it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from hatrain.home.clients import assist_calls
 from hatrain.home.clients.assist_tools import schemas
 from hatrain.home.clients.client import TEMPLATE, Drawn, History, Json, RowFormat, Understood
 from hatrain.home.clients.understanding import understand_tool
-from hatrain.home.devices.actions import Action, State
+from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
 from hatrain.home.homes.scene import Device, Scene
@@ -39,11 +39,12 @@ class Assist:
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         return understand_tool(call, entities)
 
-    def offers(self, action: Action) -> bool:
-        return assist_calls.offers(action)
+    def offers(self, service: str, arguments: Iterable[str]) -> bool:
+        return assist_calls.tool_for(service, arguments) is not None
 
-    def states_for(self, action: Action) -> frozenset[str]:
-        return assist_calls.states_for(action)
+    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
+        tool = assist_calls.tool_for(service, arguments)
+        return tool.states if tool else frozenset()
 
     def shows(self, key: str, state: State) -> bool:
         return key in ("state", *assist_calls.LIVE_ATTRIBUTES)
@@ -55,14 +56,11 @@ class Assist:
         """Return the instructions, what the API says of itself, and the overview, sorted by name."""
         return f"{scene.opening}\n{INTERFACE}\n{devices_overview(scene.devices)}"
 
-    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
-        raise NotImplementedError("this client's calls are messages")
-
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         return assist_calls.write_calls(calls, entities, together)
 
     def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        return assist_calls.result(call, entities, self.understand(call, entities))
+        return assist_calls.result(call, entities, self.understand(call, entities), must_fail=bool(error))
 
     def tools(self, domains: frozenset[str]) -> Sequence[Json]:
         return schemas(domains)

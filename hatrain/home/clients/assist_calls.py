@@ -1,18 +1,17 @@
 """Writes drawn calls as calls of Home Assistant's Assist API, and what the API answers to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS
+from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS, Tool
 from hatrain.home.clients.client import READ, Drawn, Json, Understood
 from hatrain.home.clients.guide_tools import intent_of, tool_call
 from hatrain.home.clients.targets import same_place
-from hatrain.home.devices.actions import Action
 from hatrain.home.devices.entity import Entity
-from hatrain.home.devices.services import DOMAINS
+from hatrain.home.devices.services import DOMAINS, domain_of
 from hatrain.home.language.grammar import slug
 
 LIVE_ATTRIBUTES = (
@@ -23,28 +22,13 @@ LIVE_ATTRIBUTES = (
 """The attributes that `GetLiveContext` reads."""
 
 
-def offers(action: Action) -> bool:
-    """Whether a tool carries out an action. The API's timers are those of voice satellites, not timer entities."""
-    intent = intent_of(action.service, _arguments_of(action))
-    return intent is not None and intent.name in TOOLS and action.domain != "timer"
+def tool_for(service: str, arguments: Iterable[str]) -> Tool | None:
+    """Return the tool that does what a service does with these arguments, if there is one.
 
-
-def states_for(action: Action) -> frozenset[str]:
-    """Return the states in which the tool of an action finds a device: it pauses only a player that plays."""
-    intent = intent_of(action.service, _arguments_of(action))
-    return TOOLS[intent.name].states if intent and intent.name in TOOLS else frozenset()
-
-
-def _arguments_of(action: Action) -> list[str]:
-    return [argument for argument in action.call("", _ANY) if argument not in ("service", "target_device")]
-
-
-class _Any(dict[str, int]):
-    def __missing__(self, key: str) -> int:
-        return 0
-
-
-_ANY = _Any()
+    The API has timers of voice satellites, and none for timer entities.
+    """
+    intent = intent_of(service, arguments)
+    return TOOLS.get(intent.name) if intent and domain_of(service) != "timer" else None
 
 
 def write_calls(calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
@@ -110,9 +94,9 @@ def _without_target(call: Drawn) -> Json:
     return {key: value for key, value in call.items() if key != "target_device"}
 
 
-def result(call: Call, entities: Sequence[Entity], understood: Understood) -> Json:
+def result(call: Call, entities: Sequence[Entity], understood: Understood, *, must_fail: bool = False) -> Json:
     """Return what Home Assistant answers to a call of a tool."""
-    if understood.problem:
+    if understood.problem or must_fail:
         return {"error": "MatchFailedError", "error_text": _match_failed(call)}
     by_id = {entity.entity_id: entity for entity in entities}
     if call.service == LIVE_CONTEXT:

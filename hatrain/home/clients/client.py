@@ -1,11 +1,11 @@
 """What a client is: a program of Home Assistant that shows a model the home and carries out the calls it writes."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from hatrain.home.calls.compare import Call
-from hatrain.home.devices.actions import Action, State
+from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
 from hatrain.home.homes.scene import Scene
@@ -79,11 +79,11 @@ class Client(Hashable, Protocol):
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         """Return what it does with a written call in a home of these exposed entities. It accepts any call."""
 
-    def offers(self, action: Action) -> bool:
-        """Whether it can carry out an action."""
+    def offers(self, service: str, arguments: Iterable[str]) -> bool:
+        """Whether it can carry out a drawn call of a service with these arguments."""
 
-    def states_for(self, action: Action) -> frozenset[str]:
-        """Return the states in which it finds a device for an action; empty for any state."""
+    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
+        """Return the states in which it finds a device for such a call; empty for any state."""
 
     def shows(self, key: str, state: State) -> bool:
         """Whether the model can know what Home Assistant holds under `key`: an attribute, or `state`."""
@@ -94,14 +94,22 @@ class Client(Hashable, Protocol):
     def prompt(self, scene: Scene) -> str:
         """Return the system prompt."""
 
+    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+        """Return the tools that a home with devices of these domains offers."""
+
+
+class TextClient(Client, Protocol):
+    """A client with calls in the text of an answer: `row_format` is not `messages`."""
+
     def answer(self, text: str, calls: Sequence[Drawn]) -> str:
-        """Return an answer with its calls in the text. Only for rows that are no messages."""
+        """Return an answer with its calls."""
+
+
+class ToolClient(Client, Protocol):
+    """A client with calls and their results as messages of their own: `row_format` is `messages`."""
 
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         """Return the calls of a message. `together`: the request named no devices, so one call may mean several."""
 
     def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
         """Return what a tool says after a call. `error`: what the language says of a call that must fail."""
-
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
-        """Return the tools that a home with devices of these domains offers."""

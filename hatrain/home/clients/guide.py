@@ -1,7 +1,7 @@
 """What the training guide's own generator writes: fences with a call a line, or services or intents as tools."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +12,7 @@ from hatrain.home.clients.client import FENCE, TEMPLATE, TOOL_CALL, Drawn, Histo
 from hatrain.home.clients.guide_tools import Tools, tool_call, tools_for
 from hatrain.home.clients.targets import Target, match, service_target
 from hatrain.home.clients.understanding import understand_tool
-from hatrain.home.devices.actions import Action, State
+from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.services import DOMAINS, SERVICES
 from hatrain.home.devices.states import Unit, degrees
@@ -65,11 +65,11 @@ class Guide:
             return Understood(problem=f"{missing}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **arguments}) for target in targets))
 
-    def offers(self, action: Action) -> bool:
+    def offers(self, service: str, arguments: Iterable[str]) -> bool:
         named = self.row_format == "messages" and self.tools_of == "hass"
-        return not named or SERVICES[action.service].intent is not None
+        return not named or SERVICES[service].intent is not None
 
-    def states_for(self, action: Action) -> frozenset[str]:
+    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         return frozenset()
 
     def shows(self, key: str, state: State) -> bool:

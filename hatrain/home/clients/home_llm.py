@@ -1,6 +1,6 @@
 """The integration "Local LLM" (acon96/home-llm) with its present tools: its own prompt, Home Assistant's Assist API."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hatrain.home.calls.compare import Call
@@ -9,7 +9,7 @@ from hatrain.home.clients.assist_tools import schemas
 from hatrain.home.clients.client import TEMPLATE, TOOL_CALL, UNCLOSED, Drawn, History, Json, RowFormat, Understood
 from hatrain.home.clients.home_llm_prompt import SHOWN, grouped_prompt, shown_attributes
 from hatrain.home.clients.understanding import understand_tool
-from hatrain.home.devices.actions import Action, State
+from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
 from hatrain.home.homes.scene import Scene
@@ -33,11 +33,12 @@ class HomeLlm:
             call = Call(call.service, {**call.arguments, "brightness": int(brightness * 255)})
         return understand_tool(call, entities)
 
-    def offers(self, action: Action) -> bool:
-        return assist_calls.offers(action)
+    def offers(self, service: str, arguments: Iterable[str]) -> bool:
+        return assist_calls.tool_for(service, arguments) is not None
 
-    def states_for(self, action: Action) -> frozenset[str]:
-        return assist_calls.states_for(action)
+    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
+        tool = assist_calls.tool_for(service, arguments)
+        return tool.states if tool else frozenset()
 
     def shows(self, key: str, state: State) -> bool:
         return shows(key, state)
@@ -48,14 +49,11 @@ class HomeLlm:
     def prompt(self, scene: Scene) -> str:
         return grouped_prompt(scene)
 
-    def answer(self, text: str, calls: Sequence[Drawn]) -> str:
-        raise NotImplementedError("this client's calls are messages")
-
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         return assist_calls.write_calls(calls, entities, together)
 
     def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        return assist_calls.result(call, entities, self.understand(call, entities))
+        return assist_calls.result(call, entities, self.understand(call, entities), must_fail=bool(error))
 
     def tools(self, domains: frozenset[str]) -> Sequence[Json]:
         return schemas(domains)

@@ -1,7 +1,7 @@
 """The integration "Local LLM" of acon96/home-llm with its older interface: services in fences, one call a fence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from hatrain.home.clients.client import SINGLE_FENCE, UNCLOSED, Drawn, History, 
 from hatrain.home.clients.home_llm import shows
 from hatrain.home.clients.home_llm_prompt import flat_prompt, shown_attributes
 from hatrain.home.clients.targets import service_target
-from hatrain.home.devices.actions import Action, State
+from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
 from hatrain.home.homes.scene import Scene
@@ -85,7 +85,7 @@ class HomeLlmLegacy:
     name: str = "home-llm-legacy"
     forms: frozenset[str] = frozenset({SINGLE_FENCE, UNCLOSED})
     row_format: RowFormat = "sharegpt"
-    areas: bool = False
+    areas: bool = True
     states_in_prompt: bool = True
     history: History = "words"
 
@@ -110,10 +110,10 @@ class HomeLlmLegacy:
             return Understood(problem=f"{needed}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
 
-    def offers(self, action: Action) -> bool:
-        return action.service in SERVICES
+    def offers(self, service: str, arguments: Iterable[str]) -> bool:
+        return service in SERVICES
 
-    def states_for(self, action: Action) -> frozenset[str]:
+    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         return frozenset()
 
     def shows(self, key: str, state: State) -> bool:
@@ -127,12 +127,6 @@ class HomeLlmLegacy:
 
     def answer(self, text: str, calls: Sequence[Drawn]) -> str:
         return "\n".join([text, *(f"```homeassistant\n{_encode(_written(call))}\n```" for call in calls)])
-
-    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
-        raise NotImplementedError("this client's calls are in the text")
-
-    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        raise NotImplementedError("this client's calls are in the text")
 
     def tools(self, domains: frozenset[str]) -> Sequence[Json]:
         return ()

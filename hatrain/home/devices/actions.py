@@ -49,6 +49,11 @@ class Action:
     def domain(self) -> str:
         return self.service.partition(".")[0]
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments that its calls give."""
+        return (*(SLOTS[slot].argument for slot in self.slots), *self.fixed)
+
     def call(self, entity_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return `{"service", "target_device", arguments…}`."""
         call: dict[str, Any] = {"service": self.service, "target_device": entity_id}

@@ -23,6 +23,7 @@ from hatrain.home.clients.guide import Guide
 from hatrain.home.clients.guide_tools import Tools
 from hatrain.home.clients.prompt_file import PromptFile
 from hatrain.home.generate.conversations import Conversation, ConversationGenerator
+from hatrain.home.generate.drafts import Call
 from hatrain.home.generate.formats import (
     Layout,
     Row,
@@ -158,8 +159,13 @@ class RowSource:
     def _preference(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
         while True:
             conversation = self._generator.draw(draw, home)
-            if rejected := rejected_answer(draw, self._generator, conversation):
+            rejected = rejected_answer(draw, self._generator, conversation)
+            if rejected and all(self._client.offers(call["service"], _arguments(call)) for call in rejected.calls):
                 return conversation, preference_row(conversation, rejected, self._layout)
+
+
+def _arguments(call: Call) -> list[str]:
+    return [key for key in call if key not in ("service", "target_device")]
 
 
 class Chunks:

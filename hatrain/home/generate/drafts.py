@@ -42,14 +42,14 @@ class Drafts:
 
     def __init__(self, language: Language, templates: Templates, client: Client):
         self.language, self.templates, self.wording = language, templates, Wording(language)
-        self._states = {key: client.states_for(action) for key, action in ACTIONS.items()}
+        self._states = {key: client.states_for(action.service, action.arguments) for key, action in ACTIONS.items()}
         self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
         self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
         self._naming: dict[tuple[str, str, bool], tuple[Template, ...]] = {}
         self._suitable: dict[tuple[str, str], tuple[Requests, Requests]] = {}
         for scope, key in sorted(templates.requests):
             action = ACTIONS[key]
-            if not client.offers(action):
+            if not client.offers(action.service, action.arguments):
                 continue
             if scope == "device":
                 self.actions.setdefault(action.domain, []).append(action)

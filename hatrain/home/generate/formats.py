@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from hatrain.home.clients.client import Client
+from hatrain.home.clients.client import Client, TextClient, ToolClient
 from hatrain.home.clients.guide_tools import tools_for
 from hatrain.home.devices.entity import Entity
 from hatrain.home.generate.conversations import Conversation, Step, Turn, read_call
@@ -94,7 +94,7 @@ def entity_json(entity: Entity) -> Row:
 
 def _texts(conversation: Conversation, layout: Layout) -> Iterator[tuple[str, str, bool]]:
     """Yield (role, text, whether it is trained) for each message, with the calls in the text."""
-    client = layout.client
+    client = cast(TextClient, layout.client)
     system, first = opening(conversation.home.prompt, conversation.turns[0].user, layout.role, layout.instruction)
     if system is not None:
         yield "system", system, False
@@ -155,7 +155,7 @@ def messages_row(draw: Draw, conversation: Conversation, layout: Layout, home: s
 
 def _exchange(layout: Layout, turn: Turn, step: Step, together: bool, number: int) -> list[Row]:
     """Return a message of the assistant, and the results of its calls. `number` makes their ids unique."""
-    client, entities = layout.client, turn.home.entities
+    client, entities = cast(ToolClient, layout.client), turn.home.entities
     message: Row = {"role": "assistant", "content": _parts(step.text)}
     if step.error:
         message["train_on_turn"] = False
@@ -219,8 +219,7 @@ def preference_row(conversation: Conversation, rejected: Step, layout: Layout) -
     meta = _meta(conversation, layout, None)
     client, prompt = layout.client, conversation.home.prompt
     if client.row_format != "messages":
-        chosen = client.answer(step.text, step.calls)
-        wrong = client.answer(rejected.text, rejected.calls)
+        chosen, wrong = (cast(TextClient, client).answer(side.text, side.calls) for side in (step, rejected))
         return {"system": prompt, "question": turn.user, "chosen": chosen, "rejected": wrong, **meta}
     asked: list[Row] = [{"role": "system", "content": _parts(prompt)}, {"role": "user", "content": _parts(turn.user)}]
     together = conversation.kind == "implied"

@@ -1,5 +1,6 @@
 """`hatrain data` on the command line."""
 
+import json
 import re
 from pathlib import Path
 
@@ -25,10 +26,49 @@ def test_the_training_guides_flags_are_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "client"),
+    [
+        ([], "assist"),
+        (["--client", "home-llm"], "home-llm"),
+        (["--client", "home-llm-legacy", "--sharegpt"], "home-llm-legacy"),
+        (["--client", "home-llm-legacy", "--no-system-role"], "home-llm-legacy"),
+        (["--format", "messages", "--tools", "hass"], "guide"),
+        (["--raw"], "guide"),
+        (["--merged-system-role"], "guide"),
+    ],
+)
+def test_rows_are_for_assist_unless_a_client_or_a_flag_of_the_guide_is_given(
+    flags: list[str], client: str, tmp_path: Path
+) -> None:
+    assert main(["data", "--sample", "--out", str(tmp_path), *flags]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "sample.jsonl").read_text().splitlines()]
+    assert {row["client"] for row in rows} == {client}
+
+
+def test_a_prompt_of_ones_own_replaces_the_clients_layout(tmp_path: Path) -> None:
+    template = tmp_path / "prompt.jinja"
+    template.write_text("My home at {{ now().hour }}:\n{{ formatted_devices }}", encoding="utf-8")
+    flags = ["--client", "home-llm-legacy", "--prompt", str(template), "--out", str(tmp_path)]
+    assert main(["data", "--sample", *flags]) == 0
+    for line in (tmp_path / "sample.jsonl").read_text().splitlines():
+        prompt = json.loads(line)["conversations"][0]["value"]
+        assert prompt.startswith("My home at ") and prompt.count("\n") == prompt.count(" = ")
+
+
+@pytest.mark.parametrize(
     ("flags", "expected"),
     [
         ([], "hatrain data: no files chosen; give one or more of --train, --test, --dpo, --sample"),
         (["--sample", "--tools", "hass"], "--tools: only rows of --format messages have tools"),
+        (
+            ["--sample", "--client", "home-lm"],
+            "--client: found home-lm; accepted: assist, home-llm, home-llm-legacy, guide",
+        ),
+        (["--sample", "--client", "home-llm", "--sharegpt"], "--format: found sharegpt; rows of --client home-llm are"),
+        (["--sample", "--client", "assist", "--tools", "hass"], "--tools: client assist has its own"),
+        (["--sample", "--client", "home-llm-legacy", "--single-calls"], "--single-calls: only rows of messages"),
+        (["--sample", "--client", "guide", "--prompt", "x"], "--prompt: --client guide has its own layout"),
+        (["--sample", "--client", "home-llm", "--prompt", "nowhere.jinja"], "nowhere.jinja: no such file"),
         (["--sample", "--workers", "0"], "--workers: found 0, accepted: 1 or more"),
         (["--sample", "--ctx-size", "512"], "--ctx-size: needs --model, whose tokenizer counts"),
         (["--sample", "--seed", "-1"], "--seed: found -1, accepted: 0 or more"),
