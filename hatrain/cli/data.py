@@ -100,7 +100,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", type=Path, default=Path("data"), metavar="DIR", help="folder for the files (default: data)")
     others = parser.add_argument_group("other actions")
-    others.add_argument("--audit", nargs=2, type=Path, metavar=("A", "B"), help="show what two datasets share")
+    others.add_argument(
+        "--intents",
+        type=Path,
+        metavar="DIR",
+        help="home_assistant_intents.jsonl: a test set from a clone of home-assistant/intents, for --client",
+    )
+    others.add_argument(
+        "--audit",
+        nargs=2,
+        type=Path,
+        metavar=("A", "B"),
+        help="show what two datasets share; either may be a clone of home-assistant/intents",
+    )
     others.add_argument(
         "--check-language",
         type=Path,
@@ -114,7 +126,24 @@ def run(args: argparse.Namespace) -> int:
         return _check_language(args.check_language)
     if args.audit:
         return _audit(*args.audit)
+    if args.intents:
+        return _intents(args)
     return _generate(args)
+
+
+def _intents(args: argparse.Namespace) -> int:
+    from hatrain.home.clients import find_client
+    from hatrain.home.intents import ATTRIBUTION
+    from hatrain.home.intents.write import write_test_set
+
+    client = find_client(args.client or "assist").name
+    written = write_test_set(args.intents, args.language or ["english"], client, args.out, args.seed)
+    for note in written.notes:
+        print(note, file=sys.stderr)
+    print(ATTRIBUTION, file=sys.stderr)
+    print(written.rows)
+    print(written.card)
+    return 0
 
 
 def _generate(args: argparse.Namespace) -> int:

@@ -116,7 +116,8 @@ def _signatures(domains: frozenset[str]) -> str:
 def _attributes(domain: str, state: State, unit: Unit) -> list[str]:
     """Return what a device's line says after its state, in the guide's order and units."""
     if domain == "climate":
-        texts = [degrees(state["temperature"], unit), f"{state['humidity']}%"]
+        texts = [degrees(state["temperature"], unit)] if "temperature" in state else []
+        texts += [f"{state['humidity']}%"] if "humidity" in state else []
         if "target" in state:
             texts.append(f"target={degrees(state['target'], unit)}")
         return [*texts, f"fan={state['fan_mode']}"] if "fan_mode" in state else texts

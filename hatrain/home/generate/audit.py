@@ -1,4 +1,7 @@
-"""Measures what two datasets share, verbatim: requests, device names and answers. Any dataset format is accepted."""
+"""Measures what two datasets share, verbatim: requests, device names and answers.
+
+Any dataset format is accepted, and a clone of home-assistant/intents, whose sentences must never be trained on.
+"""
 
 import re
 from collections import Counter
@@ -7,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hatrain.data.rows import Row, read_rows
+from hatrain.home.intents.clone import is_clone, languages, read_sentences
 
 _DEVICE = re.compile(r"^\s*([a-z_]+\.\w+)\s+'(.*)'\s*=", re.MULTILINE)
+_LISTED = re.compile(r"^- names: '?(.+?)'?$", re.MULTILINE)  # in the overview of Home Assistant's own interface
 _CALLS = re.compile(r"```homeassistant.*?```|<tool_call>.*?</tool_call>", re.DOTALL)
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
 _KINDS = ("requests", "device names", "answers")
@@ -58,7 +63,7 @@ class Audit:
 
 def audit(a: Path, b: Path) -> Audit:
     """Compare two datasets. Raises BadInput for rows that cannot be read."""
-    in_a, in_b = contents(read_rows(a)), contents(read_rows(b))
+    in_a, in_b = (contents_of_clone(path) if is_clone(path) else contents(read_rows(path)) for path in (a, b))
     overlaps = []
     for kind in _KINDS:
         counts = in_b.counts[kind]
@@ -68,19 +73,40 @@ def audit(a: Path, b: Path) -> Audit:
     return Audit(a, b, (in_a.rows, in_b.rows), tuple(overlaps))
 
 
+def contents_of_clone(folder: Path) -> Contents:
+    """Count the texts of a clone of home-assistant/intents, in every language that it has tests of."""
+    found = Contents()
+    for language in languages(folder):
+        tests = read_sentences(folder, language)
+        for entity in tests.home:
+            found.add("device names", entity.name)
+        for block in tests.blocks:
+            found.rows += len(block.sentences)
+            found.add("answers", block.response)
+            for sentence in block.sentences:
+                found.add("requests", sentence)
+    return found
+
+
 def contents(rows: Iterable[Row]) -> Contents:
     """Count the texts of a dataset. Of a user message that holds the system prompt, the last line is the request."""
     found = Contents()
     for row in rows:
         found.rows += 1
         for role, text in _messages(row):
-            for _, name in _DEVICE.findall(text):
+            for name in _names(text):
                 found.add("device names", name)
             if role == "user":
                 found.add("requests", text.rpartition("\n")[2] if _DEVICE.search(text) else text)
             elif role == "assistant":
                 found.add("answers", _CALLS.sub("", text))
     return found
+
+
+def _names(text: str) -> Iterator[str]:
+    yield from (name for _, name in _DEVICE.findall(text))
+    for names in _LISTED.findall(text):
+        yield from names.split(", ")
 
 
 def _messages(row: Row) -> Iterable[tuple[str, str]]:

@@ -1,26 +1,29 @@
 """What a question about the home asks for, as a row carries it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hatrain.errors import BadInput
 
-STATE = "state"
-KEYS = ("about", "key", "value", "supposed")
+STATE, RESPONSE = "state", "response"
+KEYS = ("about", "key", "value", "supposed", "said")
 
 
 @dataclass(frozen=True)
 class Asked:
     """One thing that is asked: an entity's state, or an attribute, with its value as Home Assistant stores it.
 
-    `supposed` is the value that a yes-or-no question names: "is the door open?" supposes `open`.
+    `supposed` is the value that a yes-or-no question names: "is the door open?" supposes `open`. `said` has words for
+    values beside those of the language. The key `response` stands for a question about several entities: its value is
+    a right answer in words, whose yes or no, number and names count, and `about` is the domain.
     """
 
     about: str
     key: str
     value: Any
     supposed: Any = None
+    said: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_asked(value: Any, where: str) -> tuple[Asked, ...]:
@@ -33,7 +36,16 @@ def read_asked(value: Any, where: str) -> tuple[Asked, ...]:
     problems = [f"{where}: asked: entry {number}: {fault}" for number, fault in faults if fault]
     if problems:
         raise BadInput(problems)
-    return tuple(Asked(each["about"], each["key"], each["value"], each.get("supposed")) for each in value)
+    return tuple(map(_asked, value))
+
+
+def _asked(entry: Mapping[str, Any]) -> Asked:
+    return Asked(entry["about"], entry["key"], entry["value"], entry.get("supposed"), _words(entry.get("said")))
+
+
+def _words(said: Any) -> dict[str, list[str]]:
+    # A dataset library adds keys without a value to rows that lack them.
+    return {value: list(words) for value, words in (said or {}).items() if words}
 
 
 def _fault(entry: Any) -> str | None:
@@ -44,4 +56,7 @@ def _fault(entry: Any) -> str | None:
     for key in ("about", "key"):
         if not isinstance(entry.get(key), str) or not entry[key]:
             return f"{key}: found {entry.get(key)!r}; accepted: some text"
+    said = entry.get("said")
+    if said is not None and not isinstance(said, Mapping):
+        return f"said: found {said!r}; accepted: words by value"
     return None if "value" in entry else "value: missing"

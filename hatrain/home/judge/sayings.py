@@ -9,9 +9,10 @@ from hatrain.errors import BadInput
 from hatrain.home.calls.colors import CSS_COLORS, color_value
 from hatrain.home.calls.compare import duration_seconds, to_number
 from hatrain.home.devices.entity import Entity
-from hatrain.home.judge.asked import STATE, Asked
+from hatrain.home.judge.asked import RESPONSE, STATE, Asked
 from hatrain.home.judge.numbers import Number, Numbers, Unit
 from hatrain.home.judge.phrases import Mention, Phrases, Sentences, fold, without
+from hatrain.home.judge.response import Response
 from hatrain.home.language.load import Language, find_language, load_language
 
 _PERCENT_OF = {"brightness": 1 / 2.55, "volume_level": 100}
@@ -57,6 +58,7 @@ class Sayings:
         self._language, self._words = language, language.words
         self._numbers = Numbers(language.values.units())
         self._yes_no = Phrases({"yes": language.words.affirm, "no": language.words.deny})
+        self._responses = Response(language.words, self._numbers)
         self._done = Phrases({"done": language.words.done})
         self._undone = Phrases({"undone": language.words.undone})
         self._colors = Phrases(language.values.names("color"), language.words.negations)
@@ -75,8 +77,13 @@ class Sayings:
 
         `everything` is all that the question asks: the values of its other parts may be said too.
         """
+        home = tuple(home)
         entity = next((each for each in home if each.entity_id == asked.about), None)
-        wrong = self._wrong(text, asked, everything, entity)
+        if asked.key == RESPONSE:
+            names = [each.name for each in home if each.domain == asked.about.partition(".")[0]]
+            wrong = self._responses.wrong(text, str(asked.value), names)
+        else:
+            wrong = self._wrong(text, asked, everything, entity)
         if wrong is None:
             return None
         return f"{asked.about}: {asked.key} is {json.dumps(asked.value, ensure_ascii=False)}, the answer {wrong}"
@@ -102,6 +109,9 @@ class Sayings:
         if key in _MODES or (key == STATE and domain == "climate"):
             slot = "fan_mode" if key == "fan_mode" else "hvac_mode"
             return self._wrong_word(self._modes(slot, str(value)).mentions(text, names), {str(value)})
+        if asked.said:
+            phrases = Phrases(asked.said, self._words.negations)
+            return self._wrong_mentions(phrases.mentions(text, names), set(asked.said), str(value))
         if key == STATE and domain in STATES:
             return self._wrong_state(text, domain, str(value), names)
         number = to_number(value)
@@ -165,10 +175,13 @@ class Sayings:
             return None
         if told and value not in told:
             return f"says {_listed(sorted(told))}"
-        mentions = self._states(domain).mentions(text, names)
+        return self._wrong_mentions(self._states(domain).mentions(text, names), set(STATES[domain]), value)
+
+    def _wrong_mentions(self, mentions: Sequence[Mention], states: set[str], value: str) -> str | None:
+        """Return what is wrong with the states that a text mentions; one that is denied leaves the others."""
         said = {mention.meaning for mention in mentions if not mention.negated}
         denied = {mention.meaning for mention in mentions if mention.negated}
-        left = set(STATES[domain]) - denied
+        left = states - denied
         if not said and denied and left == {value}:
             return None
         wrong = said - {value, *_ALSO.get(value, ())}

@@ -1,0 +1,149 @@
+"""What a test sentence should come to in a home: calls, or something that is said."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatrain.home.calls.compare import Call
+from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS
+from hatrain.home.clients.targets import Target, match, read_target
+from hatrain.home.clients.understanding import understand_tool
+from hatrain.home.devices.actions import ACTIONS, ASKED
+from hatrain.home.devices.entity import Entity
+from hatrain.home.intents.clone import Block, Sentences, number_or_text
+from hatrain.home.judge.asked import RESPONSE, STATE, Asked
+from hatrain.home.simulation.house import House, differences, end_after
+
+TALK = ("HassRespond", "HassNevermind")
+"""Intents that come to words alone."""
+
+QUESTIONS = ("HassGetState", "HassClimateGetTemperature", "HassGetWeather")
+
+_OPPOSITES = {
+    "turn_on": "turn_off",
+    "turn_off": "turn_on",
+    "open_cover": "close_cover",
+    "close_cover": "open_cover",
+    "lock": "unlock",
+    "unlock": "lock",
+    "media_play": "media_pause",
+    "media_pause": "media_play",
+    "start": "return_to_base",
+    "return_to_base": "start",
+}
+_LISTS = {"HassShoppingListAddItem": "HassListAddItem"}
+_TARGET = ("name", "area", "floor", "domain", "device_class")
+_SERVICES = frozenset(action.service for action in ACTIONS.values())
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is due for a block. `tool` is the call of Home Assistant's tool, `calls` are the services that it comes to.
+
+    `home` is the one to ask in: devices that are already as they should be are put into the opposite state. For a
+    question `tool` reads what it is about. `covered`: whether generated data has such requests.
+    """
+
+    tool: Call | None = None
+    calls: tuple[Call, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    about: tuple[str, ...] = ()
+    covered: bool = False
+    home: tuple[Entity, ...] = ()
+
+
+def due_for(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str:
+    """Return what a block comes to, or in one line why a client cannot be tested with it."""
+    if block.intent in TALK:
+        return Due(home=tuple(home))
+    if block.intent in QUESTIONS:
+        return _question(block, home, tests)
+    intent = _LISTS.get(block.intent, block.intent)
+    if intent not in TOOLS:
+        return "Home Assistant's interface has no such tool"
+    slots = dict(block.slots)
+    if block.intent in _LISTS:
+        lists = [entity for entity in home if entity.domain == "todo"]
+        if not lists:
+            return "the home has no shopping list"
+        slots["name"] = lists[0].name
+    accepted = (*_TARGET, *TOOLS[intent].slots)
+    if block.area and not any(key in slots for key in ("name", "area", "floor")):
+        slots["area"] = block.area
+    call = Call(intent, {key: _argument(intent, key, value) for key, value in slots.items() if key in accepted})
+    understood = understand_tool(call, home, check_states=False)
+    if understood.problem:
+        return understood.problem.partition(": ")[2]
+    about = tuple(str(each.arguments["entity_id"]) for each in understood.calls)
+    covered = all(each.service in _SERVICES for each in understood.calls)
+    return Due(call, understood.calls, (), about, covered, _before(home, understood.calls))
+
+
+def _before(home: Sequence[Entity], calls: Sequence[Call]) -> tuple[Entity, ...]:
+    """Return a home in which calls change something."""
+    house = House(home)
+    if not differences(house.end(), end_after(home, calls)):
+        house.apply_all(Call(_opposite(call.service), {"entity_id": call.arguments["entity_id"]}) for call in calls)
+    return house.entities()
+
+
+def _opposite(service: str) -> str:
+    domain, _, name = service.partition(".")
+    return f"{domain}.{_OPPOSITES.get(name, name)}"
+
+
+def _argument(intent: str, key: str, value: Any) -> Any:
+    """Return a slot as the tool's schema has it."""
+    if key in ("domain", "device_class") and isinstance(value, str):
+        return [value]
+    slot = TOOLS[intent].slots.get(key)
+    is_number = slot is not None and slot.schema.get("type") in ("integer", "number")
+    return number_or_text(value) if is_number else value
+
+
+def _question(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str:
+    slots = dict(block.slots)
+    if block.intent != "HassGetState":
+        slots["domain"] = "climate" if block.intent == "HassClimateGetTemperature" else "weather"
+        slots.setdefault("area", block.area or "")
+    wanted = {key: value for key, value in slots.items() if key in _TARGET and value}
+    target = read_target(wanted)
+    found = target if isinstance(target, str) else match(target, home)
+    if isinstance(found, str):
+        found = _in_home(wanted, home)
+    if not found:
+        return "the home has nothing that it asks about"
+    if not block.response:
+        return "no response to compare with"
+    reading = Call(LIVE_CONTEXT, {key: value for key, value in wanted.items() if key in ("name", "area", "domain")})
+    about = tuple(entity.entity_id for entity in found)
+    covered = all(_is_covered(entity, block) for entity in found)
+    return Due(reading, (), _asked(block, found, tests), about, covered, tuple(home))
+
+
+def _in_home(wanted: Mapping[str, Any], home: Sequence[Entity]) -> list[Entity]:
+    """Return what a question is about where nothing in its area fits: everything of the kind."""
+    kind = Target(domains=frozenset({wanted["domain"]})) if "domain" in wanted else None
+    found = match(kind, home) if kind else []
+    return [] if isinstance(found, str) else found
+
+
+def _asked(block: Block, found: Sequence[Entity], tests: Sentences) -> tuple[Asked, ...]:
+    """One entity is asked for its value; of several the response says how it should be answered."""
+    if len(found) > 1 or (block.intent == "HassGetState" and "name" not in block.slots):
+        return (Asked(str(block.slots.get("domain", "home")), RESPONSE, block.response),)
+    (entity,) = found
+    if entity.state == "unknown":
+        return (Asked(entity.entity_id, RESPONSE, block.response),)
+    if block.intent == "HassClimateGetTemperature":
+        return (Asked(entity.entity_id, "current_temperature", entity.attributes.get("current_temperature")),)
+    if block.intent == "HassGetWeather":
+        return (Asked(entity.entity_id, RESPONSE, block.response),)
+    said = tests.said.get(str(entity.attributes.get("device_class")), {}) if entity.domain == "binary_sensor" else {}
+    return (Asked(entity.entity_id, STATE, entity.state, block.slots.get("state"), said),)
+
+
+def _is_covered(entity: Entity, block: Block) -> bool:
+    """Whether generated data asks about one named entity of this domain."""
+    questions: Iterable[str] = ASKED
+    return "name" in block.slots and any(key.partition(".")[0] == entity.domain for key in questions)
