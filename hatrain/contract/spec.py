@@ -258,6 +258,10 @@ class Sft(_Method):
     kind: Literal["sft"] = "sft"
 
 
+MIXING_LOSSES = ("aot", "aot_unpaired", "sft")
+"""TRL's losses that look at several pairs at once: the first two sort them, sft is a mean over tokens."""
+
+
 class Dpo(_Method):
     """Direct preference optimization on pairs of a chosen and a rejected reply."""
 

@@ -10,7 +10,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.contract.steps import count_steps, warmup_steps
-from hatrain.train import sharding, zero
+from hatrain.train import packing, sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.rows import Rows, layout_of
 from hatrain.train.sft import SftTrainer
@@ -95,7 +95,7 @@ def build(
     steps = StepDataset(
         rows.train.lengths,
         rows.train.supervised,
-        layout_of(rows.train, plan.batch.micro_batch_size),
+        layout_of(rows.train, packing.wanted(plan), plan.batch.micro_batch_size, method.ctx_size, plan.world_size),
         sizes=rows.sizes,
         weights=[file.weight for file in job.data.train],
         rows_per_step=plan.batch.rows_per_step,

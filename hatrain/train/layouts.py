@@ -11,7 +11,6 @@ from hatrain.data.packs import Tree, Unit, in_order, sort_key
 Packing = Literal["tree", "plain", "off"]
 
 
-
 def packed(units: Callable[[int], Unit], capacity: int, ranks: int, *, share: bool) -> Layout:
     """Packs of at most `capacity` tokens, about equally large, and as many for each rank. `units` returns the sequences
     of a row, by its number.

@@ -8,10 +8,10 @@ from hatrain.data.labels import Example
 from hatrain.data.packs import GRAIN, Pack, labels_of, make_pack, sort_key
 
 
-def sequences(lengths=st.integers(1, 4 * GRAIN)):
+def sequences():
     """Sequences that were grown from each other, so that they begin alike to many depths; some are equal, and some go
     on from others."""
-    step = st.tuples(st.integers(0, 9), st.floats(0, 1), lengths, st.booleans())
+    step = st.tuples(st.integers(0, 9), st.floats(0, 1), st.integers(1, 4 * GRAIN), st.booleans())
 
     def grown(steps):
         rows = []
