@@ -12,6 +12,7 @@ from hatrain.contract.spec import Dpo
 from hatrain.contract.steps import count_steps, warmup_steps
 from hatrain.train import packing, sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
+from hatrain.train.prefixes import prefix_groups
 from hatrain.train.rows import Rows, layout_of
 from hatrain.train.sft import SftTrainer
 from hatrain.train.step_dataset import StepDataset
@@ -99,7 +100,10 @@ def build(
         sizes=rows.sizes,
         weights=[file.weight for file in job.data.train],
         rows_per_step=plan.batch.rows_per_step,
-        by_length=job.data.order == "by_length",
+        order=job.data.order,
+        groups=prefix_groups([example.input_ids for example in rows.examples])
+        if job.data.order == "by_prefix"
+        else None,
         seed=job.seed,
         rank=rank(),
         ranks=plan.world_size,
