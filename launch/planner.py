@@ -19,9 +19,7 @@ from launch.backends import backend
 from launch.backends.protocol import Reason
 from launch.rows import count_rows
 
-NOT_YET = (
-    ("method.micro_batch_size", "auto", "a number of rows"),
-)
+NOT_YET = (("method.micro_batch_size", "auto", "a number of rows"),)
 """Values that the schema accepts and training does not support yet: key, value, what to write instead."""
 LARGE_LEARNING_RATE = 0.1
 
@@ -172,8 +170,8 @@ def _packing(job: JobSpec) -> Iterator[Reason]:
     if isinstance(method, Dpo) and method.loss in MIXING_LOSSES and method.packing in ("tree", "plain"):
         yield (
             "method.packing",
-            f"found {method.packing} with loss: {method.loss}, which looks at several pairs at once, so that its result "
-            "would depend on the packs; write auto or off",
+            f"found {method.packing} with loss: {method.loss}, which looks at several pairs at once, so that its "
+            "result would depend on the packs; write auto or off",
         )
 
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,14 +30,14 @@ class Process:
 
     def __post_init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = Path(tempfile.mkstemp(dir=self.folder)[1])
         self.process = subprocess.Popen(
             self.side.command(self.folder),
             cwd=ROOT,
             env={**environment, **self.side.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=self.errors.open("w"),
             text=True,
         )
 
@@ -48,8 +47,7 @@ class Process:
         for line in self.process.stdout:
             if line.startswith("turn "):
                 return json.loads(line[5:])  # type: ignore[no-any-return]
-        self.errors.seek(0)
-        lines = [line for line in self.errors.read().splitlines() if line.strip()]
+        lines = [line for line in self.errors.read_text().splitlines() if line.strip()]
         self.failed = lines[-1][:300] if lines else f"ended with code {self.process.wait()}"
         return None
 
@@ -78,7 +76,9 @@ def measure(setup: Setup, work: Path, turns: int, wanted: list[str]) -> dict[str
         for process in processes.values():
             if not process.failed:
                 process.turn()
-        done = [f"{name} {_seconds(process, number):.2f} s" for name, process in processes.items() if not process.failed]
+        done = [
+            f"{name} {_seconds(process, number):.2f} s" for name, process in processes.items() if not process.failed
+        ]
         print(f"{setup.name}: turn {number} of {turns}: {', '.join(done)}", file=sys.stderr, flush=True)
     for process in processes.values():
         process.end()
@@ -100,7 +100,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = {
             setup: {
-                name: report.Result.of(setup, process.turns, process.failed, process.folder)
+                name: report.Result.of(setup, process.side, process.turns, process.failed, process.folder)
                 for name, process in measure(setup, Path(folder), arguments.turns, arguments.sides).items()
             }
             for setup in setups

@@ -15,8 +15,8 @@ from hatrain.contract.spec import JobSpec
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.model.tiny import build_tokenizer, texts_of
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.train.rows import load_rows
 from hatrain.train.prefixes import prefix_groups
+from hatrain.train.rows import load_rows
 from hatrain.train.step_dataset import StepDataset
 from launch import cluster_files, planner
 
@@ -47,9 +47,9 @@ class Setup:
 
 
 SETUPS = (
-    Setup("SFT, 1 request a home", "sft", 1, 16, 2),
-    Setup("SFT, 8 requests a home", "sft", 8, 16, 2),
-    Setup("DPO", "dpo", 1, 8, 2),
+    Setup("SFT, 1 request a home", "sft", 1, 8, 1),
+    Setup("SFT, 8 requests a home", "sft", 8, 8, 1),
+    Setup("DPO", "dpo", 1, 8, 1),
 )
 
 

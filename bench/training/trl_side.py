@@ -36,6 +36,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+class Counting(SFTTrainer):
+    """Counts the supervised tokens that it trains."""
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.turns.supervised += int((inputs["labels"] != -100).sum())
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
 class WithoutPreparation(DPOTrainer):
     """Takes pairs that are tokenized already."""
 
@@ -78,15 +86,14 @@ def main(folder: Path, name: str) -> None:
         }
     )
     turns = Turns(what["steps"])
-    trainer = (WithoutPreparation if is_dpo else SFTTrainer)(
+    trainer = (WithoutPreparation if is_dpo else Counting)(
         model=AutoModelForCausalLM.from_pretrained(what["base"]),
         args=arguments,
         train_dataset=Dataset.from_list(json.loads((folder / "rows.json").read_text())),
         processing_class=AutoTokenizer.from_pretrained(what["base"]),
         callbacks=[turns],
     )
-    if is_packed:
-        turns.rows = len(json.loads((folder / "rows.json").read_text())) / len(trainer.train_dataset) * accumulation
+    trainer.turns = turns
     trainer.train()
 
 

@@ -19,6 +19,8 @@ class Turns(TrainerCallback):
         self.steps, self.done = steps, 0
         self.started = 0.0
         self.logged: list[dict[str, float]] = []
+        self.supervised = 0
+        """Supervised tokens of a turn, where a side counts them."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.done % self.steps == 0:
@@ -37,17 +39,22 @@ class Turns(TrainerCallback):
             self.logged.append({"loss": float(logs["loss"]), "gradient_norm": float(logs["grad_norm"])})
 
     def answer(self) -> dict[str, Any]:
-        """The turn that has ended: seconds, and loss and gradient norm of each step."""
-        steps, self.logged = self.logged, []
-        return {"seconds": self.seconds if self.done else None, "steps": steps}
+        """The turn that has ended: seconds, supervised tokens, and loss and gradient norm of each step."""
+        answer = {
+            "seconds": self.seconds if self.done else None,
+            "supervised": self.supervised,
+            "steps": self.logged,
+        }
+        self.logged, self.supervised = [], 0
+        return answer
 
     def say(self, answer: dict[str, Any]) -> None:
         print("turn " + json.dumps(answer), flush=True)
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """What all sides train: `rows` in the order of the steps, `rows_per_step`, `steps` of a turn, `base`, `kind`, `beta`
-    and `learning_rate`. One thread, so that a busy machine slows all sides alike."""
+    """What all sides train: `rows_per_step`, `steps` of a turn, `base`, `kind`, `beta`, `learning_rate`. One thread, so
+    that a busy machine slows all sides alike."""
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads((folder / "settings.json").read_text())
     return found

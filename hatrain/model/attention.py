@@ -19,30 +19,15 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from hatrain.data.packs import Segment
+from hatrain.model import cpu_attention
+from hatrain.model.cpu_attention import HIDDEN, Block
 
 NAME = "hatrain_packed"
 """The implementation's name in transformers."""
 
-HIDDEN = -1e30
-"""Added to the score of what a token must not see. Finite, so that a block in which a token sees nothing is no NaN."""
-
 
 class NotReached(Exception):
     """A layer asks for something else than causal attention within a window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Queries `start` to `end` and the keys `key_start` to `key_end` that they attend to."""
-
-    start: int
-    end: int
-    key_start: int
-    key_end: int
-    is_causal: bool
-    """Whether queries and keys are the same tokens, and each attends to those before it."""
-    bias: torch.Tensor | None = None
-    """[queries, keys], added to the scores: 0 or HIDDEN, where a window ends within the block."""
 
 
 class PackLayout:
@@ -176,80 +161,12 @@ def _same_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-# --- on the CPU: block by block -----------------------------------------------------------------------------
-
-
-class _Blocks(torch.autograd.Function):
-    """Attention block by block with torch's flash kernel. Outputs are weighted by the sums of their softmax; with the
-    total's sums the kernel's backward pass gives each block its part of the gradients."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        blocks: list[Block],
-        scale: float,
-    ) -> torch.Tensor:
-        out = torch.empty_like(query)
-        sums = query.new_empty(query.shape[:3], dtype=torch.float32)
-        # A segment's own tokens come first: every query is in one of these blocks.
-        for block in sorted(blocks, key=lambda block: block.start != block.key_start):
-            own, others = slice(block.start, block.end), slice(block.key_start, block.key_end)
-            part, part_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query[:, :, own],
-                key[:, :, others],
-                value[:, :, others],
-                0.0,
-                block.is_causal,
-                attn_mask=None if block.bias is None else block.bias.to(query.dtype),
-                scale=scale,
-            )
-            if block.start == block.key_start:
-                out[:, :, own], sums[:, :, own] = part, part_sums
-                continue
-            before = sums[:, :, own]
-            total = torch.logaddexp(before, part_sums)
-            out[:, :, own] = (
-                out[:, :, own] * (before - total).exp()[..., None] + part * (part_sums - total).exp()[..., None]
-            )
-            sums[:, :, own] = total
-        ctx.save_for_backward(query, key, value, out, sums)
-        ctx.blocks, ctx.scale = blocks, scale
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, out, sums = ctx.saved_tensors
-        of_query, of_key, of_value = (torch.zeros_like(tensor) for tensor in (query, key, value))
-        for block in ctx.blocks:
-            own, others = slice(block.start, block.end), slice(block.key_start, block.key_end)
-            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                gradient[:, :, own],
-                query[:, :, own],
-                key[:, :, others],
-                value[:, :, others],
-                out[:, :, own],
-                sums[:, :, own],
-                0.0,
-                block.is_causal,
-                attn_mask=None if block.bias is None else block.bias.to(query.dtype),
-                scale=ctx.scale,
-            )
-            of_query[:, :, own] += parts[0]
-            of_key[:, :, others] += parts[1]
-            of_value[:, :, others] += parts[2]
-        return of_query, of_key, of_value, None, None
-
-
 def _blocks_on_cpu(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, dropout: float, scale: float
 ) -> torch.Tensor:
     groups = query.shape[1] // key.shape[1]
     blocks = mask.layout.blocks(mask.window)
-    out: torch.Tensor = _Blocks.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), blocks, scale)
-    return out
+    return cpu_attention.attend(query, repeat_kv(key, groups), repeat_kv(value, groups), blocks, scale)
 
 
 # --- anywhere: the keys of each segment gathered ------------------------------------------------------------

@@ -20,7 +20,7 @@ from hatrain.train.sync import SyncTarget
 from hatrain.train.trainer import StepTrainer, TrainingContext
 
 OPTIMIZERS = {
-    "adamw": "adamw_torch",
+    "adamw": "adamw_torch_fused",
     "adamw_8bit": "adamw_8bit",
     "paged_adamw_8bit": "paged_adamw_8bit",
     "adafactor": "adafactor",

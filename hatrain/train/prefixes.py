@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def prefix_groups(sequences: Sequence[Ids]) -> Numbers:
     common = float(np.median([shared_length(sequences[a], sequences[b]) for a, b in pairs if a != b] or [0]))
     order = sorted(range(len(sequences)), key=lambda row: sort_key(sequences[row]))
     groups = np.zeros(len(sequences), dtype=np.int64)
-    for before, row in zip(order, order[1:], strict=False):
+    for before, row in pairwise(order):
         one, other = sequences[before], sequences[row]
         own = min(len(one), len(other)) - common
         is_same = shared_length(one, other) - common >= max(1.0, SHARE * own)
