@@ -208,6 +208,7 @@ def _request(
         language=str(row.meta.get("language", UNNAMED)),
         kind=AFTER_A_CALL if after_a_call else str(row.meta.get("kind", UNNAMED)),
         asked=facts.asked,
+        domains=_named_types(row),
     )
     covered = row.meta.get("covered")
     return Request(
@@ -243,9 +244,12 @@ def _changes(case: Case) -> bool:
 def _device_types(row: Row, expected: Answer) -> tuple[str, ...]:
     """Return the device types that a request acts on, else those that the row names."""
     acted_on = dict.fromkeys(domain_of(target) for call in expected.calls for target in call.targets())
+    return tuple(acted_on) or _named_types(row) or (UNNAMED,)
+
+
+def _named_types(row: Row) -> tuple[str, ...]:
     named = row.meta.get("device_types")
-    names = [str(name) for name in named] if isinstance(named, list) else []
-    return tuple(acted_on) or tuple(names) or (UNNAMED,)
+    return tuple(map(str, named)) if isinstance(named, list) else ()
 
 
 def sample(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:

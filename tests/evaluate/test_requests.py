@@ -11,6 +11,7 @@ from hatrain.data.rows import Row, read_rows
 from hatrain.errors import BadInput
 from hatrain.evaluate.requests import read_requests, sample
 from hatrain.home.calls.compare import Call
+from hatrain.home.judge.asked import Asked
 from hatrain.home.judge.judge import AFTER_A_CALL
 from tests.families import CHAT_FAMILIES, build_tokenizer
 
@@ -166,6 +167,86 @@ def test_device_types_are_those_acted_on_else_those_the_row_names(rows):
     )
     types = [request.device_types for request in read_requests([acted, asked, bare], _finder("chatml"))]
     assert types == [("light",), ("fan", "lock"), ("unnamed",)]
+
+
+DEVICES = [
+    {"entity_id": "light.kitchen", "name": "Küchenlicht", "state": "on", "attributes": {"brightness": 102}},
+    {"entity_id": "light.hall", "name": "Flurlicht", "state": "off", "area": "Flur", "attributes": {"x": None}},
+]
+ASKED = [{"about": "light.hall", "key": "state", "value": "off"}]
+
+
+def test_a_row_says_its_client_its_devices_and_what_is_asked(rows):
+    turns = [("system", "Nothing here."), ("user", "Is the hall light on?"), ("assistant", "It is off.")]
+    row = sharegpt(turns, client="home-llm-legacy", devices=DEVICES, asked=ASKED, kind="status", language="en")
+    (request,) = read_requests(rows(row), _finder("chatml"))
+    assert request.known.entities == {"light.kitchen": "Küchenlicht", "light.hall": "Flurlicht"}
+    hall = request.known.devices[1]
+    assert (hall.area, hall.attributes, request.known.devices[0].attributes) == ("Flur", {}, {"brightness": 102})
+    assert request.case.client == "home-llm-legacy"
+    assert request.case.asked == (Asked("light.hall", "state", "off"),)
+    assert request.forms == {"single-fence", "unclosed"}
+
+
+@pytest.mark.parametrize(
+    ("meta", "problem"),
+    [
+        ({"client": "home-lm"}, "rows.jsonl:1: client: found home-lm; accepted: .*did you mean home-llm"),
+        ({"devices": {}}, "rows.jsonl:1: devices: found dict; accepted: a list"),
+        ({"devices": [{"entity_id": "a.b", "name": "A"}]}, "devices: entry 0: state: found None; accepted: some text"),
+        ({"devices": [{"entity_id": "a.b", "name": "A", "state": "on", "aera": "x"}]}, "aera: not a key.*mean area"),
+        ({"asked": [{"about": "a.b"}]}, "rows.jsonl:1: asked: entry 0: key: found None"),
+    ],
+)
+def test_what_a_row_says_of_itself_in_another_form_is_named(meta, problem, rows):
+    with pytest.raises(BadInput, match=problem):
+        read_requests(rows(sharegpt(**meta)), _finder("chatml"))
+
+
+def test_earlier_calls_of_a_conversation_have_changed_the_home(rows):
+    turns = [*TURNS[:2], ("user", "And on again."), ("assistant", f"On.\n{fence('light.turn_on', 'light.kitchen')}")]
+    first, second = read_requests(rows(sharegpt(turns)), _finder("chatml"))
+    assert {device.entity_id: device.state for device in first.known.devices}["light.kitchen"] == "on"
+    assert {device.entity_id: device.state for device in second.known.devices}["light.kitchen"] == "off"
+
+
+def test_a_call_that_is_asked_for_again_had_no_effect(rows):
+    again = f"Again.\n{fence('light.turn_off', 'light.kitchen')}"
+    turns = [*TURNS[:2], ("user", "Nothing happened."), ("assistant", again)]
+    _, second = read_requests(rows(sharegpt(turns)), _finder("chatml"))
+    assert {device.entity_id: device.state for device in second.known.devices}["light.kitchen"] == "on"
+
+
+def test_a_call_whose_result_is_an_error_has_changed_nothing(rows):
+    results = [{"role": "tool", "content": json.dumps(content)} for content in ({"error": "no"}, {"result": "ok"})]
+    for result, state in zip(results, ("on", "off"), strict=True):
+        call = tool_call("HassTurnOff", name="Küchenlicht")
+        messages = [
+            *MESSAGES[:2],
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            result,
+            {"role": "assistant", "content": "Well."},
+        ]
+        *_, word = read_requests(rows({"messages": messages, "tools": TOOLS}), _finder("qwen2"))
+        assert {device.entity_id: device.state for device in word.known.devices}["light.kitchen"] == state
+
+
+def test_a_client_that_writes_the_prompt_anew_shows_the_home_as_it_is_now(rows):
+    turns = [*TURNS[:2], ("user", "And the hall?"), ("assistant", f"On.\n{fence('light.turn_on', 'light.hall')}")]
+    row = sharegpt(turns, client="home-llm-legacy", devices=DEVICES)
+    _, second = read_requests(rows(row), _finder("chatml"))
+    assert {device.entity_id: device.state for device in second.known.devices} == {
+        "light.kitchen": "on",
+        "light.hall": "off",
+    }
+
+
+def test_the_forms_of_a_client_with_tools_are_those_of_the_chat_template(rows):
+    messages = [{**MESSAGES[1]}, {**MESSAGES[4]}]
+    for family, form in {"qwen2": "tool_call", "mistral": "tool-list"}.items():
+        row = {"messages": messages, "tools": TOOLS, "client": "assist", "devices": DEVICES}
+        (request,) = read_requests(rows(row), _finder(family))
+        assert request.forms == {form}
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(rows):

@@ -1,14 +1,15 @@
 """Generates conversations of every kind in a home, independent of any row format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatrain.home.clients.client import READ, Client
-from hatrain.home.devices.actions import ASKED, QUESTIONS, SLOTS, STATUS_SLOTS, Action
+from hatrain.home.devices.actions import ASKED, QUESTIONS, SLOTS, STATUS_SLOTS, Action, State
 from hatrain.home.generate.aftermath import home_after
 from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device, supports
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
+from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Templates
 
@@ -57,6 +58,15 @@ class Asked:
     value: Any
 
 
+class Topic(NamedTuple):
+    """What a conversation is about: a device, with its state if the home has it, and what is requested or asked."""
+
+    name: Name
+    state: State | None
+    action: Action | None = None
+    question: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """`home` is the one that the prompt shows. `device_types` are the domains that it is about, sorted."""
@@ -66,6 +76,7 @@ class Conversation:
     device_types: tuple[str, ...]
     turns: tuple[Turn, ...]
     asked: tuple[Asked, ...] = ()
+    topic: Topic | None = None
 
 
 class ConversationGenerator:
@@ -85,7 +96,7 @@ class ConversationGenerator:
         *,
         apart: bool,
     ):
-        self.language, self.homes = language, homes
+        self.language, self.homes, self.templates = language, homes, templates
         self._templates, self._client, self._apart = templates, client, apart
         self._drafts = Drafts(language, templates, client)
         self._wording = self._drafts.wording
@@ -103,6 +114,11 @@ class ConversationGenerator:
             "followup": self._followup,
             "failure": self._failure,
         }
+
+    @property
+    def actions(self) -> Mapping[str, Sequence[Action]]:
+        """What can be requested of one device, by domain."""
+        return self._drafts.actions
 
     def draw(self, draw: Draw, home: Home) -> Conversation:
         """Draw a conversation. A kind that does not fit the home is replaced by another draw."""
@@ -165,7 +181,7 @@ class ConversationGenerator:
         fillers = self._wording.device(draw, device)
         user = pick(draw, self._templates.status[question]).text.format_map(fillers)
         for slot in STATUS_SLOTS.get(key, ()):
-            value = device.state[_STATE_KEYS.get((key, slot), slot)]
+            value = status_value(key, slot, device.state)
             fillers[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
         answer = self._wording.sentence(draw, self._templates.answers[home.persona, "status", key], fillers)
         entity_id, state = device.name.entity_id, device.state
@@ -173,7 +189,8 @@ class ConversationGenerator:
         reads = self._apart and not self._client.states_in_prompt
         steps = (Step("", (read_call(entity_id),)), Step(answer)) if reads else (Step(answer),)
         turn = Turn(self._wording.request(draw, user), steps, home)
-        return Conversation(home, "status", (device.name.domain,), (turn,), (Asked(entity_id, asked, value),))
+        topic = Topic(device.name, state, question=question)
+        return Conversation(home, "status", (device.name.domain,), (turn,), (Asked(entity_id, asked, value),), topic)
 
     def _missing(self, draw: Draw, home: Home) -> Conversation | None:
         domain = pick(draw, home.domains)
@@ -181,8 +198,9 @@ class ConversationGenerator:
         actions = self._drafts.actions.get(domain)
         if name is None or not actions:
             return None
-        texts = self._drafts.refused(draw, home, pick(draw, actions), name, self._templates.missing)
-        return texts and _without_calls(home, "missing", domain, *texts)
+        action = pick(draw, actions)
+        texts = self._drafts.refused(draw, home, action, name, self._templates.missing)
+        return texts and _without_calls(home, "missing", Topic(name, None, action), *texts)
 
     def _already(self, draw: Draw, home: Home) -> Conversation | None:
         """A request that has nothing left to do, as the prompt says."""
@@ -198,7 +216,7 @@ class ConversationGenerator:
             return None
         action = pick(draw, done)
         texts = self._drafts.refused(draw, home, action, device.name, self._templates.already[action.key])
-        return texts and _without_calls(home, "already", device.name.domain, *texts)
+        return texts and _without_calls(home, "already", Topic(device.name, device.state, action), *texts)
 
     def _followup(self, draw: Draw, home: Home) -> Conversation | None:
         """A second request that needs the first to be understood: another device, or another action."""
@@ -278,7 +296,9 @@ class ConversationGenerator:
         if draft is None:
             return None
         types = {device.name.domain for device in draft.devices}
-        return Conversation(home, kind, tuple(sorted(types)), (self._turn(home, draft),))
+        first = draft.devices[0]
+        topic = Topic(first.name, first.state, draft.action)
+        return Conversation(home, kind, tuple(sorted(types)), (self._turn(home, draft),), (), topic)
 
     def _turn(self, home: Home, draft: Draft) -> Turn:
         if self._apart:
@@ -286,13 +306,18 @@ class ConversationGenerator:
         return Turn(draft.user, (Step(draft.answer, draft.calls),), home)
 
 
+def status_value(key: str, slot: str, state: State) -> Any:
+    """Return the value of a placeholder in the answer to a question."""
+    return state[_STATE_KEYS.get((key, slot), slot)]
+
+
 def read_call(entity_id: str) -> Call:
     """Return the call that reads the state of a device."""
     return {"service": READ, "target_device": entity_id}
 
 
-def _without_calls(home: Home, kind: str, domain: str, user: str, answer: str) -> Conversation:
-    return Conversation(home, kind, (domain,), (Turn(user, (Step(answer),), home),))
+def _without_calls(home: Home, kind: str, topic: Topic, user: str, answer: str) -> Conversation:
+    return Conversation(home, kind, (topic.name.domain,), (Turn(user, (Step(answer),), home),), (), topic)
 
 
 def _may_follow(first: Action, second: Action) -> bool:

@@ -34,7 +34,7 @@ from hatrain.home.generate.formats import (
     raw_row,
     sharegpt_row,
 )
-from hatrain.home.generate.preferences import rejected_answer
+from hatrain.home.generate.preferences import Rejections
 from hatrain.home.homes.home import Draw, Home, Homes
 from hatrain.home.homes.home_file import read_home
 from hatrain.home.homes.known_home import KnownHome
@@ -132,6 +132,8 @@ class RowSource:
         )
         self._key = _key(recipe.seed, language.code, "train" if part == "sample" else part)
         self._random = random.Random()
+        if part == "dpo":
+            self._rejections = Rejections(self._generator, side)
         self._make = self._preference if part == "dpo" else self._row
 
     def lines(self, index: int) -> Iterator[str]:
@@ -159,9 +161,10 @@ class RowSource:
     def _preference(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
         while True:
             conversation = self._generator.draw(draw, home)
-            rejected = rejected_answer(draw, self._generator, conversation)
-            if rejected and all(self._client.offers(call["service"], _arguments(call)) for call in rejected.calls):
-                return conversation, preference_row(conversation, rejected, self._layout)
+            rejected = self._rejections.draw(draw, conversation)
+            if rejected and all(self._client.offers(call["service"], _arguments(call)) for call in rejected.step.calls):
+                row = preference_row(conversation, rejected.step, self._layout)
+                return conversation, {**row, "error": rejected.error}
 
 
 def _arguments(call: Call) -> list[str]:

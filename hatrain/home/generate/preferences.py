@@ -1,92 +1,83 @@
-"""Makes the rejected answers of preference pairs: a correct answer with one of six errors in its calls."""
+"""Makes the rejected answers of preference pairs: a correct answer with one error, in its calls or in its words."""
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
-from hatrain.home.devices.actions import ACTIONS
-from hatrain.home.devices.services import DOMAINS, SERVICES, domain_of
 from hatrain.home.generate.conversations import Conversation, ConversationGenerator, Step
-from hatrain.home.generate.drafts import Call
-from hatrain.home.homes.home import Draw, Home, pick
+from hatrain.home.generate.wrong_calls import any_action, call_on_neighbour, do_the_same, wrong_calls
+from hatrain.home.generate.wrong_words import WrongWords
+from hatrain.home.homes.home import Draw, pick
+from hatrain.home.language.split import Side
 
-ERRORS = (
-    "wrong_device", "wrong_service", "missing_call", "spurious_call", "wrong_value", "hallucinated_name"
-)  # fmt: skip
-
-
-def rejected_answer(draw: Draw, generator: ConversationGenerator, conversation: Conversation) -> Step | None:
-    """Draw an error and put it into a conversation's answer; None where it does not fit, or for several turns."""
-    error = pick(draw, ERRORS)
-    if len(conversation.turns) != 1:
-        return None
-    (step,) = conversation.turns[0].steps
-    if error == "missing_call":
-        return Step(step.text) if step.calls else None
-    if error == "spurious_call":
-        call = _any_call(draw, conversation.home)
-        return Step(step.text, (*step.calls, call)) if call and call not in step.calls else None
-    if not step.calls:
-        return None
-    position = int(draw() * len(step.calls))
-    wrong = _CHANGES[error](draw, generator, conversation.home, step.calls[position])
-    if wrong is None or wrong in step.calls:
-        return None
-    return Step(step.text, (*step.calls[:position], wrong, *step.calls[position + 1 :]))
+ERRORS = {
+    "calls": (
+        "wrong_device", "wrong_device", "wrong_service", "wrong_value", "wrong_value", "missing_call",
+        "spurious_call", "hallucinated_name", "false_refusal",
+    ),
+    "status": ("lie", "lie", "lie", "call_for_a_question", "wrong_language"),
+    "missing": ("false_claim", "false_claim", "call_for_another", "call_for_nothing", "wrong_language"),
+    "already": ("false_claim", "lie", "undoing_call", "wrong_language"),
+}  # fmt: skip
+"""The errors that an answer with calls may get, and one without calls by the conversation's kind; often ones repeat."""
 
 
-def _any_call(draw: Draw, home: Home) -> Call | None:
-    device = pick(draw, home.devices)
-    actions = [action for action in ACTIONS.values() if action.domain == device.name.domain and not action.slots]
-    return pick(draw, actions).call(device.name.entity_id, {}) if actions else None
+@dataclass(frozen=True)
+class Rejected:
+    """A rejected answer, and the error that it has."""
+
+    step: Step
+    error: str
 
 
-def _wrong_device(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
-    target = call["target_device"]
-    others = [device.name.entity_id for device in home.by_domain[domain_of(target)] if device.name.entity_id != target]
-    return {**call, "target_device": pick(draw, others)} if others else None
+class Rejections:
+    """Draws rejected answers to one language's conversations.
 
+    None does the same as the chosen answer: its calls leave the simulated home otherwise or are refused, or, where
+    neither calls anything, its words are not so or in another language.
+    """
 
-def _wrong_service(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
-    others = [
-        name
-        for name, service in DOMAINS[domain_of(call["service"])].items()
-        # A toggle may do what was requested.
-        if name != call["service"]
-        and not name.endswith("toggle")
-        and not any(argument.required for argument in service.arguments)
-    ]
-    return {"service": pick(draw, others), "target_device": call["target_device"]} if others else None
+    def __init__(self, generator: ConversationGenerator, side: Side):
+        self._generator = generator
+        self._words = WrongWords(generator.language, generator.templates, side)
 
+    def draw(self, draw: Draw, conversation: Conversation) -> Rejected | None:
+        """Draw an error and put it into a conversation's answer; None where it does not fit, or for several turns."""
+        if len(conversation.turns) != 1 or len(conversation.turns[0].steps) != 1:
+            return None
+        (step,) = conversation.turns[0].steps
+        error = pick(draw, ERRORS["calls" if step.calls else conversation.kind])
+        make = self._in_calls if step.calls else self._else
+        rejected = make(draw, error, conversation, step)
+        if rejected is None or (rejected.text == step.text and rejected.calls == step.calls):
+            return None
+        if (step.calls or rejected.calls) and do_the_same(conversation.home, step.calls, rejected.calls):
+            return None
+        return Rejected(rejected, error)
 
-def _wrong_value(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
-    for argument in SERVICES[call["service"]].arguments:
-        value = call.get(argument.name)
-        if value is None or argument.name == "media_content_type":
-            continue
-        wrong = _another_value(draw, generator, home, argument.kind, argument.name, value)
-        return {**call, argument.name: wrong} if wrong != value else None
-    return None
+    def _in_calls(self, draw: Draw, error: str, conversation: Conversation, step: Step) -> Step | None:
+        if error == "false_refusal":
+            text = self._words.false_refusal(draw, conversation)
+            return None if text is None else Step(text)
+        calls = wrong_calls(draw, error, self._generator, conversation.home, step.calls)
+        return None if calls is None else Step(step.text, calls)
 
-
-def _another_value(draw: Draw, generator: ConversationGenerator, home: Home, kind: str, name: str, value: Any) -> Any:
-    if kind == "flag":
-        return not value
-    if kind == "text":
-        slot = "title" if name == "media_content_id" else "item"
-    else:
-        slot = {"percent": "brightness", "fraction": "volume"}.get(kind, kind)
-    another = pick(draw, generator.language.values.choices(slot, home.unit))
-    return another / 100 if kind == "fraction" else another
-
-
-def _hallucinated_name(draw: Draw, generator: ConversationGenerator, home: Home, call: Call) -> Call | None:
-    name = generator.homes.absent_name(draw, home, domain_of(call["target_device"]))
-    return {**call, "target_device": name.entity_id} if name else None
-
-
-_CHANGES: dict[str, Callable[[Draw, ConversationGenerator, Home, Call], Call | None]] = {
-    "wrong_device": _wrong_device,
-    "wrong_service": _wrong_service,
-    "wrong_value": _wrong_value,
-    "hallucinated_name": _hallucinated_name,
-}
+    def _else(self, draw: Draw, error: str, conversation: Conversation, step: Step) -> Step | None:
+        """An error in an answer that calls nothing."""
+        words, home, topic = self._words, conversation.home, conversation.topic
+        if error in ("lie", "false_claim", "wrong_language"):
+            say = {"lie": words.lie, "false_claim": words.false_claim, "wrong_language": words.foreign}[error]
+            text = say(draw, conversation)
+            return None if text is None else Step(text)
+        assert topic is not None
+        if error == "call_for_another":
+            claim = words.false_claim(draw, conversation)
+            call = topic.action and call_on_neighbour(draw, self._generator, home, topic.name.domain, topic.action)
+            return Step(claim, (call,)) if claim and call else None
+        if error == "call_for_nothing":
+            claim = words.false_claim(draw, conversation)
+            action = topic.action
+            if claim is None or action is None or action.slots:
+                return None
+            return Step(claim, (action.call(topic.name.entity_id, {}),))
+        device = next(device for device in home.devices if device.name is topic.name)
+        call = any_action(draw, self._generator, device)
+        return Step(step.text, (call,)) if call else None

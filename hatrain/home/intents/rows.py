@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients.client import Client
+from hatrain.home.clients.client import Client, TextClient, ToolClient
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.services import COLORS, DOMAINS
@@ -125,7 +125,8 @@ class _Writer:
         response = block.response or self._language.words.done[0].capitalize() + "."
         yield {"role": "user", "content": sentence}
         if client.row_format != "messages":
-            yield {"role": "assistant", "content": client.answer(response, [_drawn(call) for call in due.calls])}
+            text = cast(TextClient, client).answer(response, [_drawn(call) for call in due.calls])
+            yield {"role": "assistant", "content": text}
             return
         if due.tool and (due.calls or not client.states_in_prompt):
             function = {"name": due.tool.service, "arguments": json.dumps(due.tool.arguments, ensure_ascii=False)}
@@ -133,7 +134,7 @@ class _Writer:
             yield {"role": "assistant", "content": "", "tool_calls": [call]}
             if due.calls:
                 return
-            result = json.dumps(client.result(due.tool, home, ""), ensure_ascii=False)
+            result = json.dumps(cast(ToolClient, client).result(due.tool, home, ""), ensure_ascii=False)
             yield {"role": "tool", "tool_call_id": "call_1", "name": due.tool.service, "content": result}
         yield {"role": "assistant", "content": response}
 

@@ -16,7 +16,7 @@ from hatrain.home.judge.sayings import Sayings, sayings_of
 AFTER_A_CALL = "word after a call"
 """The kind of a turn that follows a tool's result and calls nothing: the model reports the outcome."""
 
-NO_REFUSAL = (AFTER_A_CALL, "status")
+NO_REFUSAL = (AFTER_A_CALL, "status", "HassRespond", "HassNevermind")
 """Kinds whose answer is text without a call, and not a refusal."""
 
 
@@ -34,6 +34,8 @@ class Case:
     language: str = ""
     kind: str = ""
     asked: tuple[Asked, ...] = ()
+    domains: tuple[str, ...] = ()
+    """The domains of the devices that it is about, where the row names them."""
 
     @property
     def understand(self) -> Understand:
@@ -105,7 +107,7 @@ def judge(case: Case, answer: Answer) -> Judgement:
         *form,
         *effect_problems(effects(expected.calls, known.devices, case.understand), found),
         *unsaid,
-        *_false_claims(case, answer, found),
+        *_false_words(case, answer, found),
     )
     points, mismatches = compatible_points(expected, answer)
     targeted = [call for call in answer.calls if known.devices and named(call)]
@@ -190,14 +192,15 @@ def _unsaid(case: Case, answer: Answer) -> tuple[str, ...]:
     return tuple(problem for problem in found if problem)
 
 
-def _false_claims(case: Case, answer: Answer, found: Effects) -> tuple[str, ...]:
-    """Return the claim of an answer that something was done, where nothing could be and nothing was."""
-    sayings = case.sayings
-    due = case.expected.calls or case.asked or case.kind in NO_REFUSAL
+def _false_words(case: Case, answer: Answer, found: Effects) -> tuple[str, ...]:
+    """Return what is not so in an answer where no call is due: a claim that something was done, or another state."""
+    sayings, expected = case.sayings, case.expected
     did = len(answer.calls) > len(found.failed)
-    if sayings is None or due or did or not sayings.claims_done(answer.text):
+    if sayings is None or expected.calls or case.asked or did or case.kind == AFTER_A_CALL:
         return ()
-    if sayings.claims_done(case.expected.text):
+    if len(case.domains) == 1 and (state := sayings.contradicts(answer.text, expected.text, case.domains[0])):
+        return (f"says {state}, which is not so",)
+    if case.kind in NO_REFUSAL or not sayings.claims_done(answer.text) or sayings.claims_done(expected.text):
         return ()
     return ("says that it is done, and nothing was done",)
 

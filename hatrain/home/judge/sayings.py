@@ -29,7 +29,7 @@ _MODES = ("hvac_mode", "fan_mode")
 STATES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("light", "switch", "fan", "input_boolean", "siren", "humidifier", "remote"), ("on", "off")),
     **dict.fromkeys(("cover", "valve"), ("open", "closed", "opening", "closing")),
-    "lock": ("locked", "unlocked", "open"),
+    "lock": ("locked", "unlocked"),
     "media_player": ("playing", "paused", "idle", "standby", "on", "off"),
     "vacuum": ("cleaning", "docked", "returning", "paused", "idle"),
     "lawn_mower": ("mowing", "docked", "returning", "paused"),
@@ -39,6 +39,9 @@ STATES: Mapping[str, tuple[str, ...]] = {
 }
 """The states that an entity of a domain is either in or not."""
 
+_SWITCHED = {"climate": "switch", "water_heater": "switch"}
+"""Domains whose states are modes, and of which one may still say that they are on or off."""
+
 _ALSO: Mapping[str, tuple[str, ...]] = {
     "playing": ("on",),
     "paused": ("on",),
@@ -46,7 +49,6 @@ _ALSO: Mapping[str, tuple[str, ...]] = {
     "standby": ("off",),
     "opening": ("open",),
     "closing": ("closed",),
-    "unlocked": ("open",),
 }
 """What may be said of a state besides itself."""
 
@@ -93,6 +95,25 @@ class Sayings:
         if self._refusals.include(text):
             return False
         return self._actions.include(text) or bool(self._done.mentions(text) and not self._undone.mentions(text))
+
+    def contradicts(self, text: str, expected: str, domain: str) -> str | None:
+        """Return the state that an answer claims where the expected one names another state of the same device."""
+        domain = _SWITCHED.get(domain, domain)
+        if domain not in STATES:
+            return None
+        right, not_right = self._states_said(expected, domain)
+        said, _ = self._states_said(text, domain)
+        wrong = {state for state in said if right.isdisjoint((state, *_ALSO.get(state, ())))} if right else set()
+        wrong = (wrong | (said & not_right)) - right
+        return _listed(sorted(wrong)) if wrong and not said & right else None
+
+    def _states_said(self, text: str, domain: str) -> tuple[set[str], set[str]]:
+        """Return the states that a text claims, and those that it denies; to deny one of two is to claim the other."""
+        mentions = self._states(domain).mentions(text)
+        said = {mention.meaning for mention in mentions if not mention.negated}
+        denied = {mention.meaning for mention in mentions if mention.negated}
+        left = set(STATES[domain]) - denied
+        return said or (left if denied and len(left) == 1 else set()), denied
 
     def _wrong(self, text: str, asked: Asked, everything: Sequence[Asked], entity: Entity | None) -> str | None:
         if asked.supposed is not None and (wrong := self._yes_or_no(text, asked)) is not None:
