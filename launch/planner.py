@@ -10,7 +10,7 @@ from hatrain.contract.cluster import ClusterSpec
 from hatrain.contract.gpus import CPU, GPUS
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Paths, Plan
-from hatrain.contract.spec import JobSpec
+from hatrain.contract.spec import MIXING_LOSSES, Dpo, JobSpec
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
 from hatrain.text import count
@@ -19,12 +19,7 @@ from launch.backends import backend
 from launch.backends.protocol import Reason
 from launch.rows import count_rows
 
-NOT_YET = (
-    ("method.packing", "tree", "auto or off"),
-    ("method.packing", "plain", "auto or off"),
-    ("data.order", "by_prefix", "shuffled or by_length"),
-    ("method.micro_batch_size", "auto", "a number of rows"),
-)
+NOT_YET = (("method.micro_batch_size", "auto", "a number of rows"),)
 """Values that the schema accepts and training does not support yet: key, value, what to write instead."""
 LARGE_LEARNING_RATE = 0.1
 
@@ -71,6 +66,7 @@ def plan(
         *strategies.refusals(job),
         *_dtype(job),
         *_quantization(job),
+        *_packing(job),
     ]
     ranks = strategies.ranks(job)
     batch: Batch | None = None
@@ -166,6 +162,16 @@ def _dtype(job: JobSpec) -> Iterator[Reason]:
         yield (
             "model.dtype",
             f"found bf16, which {gpu.name} does not support; write fp16 or fp32, or one of these GPUs: {capable}",
+        )
+
+
+def _packing(job: JobSpec) -> Iterator[Reason]:
+    method = job.method
+    if isinstance(method, Dpo) and method.loss in MIXING_LOSSES and method.packing in ("tree", "plain"):
+        yield (
+            "method.packing",
+            f"found {method.packing} with loss: {method.loss}, which looks at several pairs at once, so that its "
+            "result would depend on the packs; write auto or off",
         )
 
 

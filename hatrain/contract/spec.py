@@ -186,7 +186,8 @@ class DataSpec(Model):
     test: str | None = None
     """Rows for the test loss and the evaluation. They are never trained on."""
     order: Literal["shuffled", "by_length", "by_prefix"] = "shuffled"
-    """by_length puts rows of similar length into one step, which needs less padding."""
+    """by_length puts rows of similar length into one step, which needs less padding; by_prefix puts rows that begin
+    alike into one step, which tree packing trains faster."""
     prefix_ids: TokenIds | None = None
     """Token ids before a reply; found from the chat template when null."""
     suffix_ids: TokenIds | None = None
@@ -247,7 +248,8 @@ class _Method(Model):
     gradient_checkpointing: bool | Literal["auto"] = True
     """Recompute activations in the backward pass: a quarter slower, far less memory."""
     packing: Literal["tree", "plain", "off", "auto"] = "auto"
-    """How rows are laid out in a micro-batch. It changes speed and no result."""
+    """How rows are laid out in a micro-batch: tree trains what several begin with once, plain packs rows without
+    sharing, off pads them; auto is the fastest that is right for the model. It changes speed and no result."""
     lora: LoraSpec | None = None
     """Train low-rank adapters instead of all weights."""
 
@@ -256,6 +258,10 @@ class Sft(_Method):
     """Supervised fine-tuning on the replies."""
 
     kind: Literal["sft"] = "sft"
+
+
+MIXING_LOSSES = ("aot", "aot_unpaired", "sft")
+"""TRL's losses that look at several pairs at once: the first two sort them, sft is a mean over tokens."""
 
 
 class Dpo(_Method):

@@ -10,8 +10,9 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.contract.steps import count_steps, warmup_steps
-from hatrain.train import sharding, zero
+from hatrain.train import packing, sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
+from hatrain.train.prefixes import prefix_groups
 from hatrain.train.rows import Rows, layout_of
 from hatrain.train.sft import SftTrainer
 from hatrain.train.step_dataset import StepDataset
@@ -19,7 +20,7 @@ from hatrain.train.sync import SyncTarget
 from hatrain.train.trainer import StepTrainer, TrainingContext
 
 OPTIMIZERS = {
-    "adamw": "adamw_torch",
+    "adamw": "adamw_torch_fused",
     "adamw_8bit": "adamw_8bit",
     "paged_adamw_8bit": "paged_adamw_8bit",
     "adafactor": "adafactor",
@@ -95,11 +96,14 @@ def build(
     steps = StepDataset(
         rows.train.lengths,
         rows.train.supervised,
-        layout_of(rows.train, plan.batch.micro_batch_size),
+        layout_of(rows.train, packing.wanted(plan), plan.batch.micro_batch_size, method.ctx_size, plan.world_size),
         sizes=rows.sizes,
         weights=[file.weight for file in job.data.train],
         rows_per_step=plan.batch.rows_per_step,
-        by_length=job.data.order == "by_length",
+        order=job.data.order,
+        groups=prefix_groups([example.input_ids for example in rows.examples])
+        if job.data.order == "by_prefix"
+        else None,
         seed=job.seed,
         rank=rank(),
         ranks=plan.world_size,

@@ -4,6 +4,7 @@ the first step, with the weights that training starts from; so no second model i
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from hatrain.data.pairs import TokenizedPairs
 from hatrain.errors import BadInput
 from hatrain.model import lora
 from hatrain.runtime import seal
-from hatrain.train.sft import pad
+from hatrain.train.batches import Batch
 from hatrain.train.step_dataset import Step
-from hatrain.train.trainer import StepTrainer, StopRequested, Tensors, TrainingContext, barrier
+from hatrain.train.trainer import StepTrainer, StopRequested, TrainingContext, barrier
 
 LABEL_SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 """The losses that are built on label smoothing, with the value that each one's paper recommends."""
@@ -37,8 +38,8 @@ class DpoTrainer(StepTrainer, DPOTrainer):
     """TRL's trainer with our step. TRL prepares no data and computes no reference: pairs come tokenized, and the
     reference's log-probabilities are read from a file.
 
-    The loss of a micro-batch is its mean over pairs. Three of TRL's losses mix the pairs of a micro-batch, so their
-    results depend on its size: aot and aot_unpaired sort the pairs, sft is a mean over tokens.
+    The loss of a micro-batch is its mean over pairs. MIXING_LOSSES mix the pairs of a micro-batch, so their results
+    depend on its size, and they are not packed.
     Dropout is off, also in adapters, as in TRL: the reference was computed without.
     """
 
@@ -64,44 +65,35 @@ class DpoTrainer(StepTrainer, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
 
-    def collate(self, dataset: TokenizedPairs, rows: Sequence[int], counts: bool = True) -> Tensors:
-        """Return `input_ids`, `attention_mask` and `completion_mask`, each `[2 × pairs, tokens]`: the chosen replies
-        first, then the rejected ones. With the reference's summed log-probabilities, each `[pairs]`, once known."""
-        sides = [dataset.chosen[row] for row in rows] + [dataset.rejected[row] for row in rows]
-        ids = pad([side.input_ids for side in sides], self.processing_class.pad_token_id or 0)
-        lengths = torch.tensor([len(side.input_ids) for side in sides])
-        labels = pad([side.labels for side in sides], -100)
-        tensors = {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-            "completion_mask": (labels != -100).long(),
-            "weight": torch.tensor(float(counts)),
-        }
+    def collate(self, dataset: TokenizedPairs, rows: Sequence[int], counts: bool = True) -> Batch:
+        """Add `trl`: what TRL's losses read of a batch. Each side is only its answer, after one token before it; chosen
+        sides come first, then rejected ones. `labels` are each token's place among the batch's log-probabilities."""
+        batch = super().collate(dataset, rows, counts)
+        sides = [*batch["of_sequences"][::2], *batch["of_sequences"][1::2]]
+        lengths = torch.tensor([len(labels) for labels in sides])
+        answers = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+        labels = torch.zeros_like(answers)
+        labels[answers.bool()] = torch.cat(sides)
+        mask = torch.cat([torch.zeros_like(answers[:, :1]), answers], dim=1)
+        trl = {"input_ids": torch.zeros_like(mask), "attention_mask": mask, "completion_mask": mask}
         name = "train" if dataset is self.train_rows else "test"
         if name in self.reference:
             reference = torch.from_numpy(self.reference[name][list(rows)])
-            tensors["ref_chosen_logps"], tensors["ref_rejected_logps"] = reference[:, 0], reference[:, 1]
-        return tensors
+            trl["ref_chosen_logps"], trl["ref_rejected_logps"] = reference[:, 0], reference[:, 1]
+        return {**batch, "labels": labels, "answers": answers, "trl": trl, "counts": float(counts)}
 
-    def micro_batch_loss(self, model: torch.nn.Module, tensors: Tensors) -> torch.Tensor:
+    def micro_batch_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the loss summed over pairs."""
-        weight = tensors.pop("weight")
-        log_probabilities: list[torch.Tensor] = []
-
-        def forward(**inputs: Any) -> Any:
-            outputs = model(**inputs)
-            log_probabilities.append(outputs.log_probs.detach().float().sum(dim=1))
-            return outputs
-
+        sides = AnswerLogProbabilities(model, batch)
         with self._without_gathering():
-            mean: torch.Tensor = self.compute_loss(forward, tensors)
-        chosen, rejected = log_probabilities[0].chunk(2)
+            mean: torch.Tensor = self.compute_loss(sides, batch["trl"])
+        chosen, rejected = sides.sums.chunk(2)
         self.rewards["train" if self.model.training else "test"].add(
-            self.beta * (chosen - tensors["ref_chosen_logps"]),
-            self.beta * (rejected - tensors["ref_rejected_logps"]),
-            weight,
+            self.beta * (chosen - batch["trl"]["ref_chosen_logps"]),
+            self.beta * (rejected - batch["trl"]["ref_rejected_logps"]),
+            batch["counts"],
         )
-        return mean * weight * len(chosen)
+        return mean * batch["counts"] * len(chosen)
 
     @contextlib.contextmanager
     def _without_gathering(self) -> Iterator[None]:
@@ -170,9 +162,8 @@ class DpoTrainer(StepTrainer, DPOTrainer):
         for micro_batch in self.micro_batches(pairs, range(len(pairs))):
             if self.stop.poll():
                 raise StopRequested
-            tensors = self._prepare_inputs(self.collate(pairs, micro_batch.rows))
-            del tensors["weight"]
-            sides = self.compute_ref_log_probs(model, tensors)
+            batch = self._prepare_inputs(self.collate(pairs, micro_batch.rows))
+            sides = self.compute_ref_log_probs(AnswerLogProbabilities(model, batch), batch["trl"])
             if micro_batch.counts:
                 reference[list(micro_batch.rows)] = torch.stack([side.float().cpu() for side in sides], dim=1)
         if self.args.world_size > 1:
@@ -180,6 +171,24 @@ class DpoTrainer(StepTrainer, DPOTrainer):
             dist.all_reduce(shared)
             reference = shared.cpu()
         return reference.numpy()
+
+
+class AnswerLogProbabilities:
+    """A model as TRL's losses call it, on the batch that is given here."""
+
+    sums: torch.Tensor
+    """[2 × pairs], the log-probability of each side's answer, without gradient"""
+
+    def __init__(self, model: Any, batch: Batch):
+        self.model, self.batch = model, batch
+
+    def __call__(self, **inputs: Any) -> SimpleNamespace:
+        """Return the log-probability of each token of each side's answer, and zeros for TRL's other metrics."""
+        answers = self.batch["answers"]
+        tokens = self.model(**self.batch["model"])[self.batch["labels"]] * answers
+        self.sums = tokens.detach().sum(dim=1)
+        nothing = torch.zeros_like(tokens)
+        return SimpleNamespace(log_probs=tokens, entropy=nothing, mean_logits=nothing, is_top1=nothing.bool())
 
 
 class LocalAccelerator:
@@ -200,7 +209,7 @@ class RewardSums:
     def __init__(self) -> None:
         self.sums: torch.Tensor | None = None
 
-    def add(self, chosen: torch.Tensor, rejected: torch.Tensor, weight: torch.Tensor) -> None:
+    def add(self, chosen: torch.Tensor, rejected: torch.Tensor, weight: float) -> None:
         """Add rewards, each `[pairs]`; a `weight` of 0 leaves them out."""
         pairs = torch.stack([chosen, rejected, (chosen > rejected).float(), chosen - rejected])
         sums = torch.cat([pairs.sum(dim=1), pairs.new_tensor([pairs.shape[1]])]).double() * weight

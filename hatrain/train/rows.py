@@ -15,11 +15,12 @@ from hatrain.contract.run import RunDirectory
 from hatrain.contract.steps import Layout, padded
 from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.jsonfile import parsed_values
-from hatrain.data.labels import Example
+from hatrain.data.labels import Example, Ids
 from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
 from hatrain.text import count
+from hatrain.train.layouts import Packing, packed
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,35 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory)
     )
 
 
-def layout_of(dataset: TokenizedDataset | TokenizedPairs, micro_batch_size: int) -> Layout:
+def sides(dataset: TokenizedDataset | TokenizedPairs, row: int) -> tuple[Example, ...]:
+    """The sequences of a row of a micro-batch: one, or both sides of a pair."""
+    if isinstance(dataset, TokenizedPairs):
+        return dataset.chosen[row], dataset.rejected[row]
+    return (dataset.sequences[row],)
+
+
+def layout_of(
+    dataset: TokenizedDataset | TokenizedPairs, packing: Packing, micro_batch_size: int, ctx_size: int, ranks: int
+) -> Layout:
     """How a dataset's rows become micro-batches, in training and for the test loss. They hold the numbers of pairs, or
     of sequences: a row has several where the chat template lays it out once for each reply."""
     if isinstance(dataset, TokenizedPairs):
-        return padded(dataset.lengths.tolist(), micro_batch_size)
-    layout = padded([len(ids) for ids in dataset.input_ids], micro_batch_size)
+        if packing == "off":
+            return padded(dataset.lengths.tolist(), micro_batch_size)
+        return _packed(dataset, packing, 2 * micro_batch_size * ctx_size, ranks)
+    layout = (
+        padded([len(ids) for ids in dataset.input_ids], micro_batch_size)
+        if packing == "off"
+        else _packed(dataset, packing, micro_batch_size * ctx_size, ranks)
+    )
     return lambda rows: layout(sequence for row in rows for sequence in dataset.sequences_of[int(row)])
+
+
+def _packed(dataset: TokenizedDataset | TokenizedPairs, packing: Packing, capacity: int, ranks: int) -> Layout:
+    def unit(row: int) -> list[Ids]:
+        return [side.input_ids for side in sides(dataset, row)]
+
+    return packed(unit, capacity, ranks, share=packing == "tree")
 
 
 def summary(rows: Rows) -> str:

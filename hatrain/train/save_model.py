@@ -13,6 +13,8 @@ from hatrain.model.portable import make_portable
 from hatrain.model.prepare import merged
 from hatrain.runtime import seal
 from hatrain.train import sharding
+from hatrain.train.batches import padded_batch
+from hatrain.train.rows import sides
 from hatrain.train.trainer import NotFiniteError, StepTrainer, barrier
 
 SAMPLE_ROWS, SAMPLE_TOKENS = 4, 128
@@ -48,8 +50,9 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
 def sample_of(trainer: StepTrainer) -> dict[str, torch.Tensor]:
     """The first tokens of the first training rows, on the CPU."""
     rows = range(min(SAMPLE_ROWS, len(trainer.train_rows)))
-    tensors = trainer.collate(trainer.train_rows, rows)
-    return {name: tensors[name][:, :SAMPLE_TOKENS].cpu() for name in ("input_ids", "attention_mask")}
+    examples = [example for row in rows for example in sides(trainer.train_rows, row)]
+    tensors = padded_batch(examples, trainer.processing_class.pad_token_id or 0)["model"]
+    return {name: tensors[name][:, :SAMPLE_TOKENS] for name in ("input_ids", "attention_mask")}
 
 
 def _partial_folder(run: RunDirectory, name: str) -> Path:

@@ -3,11 +3,13 @@ skipping steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank, steps_per_epoch, weighted_rows
+from hatrain.train.prefixes import order_by_prefix
 
 MEGABATCH = 50
 """Steps whose rows are sorted by length together (transformers' group_by_length uses 50 too)."""
@@ -58,8 +60,11 @@ def order_by_length(rows: np.ndarray, lengths: np.ndarray, rows_per_step: int, s
     return np.concatenate([table.ravel(), rows[full * rows_per_step :]])
 
 
+Order = Literal["shuffled", "by_length", "by_prefix"]
+
+
 class StepDataset(Dataset[Step]):
-    """The steps of the current epoch, as one rank sees them."""
+    """The steps of the current epoch, as one rank sees them. `groups` are those of `prefix_groups`, for by_prefix."""
 
     def __init__(
         self,
@@ -70,14 +75,15 @@ class StepDataset(Dataset[Step]):
         sizes: Sequence[int],
         weights: Sequence[float],
         rows_per_step: int,
-        by_length: bool,
+        order: Order = "shuffled",
+        groups: np.ndarray | None = None,
         seed: int,
         rank: int = 0,
         ranks: int = 1,
     ):
         self.lengths, self.supervised, self.layout = lengths, supervised, layout
         self.sizes, self.weights = list(sizes), list(weights)
-        self.rows_per_step, self.by_length, self.seed = rows_per_step, by_length, seed
+        self.rows_per_step, self.order, self.groups, self.seed = rows_per_step, order, groups, seed
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self._order: tuple[int, np.ndarray] | None = None
@@ -90,18 +96,22 @@ class StepDataset(Dataset[Step]):
     def __len__(self) -> int:
         return steps_per_epoch(self.rows, self.rows_per_step)
 
-    def _epoch_order(self) -> np.ndarray:
+    def epoch_order(self) -> np.ndarray:
+        """Return the rows of the current epoch, step by step."""
         if self._order is None or self._order[0] != self.epoch:
             rows = epoch_rows(self.sizes, self.weights, self.seed, self.epoch)
-            if self.by_length:
+            if self.order == "by_length":
                 rows = order_by_length(rows, self.lengths, self.rows_per_step, self.seed, self.epoch)
+            elif self.order == "by_prefix":
+                assert self.groups is not None, "rows are ordered by their groups"
+                rows = order_by_prefix(rows, self.groups, self.rows_per_step, self.seed, self.epoch)
             self._order = (self.epoch, rows)
         return self._order[1]
 
     def __getitem__(self, index: int) -> Step:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        rows = self._epoch_order()[index * self.rows_per_step : (index + 1) * self.rows_per_step]
+        rows = self.epoch_order()[index * self.rows_per_step : (index + 1) * self.rows_per_step]
         micro_batches = share_of_rank(self.layout(rows), self.rank, self.ranks)
         return Step(micro_batches, len(rows), int(self.lengths[rows].sum()), int(self.supervised[rows].sum()))
 

@@ -18,19 +18,19 @@ from transformers.trainer_callback import PrinterCallback
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
-from hatrain.contract.steps import MicroBatch, share_of_rank
+from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
 from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, seal
-from hatrain.train import fsdp, sharding, zero
+from hatrain.train import fsdp, packing, sharding, zero
+from hatrain.train.batches import Batch, batch_of
+from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
 from hatrain.train.metrics import Counters, MetricsCallback
-from hatrain.train.rows import Rows, layout_of
+from hatrain.train.rows import Rows, layout_of, sides
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
 from hatrain.train.sync import SyncTarget
-
-Tensors = dict[str, torch.Tensor]
 
 TEST_MICRO_BATCH_SIZE = 8
 """Test rows of one rank in a forward pass, unless micro_batch_size is larger: without gradients more rows fit."""
@@ -68,6 +68,7 @@ class FlowCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.trainer.choose_packing()
         self.trainer.before_training()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -87,7 +88,7 @@ class FlowCallback(TrainerCallback):
 class StepTrainer(Trainer):
     """A trainer whose loader items are whole optimizer steps: a training step loops over a `Step`'s micro-batches.
 
-    A method implements `collate` and `micro_batch_loss`. Where its loss comes from one of TRL's trainers, that is the
+    A method implements `micro_batch_loss`. Where its loss comes from one of TRL's trainers, that is the
     second base class.
     """
 
@@ -107,6 +108,9 @@ class StepTrainer(Trainer):
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
         )
         super().__init__(**kwargs)
+        self.packing = packing.wanted(context.plan)
+        add_log_probabilities(self.model)
+        self._unpackable = packing.prepare(self.model, context.plan) if self.packing != "off" else None
         self.remove_callback(PrinterCallback)
         self.add_callback(FlowCallback(self))
         if self.is_world_process_zero():
@@ -114,13 +118,16 @@ class StepTrainer(Trainer):
 
     # --- what a method implements ---
 
-    def collate(self, dataset: Any, rows: Sequence[int], counts: bool = True) -> Tensors:
-        """Return the tensors of some rows. Rows that do not count get a weight of zero."""
-        raise NotImplementedError
-
-    def micro_batch_loss(self, model: torch.nn.Module, tensors: Tensors) -> torch.Tensor:
+    def micro_batch_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the summed loss of a micro-batch, to be divided by the weight of its step."""
         raise NotImplementedError
+
+    def collate(self, dataset: Any, rows: Sequence[int], counts: bool = True) -> Batch:
+        """Return the batch of some rows of a micro-batch. The labels of rows that do not count weigh nothing."""
+        batch = batch_of([sides(dataset, row) for row in rows], self.packing, self.processing_class.pad_token_id or 0)
+        if not counts:
+            batch["weights"] = torch.zeros_like(batch["weights"])
+        return batch
 
     def step_weight(self, step: Step) -> int:
         """What a step's summed loss is divided by, over all ranks."""
@@ -137,6 +144,25 @@ class StepTrainer(Trainer):
             self.record_test_loss("before")
         if self.stop.poll():
             raise StopRequested
+
+    def choose_packing(self) -> None:
+        """Lay rows out as the job asks for, or padded where that is wrong for the model. A collective call."""
+        check = packing.Check(self.model_wrapped, self.model.get_input_embeddings().num_embeddings, self.args.device)
+        if reason := check.head():
+            read_whole_logits(self.model)
+            self._say(f"the output head runs at every position: {reason}")
+        if self.packing != "off" and (reason := self._unpackable or check.packing()):
+            self.packing = "off"
+            self._say(f"packing: off, for this model cannot be packed: {reason}")
+        self.context.steps.layout = self._layout(self.train_rows, self.context.plan.batch.micro_batch_size)
+
+    def _say(self, text: str) -> None:
+        if self.is_world_process_zero():
+            print(text, flush=True)
+
+    def _layout(self, dataset: Any, micro_batch_size: int) -> Layout:
+        ctx_size = self.context.plan.job.method.ctx_size
+        return layout_of(dataset, self.packing, micro_batch_size, ctx_size, self.args.world_size)
 
     # --- the step ---
 
@@ -250,9 +276,11 @@ class StepTrainer(Trainer):
         return [name for part in from_all_ranks(bad) for name in part]
 
     def _loss_of(self, model: torch.nn.Module, dataset: Any, micro_batch: MicroBatch) -> torch.Tensor:
-        tensors = self._prepare_inputs(self.collate(dataset, micro_batch.rows, micro_batch.counts))
+        batch = self.collate(dataset, micro_batch.rows, micro_batch.counts)
+        del batch["of_sequences"]
+        batch = self._prepare_inputs(batch)
         with self.compute_loss_context_manager():
-            return self.micro_batch_loss(model, tensors)
+            return self.micro_batch_loss(model, batch)
 
     def _gradient_sync(self, model: torch.nn.Module, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         """Reduce gradients over the ranks in a step's last micro-batch only. FSDP reduces in each one: until it does,
@@ -319,7 +347,7 @@ class StepTrainer(Trainer):
     def micro_batches(self, dataset: Any, rows: Sequence[int]) -> tuple[MicroBatch, ...]:
         """Return this rank's micro-batches over some rows that are not trained on."""
         size = max(TEST_MICRO_BATCH_SIZE, self.context.plan.batch.micro_batch_size)
-        return share_of_rank(layout_of(dataset, size)(rows), self.args.process_index, self.args.world_size)
+        return share_of_rank(self._layout(dataset, size)(rows), self.args.process_index, self.args.world_size)
 
     # --- checkpoints ---
 

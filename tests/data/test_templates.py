@@ -137,7 +137,7 @@ def test_a_row_of_several_sequences_is_one_row_whose_sequences_are_in_micro_batc
     assert len(dataset) == 2
     assert [len(numbers) for numbers in dataset.sequences_of] == [2, 1]
     assert dataset.supervised.sum() == sum((labels != -100).sum() for labels in dataset.labels)
-    batches = layout_of(dataset, 2)(np.array([1, 0]))
+    batches = layout_of(dataset, "off", 2, 64, 1)(np.array([1, 0]))
     assert sorted(number for batch in batches for number in batch.rows) == [0, 1, 2]
 
 

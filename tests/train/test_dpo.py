@@ -214,8 +214,10 @@ def compare(run: RunDirectory, other: RunDirectory | InOrder) -> None:
         history, expected = metrics(other), weights(other.model)
     theirs = [line for line in history if "loss" in line]
     assert len(ours) == len(theirs) > 2
-    for name in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"):
+    for name in ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins"):
         assert [line[name] for line in ours] == pytest.approx([line[name] for line in theirs], rel=1e-5, abs=1e-5)
+    # Before the first update rewards are rounding alone, and so is which is larger.
+    assert [line["rewards/accuracies"] for line in ours[1:]] == [line["rewards/accuracies"] for line in theirs[1:]]
     for name, tensor in weights(run.model).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 

@@ -19,7 +19,6 @@ def step_dataset(lengths: np.ndarray, micro_batch_size: int = 4, **options) -> S
         "sizes": [len(lengths)],
         "weights": [1.0],
         "rows_per_step": 16,
-        "by_length": False,
         "seed": 3,
     }
     layout = padded(lengths.tolist(), micro_batch_size)
@@ -53,11 +52,12 @@ def test_epochs_differ_and_the_seed_decides():
     assert rows_of(one[0]) != first
 
 
-@pytest.mark.parametrize("by_length", [False, True])
+@pytest.mark.parametrize("order", ["shuffled", "by_length", "by_prefix"])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-def test_a_step_is_the_same_on_any_number_of_ranks(ranks, by_length):
-    alone = steps(by_length=by_length)
-    together = [steps(by_length=by_length, rank=rank, ranks=ranks) for rank in range(ranks)]
+def test_a_step_is_the_same_on_any_number_of_ranks(ranks, order):
+    options = {"order": order, "groups": np.arange(100) // 7}
+    alone = steps(**options)
+    together = [steps(**options, rank=rank, ranks=ranks) for rank in range(ranks)]
     for i in range(len(alone)):
         parts = [each[i] for each in together]
         assert sorted(row for part in parts for row in rows_of(part)) == rows_of(alone[i])
@@ -97,7 +97,7 @@ def test_by_length_puts_the_longest_first_and_wastes_less():
 
 
 def test_a_short_last_step_stays_last_by_length():
-    epoch = steps(by_length=True)
+    epoch = steps(order="by_length")
     assert [len(rows_of(epoch[i])) for i in range(len(epoch))] == [16] * 6 + [4]
 
 
@@ -116,12 +116,12 @@ def test_the_planner_counts_the_rows_that_an_epoch_has(tmp_path_factory, files):
 # Recorded values: a run that an earlier version began must go on with the same rows in the same micro-batches.
 
 SECOND_EPOCH_OF_TWO_RANKS = {
-    (False, 0): [
+    ("shuffled", 0): [
         [(39, 0, 12), (2, 19, 22), (7, 16, 18)],
         [(12, 3, 11), (20, 5, 2), (10, 7, 18)],
         [(0, 11, 15), (14, 21, 9)],
     ],
-    (True, 1): [
+    ("by_length", 1): [
         [(12, 12, 3), (6, 20, 20), (5,)],
         [(2, 1, 37), (19, 22, 21), (10,)],
         [(7, 16, 18), (13,)],
@@ -129,20 +129,20 @@ SECOND_EPOCH_OF_TWO_RANKS = {
 }
 
 
-@pytest.mark.parametrize(("by_length", "rank"), SECOND_EPOCH_OF_TWO_RANKS)
-def test_a_seed_gives_the_recorded_micro_batches(by_length, rank):
+@pytest.mark.parametrize(("order", "rank"), SECOND_EPOCH_OF_TWO_RANKS)
+def test_a_seed_gives_the_recorded_micro_batches(order, rank):
     lengths = np.random.default_rng(7).integers(5, 90, 40)
     files = {"sizes": [25, 15], "weights": [1.5, 0.3]}
-    dataset = step_dataset(lengths, 3, **files, by_length=by_length, rank=rank, ranks=2)
+    dataset = step_dataset(lengths, 3, **files, order=order, rank=rank, ranks=2)
     dataset.epoch = 1
     micro_batches = [[part.rows for part in dataset[i].micro_batches] for i in range(len(dataset))]
-    assert micro_batches == SECOND_EPOCH_OF_TWO_RANKS[by_length, rank]
+    assert micro_batches == SECOND_EPOCH_OF_TWO_RANKS[order, rank]
 
 
 def test_a_long_run_has_the_recorded_order_and_layout():
     lengths = np.random.default_rng(8).integers(5, 900, 3000)
     digest = hashlib.sha256()
-    for by_length in (False, True):
+    for order in ("shuffled", "by_length"):
         for rank in range(3):
             dataset = step_dataset(
                 lengths,
@@ -150,7 +150,7 @@ def test_a_long_run_has_the_recorded_order_and_layout():
                 sizes=[1000, 1500, 500],
                 weights=[1, 0.5, 2.25],
                 rows_per_step=60,
-                by_length=by_length,
+                order=order,
                 seed=11,
                 rank=rank,
                 ranks=3,

@@ -1,0 +1,221 @@
+"""Holds the rows of the client `assist` against Home Assistant itself: its Assist API, run on each row's home.
+
+python bench/assist.py [--rows N] [--language NAME …]
+
+It needs an environment of Python 3.13 with hatrain's requirements for data (pydantic, PyYAML, Jinja2) and
+`pip install homeassistant==2025.4.4`; run it with PYTHONPATH=. from the repository. Entities are states and registry
+entries; services are Home Assistant's own, whose calls are recorded. Tools that came later than the installed version
+(a fan's speed, stopping a cover, relative volume, playing media) are counted apart. It exits with 1 when less than
+99.5 % of the messages with calls do what hatrain says, or any overview or schema differs.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+from client import EXECUTED, Tally, drawn
+from homeassistant import auth, config_entries, loader
+from homeassistant.components.homeassistant.exposed_entities import async_expose_entity
+from homeassistant.components.todo.const import DATA_COMPONENT
+from homeassistant.core import Context, Event, HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import (
+    area_registry,
+    category_registry,
+    device_registry,
+    entity_registry,
+    floor_registry,
+    issue_registry,
+    label_registry,
+    llm,
+    restore_state,
+)
+from homeassistant.setup import async_setup_component
+from voluptuous_openapi import convert
+
+from hatrain.home.calls.compare import Call
+from hatrain.home.clients import CLIENTS
+from hatrain.home.clients.assist import devices_overview
+from hatrain.home.clients.assist_tools import READERS
+from hatrain.home.devices.entity import Entity
+from hatrain.home.generate.dataset import Recipe
+from hatrain.home.language.load import language_folders
+
+COMPONENTS = (
+    "homeassistant", "light", "switch", "fan", "cover", "lock", "media_player", "climate", "vacuum", "todo", "timer",
+    "intent",
+)  # fmt: skip
+EVERY_FEATURE = 2**24 - 1
+ASSIST = CLIENTS["assist"]
+
+
+class Home:
+    """Home Assistant with the entities of one row, and the services that were called in it."""
+
+    def __init__(self, hass: HomeAssistant):
+        self._hass = hass
+        self.calls: list[tuple[str, str, Mapping[str, Any]]] = []
+        hass.bus.async_listen("call_service", self._record)
+        # Adding an item calls the list itself, not a service.
+        hass.data[DATA_COMPONENT] = SimpleNamespace(get_entity=self._list)
+
+    async def fill(self, entities: Sequence[Entity]) -> None:
+        entries, areas = entity_registry.async_get(self._hass), area_registry.async_get(self._hass)
+        for entry in list(entries.entities.values()):
+            entries.async_remove(entry.entity_id)
+        for state in self._hass.states.async_all():
+            self._hass.states.async_remove(state.entity_id)
+        for entity in entities:
+            domain, _, name = entity.entity_id.partition(".")
+            entry = entries.async_get_or_create(domain, "bench", entity.entity_id, suggested_object_id=name)
+            assert entry.entity_id == entity.entity_id
+            area = areas.async_get_or_create(entity.area).id if entity.area else None
+            entries.async_update_entity(entry.entity_id, area_id=area, aliases=set(entity.aliases))
+            attributes = {**entity.attributes, "friendly_name": entity.name, "supported_features": EVERY_FEATURE}
+            self._hass.states.async_set(entity.entity_id, entity.state, attributes)
+            async_expose_entity(self._hass, "conversation", entity.entity_id, True)
+        await self._hass.async_block_till_done()
+
+    async def api(self) -> Any:
+        context = llm.LLMContext("bench", Context(), "", "en", "conversation", None)
+        return await llm.async_get_api(self._hass, "assist", context)
+
+    async def call(self, api: Any, call: Call) -> Any:
+        """Call a tool; what it answers, or the error as text. `calls` has the services of the entities' own domains."""
+        self.calls.clear()
+        try:
+            answer = await api.async_call_tool(llm.ToolInput(call.service, dict(call.arguments)))
+        except HomeAssistantError as error:
+            return repr(error)
+        await self._hass.async_block_till_done()
+        return answer
+
+    def _record(self, event: Event) -> None:
+        data = dict(event.data["service_data"])
+        named = data.pop("entity_id", [])
+        for entity_id in [named] if isinstance(named, str) else named:
+            if event.data["domain"] != "homeassistant":
+                self.calls.append((f"{event.data['domain']}.{event.data['service']}", entity_id, data))
+
+    def _list(self, entity_id: str) -> Any:
+        async def add(item: Any) -> None:
+            self.calls.append(("todo.add_item", entity_id, {"item": item.summary}))
+
+        return SimpleNamespace(async_create_todo_item=add)
+
+
+async def start(folder: str) -> HomeAssistant:
+    hass = HomeAssistant(folder)
+    hass.config.skip_pip = True
+    loader.async_setup(hass)
+    registries = (
+        area_registry, category_registry, device_registry, entity_registry, floor_registry, issue_registry,
+        label_registry,
+    )  # fmt: skip
+    await asyncio.gather(*(registry.async_load(hass) for registry in registries))
+    await restore_state.async_load(hass)
+    hass.auth = await auth.auth_manager_from_config(hass, [], [])
+    hass.config_entries = config_entries.ConfigEntries(hass, {})
+    await hass.config_entries.async_initialize()
+    for component in COMPONENTS:
+        if not await async_setup_component(hass, component, {}):
+            raise SystemExit(f"{component}: Home Assistant cannot set it up")
+    return hass
+
+
+async def compare(home: Home, language: str, rows: int) -> dict[str, Tally]:
+    tallies = {
+        name: Tally() for name in ("calls do the same", "newer tools, not compared", "overviews equal", "schemas")
+    }
+    for conversation, row in drawn(Recipe((language,), "assist", "messages"), rows):
+        for turn in conversation.turns:
+            await home.fill(turn.home.entities)
+            api = await home.api()
+            for step in turn.steps:
+                calls = ASSIST.tool_calls(step.calls, turn.home.entities, conversation.kind == "implied")
+                for call in [] if step.error else calls:
+                    await _compare_call(home, api, call, turn.home.entities, tallies)
+        listed = yaml.safe_load(api.api_prompt.rpartition("smart home:\n")[2])
+        text = yaml.safe_dump(sorted(listed, key=itemgetter("names")), allow_unicode=True, sort_keys=False)
+        # This version lists entities as they come, later ones by name.
+        tallies["overviews equal"].add(devices_overview(conversation.turns[-1].home.devices) == text, text)
+        _compare_schemas(api, row["tools"], tallies["schemas"])
+    return tallies
+
+
+async def _compare_call(
+    home: Home, api: Any, call: Call, entities: Sequence[Entity], tallies: dict[str, Tally]
+) -> None:
+    if call.service not in {tool.name for tool in api.tools}:
+        tallies["newer tools, not compared"].add(True, "")
+        return
+    answer = await home.call(api, call)
+    understood = ASSIST.understand(call, entities)
+    if call.service in READERS:
+        (listed,) = json.loads(json.dumps(ASSIST.result(call, entities, "")))["result"].split("\n- ")[1:]
+        tallies["calls do the same"].add(f"- {listed}" in answer["result"] + "\n", f"{call}: {listed!r} {answer}")
+        return
+    expected = [(done.service, *_split(done.arguments)) for done in understood.calls]
+    same = sorted(home.calls, key=repr) == sorted(expected, key=repr)
+    told = isinstance(answer, dict) and {one["id"] for one in answer["data"]["success"] if one["type"] == "entity"}
+    said = {done.arguments["entity_id"] for done in understood.calls}
+    if call.service == "HassListAddItem":
+        told = said  # a list is not among the targets that it reports
+    tallies["calls do the same"].add(same and told == said, f"{call}: {home.calls} {expected} {answer}")
+
+
+def _split(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    rest = {key: value for key, value in arguments.items() if key != "entity_id"}
+    return arguments["entity_id"], rest
+
+
+def _compare_schemas(api: Any, domains: frozenset[str], tally: Tally) -> None:
+    """Compare the tools that both offer: their arguments, which are required, and their types."""
+    ours = {tool["function"]["name"]: tool["function"]["parameters"] for tool in ASSIST.tools(domains)}
+    for tool in api.tools:
+        if tool.name not in ours or tool.name in READERS:
+            continue
+        theirs = convert(tool.parameters, custom_serializer=api.custom_serializer)
+        left, right = _types(ours[tool.name]), _types(theirs)
+        tally.add(left == right, f"{tool.name}: {left}\n  {right}")
+
+
+def _types(schema: Mapping[str, Any]) -> tuple[Any, ...]:
+    properties = {key: value.get("type") for key, value in schema["properties"].items()}
+    return properties, sorted(schema.get("required", ()))
+
+
+async def run(args: argparse.Namespace) -> int:
+    logging.disable(logging.CRITICAL)
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        hass = await start(folder)
+        home = Home(hass)
+        for language in args.language:
+            for what, tally in (await compare(home, language, args.rows)).items():
+                needed = EXECUTED if "calls" in what else 1.0
+                failed |= tally.right < needed * tally.of
+                print(f"{language:9} {what:28} {tally}", flush=True)
+                for example in tally.examples:
+                    print(f"  {example}", file=sys.stderr)
+        await hass.async_stop(force=True)
+    return int(failed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500, help="rows of each language's test set (default: 500)")
+    parser.add_argument("--language", nargs="+", default=list(language_folders()))
+    return asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Attention of packed sequences, as an implementation for transformers: each token attends to its own sequence. Without
+a pack it is transformers' sdpa.
+
+A model gets it by name. The pack comes through `packed`, is handed to the layers as their attention mask, and so also
+reaches layers that are computed again in the backward pass.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from hatrain.data.packs import Segment
+from hatrain.model import cpu_attention
+from hatrain.model.cpu_attention import HIDDEN, Block
+
+NAME = "hatrain_packed"
+"""The implementation's name in transformers."""
+
+
+class NotReached(Exception):
+    """A layer asks for something else than causal attention within a window."""
+
+
+class PackLayout:
+    """What attention needs to know of a pack."""
+
+    def __init__(self, segments: tuple[Segment, ...]):
+        self.segments = segments
+        self.positions = torch.cat([torch.arange(s.position, s.position + s.end - s.start) for s in segments])
+        """[tokens], the position of each token in its sequences"""
+        self.reaches = torch.cat([torch.full((s.end - s.start,), s.reach) for s in segments])
+        """[tokens], where the tokens end that may attend to each"""
+        self.blocks = cache(self._blocks)
+        self.block_mask = cache(self._block_mask)
+
+    def _blocks(self, window: int | None) -> list[Block]:
+        """Return the blocks of a layer: each segment attends to itself, and all that descends from it to all of it.
+
+        With a window a token attends to the `window` positions that end with its own.
+        """
+        blocks = []
+        for s in self.segments:
+            blocks.append(Block(s.start, s.end, s.start, s.end, True))
+            if s.reach > s.end:
+                blocks.append(Block(s.end, s.reach, s.start, s.end, False))
+        return [self._windowed(block, window) for block in blocks] if window else blocks
+
+    def _windowed(self, block: Block, window: int) -> Block:
+        queries, keys = self.positions[block.start : block.end], self.positions[block.key_start : block.key_end]
+        if queries.max() - keys.min() < window:
+            return block
+        distance = queries[:, None] - keys[None, :]
+        sees = (distance >= 0) & (distance < window)
+        bias = torch.zeros(sees.shape).masked_fill(~sees, HIDDEN)
+        return Block(block.start, block.end, block.key_start, block.key_end, False, bias)
+
+    def sees(self, window: int | None, device: torch.device | str = "cpu") -> Callable[..., Any]:
+        """Return flex_attention's mask function: whether a query attends to a key, by their places in the pack."""
+        positions, reaches = self.positions.to(device), self.reaches.to(device)
+
+        def mask(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            visible = (key <= query) & (query < reaches[key])
+            return visible if window is None else visible & (positions[query] - positions[key] < window)
+
+        return mask
+
+    def _block_mask(self, window: int | None, device: torch.device) -> Any:
+        """Return the mask of a layer for flex_attention."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        tokens = len(self.positions)
+        return create_block_mask(self.sees(window, device), None, None, tokens, tokens, device=str(device))
+
+
+@dataclass(frozen=True, slots=True)
+class PackMask:
+    """What a layer gets in place of a mask."""
+
+    layout: PackLayout
+    window: int | None
+
+
+_current: ContextVar[PackLayout | None] = ContextVar("pack", default=None)
+
+
+@contextlib.contextmanager
+def packed(layout: PackLayout | None) -> Iterator[None]:
+    """Let models in this context attend as the pack says; None leaves them as they are."""
+    token = _current.set(layout)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def mask(*args: Any, **kwargs: Any) -> Any:
+    """transformers' interface for masks."""
+    layout = _current.get()
+    if layout is None:
+        return sdpa_mask(*args, **kwargs)
+    return PackMask(layout, _window(kwargs["mask_function"], kwargs["config"]))
+
+
+def _window(mask_function: Callable[..., Any], config: Any) -> int | None:
+    """Return the sliding window of a mask function of transformers. Raises NotReached for another kind of mask."""
+    config = config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+
+    def sees(query: int, key: int) -> bool:
+        zero = torch.tensor(0)
+        return bool(mask_function(zero, zero, torch.tensor(query), torch.tensor(key)))
+
+    far = max(getattr(config, name, None) or 0 for name in ("max_position_embeddings", "sliding_window")) + 1
+    if sees(0, 1) or not sees(1, 0):
+        raise NotReached("attention that is not causal")
+    if sees(far, 0):
+        return None
+    # Two queries in a row: the start of a chunk stays where it is.
+    if window and all(sees(q, q - window + 1) and not sees(q, q - window) for q in (far, far + 1)):
+        return int(window)
+    raise NotReached("an attention mask other than a sliding window")
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' interface for attention: `query` is `[batch, heads, tokens, size]`, and what is returned is
+    `[batch, tokens, heads, size]`."""
+    if not isinstance(attention_mask, PackMask):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if kwargs.get("softcap") is not None:
+        raise NotReached("attention with capped scores")
+    query, key, value = _same_dtype(query, key, value)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attend = _flex if query.is_cuda and not dropout else _whole_rows if dropout else _blocks_on_cpu
+    return attend(query, key, value, attention_mask, dropout, scaling).transpose(1, 2), None
+
+
+def _same_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Autocast knows nothing of our functions, and rotary embeddings may have left queries and keys in fp32."""
+    device = tensors[0].device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensors[-1].dtype
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _blocks_on_cpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, dropout: float, scale: float
+) -> torch.Tensor:
+    groups = query.shape[1] // key.shape[1]
+    blocks = mask.layout.blocks(mask.window)
+    return cpu_attention.attend(query, repeat_kv(key, groups), repeat_kv(value, groups), blocks, scale)
+
+
+# --- anywhere: the keys of each segment gathered ------------------------------------------------------------
+
+
+def _whole_rows(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, dropout: float, scale: float
+) -> torch.Tensor:
+    """Attention of each segment to the gathered keys before it, with dropout."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    parts = []
+    sees = mask.layout.sees(mask.window)
+    paths: list[torch.Tensor] = []
+    for segment in mask.layout.segments:
+        before = paths[segment.parent] if segment.parent >= 0 else torch.zeros(0, dtype=torch.long)
+        paths.append(torch.cat([before, torch.arange(segment.start, segment.end)]))
+        keys = paths[-1]
+        visible = sees(0, 0, torch.arange(segment.start, segment.end)[:, None], keys[None, :])
+        at = keys.to(query.device)
+        parts.append(
+            F.scaled_dot_product_attention(
+                query[:, :, segment.start : segment.end],
+                key[:, :, at],
+                value[:, :, at],
+                attn_mask=visible.to(query.device),
+                dropout_p=dropout,
+                scale=scale,
+            )
+        )
+    return torch.cat(parts, dim=2)
+
+
+# --- on CUDA ------------------------------------------------------------------------------------------------
+
+
+def _flex(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, dropout: float, scale: float
+) -> torch.Tensor:
+    """flex_attention, compiled, with the pack's block mask. StableLM does not declare that it supports it, so it is
+    called here and not through transformers."""
+    out: torch.Tensor = _compiled_flex()(
+        query,
+        key,
+        value,
+        block_mask=mask.layout.block_mask(mask.window, query.device),
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out
+
+
+@cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True)
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, mask)

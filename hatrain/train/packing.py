@@ -1,0 +1,135 @@
+"""How rows are laid out in a micro-batch: as trees that share a prefix, where that is right for the model."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from hatrain.contract.plan import Plan
+from hatrain.contract.spec import MIXING_LOSSES, Dpo
+from hatrain.data.labels import Example
+from hatrain.model import attention
+from hatrain.train.batches import Batch, batch_of
+from hatrain.train.layouts import Packing
+
+PACKABLE = {"full_attention", "sliding_attention"}
+"""Kinds of layers, by transformers' names, that see other tokens through attention alone."""
+LONG_ROPE = {"longrope", "dynamic", "dynamic_ntk"}
+"""Rotary embeddings that depend on the longest sequence of a micro-batch, beyond the original context."""
+
+PREFIX, BRANCH = 24, 8
+"""Tokens of the rows that a model is checked with."""
+LARGEST_ERROR = 0.3
+"""Of a packed row, as a share of what seeing the other rows would change."""
+HEAD_ERROR = 0.05
+"""Of the output head, as a share of how far log-probabilities are apart."""
+NOISE = 1e-3
+"""Differences of log-probabilities below it are rounding."""
+
+
+def wanted(plan: Plan) -> Packing:
+    """The packing that a job asks for; auto is tree, which is plain where nothing is shared."""
+    method = plan.job.method
+    if method.packing != "auto":
+        return method.packing
+    return "off" if isinstance(method, Dpo) and method.loss in MIXING_LOSSES else "tree"
+
+
+def prepare(model: Any, plan: Plan) -> str | None:
+    """Give a model our attention. Returns why it cannot be packed, if its configuration says so."""
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if reason := _reason(base, plan.job.method.ctx_size):
+        return reason
+    base.set_attn_implementation(attention.NAME)
+    return None if base.config._attn_implementation == attention.NAME else "its attention cannot be replaced"
+
+
+def _reason(base: Any, ctx_size: int) -> str | None:
+    config = base.config
+    if config.get_text_config() is not config:
+        return "it is more than a language model"
+    if not base._can_set_attn_implementation():
+        return "its attention cannot be replaced"
+    if others := set(getattr(config, "layer_types", None) or ()) - PACKABLE:
+        return f"it has layers of kind {', '.join(sorted(others))}, which carry one row into the next"
+    rope = getattr(config, "rope_parameters", None) or {}
+    original = rope.get("original_max_position_embeddings") or getattr(
+        config, "original_max_position_embeddings", config.max_position_embeddings
+    )
+    if rope.get("rope_type") in LONG_ROPE and ctx_size > original:
+        return f"its rotary embeddings depend on the longest row, beyond {original} tokens"
+    return None
+
+
+class Check:
+    """Runs a few short rows of random tokens through a model, before it is trained. Each method is a collective call
+    where the model is sharded.
+
+    Whatever the model raises is a reason not to do what raised it.
+    """
+
+    def __init__(self, model: Any, vocabulary: int, device: torch.device):
+        self.model, self.device = model, device
+        parts = np.random.default_rng(0).integers(0, vocabulary, (4, PREFIX)).astype(np.int32)
+        rows = [np.concatenate([parts[0], parts[1][:BRANCH]]), np.concatenate([parts[0], parts[2][:BRANCH]]), parts[3]]
+        self.rows = [Example(number, ids, ((1, len(ids)),)) for number, ids in enumerate(rows)]
+        self.padded, self.packed = (batch_of([(row,) for row in self.rows], kind, 0) for kind in ("off", "tree"))
+
+    def head(self) -> str | None:
+        """Return why the output head must not be run by itself."""
+        try:
+            own, expected = self._log_probabilities(self.padded), self._from_logits()
+        except Exception as error:
+            return _named(error)
+        scale = HEAD_ERROR * (expected - expected.mean())
+        return "its logits are more than those of one module" if _differs(own, expected, scale) else None
+
+    def packing(self) -> str | None:
+        """Return why rows must not be packed: compared with padded rows, and with rows that see each other."""
+        mixed = {**self.packed, "model": {**self.packed["model"], "pack": None}}
+        try:
+            found, expected = self._log_probabilities(self.packed), self._log_probabilities(self.padded)
+            change = LARGEST_ERROR * (self._log_probabilities(mixed) - expected)
+        except Exception as error:
+            return _named(error)
+        return "packed rows would see each other" if _differs(found, expected, change) else None
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def _log_probabilities(self, batch: Batch) -> torch.Tensor:
+        """Of the rows' tokens, row by row."""
+        inputs = {name: self._there(value) for name, value in batch["model"].items()}
+        with self._evaluating():
+            found = self.model(**inputs).float().cpu()
+        return torch.cat([found[labels] for labels in batch["of_sequences"]])
+
+    def _from_logits(self) -> torch.Tensor:
+        ids, mask = (self._there(self.padded["model"][name]) for name in ("input_ids", "attention_mask"))
+        with self._evaluating():
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        tokens = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0].cpu()
+        return torch.cat([of[: len(row.input_ids) - 1] for of, row in zip(tokens, self.rows, strict=True)])
+
+    def _there(self, value: Any) -> Any:
+        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+
+
+def _differs(found: torch.Tensor, expected: torch.Tensor, tolerated: torch.Tensor) -> bool:
+    """Whether two vectors differ by more than a third, and by more than rounding."""
+    error, most = ((part.square().mean().sqrt()) for part in (found - expected, tolerated))
+    return not error <= max(NOISE, float(most))
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
