@@ -1,4 +1,4 @@
-"""What people and assistants would not say: toggles for everything, confessions of no mistake, statements for questions,
+"""What people and assistants would not say: needless toggles, confessions of no mistake, statements for questions,
 doors where there is none."""
 
 from collections import Counter
