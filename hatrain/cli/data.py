@@ -132,10 +132,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _intents(args: argparse.Namespace) -> int:
+    from hatrain.errors import BadInput
     from hatrain.home.clients import find_client
     from hatrain.home.intents import ATTRIBUTION
     from hatrain.home.intents.write import write_test_set
 
+    others = ("train", "test", "dpo", "sample", "format", "tools", "home", "prompt", "model", "single_calls")
+    if given := [f"--{name.replace('_', '-')}" for name in others if getattr(args, name)]:
+        raise BadInput(f"--intents: found {', '.join(given)} beside it; accepted: --client, --language, --seed, --out")
     client = find_client(args.client or "assist").name
     written = write_test_set(args.intents, args.language or ["english"], client, args.out, args.seed)
     for note in written.notes:

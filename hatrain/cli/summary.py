@@ -46,12 +46,25 @@ def results(run: RunDirectory) -> dict[str, str]:
         "steps": f"{steps[-1]['step']:,}/{steps[-1]['steps']:,}" if steps else "",
         "loss, last step": _number(steps[-1]["loss"] if steps else None, "{:.4f}"),
         **{f"{name}, after" if before else name: after for name, before, after in rows(run)},
+        **{f"{name}, after": share for name, share in _answers(run).items()},
         "memory": _number(
             max((line["memory"] / 2**30 for line in logged if "memory" in line), default=None), "{:.2f} GiB"
         ),
         "time": f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}" if seconds else "",
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _answers(run: RunDirectory) -> dict[str, str]:
+    """What is reported beside strict accuracy, of the trained model."""
+    after = _evaluation(run).get("after", {})
+    figures = {
+        "questions answered": "answered_accuracy",
+        "refusals": "refusal_accuracy",
+        "calls executed": "executed_rate",
+        "the same calls": "same_calls_accuracy",
+    }
+    return {name: _number(after.get(key), "{:.1%}") for name, key in figures.items()}
 
 
 def table(run: RunDirectory) -> Any:

@@ -103,6 +103,33 @@ def test_a_home_file_comes_with_tools_of_the_kind_that_the_rows_have(offered, wa
     assert wanted in {tool["function"]["name"] for tool in question.tools}
 
 
+def test_a_run_for_a_client_is_asked_as_that_client_asks(source):
+    """The prompt of `assist` lists no states, so a home whose devices are known is drawn."""
+    made = row(
+        ("system", "- names: Flurlicht"), ("human", "Licht an"), ("gpt", "Ja."), client="assist", tools=[{"x": 1}]
+    )
+    question = build_question("Lock up", source(made), None)
+    assert question.client == "assist" and question.known.devices
+    assert "GetLiveContext" in question.known.services
+    name = question.known.devices[0].name
+    said = f'<tool_call>{{"name": "GetLiveContext", "arguments": {{"name": "{name}"}}}}</tool_call>'
+    assert answer_lines(read_answer(said), question.known, question.understand)[2].startswith("would GetLiveContext")
+
+
+def test_a_row_for_a_client_with_its_devices_is_asked_as_it_is(source):
+    devices = [{"entity_id": "light.flur", "name": "Flurlicht", "state": "on"}]
+    question = build_question(
+        "Licht aus", source({**SYSTEM_ROW, "client": "home-llm-legacy", "devices": devices}), None
+    )
+    assert question.messages[1].content == "Licht aus"
+    assert [device.state for device in question.known.devices] == ["on"]
+    refused = '```homeassistant\n{"service": "light.turn_on", "target_device": "light.flur", "brightness_pct": 4}\n```'
+    assert any(
+        "brightness_pct: not a key" in line
+        for line in answer_lines(read_answer(refused), question.known, question.understand)
+    )
+
+
 def test_a_missing_home_file_is_refused(source, tmp_path):
     with pytest.raises(BadInput, match=r"none\.yaml"):
         build_question("Lock up", source(SYSTEM_ROW), tmp_path / "none.yaml")

@@ -15,7 +15,7 @@ from hatrain.home.judge.judge import judge
 from hatrain.home.language.load import find_language, load_language
 from tests.families import build_tokenizer
 
-_ROWS = 200
+_ROWS = 100
 
 RECIPES = {
     "sharegpt": (Recipe(), "chatml"),

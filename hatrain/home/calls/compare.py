@@ -151,9 +151,9 @@ def _unified(arguments: Mapping[str, Any]) -> dict[str, Any]:
             folded["target_device"] = [*folded.get("target_device", []), *_entities(value)]
         else:
             folded[key] = value
-    units = [key for key in CLOCK_KEYS if key in folded]
-    if units and "duration" not in folded:
-        folded["duration"] = {key: folded.pop(key) for key in units}
+    clock = {key: folded[key] for key in CLOCK_KEYS if key in folded}
+    if "duration" not in folded and duration_seconds(clock) is not None:
+        folded = {key: value for key, value in folded.items() if key not in clock} | {"duration": clock}
     return folded
 
 

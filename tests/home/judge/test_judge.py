@@ -11,11 +11,13 @@ from hatrain.home.calls.answer import Answer, read_answer
 from hatrain.home.calls.compare import Call
 from hatrain.home.calls.prompt import PromptContents
 from hatrain.home.clients import CLIENTS
+from hatrain.home.clients.assist_tools import READERS, TOOLS
 from hatrain.home.devices.entity import Entity
 from hatrain.home.judge.asked import Asked
 from hatrain.home.judge.judge import Case, Judgement, judge, knows_entities
 from hatrain.home.judge.telling import in_words
 from hatrain.home.simulation.house import House, differences
+from hatrain.home.simulation.services import EFFECTS
 
 HOME = (
     Entity("light.kitchen", "Kitchen Light", "off", area="Kitchen", floor="Ground"),
@@ -532,3 +534,29 @@ def test_whatever_a_model_says_is_judged_without_an_error(said, ended):
 def test_noise_of_any_depth_is_judged(noise):
     assert not verdict(fence(on()), fence(noise)).strict
     assert not verdict(fence(on()), f"<tool_call>{noise}</tool_call>").strict
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 300) | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+SERVICE = st.sampled_from(sorted([*EFFECTS, *TOOLS, *READERS])) | st.text(max_size=8)
+KEY = st.sampled_from(
+    [
+        *("name", "area", "floor", "domain", "device_class", "entity_id", "target_device", "target", "area_id"),
+        *("brightness", "rgb_color", "color", "temperature", "position", "volume_step", "search_query", "item"),
+        *("duration", "hours", "percentage", "is_volume_muted", "hvac_mode", "data"),
+    ]
+)
+NAMED = st.sampled_from([entity.entity_id for entity in HOME] + ["Kitchen Light", "all", "Kitchen"])
+ANY_CALL = st.builds(Call, SERVICE, st.dictionaries(KEY, JSON | NAMED, max_size=4))
+
+
+@pytest.mark.parametrize("client", [*CLIENTS, None])
+@given(st.lists(ANY_CALL, max_size=3), st.lists(ANY_CALL, max_size=2))
+def test_every_client_judges_any_call_without_an_error(client, made, due):
+    case = Case(Answer("", tuple(due), blocks=1), KNOWN, client, "english")
+    judged = judge(case, Answer("", tuple(made), blocks=1))
+    assert judged.executed_calls <= judged.calls == len(made)
+    assert all("\n" not in problem for problem in judged.problems if "{" not in problem)
