@@ -75,8 +75,8 @@ class Sentences:
 
 
 def fold(text: str) -> str:
-    """Write a text as phrases are compared: one space, no case, one kind of apostrophe."""
-    return re.sub(r"[ \t\u00a0\u202f]+", " ", text.replace("’", "'")).casefold().strip()
+    """Write a text as phrases are compared: one space, no case, one kind of apostrophe, no emphasis."""
+    return fold_inside(text).strip()
 
 
 def without(text: str, names: Iterable[str]) -> str:
@@ -115,4 +115,5 @@ def _template(text: str, agreement: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def fold_inside(text: str) -> str:
-    return re.sub(r"[ \t\u00a0\u202f]+", " ", text.replace("’", "'")).casefold()
+    text = re.sub(r"[*`]", "", text.replace("’", "'"))
+    return re.sub(r"[ \t\u00a0\u202f]+", " ", text).casefold()

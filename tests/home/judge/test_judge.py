@@ -353,7 +353,9 @@ NO_LAMP = "I can't find the cellar lamp."
 
 
 @pytest.mark.parametrize("kind", ["missing", "already", ""])
-@pytest.mark.parametrize("said", ["Done.", "Turning on the cellar lamp.", "I've turned it on.", "Okay, all set!"])
+@pytest.mark.parametrize(
+    "said", ["Done.", "Turning on the cellar lamp.", "I've turned it on.", "Okay, all set!", "It has been turned on."]
+)
 def test_a_refusal_that_says_done_is_wrong(kind, said):
     judged = verdict(NO_LAMP, said, kind=kind)
     assert judged.problems == ("says that it is done, and nothing was done",)
