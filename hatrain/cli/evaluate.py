@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model, adapter or checkpoint folder, run name, or hub id")
+    parser.add_argument("model", metavar="MODEL", help="model, adapter or checkpoint folder, GGUF file, run name, or hub id")
     parser.add_argument(
         "--dataset", type=Path, required=True, metavar="FILE", help="rows with requests and expected answers"
     )
@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluation":
     import torch
 
+    if source.is_gguf:
+        return _evaluate_gguf(source, rows)
     from hatrain.evaluate import evaluate_model
     from hatrain.evaluate.sources import load
 
@@ -80,6 +82,14 @@ def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluati
         raise BadInput(
             f"--batch-size: {batch_size} requests do not fit into the GPU's memory; use a smaller batch"
         ) from None
+
+
+def _evaluate_gguf(source: "Source", rows: "list[Row]") -> "Evaluation":
+    from hatrain.evaluate.gguf import evaluate_gguf
+    from hatrain.llamacpp.model import GgufModel
+
+    with GgufModel(Path(source.location)) as model, _progress(source.name) as progress:
+        return evaluate_gguf(model, rows, progress=progress, today=source.today)
 
 
 def _default_out(source: "Source", dataset: Path) -> Path:

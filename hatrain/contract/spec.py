@@ -344,6 +344,38 @@ class EvaluationSpec(Model):
     """Test requests that the model answers before and after training; 0 for none."""
 
 
+GGUF_TYPES = ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m")
+"""Types of GGUF files, the largest first: llama.cpp's names in lower case."""
+
+
+def _gguf_types(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if name not in GGUF_TYPES:
+            raise ValueError(f"some of {', '.join(GGUF_TYPES)}{nearest(name, GGUF_TYPES)}")
+    return tuple(name for name in GGUF_TYPES if name in value)
+
+
+GgufTypes = Annotated[
+    tuple[str, ...],
+    Field(
+        min_length=1, json_schema_extra={"items": {"enum": list(GGUF_TYPES), "type": "string"}, "uniqueItems": True}
+    ),
+    AfterValidator(_gguf_types),
+    BeforeValidator(_words, json_schema_input_type=list[str] | str),
+]
+
+
+class ExportSpec(Model):
+    """What is written for llama.cpp and Ollama after the evaluation. It is checked and judged."""
+
+    gguf: GgufTypes
+    """Types of GGUF files, such as [f16, q8_0, q4_k_m]."""
+    ollama: bool = False
+    """Write a Modelfile for Ollama beside the smallest file."""
+    requests: NonNegativeInt = 50
+    """Test requests that the model and each file answer, to compare them; 0 for none."""
+
+
 class LoggingSpec(Model):
     """How often metrics are logged."""
 
@@ -373,6 +405,7 @@ class JobSpec(Model):
     hardware: HardwareSpec
     checkpoints: CheckpointSpec = Field(default_factory=CheckpointSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    export: ExportSpec | None = None
     logging: LoggingSpec = Field(default_factory=LoggingSpec)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     after: Name | None = None

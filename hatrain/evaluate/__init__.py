@@ -2,19 +2,19 @@
 by what it would do to the home and by what it says. The judge is `hatrain.home.judge`."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Any
 
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Row
-from hatrain.evaluate.generation import find_stops, generate, limit_for
-from hatrain.evaluate.requests import read_requests
+from hatrain.evaluate.generation import Generated, find_stops, generate, limit_for
+from hatrain.evaluate.requests import Request, read_requests
 from hatrain.evaluate.results import Evaluation, Outcome
 from hatrain.home.calls.answer import read_answer
 from hatrain.home.judge.judge import judge
 
-__all__ = ["Evaluation", "evaluate_model"]
+__all__ = ["Evaluation", "evaluate_model", "judge_answers"]
 
 
 def evaluate_model(
@@ -36,15 +36,28 @@ def evaluate_model(
     tokenizer without a chat template.
     """
     finder = ReplyFinder(tokenizer, today)
-    stops = find_stops(model, tokenizer, finder.markers.stops)
     requests = read_requests(rows, finder)
-    limit = limit_for(tokenizer, [request.reply for request in requests])
-    prompts = [request.prompt for request in requests]
+    answers = generate(
+        model,
+        tokenizer,
+        [request.prompt for request in requests],
+        stops=find_stops(model, tokenizer, finder.markers.stops),
+        limit=limit_for(tokenizer, [request.reply for request in requests]),
+        batch_size=batch_size,
+        should_stop=should_stop,
+    )
+    return judge_answers(requests, answers, progress)
+
+
+def judge_answers(
+    requests: Sequence[Request],
+    answers: Iterable[tuple[int, Generated]],
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Judge (index of the request, answer) as they come. `progress` is called with (requests answered, requests)."""
     outcomes: dict[int, Outcome] = {}
     started = time.perf_counter()
-    for index, generated in generate(
-        model, tokenizer, prompts, stops=stops, limit=limit, batch_size=batch_size, should_stop=should_stop
-    ):
+    for index, generated in answers:
         request = requests[index]
         answer = read_answer(generated.text, ended=generated.ended, forms=request.forms)
         verdict = judge(request.case, answer)

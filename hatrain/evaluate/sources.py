@@ -16,6 +16,7 @@ from hatrain.model.revision import pinned
 from hatrain.model.tokenizer import load_tokenizer
 from hatrain.runtime import checkpoints, seal
 
+GGUF = ".gguf"
 _CONFIG, _ADAPTER_CONFIG, _TOKENIZER_CONFIG = "config.json", "adapter_config.json", "tokenizer_config.json"
 
 
@@ -26,7 +27,7 @@ class Source:
     name: str
     """For tables and folders: `checkpoint-50`, `model`, a folder's name, a hub id."""
     location: str
-    """A folder, or a hub id."""
+    """A folder, a GGUF file, or a hub id."""
     run: RunDirectory | None = None
     """The run they belong to."""
 
@@ -36,16 +37,22 @@ class Source:
         return self.run.today() if self.run is not None else None
 
     @property
+    def is_gguf(self) -> bool:
+        return self.location.endswith(GGUF)
+
+    @property
     def trust_remote_code(self) -> bool:
         """As in the run's job; false without a run."""
         return self.run is not None and self.run.plan().job.model.trust_remote_code
 
 
 def find_source(name: str) -> Source:
-    """Return the weights that a folder, a run's name or a hub id stands for.
+    """Return the weights that a folder, a GGUF file, a run's name or a hub id stands for.
 
     A run stands for its model, or its adapter. Raises BadInput when a folder has nothing to evaluate.
     """
+    if name.endswith(GGUF):
+        return _gguf(Path(name))
     run = runs_root() / name
     folder = run if not name.startswith((".", "/", "~")) and _is_run(run) else _folder(name)
     if folder is None:
@@ -53,11 +60,17 @@ def find_source(name: str) -> Source:
     if _is_run(folder):
         return _finished(RunDirectory(folder))
     if _is_weights(folder):
-        return Source(folder.resolve().name, str(folder), _run_of(folder))
+        return Source(folder.resolve().name, str(folder), run_of(folder))
     raise BadInput(
         f"{name}: holds no {_CONFIG}, no {_ADAPTER_CONFIG} and no plan.json; "
-        "accepted: a model, an adapter, a checkpoint or a run"
+        "accepted: a model, an adapter, a checkpoint, a run or a GGUF file"
     )
+
+
+def _gguf(path: Path) -> Source:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file{nearest(path.name, [near.name for near in path.parent.glob('*' + GGUF)])}")
+    return Source(path.stem, str(path), run_of(path))
 
 
 def _folder(name: str) -> Path | None:
@@ -106,30 +119,35 @@ def load(source: Source) -> tuple[Any, Any]:
     """
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
-    trusted = source.trust_remote_code
+    tokenizer = load_tokenizer_of(source)
+    model: Any
     if (Path(source.location) / _ADAPTER_CONFIG).is_file():
-        model, tokenizer = _load_adapter(source, dtype)
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(load_base(source, tokenizer, dtype), source.location)
     else:
-        tokenizer = load_tokenizer(source.location, trust_remote_code=trusted)
-        model = load_model(source.location, trust_remote_code=trusted, dtype=dtype)
+        model = load_model(source.location, trust_remote_code=source.trust_remote_code, dtype=dtype)
     return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
 
 
-def _load_adapter(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
-    from peft import PeftModel
-
+def load_tokenizer_of(source: Source) -> Any:
+    """Return the tokenizer of the weights: an adapter's own, where it was saved with it, else its base's."""
     folder, trusted = Path(source.location), source.trust_remote_code
+    if (folder / _ADAPTER_CONFIG).is_file() and not (folder / _TOKENIZER_CONFIG).is_file():
+        base, revision = _base_of(source)
+        return load_tokenizer(base, revision=revision, trust_remote_code=trusted)
+    return load_tokenizer(source.location, trust_remote_code=trusted)
+
+
+def load_base(source: Source, tokenizer: Any, dtype: torch.dtype) -> Any:
+    """Return the base of an adapter, never quantised, with the rows that its embeddings had in training."""
     base, revision = _base_of(source)
-    if (folder / _TOKENIZER_CONFIG).is_file():
-        tokenizer = load_tokenizer(str(folder), trust_remote_code=trusted)
-    else:
-        tokenizer = load_tokenizer(base, revision=revision, trust_remote_code=trusted)
-    model: Any = load_model(base, revision=revision, trust_remote_code=trusted, dtype=dtype)
-    rows = _saved_rows(folder) or max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
+    model: Any = load_model(base, revision=revision, trust_remote_code=source.trust_remote_code, dtype=dtype)
+    rows = _saved_rows(Path(source.location)) or max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
     if rows != model.get_input_embeddings().weight.shape[0]:
         # Tokens were added in training: the base needs as many rows as the adapter's embedding.
         model.resize_token_embeddings(rows, mean_resizing=False)
-    return PeftModel.from_pretrained(model, str(folder)), tokenizer
+    return model
 
 
 def _base_of(source: Source) -> tuple[str, str | None]:
@@ -172,7 +190,8 @@ def _is_weights(folder: Path) -> bool:
     return (folder / _CONFIG).is_file() or (folder / _ADAPTER_CONFIG).is_file()
 
 
-def _run_of(folder: Path) -> RunDirectory | None:
+def run_of(folder: Path) -> RunDirectory | None:
+    """Return the run that a folder of weights belongs to; None without one."""
     near = folder.resolve().parents[:2]
     return next((RunDirectory(parent) for parent in near if _is_run(parent)), None)
 

