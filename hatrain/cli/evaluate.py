@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="model, adapter or checkpoint folder, GGUF file, run name, or hub id")
+    parser.add_argument(
+        "model", metavar="MODEL", help="model, adapter or checkpoint folder, GGUF file, run name, or hub id"
+    )
     parser.add_argument(
         "--dataset", type=Path, required=True, metavar="FILE", help="rows with requests and expected answers"
     )

@@ -357,9 +357,7 @@ def _gguf_types(value: tuple[str, ...]) -> tuple[str, ...]:
 
 GgufTypes = Annotated[
     tuple[str, ...],
-    Field(
-        min_length=1, json_schema_extra={"items": {"enum": list(GGUF_TYPES), "type": "string"}, "uniqueItems": True}
-    ),
+    Field(min_length=1, json_schema_extra={"items": {"enum": list(GGUF_TYPES), "type": "string"}, "uniqueItems": True}),
     AfterValidator(_gguf_types),
     BeforeValidator(_words, json_schema_input_type=list[str] | str),
 ]

@@ -1,4 +1,4 @@
-"""Evaluates a GGUF file as a server would run it: llama.cpp tokenises and answers, with the chat template in the file."""
+"""Evaluates a GGUF file as a server runs it: llama.cpp tokenises and answers, with the chat template in the file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date

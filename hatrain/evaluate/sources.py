@@ -69,7 +69,9 @@ def find_source(name: str) -> Source:
 
 def _gguf(path: Path) -> Source:
     if not path.is_file():
-        raise BadInput(f"{path}: no such file{nearest(path.name, [near.name for near in path.parent.glob('*' + GGUF)])}")
+        raise BadInput(
+            f"{path}: no such file{nearest(path.name, [near.name for near in path.parent.glob('*' + GGUF)])}"
+        )
     return Source(path.stem, str(path), run_of(path))
 
 
@@ -134,14 +136,14 @@ def load_tokenizer_of(source: Source) -> Any:
     """Return the tokenizer of the weights: an adapter's own, where it was saved with it, else its base's."""
     folder, trusted = Path(source.location), source.trust_remote_code
     if (folder / _ADAPTER_CONFIG).is_file() and not (folder / _TOKENIZER_CONFIG).is_file():
-        base, revision = _base_of(source)
+        base, revision = base_of(source)
         return load_tokenizer(base, revision=revision, trust_remote_code=trusted)
     return load_tokenizer(source.location, trust_remote_code=trusted)
 
 
 def load_base(source: Source, tokenizer: Any, dtype: torch.dtype) -> Any:
     """Return the base of an adapter, never quantised, with the rows that its embeddings had in training."""
-    base, revision = _base_of(source)
+    base, revision = base_of(source)
     model: Any = load_model(base, revision=revision, trust_remote_code=source.trust_remote_code, dtype=dtype)
     rows = _saved_rows(Path(source.location)) or max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
     if rows != model.get_input_embeddings().weight.shape[0]:
@@ -150,7 +152,7 @@ def load_base(source: Source, tokenizer: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def _base_of(source: Source) -> tuple[str, str | None]:
+def base_of(source: Source) -> tuple[str, str | None]:
     """Return an adapter's base and its revision: from its run's job, else from the adapter's configuration."""
     if source.run is not None:
         model = pinned(source.run.plan(), source.run).job.model

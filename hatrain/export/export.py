@@ -1,0 +1,226 @@
+"""One export, top to bottom: merge, convert, compare, quantise, judge, and the files beside them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hatrain.contract.spec import ExportSpec
+from hatrain.data.replies import ReplyFinder
+from hatrain.data.rows import Row
+from hatrain.errors import BadInput
+from hatrain.evaluate import evaluate_model
+from hatrain.evaluate.gguf import evaluate_gguf
+from hatrain.evaluate.requests import read_requests, sample
+from hatrain.evaluate.results import Evaluation
+from hatrain.evaluate.sources import Source, load_tokenizer_of
+from hatrain.export import client, compare, modelfile
+from hatrain.export.convert import check_tools, convert
+from hatrain.export.files import Exported, Figures, Report, check_out, check_space, plain_name, sealed_folder
+from hatrain.export.whole import ADAPTER, whole_folder
+from hatrain.llamacpp.model import GgufModel, threads
+from hatrain.llamacpp.quantize import quantize
+from hatrain.model.base import load_config, load_model
+from hatrain.runtime import seal
+
+TEXTS = 200
+"""Rows whose tokens are compared."""
+SEED = 42
+"""Of drawing rows: a later export draws the same ones."""
+LIMIT = 48
+"""Tokens of an answer where there are no rows."""
+CONTEXT = 8192
+"""Context for Ollama where no run says how long its rows were."""
+
+
+class Stopped(Exception):
+    """The export was asked to stop. Nothing of it is kept."""
+
+
+class Exporter:
+    """Exports one model. `rows` are requests to compare by, of which some are drawn; `ctx_size` is the longest row of
+    training, in tokens."""
+
+    def __init__(
+        self,
+        source: Source,
+        wanted: ExportSpec,
+        out: Path,
+        rows: Sequence[Row],
+        *,
+        ctx_size: int | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ):
+        self.source, self.wanted, self.out, self.say, self.should_stop = source, wanted, out, say, should_stop
+        self.name, self.rows, self.ctx_size = plain_name(source.name), rows, ctx_size
+        self.judged_rows = sample(rows, wanted.requests, SEED)
+        self.today: date | None = source.today
+        self.not_judged = None if wanted.requests else "export.requests is 0"
+
+    def run(self) -> Report:
+        """Write the folder `out`, sealed, and return what is in it.
+
+        Raises BadInput for what a user can change, and Stopped. An earlier export stays until this one is whole.
+        """
+        check_tools()
+        check_out(self.out)
+        self.tokenizer: Any = load_tokenizer_of(self.source)
+        self.finder = ReplyFinder(self.tokenizer, self.today)
+        _ = self.finder.markers  # a template that renders no conversation is refused before anything is written
+        self._check_space()
+        texts = self._texts()
+        facts = {"gguf": list(self.wanted.gguf), "ollama": self.wanted.ollama, "model": model_digest(self.source)}
+        with sealed_folder(self.out, facts) as folder:
+            f16 = folder / f"{self.name}.f16.gguf"
+            with whole_folder(self.source, folder, self.finder, self.tokenizer) as whole:
+                self.say(f"converting {self.source.name} to f16")
+                convert(whole, f16)
+                self._stop_point()
+                reference, first, equal, compared = self._compare(f16, whole, texts)
+            files = [self._file(f16, "f16", first, reference)]
+            for kind in [kind for kind in self.wanted.gguf if kind != "f16"]:
+                self._stop_point()
+                self.say(f"quantising to {kind}")
+                file = folder / f"{self.name}.{kind}.gguf"
+                quantize(f16, file, kind, threads=threads())
+                files.append(self._file(file, kind, self._judge(file) if reference else None, reference))
+            if "f16" not in self.wanted.gguf:
+                f16.unlink()
+                files = files[1:]
+            report = Report(
+                model=self.source.name,
+                reference=_figures(reference, reference),
+                files=tuple(files),
+                texts=len(texts),
+                equal_answers=equal,
+                compared_answers=compared,
+                not_judged=self.not_judged,
+            )
+            self._write_beside(folder, report)
+        return report
+
+    # --- steps ---
+
+    def _stop_point(self) -> None:
+        if self.should_stop():
+            raise Stopped
+
+    def _check_space(self) -> None:
+        with torch.device("meta"):
+            from transformers import AutoModelForCausalLM
+
+            config = load_config(
+                self.source.location if not self._is_adapter else self._base_folder(),
+                trust_remote_code=self.source.trust_remote_code,
+            )
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=self.source.trust_remote_code)
+        parameters = sum(weights.numel() for weights in model.parameters())
+        # An adapter is merged into fp32 weights, which lie there while they are converted.
+        check_space(self.out, parameters * 2, self.wanted.gguf, parameters * 4 if self._is_adapter else 0)
+
+    @property
+    def _is_adapter(self) -> bool:
+        return (Path(self.source.location) / ADAPTER).is_file()
+
+    def _base_folder(self) -> str:
+        from hatrain.evaluate.sources import base_of
+
+        return base_of(self.source)[0]
+
+    def _texts(self) -> list[tuple[str, str]]:
+        """Return (where, text) of what training, or a user, would have the model read."""
+        with suppress(BadInput):
+            requests = read_requests(sample(self.rows, TEXTS, SEED), self.finder)
+            if requests:
+                return [(request.where, request.prompt + request.reply) for request in requests]
+        return [("a sentence", prompt) for prompt in compare.sample_prompts(self.finder)]
+
+    def _compare(
+        self, f16: Path, whole: Path, texts: Sequence[tuple[str, str]]
+    ) -> tuple[Evaluation | None, Evaluation | None, int, int]:
+        """Compare the f16 file with the model. Returns both evaluations, or None without requests to judge; how many
+        answers are equal, and of how many."""
+        with GgufModel(f16) as file:
+            compare.check_tokens(texts, self.tokenizer, file)
+            self.say(f"{len(texts)} texts have the same tokens")
+            model = self._load(whole)
+            reference = self._judge_model(model)
+            if reference is not None:
+                first = self._judge(f16)
+                answered = compare.pair(reference, first)
+            else:
+                first = None
+                prompts = compare.sample_prompts(self.finder)
+                wanted = compare.answers_of(model, self.tokenizer, self.finder, prompts, LIMIT)
+                found = compare.answers_of_file(file, self.finder, prompts, LIMIT)
+                answered = [compare.Answered("a sentence", *each) for each in zip(prompts, wanted, found, strict=True)]
+            equal = compare.check_answers(answered, model, self.tokenizer)
+            ties = "" if equal == len(answered) else ", the others differ at a tie"
+            self.say(f"{equal} of {len(answered)} answers of the f16 file are the model's{ties}")
+            return reference, first, equal, len(answered)
+
+    def _load(self, folder: Path) -> Any:
+        """Load the model in fp32, which both sides are compared in; on the GPU if it has room for that."""
+        model: Any = load_model(str(folder), trust_remote_code=self.source.trust_remote_code, dtype=torch.float32)
+        needed = sum(weights.numel() * 4 for weights in model.parameters())
+        roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed * 1.3
+        return model.to("cuda" if roomy else "cpu").eval()
+
+    def _judge_model(self, model: Any) -> Evaluation | None:
+        """Evaluate the model itself; None, with the reason kept, where the rows are no requests."""
+        if self.not_judged:
+            return None
+        if not self.rows:
+            self.not_judged = "there are no requests: give some with --dataset FILE"
+            return None
+        try:
+            self.say(f"answering the requests of {len(self.judged_rows)} rows with the model")
+            evaluation = evaluate_model(
+                model, self.tokenizer, self.judged_rows, batch_size=8, should_stop=self.should_stop, today=self.today
+            )
+        except BadInput as bad:
+            self.not_judged = bad.problems[0]
+            return None
+        if not evaluation.complete:
+            raise Stopped
+        return evaluation
+
+    def _judge(self, path: Path) -> Evaluation:
+        self.say(f"answering with {path.name}")
+        with GgufModel(path) as file:
+            evaluation = evaluate_gguf(file, self.judged_rows, should_stop=self.should_stop, today=self.today)
+        if not evaluation.complete:
+            raise Stopped
+        return evaluation
+
+    def _file(self, path: Path, kind: str, one: Evaluation | None, reference: Evaluation | None) -> Exported:
+        return Exported(kind, path.name, path.stat().st_size, _figures(one, reference))
+
+    def _write_beside(self, folder: Path, report: Report) -> None:
+        seal.write_json(folder / "export.json", report.to_dict())
+        name = next((str(row.meta["client"]) for row in self.rows if "client" in row.meta), None)
+        best = report.recommended
+        with GgufModel(folder / best.name) as file:
+            limit = min(self.ctx_size or CONTEXT, file.context_length)
+            if self.wanted.ollama:
+                bos = self.tokenizer.bos_token if file.vocabulary.adds_bos else None
+                stops = [file.vocabulary.tokens[token] for token in file.vocabulary.ends]
+                text = modelfile.write(best.name, self.finder, bos, stops, limit)
+                seal.write_text(folder / "Modelfile", text)
+        seal.write_text(folder / "README.md", client.settings(self.name, report, name, limit, self.wanted.ollama))
+
+
+def model_digest(source: Source) -> str | None:
+    """Return what tells one sealed model from another; None for a model that hatrain did not seal."""
+    manifest = Path(source.location) / seal.MANIFEST
+    return seal.digest(manifest) if manifest.is_file() else None
+
+
+def _figures(evaluation: Evaluation | None, reference: Evaluation | None) -> Figures | None:
+    if evaluation is None or reference is None:
+        return None
+    return Figures(**compare.figures(evaluation, reference))
