@@ -19,11 +19,11 @@ def _fake(stage):
     return lambda plan, run: [sys.executable, FAKE, stage, str(run.folder)]
 
 
-def _not_exported(plan, run, checksums):
-    return None if (run.folder / "export").exists() else "no export"
+def _not_reported(plan, run, checksums):
+    return None if (run.folder / "report").exists() else "no report"
 
 
-LATER_STAGE = Stage("export", _fake("export"), lambda plan: True, _not_exported, on_all_ranks=False)
+LATER_STAGE = Stage("report", _fake("report"), lambda plan: True, _not_reported, on_all_ranks=False)
 
 if __name__ == "__main__":
     lease.BEAT_SECONDS = float(os.environ.get("BEAT", lease.BEAT_SECONDS))
@@ -38,7 +38,7 @@ if __name__ == "__main__":
     revision.commit_of = lambda ref: None  # no hub is reached
     code = main(
         sys.argv[1:],
-        commands={stage: _fake(stage) for stage in ("training", "evaluation", "export")},
+        commands={stage: _fake(stage) for stage in ("training", "evaluation", "export", "report")},
         lease_patience=float(os.environ.get("PATIENCE", "60")),
     )
     ignore_signals()

@@ -43,7 +43,12 @@ if act == "finish":
     if stage == "evaluation":
         seal.write_json(run.evaluation, {"before": {}, "after": {}})
     elif stage == "export":
-        seal.write_text(run.folder / "export", "")
+        wanted = run.plan().job.export
+        seal.write_text(run.folder / ".partial-export" / "export.json", "{}")
+        facts = {"gguf": list(wanted.gguf), "ollama": wanted.ollama, "model": seal.digest(run.model / seal.MANIFEST)}
+        seal.seal(run.folder / ".partial-export", run.export, **facts)
+    elif stage == "report":
+        seal.write_text(run.folder / "report", "")
     elif node == 0:
         partial = run.folder / ".partial"
         seal.write_text(partial / "weights", "trained")

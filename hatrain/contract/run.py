@@ -109,6 +109,7 @@ class RunDirectory:
         self.model = self.folder / "model"
         self.adapter = self.folder / "adapter"
         self.evaluation = self.folder / "evaluation.json"
+        self.export = self.folder / "export"
         self.done = self.folder / "DONE"
         self.lease = Lease(self.folder / "lease.json")
 

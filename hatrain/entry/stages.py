@@ -57,7 +57,23 @@ def _has_requests(plan: Plan) -> bool:
     return bool(plan.job.data.test and plan.job.evaluation.requests)
 
 
+def _export(plan: Plan, run: RunDirectory) -> Sequence[str]:
+    return [sys.executable, "-m", "hatrain.export.run", str(run.folder)]
+
+
+def _unexported(plan: Plan, run: RunDirectory, checksums: bool) -> str | None:
+    if damage := seal.verify(run.export, checksums=False):
+        return f"{run.export}: {damage}"
+    found, wanted = seal.facts(run.export), plan.job.export
+    if wanted and [found.get("gguf"), found.get("ollama")] != [list(wanted.gguf), wanted.ollama]:
+        return f"{run.export}: holds other files than the job asks for"
+    if found.get("model") != seal.digest(run.result(plan.job) / seal.MANIFEST):
+        return f"{run.export}: is of another model"
+    return None
+
+
 TRAINING = Stage("training", _train, lambda plan: True, _untrained, on_all_ranks=True)
 EVALUATION = Stage("evaluation", _evaluate, _has_requests, _unevaluated, on_all_ranks=False)
+EXPORT = Stage("export", _export, lambda plan: plan.job.export is not None, _unexported, on_all_ranks=False)
 
-STAGES = (TRAINING, EVALUATION)
+STAGES = (TRAINING, EVALUATION, EXPORT)

@@ -79,8 +79,8 @@ def plain_name(name: str) -> str:
 
 
 def check_space(out: Path, f16_bytes: int, types: Sequence[str], extra: int) -> None:
-    """Raise BadInput when the disk cannot hold the files. `f16_bytes` is the size of the f16 file, `extra` that of files
-    that are there for a time."""
+    """Raise BadInput when the disk cannot hold the files. `f16_bytes` is the size of the f16 file, `extra` that of
+    files that are there for a time."""
     kept = {"f16", *types}
     needed = extra + sum(int(f16_bytes * _BITS[kind] / 16) for kind in kept)
     there = next(path for path in (out, *out.parents) if path.exists())

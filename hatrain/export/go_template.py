@@ -1,5 +1,5 @@
-"""A model's chat template as a template of Ollama, which reads Go templates and not Jinja: the text between the parts of
-conversations is measured by rendering them, and written down as a Go template that puts out the same."""
+"""A model's chat template as a template of Ollama, which reads Go templates and not Jinja: the text between the parts
+of conversations is measured by rendering them, and written down as a Go template that puts out the same."""
 
 import json
 from collections.abc import Sequence

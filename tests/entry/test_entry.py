@@ -131,13 +131,13 @@ def test_a_model_damaged_since_is_trained_again(harness):
 
 def test_a_later_stage_that_failed_is_repeated_without_the_stages_before_it(harness):
     run = with_test_rows(harness)
-    assert harness.enter(run.folder, LATER_STAGE="1", ACT_EXPORT="fault")[0] == 1
-    assert outcome(run)["reasons"] == {"export": "ended without an exit report"}
+    assert harness.enter(run.folder, LATER_STAGE="1", ACT_REPORT="fault")[0] == 1
+    assert outcome(run)["reasons"] == {"report": "ended without an exit report"}
     assert not run.done.exists()
     code, _, err = harness.enter(run.folder, LATER_STAGE="1")
     assert code == 0
     assert "training is done" in err and "evaluation is done" in err
-    assert calls(run) == ["training finish", "evaluation finish", "export fault", "export finish"]
+    assert calls(run) == ["training finish", "evaluation finish", "report fault", "report finish"]
 
 
 def test_a_run_of_a_version_without_a_stage_stays_finished(harness):
@@ -145,6 +145,39 @@ def test_a_run_of_a_version_without_a_stage_stays_finished(harness):
     assert harness.enter(run.folder)[0] == 0
     assert harness.enter(run.folder, LATER_STAGE="1")[0] == 0
     assert calls(run) == ["training finish", "evaluation finish"]
+
+
+def with_export(harness: Harness) -> RunDirectory:
+    (harness.folder / "test.jsonl").write_text('{"text": "hello"}\n')
+    changes = {"data__test": "test.jsonl", "evaluation__requests": 10, "export__gguf": ["f16", "q4_k_m"]}
+    return harness.adopt(**changes)
+
+
+def test_a_trained_model_is_exported_after_its_evaluation(harness):
+    run = with_export(harness)
+    assert harness.enter(run.folder)[0] == 0
+    assert calls(run) == ["training finish", "evaluation finish", "export finish"]
+    assert run.done.exists()
+
+
+def test_a_failed_export_never_trains_again(harness):
+    run = with_export(harness)
+    assert harness.enter(run.folder, ACT_EXPORT="fatal")[0] == 78
+    assert not run.done.exists()
+    code, _, err = harness.enter(run.folder)
+    assert code == 0
+    assert "training is done" in err and "evaluation is done" in err
+    assert calls(run) == ["training finish", "evaluation finish", "export fatal", "export finish"]
+
+
+def test_an_export_of_a_model_that_was_trained_again_is_repeated(harness):
+    run = with_export(harness)
+    assert harness.enter(run.folder, LATER_STAGE="1", ACT_REPORT="die")[0] == 1
+    partial = run.folder / ".partial"
+    seal.write_text(partial / "weights", "trained otherwise")
+    seal.seal(partial, run.model)
+    assert harness.enter(run.folder, LATER_STAGE="1")[0] == 0
+    assert calls(run)[2:] == ["export finish", "report die", "export finish", "report finish"]
 
 
 def test_an_evaluation_may_take_longer_than_a_stop_may(harness):
