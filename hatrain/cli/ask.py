@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hatrain.evaluate.asking import Question
+    from hatrain.evaluate.sources import Source
     from hatrain.home.calls.answer import Answer
     from hatrain.home.calls.prompt import PromptContents
     from hatrain.home.judge.effects import Understand
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="RUN|MODEL", help="run name, model or adapter folder, or hub id")
+    parser.add_argument("model", metavar="RUN|MODEL", help="run name, model or adapter folder, GGUF file, or hub id")
     parser.add_argument("request", metavar="REQUEST", help='for example "turn off the kitchen light"')
     parser.add_argument(
         "--home", type=Path, metavar="FILE", help="home file (default: the home of the run's first row)"
@@ -23,15 +25,29 @@ def run(args: argparse.Namespace) -> int:
     from hatrain.model.quiet import quiet
 
     quiet()
-    from hatrain.evaluate.asking import ask, build_question
-    from hatrain.evaluate.sources import find_source, load
+    from hatrain.evaluate.asking import build_question
+    from hatrain.evaluate.sources import find_source
 
     source = find_source(args.model)
     question = build_question(args.request, source, args.home)
-    model, tokenizer = load(source)
+    answer = _answer(source, question)
     print(f"home: {question.home}", file=sys.stderr)
-    print("\n".join(answer_lines(ask(model, tokenizer, question, source.today), question.known, question.understand)))
+    print("\n".join(answer_lines(answer, question.known, question.understand)))
     return 0
+
+
+def _answer(source: "Source", question: "Question") -> "Answer":
+    if source.is_gguf:
+        from hatrain.evaluate.gguf import ask_gguf
+        from hatrain.llamacpp.model import GgufModel
+
+        with GgufModel(Path(source.location)) as file:
+            return ask_gguf(file, question, source.today)
+    from hatrain.evaluate.asking import ask
+    from hatrain.evaluate.sources import load
+
+    model, tokenizer = load(source)
+    return ask(model, tokenizer, question, source.today)
 
 
 def answer_lines(answer: "Answer", known: "PromptContents", understand: "Understand") -> list[str]:

@@ -89,6 +89,7 @@ def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
         ("log", attempts[-1].folder / "log.txt" if attempts else None),
         ("TensorBoard", run.tensorboard),
         ("evaluation", run.evaluation),
+        ("export", run.export),
         ("record", run.record_file),
     ]
     return [(name, _relative(path, workdir)) for name, path in named if path is not None and path.exists()]

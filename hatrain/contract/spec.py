@@ -404,6 +404,7 @@ class JobSpec(Model):
     checkpoints: CheckpointSpec = Field(default_factory=CheckpointSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     export: ExportSpec | None = None
+    """GGUF files for llama.cpp and Ollama, after the evaluation; nothing when null."""
     logging: LoggingSpec = Field(default_factory=LoggingSpec)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     after: Name | None = None

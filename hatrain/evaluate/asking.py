@@ -11,7 +11,7 @@ from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
 from hatrain.evaluate.forms import accepted_forms, resolved_forms
-from hatrain.evaluate.generation import find_stops, generate
+from hatrain.evaluate.generation import Generated, find_stops, generate
 from hatrain.evaluate.sources import Source
 from hatrain.home.calls.answer import Answer, read_answer
 from hatrain.home.calls.prompt import PromptContents, read_prompt
@@ -29,7 +29,7 @@ from hatrain.home.judge.judge import understand_as
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names
 
-_LIMIT = 512
+LIMIT = 512
 """Maximum tokens of an answer."""
 
 _DEVICES = 12
@@ -85,7 +85,12 @@ def ask(model: Any, tokenizer: Any, question: Question, today: date | None = Non
     finder = ReplyFinder(tokenizer, today)
     stops = find_stops(model, tokenizer, finder.markers.stops)
     prompt = finder.template.render(question.messages, question.tools, prompt=True)
-    ((_, generated),) = generate(model, tokenizer, [prompt], stops=stops, limit=_LIMIT, batch_size=1)
+    ((_, generated),) = generate(model, tokenizer, [prompt], stops=stops, limit=LIMIT, batch_size=1)
+    return as_answer(generated, question)
+
+
+def as_answer(generated: Generated, question: Question) -> Answer:
+    """Read an answer as the question's client does."""
     forms = resolved_forms(accepted_forms(question.client, tools=bool(question.tools)))
     return read_answer(generated.text, ended=generated.ended, forms=forms)
 

@@ -12,9 +12,11 @@ from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Row
 from hatrain.errors import BadInput
 from hatrain.evaluate import judge_answers
+from hatrain.evaluate.asking import LIMIT, Question, as_answer
 from hatrain.evaluate.generation import Generated, Stops
 from hatrain.evaluate.requests import Request, read_requests
 from hatrain.evaluate.results import Evaluation
+from hatrain.home.calls.answer import Answer
 from hatrain.llamacpp.model import GgufModel
 
 
@@ -64,6 +66,14 @@ def find_stops(model: GgufModel, finder: ReplyFinder) -> Stops:
         if not closing:
             texts.append(end.strip())
     return Stops(tuple(sorted(ids)), tuple(texts))
+
+
+def ask_gguf(model: GgufModel, question: Question, today: date | None = None) -> Answer:
+    """Answer a question with a file, asked as its chat template writes it."""
+    finder = ReplyFinder(template_tokenizer(model), today)
+    prompt = model.tokenize(finder.template.render(question.messages, question.tools, prompt=True))
+    model.open(min(len(prompt) + LIMIT, model.context_length))
+    return as_answer(answer_to(model, prompt, find_stops(model, finder), LIMIT), question)
 
 
 def _answers(

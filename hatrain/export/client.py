@@ -71,7 +71,8 @@ def _guide(name: str, context: int) -> str:
 The rows are in the training guide's format: they list services and devices with their states, and calls stand in
 `homeassistant` fences. No present client sends exactly this prompt; the integration *Local LLM* with *Enable Legacy
 Tool Calling* on comes nearest. Use the model `{name}`, context length {context}, temperature 0. For the exact
-format of a client generate the data with `hatrain data --client assist | home-llm | home-llm-legacy`, and train again."""
+format of a client generate the data with `hatrain data --client NAME` (`assist`, `home-llm`,
+`home-llm-legacy`), and train again."""
 
 
 _CLIENTS: Mapping[str | None, Callable[[str, int], str]] = {

@@ -92,6 +92,7 @@ cat > "$folder/plan.json" <<'END'
       "sample": 256,
       "requests": 200
     },
+    "export": null,
     "logging": {
       "logging_steps": 5
     },
@@ -203,6 +204,7 @@ evaluation:
   eval_steps: 200
   sample: 256
   requests: 200
+export: null
 logging:
   logging_steps: 5
 limits:
