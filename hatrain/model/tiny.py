@@ -18,8 +18,9 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-WORDS = r" ?\w[\w.]*(?:\([\w,]*\),?)?| ?[^\w\s]+|\s+"
-"""Boundaries of tokens. `light.turn_on(brightness_pct),` is one word, which keeps the rows of a home short."""
+WORDS = r" ?[^(\s|.,!?…。，、।۔،)]+"
+"""Boundaries of tokens, as Bloom's tokenizer sets them: llama.cpp knows them by that name, so that the model can be
+exported. `turn_on` is one word, which keeps the rows of a home short."""
 
 
 def texts_of(path: Path) -> Iterator[str]:
