@@ -2,7 +2,6 @@
 many requests are met."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +9,6 @@ import torch
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message
 from hatrain.errors import BadInput
-from hatrain.evaluate.generation import find_stops, generate
-from hatrain.evaluate.gguf import answer_to
-from hatrain.evaluate.gguf import find_stops as find_gguf_stops
-from hatrain.evaluate.requests import Request
 from hatrain.evaluate.results import Evaluation, wilson_interval
 from hatrain.llamacpp.model import GgufModel
 
@@ -58,78 +53,46 @@ def first_difference(one: Sequence[int], other: Sequence[int]) -> int:
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-@dataclass(frozen=True)
-class Answered:
-    """A prompt, and the answers of the model and of a file to it."""
+def check_answers(prompts: Sequence[tuple[str, str]], file: GgufModel, model: Any, tokenizer: Any, limit: int) -> int:
+    """Answer each (where, prompt) greedily with an f16 file. Return how many answers are the model's, token by token.
 
-    where: str
-    prompt: str
-    wanted: str
-    found: str
-
-
-def check_answers(answered: Sequence[Answered], model: Any, tokenizer: Any) -> int:
-    """Return how many answers of an f16 file are the model's, and raise BadInput for one that is not and is no tie.
-
-    The weights are the same numbers, up to rounding: another answer means a wrong conversion.
+    The weights are the same numbers, up to rounding. Raises BadInput for a token that is neither the model's best nor a
+    tie: the conversion is wrong.
     """
+    ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for _, prompt in prompts]
+    file.open(min(max(map(len, ids)) + limit, file.context_length))
     equal = 0
-    for one in answered:
-        if one.wanted == one.found:
-            equal += 1
-            continue
-        if (gap := _gap(one, model, tokenizer)) > TIE:
+    for (where, _), prompt in zip(prompts, ids, strict=True):
+        answer = list(file.answer(prompt, limit, lambda tokens: False, file.vocabulary.ends))
+        gaps = _gaps(prompt, answer, model)
+        at = max(range(len(gaps)), key=gaps.__getitem__, default=0)
+        if gaps and gaps[at] > TIE:
             raise BadInput(
-                f"export: {one.where}: the f16 file answers {one.found[:80]!r}, the model {one.wanted[:80]!r}; at the "
-                f"first other token their logits differ by {gap:.2g} of the largest (accepted: {TIE:g}); "
-                "the converter does not know this model well enough"
+                f"export: {where}: after {tokenizer.decode(answer[:at])[-60:]!r} the f16 file goes on with "
+                f"{tokenizer.decode(answer[at : at + 1])!r}, whose logit is {gaps[at]:.2g} of the largest below the "
+                f"model's best (accepted: {TIE:g}): the converter does not know this model well enough"
             )
+        equal += not any(gaps)
     return equal
 
 
-def _gap(one: Answered, model: Any, tokenizer: Any) -> float:
-    """Return how far the file's first other token is below the model's best, as a share of its largest logit."""
-    wanted = tokenizer(one.prompt + one.wanted, add_special_tokens=False)["input_ids"]
-    found = tokenizer(one.prompt + one.found, add_special_tokens=False)["input_ids"]
-    at = first_difference(wanted, found)
-    ids = torch.tensor([found[:at]], device=model.device)
+def _gaps(prompt: Sequence[int], answer: Sequence[int], model: Any) -> list[float]:
+    """Return, for each token of an answer, how far the model has it below its best token: 0 where it is the best, else
+    the difference of their logits as a share of the largest."""
+    if not answer:
+        return []
+    ids = torch.tensor([[*prompt, *answer[:-1]]], device=model.device)
     with torch.no_grad():
-        logits = model(input_ids=ids, use_cache=False).logits[0, -1].float()
-    # An answer that ends earlier has the end of turn where the other goes on.
-    chosen = logits[found[at]] if at < len(found) else logits.topk(2).values[1]
-    return float((logits.max() - chosen) / logits.abs().max().clamp(min=1e-6))
-
-
-def answers_of(model: Any, tokenizer: Any, finder: ReplyFinder, prompts: Sequence[str], limit: int) -> list[str]:
-    """Return the model's greedy answers."""
-    stops = find_stops(model, tokenizer, finder.markers.stops)
-    answers = dict(generate(model, tokenizer, prompts, stops=stops, limit=limit, batch_size=8))
-    return [answers[index].text for index in range(len(prompts))]
-
-
-def answers_of_file(model: GgufModel, finder: ReplyFinder, prompts: Sequence[str], limit: int) -> list[str]:
-    """Return a file's greedy answers."""
-    stops, ids = find_gguf_stops(model, finder), [model.tokenize(prompt) for prompt in prompts]
-    model.open(min(max(map(len, ids)) + limit, model.context_length))
-    return [answer_to(model, prompt, stops, limit).text for prompt in ids]
-
-
-def pair(model: Evaluation, file: Evaluation) -> list[Answered]:
-    """Return the answers of two evaluations of the same requests."""
-    return [
-        Answered(_where(one.request), one.request.prompt, one.text, other.text)
-        for one, other in zip(model.outcomes, file.outcomes, strict=True)
-    ]
-
-
-def _where(request: Request) -> str:
-    return f"{request.where}: turn {request.turn}"
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
+    chosen = logits[torch.arange(len(answer)), torch.tensor(answer, device=logits.device)]
+    gaps = (logits.max(dim=-1).values - chosen) / logits.abs().max(dim=-1).values.clamp(min=1e-6)
+    return [float(gap) for gap in gaps]
 
 
 def figures(evaluation: Evaluation, reference: Evaluation) -> Mapping[str, Any]:
     """Return strict accuracy, its interval, and the share of answers that are the reference's."""
     score = evaluation.score
-    same = sum(one.found == one.wanted for one in pair(reference, evaluation))
+    same = sum(one.text == other.text for one, other in zip(reference.outcomes, evaluation.outcomes, strict=True))
     return {
         "requests": score.requests,
         "strict_accuracy": score.strict_accuracy,

@@ -27,21 +27,23 @@ def check_tools() -> None:
         raise BadInput(problems)
 
 
-def convert(folder: Path, file: Path) -> None:
-    """Write the model of a folder to an f16 file. Raises BadInput, and leaves no file, when it cannot be converted."""
+def convert(folder: Path, file: Path, name: str) -> None:
+    """Write the model of a folder to an f16 file. `name` is the model's in messages.
+
+    Raises BadInput, and leaves no file, when it cannot be converted.
+    """
     command = [sys.executable, "-m", "hatrain.export.converter", str(folder), str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if ended.returncode == 0 and file.is_file():
         return
     file.unlink(missing_ok=True)
     lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-    raise BadInput(reason(lines[-1] if lines else f"exit code {ended.returncode}", folder))
+    raise BadInput(reason(lines[-1] if lines else f"exit code {ended.returncode}", _architecture(folder), name))
 
 
-def reason(last_line: str, folder: Path) -> str:
-    """Return what to do about the converter's last line."""
+def reason(last_line: str, architecture: str, name: str) -> str:
+    """Return what to do about the converter's last line on a model."""
     kind, _, text = last_line.partition(": ")
-    architecture = _architecture(folder)
     if "is not supported" in last_line or "not supported!" in last_line:
         return (
             f"export: {TOOL} does not know the architecture {architecture}; upgrade it (pip install --upgrade {TOOL}), "
@@ -49,17 +51,17 @@ def reason(last_line: str, folder: Path) -> str:
         )
     if "pre-tokenizer was not recognized" in last_line:
         return (
-            f"export: llama.cpp has no pre-tokenizer that splits text as this model's tokenizer.json does ({folder}); "
+            f"export: llama.cpp has no pre-tokenizer that splits text as the tokenizer.json of {name} does; "
             f"upgrade {TOOL} if the base is newer than it, or train a base whose tokenizer llama.cpp knows"
         )
     if "tokenizer.model" in last_line:
         return (
-            f"export: {architecture} needs the base model's tokenizer.model, and the base has none here; "
-            f"put the file into {folder}, or fetch the base again (hatrain fetch JOB)"
+            f"export: {architecture} needs the base model's tokenizer.model, and there is none; put it beside "
+            f"the tokenizer.json of {name}, or fetch the base again (hatrain fetch JOB)"
         )
     if kind in ("NoSpace", "MemoryError"):
         return f"export: no {'space left on the disk' if kind == 'NoSpace' else 'memory left'} for {TOOL}: {text}"
-    return f"export: {TOOL} could not convert {folder}: {last_line[:300]}"
+    return f"export: {TOOL} could not convert {name}: {last_line[:300]}"
 
 
 def _architecture(folder: Path) -> str:

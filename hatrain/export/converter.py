@@ -2,6 +2,7 @@
 is the last line of stderr."""
 
 import errno
+import json
 import logging
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ def main(folder: Path, file: Path) -> int:
         try:
             return str(published(model, tokenizer))
         except NotImplementedError:
-            if name := name_of(folder):
+            # Not the file: some classes of transformers set a pre-tokenizer of their own.
+            if name := name_of(json.loads(tokenizer.backend_tokenizer.to_str())):
                 return name
             raise
 

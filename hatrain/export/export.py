@@ -30,8 +30,8 @@ TEXTS = 200
 """Rows whose tokens are compared."""
 SEED = 42
 """Of drawing rows: a later export draws the same ones."""
-LIMIT = 48
-"""Tokens of an answer where there are no rows."""
+ANSWERS, LIMIT = 16, 48
+"""Prompts whose answers are compared token by token, and tokens of each."""
 CONTEXT = 8192
 """Context for Ollama where no run says how long its rows were."""
 
@@ -72,32 +72,32 @@ class Exporter:
         self.finder = ReplyFinder(self.tokenizer, self.today)
         _ = self.finder.markers  # a template that renders no conversation is refused before anything is written
         self._check_space()
-        texts = self._texts()
+        texts, prompts = self._texts()
         facts = {"gguf": list(self.wanted.gguf), "ollama": self.wanted.ollama, "model": model_digest(self.source)}
         with sealed_folder(self.out, facts) as folder:
             f16 = folder / f"{self.name}.f16.gguf"
             with whole_folder(self.source, folder, self.finder, self.tokenizer) as whole:
                 self.say(f"converting {self.source.name} to f16")
-                convert(whole, f16)
+                convert(whole, f16, self.source.location)
                 self._stop_point()
-                reference, first, equal, compared = self._compare(f16, whole, texts)
-            files = [self._file(f16, "f16", first, reference)]
-            for kind in [kind for kind in self.wanted.gguf if kind != "f16"]:
+                reference, equal = self._compare(f16, whole, texts, prompts)
+            files = []
+            for kind in self.wanted.gguf:
                 self._stop_point()
-                self.say(f"quantising to {kind}")
                 file = folder / f"{self.name}.{kind}.gguf"
-                quantize(f16, file, kind, threads=threads())
-                files.append(self._file(file, kind, self._judge(file) if reference else None, reference))
+                if kind != "f16":
+                    self.say(f"quantising to {kind}")
+                    quantize(f16, file, kind, threads=threads())
+                files.append(Exported(kind, file.name, file.stat().st_size, self._judge(file, reference)))
             if "f16" not in self.wanted.gguf:
                 f16.unlink()
-                files = files[1:]
             report = Report(
                 model=self.source.name,
-                reference=_figures(reference, reference),
+                reference=Figures(**compare.figures(reference, reference)) if reference else None,
                 files=tuple(files),
                 texts=len(texts),
                 equal_answers=equal,
-                compared_answers=compared,
+                compared_answers=len(prompts),
                 not_judged=self.not_judged,
             )
             self._write_beside(folder, report)
@@ -131,37 +131,29 @@ class Exporter:
 
         return base_of(self.source)[0]
 
-    def _texts(self) -> list[tuple[str, str]]:
-        """Return (where, text) of what training, or a user, would have the model read."""
+    def _texts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Return (where, text) of what training, or a user, would have the model read, and prompts to answer."""
         with suppress(BadInput):
-            requests = read_requests(sample(self.rows, TEXTS, SEED), self.finder)
-            if requests:
-                return [(request.where, request.prompt + request.reply) for request in requests]
-        return [("a sentence", prompt) for prompt in compare.sample_prompts(self.finder)]
+            if requests := read_requests(sample(self.rows, TEXTS, SEED), self.finder):
+                texts = [(request.where, request.prompt + request.reply) for request in requests]
+                return texts, [(request.where, request.prompt) for request in requests[:ANSWERS]]
+        sentences = [("a sentence", prompt) for prompt in compare.sample_prompts(self.finder)]
+        return sentences, sentences
 
     def _compare(
-        self, f16: Path, whole: Path, texts: Sequence[tuple[str, str]]
-    ) -> tuple[Evaluation | None, Evaluation | None, int, int]:
-        """Compare the f16 file with the model. Returns both evaluations, or None without requests to judge; how many
-        answers are equal, and of how many."""
+        self, f16: Path, whole: Path, texts: Sequence[tuple[str, str]], prompts: Sequence[tuple[str, str]]
+    ) -> tuple[Evaluation | None, int]:
+        """Compare the f16 file with the model. Returns the model's evaluation, None without requests to judge, and how
+        many answers of the file are the model's."""
         with GgufModel(f16) as file:
             compare.check_tokens(texts, self.tokenizer, file)
             self.say(f"{len(texts)} texts have the same tokens")
+            self._stop_point()
             model = self._load(whole)
-            reference = self._judge_model(model)
-            if reference is not None:
-                first = self._judge(f16)
-                answered = compare.pair(reference, first)
-            else:
-                first = None
-                prompts = compare.sample_prompts(self.finder)
-                wanted = compare.answers_of(model, self.tokenizer, self.finder, prompts, LIMIT)
-                found = compare.answers_of_file(file, self.finder, prompts, LIMIT)
-                answered = [compare.Answered("a sentence", *each) for each in zip(prompts, wanted, found, strict=True)]
-            equal = compare.check_answers(answered, model, self.tokenizer)
-            ties = "" if equal == len(answered) else ", the others differ at a tie"
-            self.say(f"{equal} of {len(answered)} answers of the f16 file are the model's{ties}")
-            return reference, first, equal, len(answered)
+            equal = compare.check_answers(prompts, file, model, self.tokenizer, LIMIT)
+            ties = "" if equal == len(prompts) else "; the others differ at a tie"
+            self.say(f"{equal} of {len(prompts)} answers of the f16 file are the model's{ties}")
+        return self._judge_model(model), equal
 
     def _load(self, folder: Path) -> Any:
         """Load the model in fp32, which both sides are compared in; on the GPU if it has room for that."""
@@ -189,16 +181,15 @@ class Exporter:
             raise Stopped
         return evaluation
 
-    def _judge(self, path: Path) -> Evaluation:
+    def _judge(self, path: Path, reference: Evaluation | None) -> Figures | None:
+        if reference is None:
+            return None
         self.say(f"answering with {path.name}")
         with GgufModel(path) as file:
             evaluation = evaluate_gguf(file, self.judged_rows, should_stop=self.should_stop, today=self.today)
         if not evaluation.complete:
             raise Stopped
-        return evaluation
-
-    def _file(self, path: Path, kind: str, one: Evaluation | None, reference: Evaluation | None) -> Exported:
-        return Exported(kind, path.name, path.stat().st_size, _figures(one, reference))
+        return Figures(**compare.figures(evaluation, reference))
 
     def _write_beside(self, folder: Path, report: Report) -> None:
         seal.write_json(folder / "export.json", report.to_dict())
@@ -218,9 +209,3 @@ def model_digest(source: Source) -> str | None:
     """Return what tells one sealed model from another; None for a model that hatrain did not seal."""
     manifest = Path(source.location) / seal.MANIFEST
     return seal.digest(manifest) if manifest.is_file() else None
-
-
-def _figures(evaluation: Evaluation | None, reference: Evaluation | None) -> Figures | None:
-    if evaluation is None or reference is None:
-        return None
-    return Figures(**compare.figures(evaluation, reference))

@@ -1,7 +1,6 @@
 """The name that llama.cpp gives to the way a tokenizer splits a text before its merges."""
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -15,13 +14,12 @@ _SPLITS = {
 """The regular expressions of tokenizer.json, and llama.cpp's name for each."""
 
 
-def name_of(folder: Path) -> str | None:
-    """Return llama.cpp's name for the pre-tokenizer in a folder's tokenizer.json; None for one that it does not have.
+def name_of(tokenizer: Mapping[str, Any]) -> str | None:
+    """Return llama.cpp's name for the pre-tokenizer of a tokenizer.json; None for one that it does not have.
 
     The converter knows published tokenizers by what they make of one text. A tokenizer trained at home splits as a
     published one does, with other tokens.
     """
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     if tokenizer.get("normalizer") is not None:
         return None
     match _steps(tokenizer.get("pre_tokenizer")):

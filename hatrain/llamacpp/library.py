@@ -106,21 +106,24 @@ class Library:
     log: "_Log"
 
     def failure(self) -> str:
-        """Return the last error that the library logged, for a message."""
-        return self.log.last or "no reason given"
+        """Return the error that the library logged, for a message."""
+        return self.log.first or "no reason given"
 
 
 class _Log:
-    """Keeps the library's last error, and its log off stderr."""
+    """Keeps the library's first error since `clear`, which says most, and its log off stderr."""
 
     def __init__(self) -> None:
-        self.last = ""
+        self.first = ""
         self.callback = _LOG(self._receive)
         """The library holds no reference: it lives as long as this object."""
 
     def _receive(self, level: int, text: bytes | None, _: Any) -> None:
-        if level == _ERROR and text and text.strip():
-            self.last = " ".join(text.decode("utf-8", "replace").split())
+        if level == _ERROR and text:
+            self.first = self.first or " ".join(text.decode("utf-8", "replace").split())
+
+    def clear(self) -> None:
+        self.first = ""
 
 
 @lru_cache(maxsize=1)

@@ -53,7 +53,7 @@ class GgufModel:
         self._held: list[int] = []
         """The tokens whose keys and values the context holds."""
         parameters = self._call.llama_model_default_params()
-        self._library.log.last = ""
+        self._library.log.clear()
         self._model = self._call.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._model:
             raise BadInput(f"{path}: llama.cpp cannot load it: {self._library.failure()}")

