@@ -20,7 +20,8 @@ def name_of(tokenizer: Mapping[str, Any]) -> str | None:
     The converter knows published tokenizers by what they make of one text. A tokenizer trained at home splits as a
     published one does, with other tokens.
     """
-    if tokenizer.get("normalizer") is not None:
+    # llama.cpp leaves text as it is; composed letters, as keyboards write them, are the same after NFC.
+    if tokenizer.get("normalizer") not in (None, {"type": "NFC"}):
         return None
     match _steps(tokenizer.get("pre_tokenizer")):
         case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:

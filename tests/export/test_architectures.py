@@ -1,4 +1,4 @@
-"""Real conversions: the architectures of the jobs, of random weights, in llama.cpp. `make gguf` installs what they need."""
+"""Real conversions: the architectures of the jobs, with random weights, in llama.cpp. They need `make gguf`."""
 
 from importlib.util import find_spec
 
@@ -16,11 +16,15 @@ from tests.models import BASES, SIZE
 from tests.require import cannot
 
 pytestmark = pytest.mark.long
-# As the real one has them: five sliding layers before each full one, and a scale by the size of a head.
-GEMMA = {
-    "num_hidden_layers": 6,
-    "layer_types": [*["sliding_attention"] * 5, "full_attention"],
-    "query_pre_attn_scalar": 16,
+# What llama.cpp takes for granted in a family: Gemma's five sliding layers before each full one, and its scale by the
+# size of a head; Phi's MLP of four times the width.
+AS_REAL = {
+    "gemma3": {
+        "num_hidden_layers": 6,
+        "layer_types": [*["sliding_attention"] * 5, "full_attention"],
+        "query_pre_attn_scalar": 16,
+    },
+    "phi": {"intermediate_size": 128},
 }
 FAMILIES = ("stablelm", "stablelm2", "tinyllama", "llama3", "llama3-scaled", "qwen2", "phi", "mistral", "gemma3")
 
@@ -42,9 +46,8 @@ def base_of(family, folder):
     tokenizer.save_pretrained(folder)
     torch.manual_seed(3)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model = AutoModelForCausalLM.from_config(
-        config(**{**SIZE, **options, **(GEMMA if family == "gemma3" else {})}, vocab_size=len(tokenizer), **ids)
-    )
+    sizes = {**SIZE, **options, **AS_REAL.get(family, {})}
+    model = AutoModelForCausalLM.from_config(config(**sizes, vocab_size=len(tokenizer), **ids))
     model.to(torch.bfloat16).save_pretrained(folder)
     return folder
 
