@@ -81,7 +81,7 @@ class Inputs:
     def _rows(self, part: Any, count: int) -> str:
         path = self.work / f"{part}.jsonl"
         if not path.exists():
-            whole = generate(Recipe(("english",), "sharegpt"), [part], self.work / "generated")[part]
+            whole = generate(Recipe(("english",)), [part], self.work / "generated")[part]
             with whole.open(encoding="utf-8") as stream:
                 lines = [line for line, _ in zip(stream, range(count), strict=False)]
             path.write_text("".join(lines), encoding="utf-8")
