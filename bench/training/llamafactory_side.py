@@ -2,11 +2,16 @@
 
 import json
 import sys
+import types
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict
-from llamafactory.train.tuner import run_exp
-from turns import Turns, settings
+# It imports torchaudio, whose wheels need CUDA's libraries. Rows of text have no sound.
+sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+sys.modules["torchaudio"].__spec__ = None
+
+from datasets import Dataset, DatasetDict  # noqa: E402
+from llamafactory.train.tuner import run_exp  # noqa: E402
+from turns import Turns, settings  # noqa: E402
 
 
 def main(folder: Path, micro: int) -> None:

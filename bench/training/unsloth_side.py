@@ -1,14 +1,16 @@
 """Unsloth on the rows of a folder, with TRL's trainer, which it changes: `python unsloth_side.py FOLDER SETTING`."""
 
+# isort: off
+import unsloth  # noqa: F401 - before TRL and transformers, which it changes
+# isort: on
+
 import sys
 from pathlib import Path
 from typing import Any
 
-import unsloth  # noqa: F401, I001 - before TRL, which it changes
 import torch
-from unsloth import FastLanguageModel
-
 import trl_side
+from unsloth import FastLanguageModel
 
 
 def load(base: str) -> Any:
