@@ -3,11 +3,12 @@
 import json
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 # It imports torchaudio, whose wheels need CUDA's libraries. Rows of text have no sound.
 sys.modules["torchaudio"] = types.ModuleType("torchaudio")
-sys.modules["torchaudio"].__spec__ = None
+sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)
 
 from datasets import Dataset, DatasetDict  # noqa: E402
 from llamafactory.train.tuner import run_exp  # noqa: E402
