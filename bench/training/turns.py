@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 class Turns(TrainerCallback):
     """Waits for a line on stdin before each turn of `steps` steps, and answers with a line of JSON on stdout after it.
+    Seconds are the processor's: each side has one thread, and other work on the machine is not its own.
     The end of stdin ends the process."""
 
     def __init__(self, steps: int):
@@ -27,12 +28,12 @@ class Turns(TrainerCallback):
             self.say(self.answer())
             if not sys.stdin.readline():
                 raise SystemExit(0)
-            self.started = time.perf_counter()
+            self.started = time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.done += 1
         if self.done % self.steps == 0:
-            self.seconds = time.perf_counter() - self.started
+            self.seconds = time.process_time() - self.started
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs and "grad_norm" in logs:

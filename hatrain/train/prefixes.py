@@ -12,6 +12,8 @@ from hatrain.data.packs import shared_length, sort_key
 
 SAMPLE = 256
 """Pairs of rows, drawn to see how much any two rows share."""
+COMMON = 0.1
+"""Of those pairs: they are rows of different groups, unless nearly all rows are one."""
 SHARE = 0.5
 """Of what a row has beyond that, which rows of a group share at least."""
 
@@ -25,7 +27,8 @@ def prefix_groups(sequences: Sequence[Ids]) -> Numbers:
     """
     draw = np.random.default_rng(len(sequences))
     pairs = draw.integers(0, len(sequences), (SAMPLE, 2))
-    common = float(np.median([shared_length(sequences[a], sequences[b]) for a, b in pairs if a != b] or [0]))
+    shared = [shared_length(sequences[a], sequences[b]) for a, b in pairs if a != b]
+    common = float(np.quantile(shared or [0], COMMON))
     order = sorted(range(len(sequences)), key=lambda row: sort_key(sequences[row]))
     groups = np.zeros(len(sequences), dtype=np.int64)
     for before, row in pairwise(order):

@@ -147,7 +147,7 @@ class StepTrainer(Trainer):
 
     def choose_packing(self) -> None:
         """Lay rows out as the job asks for, or padded where that is wrong for the model. A collective call."""
-        check = packing.Check(self.model_wrapped, self.model.get_input_embeddings().num_embeddings, self.args.device)
+        check = packing.Check(self.model_wrapped, self.model.config.get_text_config().vocab_size, self.args.device)
         if reason := check.head():
             read_whole_logits(self.model)
             self._say(f"the output head runs at every position: {reason}")

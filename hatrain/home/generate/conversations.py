@@ -277,15 +277,16 @@ class ConversationGenerator:
             return None
         device, call = draft.devices[0], draft.calls[0]
         fillers: dict[str, Any] = {"device": device.name.references[0]}
-        retry = self._wording.sentence(draw, self._templates.retries, fillers)
         turns: tuple[Turn, ...]
         if self._apart:
             wrong = _wrong_id(draw, device.name.entity_id, {other.name.entity_id for other in home.devices})
             error = pick(draw, self._templates.errors).text.format_map({"entity_id": {"base": wrong}})
+            retry = self._wording.sentence(draw, self._templates.corrections, fillers)
             failing = Step("", ({**call, "target_device": wrong},), error)
             turns = (Turn(draft.user, (failing, Step(retry, (call,)), Step(draft.answer)), home),)
         else:
             complaint = pick(draw, self._templates.complaints).text.format_map(fillers)
+            retry = self._wording.sentence(draw, self._templates.retries, fillers)
             turns = (
                 Turn(draft.user, (Step(draft.answer, (call,)),), home),
                 Turn(self._wording.request(draw, complaint), (Step(retry, (call,)),), home),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.abilities import ANY
@@ -16,9 +16,11 @@ from hatrain.home.language.templates import Template
 
 Call = Mapping[str, Any]  # {"service", "target_device", arguments…}
 Requests = tuple[Request, ...]
+T = TypeVar("T")
 
 _MAX_GROUP = 8  # devices that "all the lights" may mean
 _GROUP_SHARE = 0.6  # of requests that imply their devices
+_TOGGLE_SHARE = 0.15  # of the toggles that chance would give: people seldom ask for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Drafts:
         device = any_device(draw, home)
         group_actions = self._group_actions.get(device.name.domain)
         if group_actions and draw() < _GROUP_SHARE:
-            return self._group(draw, home, device, *pick(draw, group_actions))
+            return self._group(draw, home, device, *_seldom_a_toggle(draw, group_actions, lambda pair: pair[1]))
         action = self._action(draw, device, lambda action: True)
         requests = self._requests(action, device.name)[1] if action else ()
         if not action or not requests:
@@ -196,7 +198,7 @@ class Drafts:
             for action in self.actions.get(device.name.domain, ())
             if wanted(action) and self.fits(action, device)
         ]
-        return pick(draw, fitting) if fitting else None
+        return _seldom_a_toggle(draw, fitting, lambda action: action) if fitting else None
 
     def fits(self, action: Action, device: Device) -> bool:
         """Whether an action changes a device, and the client would carry it out."""
@@ -252,6 +254,15 @@ class Drafts:
             values[slot] = value
             wordings[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
         return values, wordings
+
+
+def _seldom_a_toggle(draw: Draw, items: Sequence[T], action_of: Callable[[T], Action]) -> T:
+    """Draw an item; a toggle that is drawn is mostly replaced by something else."""
+    item = pick(draw, items)
+    if not action_of(item).service.endswith(".toggle") or draw() < _TOGGLE_SHARE:
+        return item
+    others = [other for other in items if not action_of(other).service.endswith(".toggle")]
+    return pick(draw, others) if others else item
 
 
 def any_device(draw: Draw, home: Home) -> Device:

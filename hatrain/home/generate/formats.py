@@ -189,8 +189,13 @@ def _one_trained(draw: Draw, messages: Sequence[Row]) -> list[Row]:
         if message["role"] != "assistant":
             shown.append(message)
         elif "tool_calls" in message:
-            shown.append({**message, "content": message["content"] or _parts("None"), "train_on_turn": False})
+            shown.append(_earlier(message))
     return [*shown, messages[chosen]]
+
+
+def _earlier(message: Row) -> Row:
+    """Return a message with calls as home-llm shows it later."""
+    return {**message, "content": message["content"] or _parts("None"), "train_on_turn": False}
 
 
 def _single_calls(steps: Sequence[Step]) -> Iterable[Step]:
@@ -227,8 +232,9 @@ def preference_row(conversation: Conversation, rejected: Step, layout: Layout) -
         for one in conversation.asked:
             asked += _exchange(layout, turn, Step("", (read_call(one.about),)), False, len(asked))
     sides = [replace(side, text="" if side.calls else side.text) for side in (step, rejected)]
-    if step.calls == rejected.calls:
-        asked += _exchange(layout, turn, sides[0], together, len(asked)) if step.calls else []
+    if step.calls and step.calls == rejected.calls:
+        called, *results = _exchange(layout, turn, sides[0], together, len(asked))
+        asked += [_earlier(called) if client.history == "calls" else called, *results]
         sides = [Step(step.text), Step(rejected.text)]
     answers = [_exchange(layout, turn, side, together, len(asked))[:1] for side in sides]
     tools = frozenset(conversation.home.by_domain)

@@ -44,7 +44,8 @@ class Wording:
             text = _capitalize(text)
             return text if text[-1] in _END else f"{text}."
         if look < _SENTENCE + _LOWER_CASE:
-            return text.lower().strip(f"{_END}¿¡{_NO_BREAK}")
+            keeps = self.language.keeps_question_mark and text.endswith("?")
+            return text.lower().strip((".!" if keeps else _END) + f"¿¡{_NO_BREAK}")
         return text
 
     def sentence(self, draw: Draw, templates: Sequence[Template], values: Mapping[str, Any]) -> str:

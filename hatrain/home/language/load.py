@@ -50,6 +50,7 @@ class Language:
     prompts: Mapping[str, tuple[str, ...]]  # persona → openings of the system prompt
     joins: tuple[str, ...]
     fillers: tuple[str, ...]
+    keeps_question_mark: bool  # a question without it reads as a statement
     alike: Mapping[str, frozenset[str]]
     words: WordsFile
 
@@ -139,6 +140,7 @@ class _Reader:
             prompts=self._prompts(sections),
             joins=head.joins,
             fillers=head.fillers,
+            keeps_question_mark=head.keeps_question_mark,
             alike=alike_nouns(nouns, nouns_of_file.root),
             words=words,
         )

@@ -87,6 +87,7 @@ class GrammarFile(Record):
     conjunction: str
     joins: tuple[Annotated[str, AfterValidator(_with_once("{first}", "{second}"))], ...] = Field(min_length=1)
     fillers: tuple[Annotated[str, AfterValidator(_with_once("{request}"))], ...] = Field(min_length=1)
+    keeps_question_mark: bool = False
     classes: tuple[str, ...] = Field(min_length=1)
     unknown_class: str
     agreement: dict[str, ByClass]

@@ -87,6 +87,7 @@ class Templates:
     missing: tuple[Template, ...]
     already: Mapping[str, tuple[Template, ...]]  # action
     errors: tuple[Template, ...]
+    corrections: tuple[Template, ...]
     retries: tuple[Template, ...]
     complaints: tuple[Template, ...]
     answers: Mapping[tuple[str, str, str], tuple[Template, ...]]  # (persona, action | status, key)
@@ -140,6 +141,7 @@ def split_templates(language: Language, side: Side) -> Templates:
         missing=by_key("missing").get("", ()),
         already=by_key("already"),
         errors=by_key("error").get("", ()),
+        corrections=by_key("correction").get("", ()),
         retries=by_key("retry").get("", ()),
         complaints=by_key("complaint").get("", ()),
         answers=answers,

@@ -22,6 +22,7 @@ from hatrain.home.language.values import forms_of
 
 NEUTRAL = "neutral"
 _GROUP_SCOPES = ("one", "all", "house")
+_FAILURES = ("error", "correction", "retry", "complaint")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def find_gaps(sections: Sequence[TemplateSection], domains: set[str]) -> Iterabl
     needed = [(neutral, "action", key, key) for key in ACTIONS if key in requested]
     needed += [(neutral, "action", "several", "several")]
     needed += [(neutral, "status", key, f"status {key}") for key in STATUS_ANSWERS]
-    needed += [("failures.txt", key, "", key) for key in ("error", "retry", "complaint")]
+    needed += [("failures.txt", key, "", key) for key in _FAILURES]
     needed += [("refusals.txt", "missing", "", "missing"), ("followups.txt", "again", "", "again")]
     needed += [("refusals.txt", "already", key, f"already {key}") for key in REFUSABLE if key in requested]
     needed += [("status.txt", "status", key, key) for key in QUESTIONS]
@@ -172,7 +173,7 @@ def _header(file: str, key: str) -> _Header | None:
             return _Header("missing", "", ("device",))
         if scope == "already" and rest in REFUSABLE:
             return _Header("already", rest, ("device",))
-    elif file == "failures.txt" and key in ("error", "retry", "complaint"):
+    elif file == "failures.txt" and key in _FAILURES:
         return _Header(key, "", ("entity_id",) if key == "error" else ("device",))
     elif file.startswith("answers/"):
         if key == "several":
@@ -187,7 +188,7 @@ def _header(file: str, key: str) -> _Header | None:
 
 def _accepted_headers(file: str) -> list[str]:
     candidates = [
-        *ACTIONS, *QUESTIONS, "again", "missing", "error", "retry", "complaint", "several", "system",
+        *ACTIONS, *QUESTIONS, "again", "missing", *_FAILURES, "several", "system",
         *(f"{scope} {key}" for scope in (*_GROUP_SCOPES, "then", "already") for key in ACTIONS),
         *(f"status {key}" for key in STATUS_ANSWERS),
     ]  # fmt: skip

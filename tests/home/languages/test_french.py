@@ -158,7 +158,7 @@ def test_a_question_in_lower_case_loses_its_mark_and_the_space_before_it(french:
     )
     assert sentence == "tu peux ouvrir\u00a0?"
     assert dictated == "Tu peux ouvrir\u00a0?"
-    assert hasty == "tu peux ouvrir"
+    assert hasty == "tu peux ouvrir\u00a0?"
 
 
 def test_plain_imperatives_say_tu_so_that_two_of_them_can_be_joined() -> None:
