@@ -12,6 +12,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hatrain.contract.load import read_source
+from hatrain.cpu_time import cpu_seconds
 from hatrain.errors import BadInput
 from hatrain.home.clients.assist import INTERFACE, devices_overview
 from hatrain.home.clients.client import Client
@@ -21,10 +22,14 @@ from hatrain.home.homes.scene import Device, Scene
 LONGEST = 1_000_000
 """Characters of a prompt at which rendering stops."""
 
+SECONDS = 2
+"""Of processor time for one prompt; templates take milliseconds."""
+
 _MARKERS = {
     "home-llm": ("<tool_call>", "</tool_call>"),
     "home-llm-legacy": ("```homeassistant", "```"),
 }
+_FAULTS = (LookupError, TypeError, ValueError, AttributeError)
 CLIENTS_WITH_TEMPLATES = ("assist", *_MARKERS)
 
 
@@ -67,12 +72,15 @@ class PromptFile:
         names |= _assist_names(scene) if self.client == "assist" else _home_llm_names(scene, self.client)
         written, length = [], 0
         try:
-            for part in self.template.generate(names):
-                written.append(part)
-                length += len(part)
-                if length > LONGEST:
-                    raise BadInput(f"{self.path}: the prompt is longer than {LONGEST:,} characters")
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            with cpu_seconds(SECONDS):
+                for part in self.template.generate(names):
+                    written.append(part)
+                    length += len(part)
+                    if length > LONGEST:
+                        raise BadInput(f"{self.path}: the prompt is longer than {LONGEST:,} characters")
+        except TimeoutError:
+            raise BadInput(f"{self.path}: has not rendered after {SECONDS} s of processor time: it loops") from None
+        except (jinja2.TemplateError, ArithmeticError, RecursionError, *_FAULTS) as error:
             line = _line_of(error)
             known = ", ".join(sorted(names))
             where = f"{self.path}:{line}" if line else str(self.path)

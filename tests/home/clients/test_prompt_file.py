@@ -91,6 +91,11 @@ def test_for_assist_a_template_that_lists_the_devices_is_the_whole_prompt(tmp_pa
         ("{{ 1 / 0 }}", r"cannot render: division by zero"),
         ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}", rf"longer than {LONGEST:,} characters"),
         ("{{ range(10 ** 9) | list }}", r"cannot render"),
+        (
+            "{% for i in range(9999) %}" * 3 + "{% endfor %}" * 3,
+            r"has not rendered after 2 s of processor time: it loops",
+        ),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", r"cannot render"),
     ],
 )
 def test_what_cannot_be_rendered_is_refused_in_one_line(tmp_path: Path, template: str, expected: str) -> None:

@@ -34,33 +34,33 @@ entities:
   - {name: Counter Light, id: light.counter, area: kitchen, state: "on"}
   - {name: Ceiling Light, id: light.ceiling, area: kitchen, state: "on"}
   - {name: Den Lamp, id: light.den, area: den, state: "off"}
-  - {name: "Trader Joe[']s", id: todo.trader}
-  - {name: Main Valve, id: valve.main, state: open}
-  - {name: Pet Door, id: binary_sensor.pet, state: {in: closed, out: "off"}, attributes: {device_class: door}}
-  - {name: Side Door, id: binary_sensor.side, state: {in: open, out: "on"}, attributes: {device_class: door}}
+  - {name: "Miller[']s", id: todo.miller}
+  - {name: Garden Tap, id: valve.tap, state: open}
+  - {name: Cat Flap, id: binary_sensor.flap, state: {in: closed, out: "off"}, attributes: {device_class: door}}
+  - {name: Shed Door, id: binary_sensor.shed, state: {in: open, out: "on"}, attributes: {device_class: door}}
   - {name: Stove, id: climate.stove, area: den, state: heat, attributes: {current_temperature: "21.5"}}
 """
 TESTS = """
 language: en
 tests:
-  - sentences: [kitchen lights on, lights on in the kitchen, light the kitchen, light up the kitchen]
+  - sentences: [brighten the kitchen, kitchen lamps please, I need light in the kitchen, kitchen bright]
     intent: {name: HassTurnOn, slots: {area: Kitchen, domain: light}}
     response: Turned on the lights
   - sentences: [dim it to half]
     intent: {name: HassLightSet, context: {area: Den}, slots: {area: Den, brightness: "50"}}
     response: Brightness set
-  - sentences: [add apples to my trader joes list]
-    intent: {name: HassListAddItem, slots: {item: [apples, apples ], name: Trader Joes}}
-    response: Added apples
-  - sentences: [close the main valve]
-    intent: {name: HassTurnOff, slots: {name: Main Valve, domain: valve}}
+  - sentences: [put pears on the millers list]
+    intent: {name: HassListAddItem, slots: {item: [pears, pears ], name: Millers}}
+    response: Added pears
+  - sentences: [shut the garden tap]
+    intent: {name: HassTurnOff, slots: {name: Garden Tap, domain: valve}}
     response: Closed
-  - sentences: [is the pet door open]
-    intent: {name: HassGetState, slots: {name: Pet Door, domain: binary_sensor, device_class: door, state: "on"}}
+  - sentences: [is the cat flap open]
+    intent: {name: HassGetState, slots: {name: Cat Flap, domain: binary_sensor, device_class: door, state: "on"}}
     response: No, closed
-  - sentences: [which doors are open]
+  - sentences: [which doors stand open]
     intent: {name: HassGetState, slots: {domain: binary_sensor, device_class: door, state: "on"}}
-    response: Side Door
+    response: Shed Door
   - sentences: [how warm is it]
     intent: {name: HassClimateGetTemperature, context: {area: Den}}
     response: 21.5 degrees
@@ -73,10 +73,10 @@ tests:
 """
 OWN_FILE = """
 language: en
-entities: [{name: Overhead Light, domain: light, state: "on"}]
+entities: [{name: Spotlight, domain: light, state: "on"}]
 tests:
-  - sentences: [turn on Overhead Light]
-    slots: {name: Overhead Light}
+  - sentences: [turn on Spotlight]
+    slots: {name: Spotlight}
     response: Turned on the light
 """
 
@@ -124,7 +124,7 @@ def test_a_clone_is_read_with_its_home_and_what_is_left_out_is_counted(clone):
     assert devices["light.den"] == {
         "entity_id": "light.den", "name": "Den Lamp", "state": "off", "area": "Den", "floor": "Upstairs"
     }  # fmt: skip
-    assert devices["todo.trader"]["aliases"] == ["Trader Joes"]
+    assert devices["todo.miller"]["aliases"] == ["Millers"]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -140,7 +140,7 @@ def test_lights_that_are_on_already_are_put_out_for_a_request_to_turn_them_on(cl
     rows = [row for row in picked(clone, "home-llm").rows if row["kind"] == "HassTurnOn"]
     for request in requests_of(rows, tmp_path):
         states = {device.entity_id: device.state for device in request.known.devices}
-        targets = ["light.counter", "light.ceiling"] if "itchen" in request.user_text else ["light.overhead_light"]
+        targets = ["light.counter", "light.ceiling"] if "itchen" in request.user_text else ["light.spotlight"]
         assert {states[target] for target in targets} == {"off"}
         assert states["light.den"] == "off" and states["climate.stove"] == "heat"
 
@@ -155,11 +155,11 @@ def test_a_request_in_here_comes_with_the_area_of_the_user(clone):
 def test_questions_are_judged_by_state_or_by_response(clone, tmp_path):
     requests = requests_of(list(picked(clone, "home-llm").rows), tmp_path)
     by_text = {request.user_text: request for request in requests}
-    pet = by_text["is the pet door open"]
+    pet = by_text["is the cat flap open"]
     assert strict(pet, "No.") and strict(pet, "It is closed.") and strict(pet, "No, closed")
     assert not strict(pet, "Yes.") and not strict(pet, "It is open.")
-    which = by_text["which doors are open"]
-    assert strict(which, "The side door.") and not strict(which, "Pet Door") and not strict(which, "Both.")
+    which = by_text["which doors stand open"]
+    assert strict(which, "The shed door.") and not strict(which, "Cat Flap") and not strict(which, "Both.")
     warm = by_text["how warm is it"]
     assert strict(warm, "21.5 degrees") and not strict(warm, "21 degrees")
     assert not pet.covered and not which.covered
@@ -222,7 +222,7 @@ def test_a_test_in_another_form_is_named(clone):
 
 
 def test_the_marks_of_templates_are_left_out_of_names():
-    assert [plain(name) for name in ("Joe[']s", "(Den|Study) Lamp", "[the] Fan")] == ["Joe's", "Den Lamp", "the Fan"]
+    assert [plain(name) for name in ("Ada[']s", "(Den|Study) Lamp", "[the] Fan")] == ["Ada's", "Den Lamp", "the Fan"]
 
 
 def test_the_audit_takes_a_clone(clone, tmp_path):

@@ -18,7 +18,7 @@ DOOR = {"off": ["closed"], "on": ["open"]}
 
 # language, entity, key, value, answers that say it, answers that do not
 CASES = [
-    ("en", "light.desk", "state", "on", ["It is on.", "Lit.", "It is **on**."], ["It is off.", "The On Air Lamp.", "Ok."]),
+    ("en", "light.desk", "state", "on", ["It is on.", "Lit.", "It is **on**."], ["It is off.", "The On Air Lamp."]),
     ("en", "light.desk", "state", "off", ["It's off.", "It is not on."], ["It is on.", "On, not off."]),
     ("de", "light.desk", "state", "on", ["Die Lampe ist an.", "Sie leuchtet."], ["Sie ist aus.", "Sie ist nicht an."]),
     ("fr", "light.desk", "state", "on", ["Elle est allumée."], ["Elle est éteinte.", "Elle n'est pas allumée."]),
