@@ -348,17 +348,20 @@ GGUF_TYPES = ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "q3_k
 """Types of GGUF files, the largest first: llama.cpp's names in lower case."""
 
 
-def _gguf_types(value: tuple[str, ...]) -> tuple[str, ...]:
-    for name in value:
-        if name not in GGUF_TYPES:
-            raise ValueError(f"some of {', '.join(GGUF_TYPES)}{nearest(name, GGUF_TYPES)}")
+def _gguf_type(name: str) -> str:
+    if name not in GGUF_TYPES:
+        raise ValueError(f"one of {', '.join(GGUF_TYPES)}{nearest(name, GGUF_TYPES)}")
+    return name
+
+
+def _largest_first(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in GGUF_TYPES if name in value)
 
 
 GgufTypes = Annotated[
-    tuple[str, ...],
-    Field(min_length=1, json_schema_extra={"items": {"enum": list(GGUF_TYPES), "type": "string"}, "uniqueItems": True}),
-    AfterValidator(_gguf_types),
+    tuple[Annotated[str, AfterValidator(_gguf_type), Field(json_schema_extra={"enum": [*GGUF_TYPES]})], ...],
+    Field(min_length=1),
+    AfterValidator(_largest_first),
     BeforeValidator(_words, json_schema_input_type=list[str] | str),
 ]
 

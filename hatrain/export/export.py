@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from hatrain.contract.spec import ExportSpec
 from hatrain.data.replies import ReplyFinder
@@ -16,7 +17,7 @@ from hatrain.evaluate import evaluate_model
 from hatrain.evaluate.gguf import evaluate_gguf
 from hatrain.evaluate.requests import read_requests, sample
 from hatrain.evaluate.results import Evaluation
-from hatrain.evaluate.sources import Source, load_tokenizer_of
+from hatrain.evaluate.sources import Source, base_of, load_tokenizer_of
 from hatrain.export import client, compare, modelfile
 from hatrain.export.convert import check_tools, convert
 from hatrain.export.files import Exported, Figures, Report, check_out, check_space, plain_name, sealed_folder
@@ -56,7 +57,7 @@ class Exporter:
         should_stop: Callable[[], bool] = lambda: False,
     ):
         self.source, self.wanted, self.out, self.say, self.should_stop = source, wanted, out, say, should_stop
-        self.name, self.rows, self.ctx_size = plain_name(source.name), rows, ctx_size
+        self.name, self.rows, self.ctx_size = plain_name(name_of(source)), rows, ctx_size
         self.judged_rows = sample(rows, wanted.requests, SEED)
         self.today: date | None = source.today
         self.not_judged = None if wanted.requests else "export.requests is 0"
@@ -92,7 +93,7 @@ class Exporter:
             if "f16" not in self.wanted.gguf:
                 f16.unlink()
             report = Report(
-                model=self.source.name,
+                model=self.name,
                 reference=Figures(**compare.figures(reference, reference)) if reference else None,
                 files=tuple(files),
                 texts=len(texts),
@@ -111,10 +112,8 @@ class Exporter:
 
     def _check_space(self) -> None:
         with torch.device("meta"):
-            from transformers import AutoModelForCausalLM
-
             config = load_config(
-                self.source.location if not self._is_adapter else self._base_folder(),
+                base_of(self.source)[0] if self._is_adapter else self.source.location,
                 trust_remote_code=self.source.trust_remote_code,
             )
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=self.source.trust_remote_code)
@@ -125,11 +124,6 @@ class Exporter:
     @property
     def _is_adapter(self) -> bool:
         return (Path(self.source.location) / ADAPTER).is_file()
-
-    def _base_folder(self) -> str:
-        from hatrain.evaluate.sources import base_of
-
-        return base_of(self.source)[0]
 
     def _texts(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Return (where, text) of what training, or a user, would have the model read, and prompts to answer."""
@@ -203,6 +197,12 @@ class Exporter:
                 text = modelfile.write(best.name, self.finder, bos, stops, limit)
                 seal.write_text(folder / "Modelfile", text)
         seal.write_text(folder / "README.md", client.settings(self.name, report, name, limit, self.wanted.ollama))
+
+
+def name_of(source: Source) -> str:
+    """Return what files are called: a run's result is called as the run, not `model`."""
+    of_run = source.run is not None and Path(source.location).resolve().parent == source.run.folder.resolve()
+    return source.run.name if of_run and source.run else source.name
 
 
 def model_digest(source: Source) -> str | None:

@@ -12,9 +12,9 @@ import torch
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message
 from hatrain.errors import BadInput
-from hatrain.evaluate.sources import Source, load_base
+from hatrain.evaluate.sources import Source, base_of, load_base, run_of
 from hatrain.model import lora
-from hatrain.model.base import load_config
+from hatrain.model.base import load_model
 from hatrain.model.portable import make_portable
 from hatrain.model.revision import pinned
 
@@ -73,42 +73,44 @@ def _link(source: Source, folder: Path) -> None:
 
 
 def _of_hub(source: Source) -> Path:
-    """Return the folder of the hub's cache that loading the model has filled."""
-    load_config(source.location)
+    """Return the folder of the hub's cache with a model, downloaded as transformers downloads it."""
     from huggingface_hub import snapshot_download
 
+    load_model(source.location, trust_remote_code=source.trust_remote_code, dtype=torch.bfloat16)
     return Path(snapshot_download(source.location, local_files_only=True))
 
 
 def _add_sentencepiece(source: Source, folder: Path) -> None:
     """Put the base's tokenizer.model beside tokenizer.json, where it has one: transformers 5 does not save it."""
-    target = folder / SENTENCEPIECE
-    if not target.exists() and (found := _sentencepiece_of(source)):
-        shutil.copyfile(found, target)
-
-
-def _sentencepiece_of(source: Source) -> Path | None:
-    """Return the tokenizer.model of a run's base, or of the run that the base comes from."""
     from transformers.utils import cached_file
 
-    run, seen = source.run, set()
-    while run is not None and run.folder not in seen:
-        seen.add(run.folder)
-        model = pinned(run.plan(), run).job.model
+    target = folder / SENTENCEPIECE
+    for base, revision in () if target.exists() else _bases(source):
         found = cached_file(
-            model.base,
+            base,
             SENTENCEPIECE,
-            revision=model.revision,
+            revision=revision,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
             _raise_exceptions_for_gated_repo=False,
         )
         if found:
-            return Path(found)
-        from hatrain.evaluate.sources import run_of
+            shutil.copyfile(found, target)
+            return
 
+
+def _bases(source: Source) -> Iterator[tuple[str, str | None]]:
+    """Yield (folder or hub id, revision) of what the weights come from: the model itself, then the base of its run, and
+    of the run that this base comes from."""
+    if source.run is None:
+        is_adapter = (Path(source.location) / ADAPTER).is_file()
+        yield base_of(source) if is_adapter else (source.location, None)
+    run, seen = source.run, set()
+    while run is not None and run.folder not in seen:
+        seen.add(run.folder)
+        model = pinned(run.plan(), run).job.model
+        yield model.base, model.revision
         run = run_of(Path(model.base)) if Path(model.base).is_dir() else None
-    return None
 
 
 def _set_bos(folder: Path, finder: ReplyFinder, tokenizer: Any) -> None:

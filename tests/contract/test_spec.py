@@ -57,6 +57,22 @@ def test_a_name_that_is_no_plain_folder_name_is_refused(name):
         a_job(name=name)
 
 
+def test_types_of_an_export_are_ordered_and_named_once():
+    assert a_job().export is None
+    written = a_job(export__gguf="q4_k_m, f16,q8_0,f16").export
+    assert (written.gguf, written.ollama, written.requests) == (("f16", "q8_0", "q4_k_m"), False, 50)
+
+
+@pytest.mark.parametrize("types", [["q4_k"], [], "", "f16;q8_0"])
+def test_an_unknown_type_of_file_is_refused(types):
+    with pytest.raises(ValidationError):
+        a_job(export__gguf=types)
+
+
+def test_an_export_is_no_part_of_a_runs_identity():
+    assert a_job(export__gguf=["f16"]).identity() == a_job().identity()
+
+
 # --- identity -----------------------------------------------------------------------------------------------
 
 
