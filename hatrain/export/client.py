@@ -19,6 +19,9 @@ def settings(name: str, report: Report, client: str | None, context: int, ollama
         "## Serve it",
         f"With llama.cpp: `llama-server -m {best} --jinja -c {context} --host 0.0.0.0`",
     ]
+    if report.ends:
+        ends = " or ".join(f"`{end}`" for end in report.ends)
+        sections.append(f"Answers end at {ends}. A server that goes on after that needs it as a stop text.")
     if ollama:
         sections.append(
             f"With Ollama, in this folder: `ollama create {served_as} -f Modelfile`. "

@@ -71,7 +71,9 @@ class Exporter:
         check_out(self.out)
         self.tokenizer: Any = load_tokenizer_of(self.source)
         self.finder = ReplyFinder(self.tokenizer, self.today)
-        _ = self.finder.markers  # a template that renders no conversation is refused before anything is written
+        ends = tuple(stop.strip() for stop in self.finder.markers.stops)
+        if self.wanted.ollama:
+            modelfile.template_of(self.finder)  # refused now, and not after all the work
         self._check_space()
         texts, prompts = self._texts()
         facts = {"gguf": list(self.wanted.gguf), "ollama": self.wanted.ollama, "model": model_digest(self.source)}
@@ -99,6 +101,7 @@ class Exporter:
                 texts=len(texts),
                 equal_answers=equal,
                 compared_answers=len(prompts),
+                ends=ends,
                 not_judged=self.not_judged,
             )
             self._write_beside(folder, report)

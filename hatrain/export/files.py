@@ -55,6 +55,8 @@ class Report:
     equal_answers: int
     """Answers of the f16 file that are the model's."""
     compared_answers: int
+    ends: tuple[str, ...]
+    """What ends an answer in the chat template."""
     not_judged: str | None = None
     """Why there are no figures."""
 

@@ -9,19 +9,23 @@ from hatrain.errors import BadInput
 from hatrain.export.go_template import go_template
 
 
+def template_of(finder: ReplyFinder, bos: str | None = None) -> str:
+    """Return Ollama's template. Raises BadInput when the chat template cannot be written as one."""
+    try:
+        return go_template(finder, bos)[0]
+    except TemplateRefusal as refusal:
+        raise BadInput(f"export.ollama: the chat template cannot be written as a Go template: {refusal}") from None
+
+
 def write(file: str, finder: ReplyFinder, bos: str | None, ends: Sequence[str], context: int) -> str:
     """Return the Modelfile of a file beside it: template, stop tokens, temperature 0 as in the evaluation, context.
 
-    `bos` is the token that Ollama adds by itself. Raises BadInput when the chat template cannot be written as Ollama's.
+    `bos` is the token that Ollama adds by itself. Raises as `template_of` does.
     """
-    try:
-        template, _ = go_template(finder, bos)
-    except TemplateRefusal as refusal:
-        raise BadInput(f"export.ollama: the chat template cannot be written as a Go template: {refusal}") from None
     stops = dict.fromkeys([*finder.markers.stops, *ends])
     lines = [
         f"FROM ./{file}",
-        f'TEMPLATE """{template}"""',
+        f'TEMPLATE """{template_of(finder, bos)}"""',
         *(f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in map(str.strip, stops) if stop),
         "PARAMETER temperature 0",
         f"PARAMETER num_ctx {context}",

@@ -20,7 +20,9 @@ def file(kind: str, strict: float | None, size: int = 1000) -> Exported:
     return Exported(kind, f"lamp.{kind}.gguf", size, None if strict is None else figures(strict))
 
 
-REPORT = Report("lamp", figures(0.9), (file("f16", 0.9), file("q8_0", 0.9), file("q4_k_m", 0.895)), 40, 100, 100)
+REPORT = Report(
+    "lamp", figures(0.9), (file("f16", 0.9), file("q8_0", 0.9), file("q4_k_m", 0.895)), 40, 100, 100, ("<|im_end|>",)
+)
 
 
 def test_the_smallest_file_that_answers_as_well_as_the_model_is_recommended():

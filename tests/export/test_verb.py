@@ -80,6 +80,7 @@ def test_the_text_has_the_settings_of_the_client_of_the_rows(client, served_as, 
     assert f"`ollama create {served_as} -f Modelfile`" in text
     assert "llama-server -m lamp.q4_k_m.gguf --jinja -c 2048" in text
     assert "| lamp.q8_0.gguf |" in text
+    assert "Answers end at `<|im_end|>`." in text
     assert client is None or f"`{served_as}`" in text
 
 
