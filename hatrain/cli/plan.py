@@ -5,6 +5,7 @@ import argparse
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
 from hatrain.contract.plan import Plan, ResourceRequest
+from hatrain.contract.spec import ExportSpec
 from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput
 from hatrain.text import count
@@ -64,6 +65,7 @@ def table(plan: Plan) -> str:
         else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
         "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
+        **({"export": _export(job.export)} if job.export else {}),
         "retries": f"{plan.retries} without a new checkpoint",
         "workdir": plan.paths.workdir,
         "run folder": plan.paths.run,
@@ -83,6 +85,11 @@ def _resources(request: ResourceRequest) -> str:
     ]
     hours, minutes = request.time // 3600, request.time // 60 % 60
     return f"{', '.join(parts)}; {hours}:{minutes:02d} hours"
+
+
+def _export(export: ExportSpec) -> str:
+    judged = f"judged by {count(export.requests, 'test row')}" if export.requests else "not judged"
+    return f"{', '.join(export.gguf)}{' and a Modelfile' if export.ollama else ''}; {judged}"
 
 
 def _sizes(request: ResourceRequest) -> list[tuple[str, int | None]]:
