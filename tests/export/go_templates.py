@@ -1,6 +1,7 @@
 """Renders templates of Ollama with Go's own text/template, as Ollama does."""
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def render(cases: Sequence[dict[str, Any]], folder: Path) -> list[str]:
         input=json.dumps(cases),
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/bin:/bin:/usr/local/bin:/usr/local/go/bin", "HOME": str(folder), "GOFLAGS": "-mod=mod"},
+        env={**os.environ, "GOCACHE": str(folder / "cache")},
     )
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
