@@ -33,6 +33,7 @@ def test_every_package_has_hashes_and_no_url(name):
         ("requirements-deepspeed.lock", "requirements-deepspeed.lock"),
         ("requirements-gptq.lock", "requirements-gptq.lock"),
         ("requirements-gptqmodel.lock", "requirements-gptq.lock"),
+        ("requirements-gguf.lock", "requirements-gguf.lock"),
     ],
 )
 def test_the_image_holds_the_versions_of_the_tested_environment(image, tested):
