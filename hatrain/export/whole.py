@@ -38,7 +38,7 @@ def whole_folder(source: Source, place: Path, finder: ReplyFinder, tokenizer: An
         else:
             _link(source, folder)
         _add_sentencepiece(source, folder)
-        _set_bos(folder, finder, tokenizer)
+        _adapt_settings(folder, finder, tokenizer)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,12 +113,16 @@ def _bases(source: Source) -> Iterator[tuple[str, str | None]]:
         run = run_of(Path(model.base)) if Path(model.base).is_dir() else None
 
 
-def _set_bos(folder: Path, finder: ReplyFinder, tokenizer: Any) -> None:
-    """Keep a server from adding a bos token that the chat template does not write: training saw none there."""
+def _adapt_settings(folder: Path, finder: ReplyFinder, tokenizer: Any) -> None:
+    """Keep a server from adding what training did not see: a bos token that the chat template does not write, and a
+    space after each special token, which llama.cpp adds for a SentencePiece vocabulary unless it is told not to."""
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     text = finder.template.render([Message("user", "hello")], prompt=True)
     adds = bool(tokenizer.bos_token) and tokenizer("hello")["input_ids"][:1] == [tokenizer.bos_token_id]
     settings["add_bos_token"] = adds and text.startswith(tokenizer.bos_token)
     settings["add_eos_token"] = False
+    if (folder / SENTENCEPIECE).exists() and tokenizer.eos_token:
+        after_special = tokenizer(f"{tokenizer.eos_token}hello", add_special_tokens=False)["input_ids"][1]
+        settings["add_prefix_space"] = tokenizer.convert_ids_to_tokens(after_special).startswith("▁")
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -1,17 +1,20 @@
 """Real conversions: the architectures of the jobs, with random weights, in llama.cpp. They need `make gguf`."""
 
+import json
 from importlib.util import find_spec
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from hatrain.contract.spec import ExportSpec
 from hatrain.errors import BadInput
 from hatrain.evaluate.sources import find_source
+from hatrain.export.compare import SENTENCES
 from hatrain.export.export import Exporter
 from hatrain.llamacpp import library
-from tests.families import build_tokenizer
+from hatrain.llamacpp.model import GgufModel
+from tests.families import CORPUS, ZEPHYR, build_tokenizer
 from tests.models import BASES, SIZE
 from tests.require import cannot
 
@@ -69,3 +72,36 @@ def test_llama_cpp_computes_what_transformers_does(family, tmp_path):
         f"{family}.f16.gguf",
         f"{family}.q8_0.gguf",
     }
+
+
+def test_the_bases_tokenizer_model_goes_along(tmp_path):
+    """A SentencePiece vocabulary, whose tokenizer.json puts a space before the first word of a text alone."""
+    from sentencepiece import SentencePieceTrainer
+
+    folder = tmp_path / "llama2"
+    folder.mkdir()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([*SENTENCES, *CORPUS] * 40),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=450,
+        model_type="bpe",
+        byte_fallback=True,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    (folder / "tokenizer.vocab").unlink()
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "legacy": False}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ bos_token }}" + ZEPHYR
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZE, vocab_size=len(tokenizer), **ids))
+    model.to(torch.bfloat16).save_pretrained(folder)
+    out = tmp_path / "export"
+    report = Exporter(find_source(str(folder)), ExportSpec(gguf=("f16",)), out, []).run()
+    assert report.texts == 6 and report.equal_answers >= 3
+    with GgufModel(out / "llama2.f16.gguf") as file:
+        assert file.metadata("tokenizer.ggml.model") == "llama"
