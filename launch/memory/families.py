@@ -24,16 +24,18 @@ class Family:
     """rms, layer (with a bias), centered (a layer norm written out, without a bias) or bare (no weights at all)."""
     norms: int = 2
     """Norms of the width of the model, in a layer."""
+    norms_after: int = 0
+    """How many of them read what a block returns, not what goes into it."""
     head_norms: bool | str = False
     """Whether queries and keys are normalised for each head; a key of config.json may decide."""
     whole_norms: bool = False
     """Whether queries and keys are normalised over all heads at once."""
+    exact_norm: bool = False
+    """Whether a norm multiplies by its weights in fp32 before it casts."""
     parallel: bool = False
     """Whether attention and MLP read the same normalised input, and only the input is kept between layers."""
     activation: str = "silu"
     """Where config.json names none."""
-    scaled: bool = False
-    """Whether what a block adds is first multiplied by a number."""
     embedding: str = "embed_tokens"
     head: str = "lm_head"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -53,10 +55,10 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(qkv_bias=True, out_bias=False, mlp_bias=False, adapted=_QV),
     "qwen3": Family(mlp_bias=False, head_norms=True, adapted=_QV, defaults={"head_dim": 128}),
     "smollm3": Family(defaults=_TIED),
-    "gemma": Family(adapted=_QV, mlp_bias=False, activation="gelu_pytorch_tanh", defaults=_GEMMA),
-    "gemma2": Family(adapted=_QV, mlp_bias=False, norms=4, activation="gelu_pytorch_tanh", defaults=_GEMMA),
+    "gemma": Family(adapted=_QV, exact_norm=True, mlp_bias=False, activation="gelu_pytorch_tanh", defaults=_GEMMA),
+    "gemma2": Family(adapted=_QV, exact_norm=True, mlp_bias=False, norms=4, activation="gelu_pytorch_tanh", defaults=_GEMMA),
     "gemma3_text": Family(
-        adapted=_QV, mlp_bias=False, norms=4, head_norms=True, activation="gelu_pytorch_tanh", defaults=_GEMMA
+        adapted=_QV, exact_norm=True, mlp_bias=False, norms=4, head_norms=True, activation="gelu_pytorch_tanh", defaults=_GEMMA
     ),
     "phi": Family(
         attention=("q_proj", "k_proj", "v_proj", "dense"),
@@ -76,10 +78,10 @@ FAMILIES: dict[str, Family] = {
         attention=("qkv_proj", "o_proj"), mlp=("gate_up_proj", "down_proj"), **_NO_BIAS, adapted=("qkv_proj",)
     ),
     "stablelm": Family(qkv_bias="use_qkv_bias", out_bias=False, mlp_bias=False, norm="layer", adapted=_QV),
-    "granite": Family(scaled=True),
+    "granite": Family(),
     "olmo": Family(mlp_bias=False, norm="bare"),
-    "olmo2": Family(mlp_bias=False, whole_norms=True),
-    "olmo3": Family(mlp_bias=False, whole_norms=True),
+    "olmo2": Family(mlp_bias=False, whole_norms=True, exact_norm=True, norms_after=2),
+    "olmo3": Family(mlp_bias=False, whole_norms=True, exact_norm=True, norms_after=2),
     "cohere": Family(mlp_bias=False, norm="centered", norms=1, parallel=True, defaults=_TIED),
     "cohere2": Family(mlp_bias=False, norm="centered", norms=1, parallel=True, defaults=_TIED),
     "starcoder2": Family(
@@ -106,7 +108,7 @@ FAMILIES: dict[str, Family] = {
         adapted=("query_key_value",),
     ),
     "helium": Family(out_bias=False),
-    "exaone4": Family(**_NO_BIAS, head_norms=True),
+    "exaone4": Family(**_NO_BIAS, head_norms=True, norms_after=2),
     "seed_oss": Family(out_bias="attention_out_bias", defaults={"attention_bias": True, "head_dim": 128}),
     "arcee": Family(mlp=("up_proj", "down_proj"), gated=False, activation="relu2"),
     "ernie4_5": Family(
@@ -114,7 +116,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "glm": Family(out_bias=False, mlp=("gate_up_proj", "down_proj"), mlp_bias=False, defaults={"head_dim": 128}),
     "glm4": Family(
-        out_bias=False, mlp=("gate_up_proj", "down_proj"), mlp_bias=False, norms=4, defaults={"head_dim": 128}
+        out_bias=False, mlp=("gate_up_proj", "down_proj"), mlp_bias=False, norms=4, norms_after=2, defaults={"head_dim": 128}
     ),
 }
 """By `model_type`."""
