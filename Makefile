@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq transformers4 demo test test-long lint plan render submit bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: help setup gptq transformers4 demo test test-long lint plan render submit bench bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,14 @@ bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a
 	.venv-bench/bin/pip install --disable-pip-version-check --quiet -r bench/requirements.lock
 	@touch $@
 
+bench: setup .venv-peers/ready ## rows per second of training beside TRL, in turns: writes bench/RESULTS.md, half an hour on a quiet machine
+	@$(BIN)/python -m bench.training $(ARGS)
+
+.venv-peers/ready: bench/peers.lock
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --disable-pip-version-check --quiet -r bench/peers.lock
+	@touch $@
+
 bench-gpu: ## train on this machine's GPU for nine minutes, and write bench/RESULTS-gpu.md: make bench-gpu [ARGS="--minutes 5"]
 	@PYTHON=$(PYTHON) bench/gpu.sh $(ARGS)
 
@@ -148,4 +156,4 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove the environments, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-lock bench/wheels data models runs
+	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-peers .venv-lock bench/wheels data models runs

@@ -74,14 +74,20 @@ class Inputs:
         return self._rows("train", 64 if self.short else 1500)
 
     @property
+    def homes(self) -> str:
+        """Rows of which eight each are requests of one home."""
+        return self._rows("train", 64 if self.short else 1500, requests_per_home=8)
+
+    @property
     def pairs(self) -> str:
         """Few: the reference of every pair is computed before the first step."""
         return self._rows("dpo", 16 if self.short else 256)
 
-    def _rows(self, part: Any, count: int) -> str:
-        path = self.work / f"{part}.jsonl"
+    def _rows(self, part: Any, count: int, requests_per_home: int = 1) -> str:
+        path = self.work / f"{part}-{requests_per_home}.jsonl"
         if not path.exists():
-            whole = generate(Recipe(("english",), "sharegpt"), [part], self.work / "generated")[part]
+            recipe = Recipe(("english",), requests_per_home=requests_per_home)
+            whole = generate(recipe, [part], path.with_suffix(""))[part]
             with whole.open(encoding="utf-8") as stream:
                 lines = [line for line, _ in zip(stream, range(count), strict=False)]
             path.write_text("".join(lines), encoding="utf-8")
@@ -128,7 +134,7 @@ class Inputs:
         train = method.pop("train", self.pairs if method.get("kind") == "dpo" else self.train)
         written = {
             "name": name,
-            "data": {"train": train},
+            "data": {"train": train, **job.pop("data", {})},
             "method": method,
             "hardware": {"gpu": "cpu" if (device or self.device) == "cpu" else planned_gpu()},
             "checkpoints": {"save_steps": NEVER},

@@ -14,9 +14,10 @@ from bench.gpu import figures
 from bench.gpu.inputs import Inputs
 from bench.gpu.part import Part
 from bench.gpu.trainers import Enough, run_hatrain
+from hatrain.model.attention import NAME as PACKED
 
-ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
-"""Implementations of transformers. The first is the one it chooses by itself, and the CPU's."""
+ATTENTION = (PACKED, "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
+"""hatrain's, with packed rows, and those of transformers, with which hatrain finds that rows must be padded."""
 NEEDS = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 
 FP32_TOLERANCE = 1e-4

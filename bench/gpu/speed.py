@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from bench.gpu.inputs import Inputs
 from bench.gpu.part import Part, release
 from bench.gpu.trainers import WARMUP, Enough, Measured, Setting, run_hatrain, synchronize, time_hatrain, time_trl
 from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.train.rows import load_rows
 
@@ -33,7 +35,7 @@ class Comparison:
         self.end = part.left - seconds
         """What the part must have left when this comparison ends."""
         self.tokenizer = tokenizer_of(plan.job.model)
-        self.rows: Any = load_rows(plan, self.tokenizer).train
+        self.rows: Any = load_rows(plan, self.tokenizer, RunDirectory(Path(plan.paths.run))).train
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.factor = figures.LORA if plan.job.method.lora else figures.FULL
 
@@ -177,7 +179,14 @@ def more(part: Part) -> None:
         accumulation = sizes["batch_size"] // sizes["micro_batch_size"]
         comparison.run([Setting("padded, sdpa", "sdpa", None, sizes["micro_batch_size"], accumulation)])
 
-    items: dict[str, Callable[[], None]] = {f"SFT {large}, LoRA": lora}
+    def homes() -> None:
+        plan = inputs.plan("homes", inputs.base(medium), {**method, "train": inputs.homes}, data={"order": "by_prefix"})
+        title = f"SFT {medium}, all weights, 8 requests a home"
+        comparison = Comparison(part, inputs, title, plan, part.left / 3)
+        settings = sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"])
+        comparison.run([settings[0], settings[-1]])
+
+    items: dict[str, Callable[[], None]] = {f"SFT {medium}, 8 requests a home": homes, f"SFT {large}, LoRA": lora}
     if importlib.util.find_spec("bitsandbytes"):
         items[f"SFT {large}, LoRA on 4 bits"] = four_bits
     else:

@@ -31,6 +31,9 @@ class Process:
     def __post_init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         self.errors = Path(tempfile.mkstemp(dir=self.folder)[1])
+        if not self.side.exists:
+            self.failed = "its environment was not made (bench/peers.sh)"
+            return
         self.process = subprocess.Popen(
             self.side.command(self.folder),
             cwd=ROOT,
@@ -70,7 +73,8 @@ def measure(setup: Setup, work: Path, turns: int, wanted: list[str]) -> dict[str
     processes: dict[str, Process] = {}
     for side in sides_of(setup, wanted):
         process = Process(side, folder)
-        process.wait()  # one after the other, so that loading disturbs nobody
+        if not process.failed:
+            process.wait()  # one after the other, so that loading disturbs nobody
         processes[side.name] = process
     for number in range(turns + 1):
         for process in processes.values():
@@ -81,7 +85,8 @@ def measure(setup: Setup, work: Path, turns: int, wanted: list[str]) -> dict[str
         ]
         print(f"{setup.name}: turn {number} of {turns}: {', '.join(done)}", file=sys.stderr, flush=True)
     for process in processes.values():
-        process.end()
+        if process.side.exists:
+            process.end()
     return processes
 
 

@@ -110,7 +110,7 @@ def _rows(setup: Setup, work: Path, count: int) -> Path:
     folder = work / f"generated-{part}-{setup.requests_per_home}"
     path = folder / f"{count}.jsonl"
     if not path.exists():
-        recipe = Recipe(("english",), "sharegpt", requests_per_home=setup.requests_per_home)
+        recipe = Recipe(("english",), "guide", requests_per_home=setup.requests_per_home)
         with generate(recipe, [part], folder)[part].open(encoding="utf-8") as stream:
             path.write_text("".join(islice(stream, count)), encoding="utf-8")
     return path

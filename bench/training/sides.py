@@ -20,10 +20,15 @@ class Side:
     """Whether it trains other steps than hatrain: it packs rows, or orders them by length."""
     environment: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def exists(self) -> bool:
+        return Path(self.program[0]).exists()
+
     def command(self, folder: Path) -> list[str]:
         return [*self.program, str(folder), self.setting]
 
 
+PEERS = {"unsloth": "Unsloth", "llamafactory": "LLaMA-Factory"}
 HATRAIN = (sys.executable, "-m", "bench.training.hatrain_side")
 
 
@@ -31,6 +36,15 @@ def sides_of(setup: Setup, wanted: list[str]) -> list[Side]:
     """The sides of a setup whose name contains one of `wanted`, or all."""
     found = [Side("hatrain", HATRAIN, "auto"), *(_dpo() if setup.kind == "dpo" else _sft())]
     return [side for side in found if not wanted or any(part in side.name for part in wanted)]
+
+
+def _peer(name: str, setting: str) -> Side:
+    """A peer in its own environment, which `bench/peers.sh` makes."""
+    return Side(
+        f"{PEERS[name]}, no checkpointing, 1 row",
+        (str(ROOT / f".venv-peer-{name}/bin/python"), str(HERE / f"{name}_side.py")),
+        setting,
+    )
 
 
 def _trl(setting: str, is_regrouped: bool = False) -> Side:
@@ -47,6 +61,8 @@ def _sft() -> list[Side]:
         _trl("no checkpointing, 2 rows"),
         _trl("no checkpointing, 4 rows by length", True),
         _trl("packed (bfd)", True),
+        _peer("unsloth", "no checkpointing, 1 row"),
+        _peer("llamafactory", "1"),
     ]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class WithoutPreparation(DPOTrainer):
         return dataset
 
 
-def main(folder: Path, name: str) -> None:
+def main(folder: Path, name: str, load: Callable[[str], Any] = AutoModelForCausalLM.from_pretrained) -> None:
     what = settings(folder)
     chosen = dict(SETTINGS[name])
     is_dpo = what["kind"] == "dpo"
@@ -59,6 +60,8 @@ def main(folder: Path, name: str) -> None:
     fields = {field.name: field.default for field in dataclasses.fields(config)}
     rows_per_step = what["rows_per_step"]
     micro = chosen.pop("micro", min(fields["per_device_train_batch_size"], rows_per_step))
+    if "activation_checkpointing" not in fields and "activation_checkpointing" in chosen:
+        chosen["gradient_checkpointing"] = chosen.pop("activation_checkpointing")  # its name until transformers 5.17
     is_packed = chosen.get("packing", False)
     # A pack holds about so many rows: as many packs make a step as hold its rows.
     accumulation = max(1, round(rows_per_step * what["tokens_per_row"] / 2048)) if is_packed else rows_per_step // micro
@@ -87,7 +90,7 @@ def main(folder: Path, name: str) -> None:
     )
     turns = Turns(what["steps"])
     trainer = (WithoutPreparation if is_dpo else Counting)(
-        model=AutoModelForCausalLM.from_pretrained(what["base"]),
+        model=load(what["base"]),
         args=arguments,
         train_dataset=Dataset.from_list(json.loads((folder / "rows.json").read_text())),
         processing_class=AutoTokenizer.from_pretrained(what["base"]),

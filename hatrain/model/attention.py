@@ -33,13 +33,16 @@ class NotReached(Exception):
 class PackLayout:
     """What attention needs to know of a pack."""
 
-    def __init__(self, segments: tuple[Segment, ...]):
+    def __init__(self, segments: tuple[Segment, ...], used: torch.Tensor):
         self.segments = segments
+        self.used = used
+        """Where something is predicted, in ascending order: what the last layer makes of other tokens is never read."""
         self.positions = torch.cat([torch.arange(s.position, s.position + s.end - s.start) for s in segments])
         """[tokens], the position of each token in its sequences"""
         self.reaches = torch.cat([torch.full((s.end - s.start,), s.reach) for s in segments])
         """[tokens], where the tokens end that may attend to each"""
         self.blocks = cache(self._blocks)
+        self.blocks_of_used = cache(self._blocks_of_used)
         self.block_mask = cache(self._block_mask)
 
     def _blocks(self, window: int | None) -> list[Block]:
@@ -49,19 +52,35 @@ class PackLayout:
         """
         blocks = []
         for s in self.segments:
-            blocks.append(Block(s.start, s.end, s.start, s.end, True))
+            own, reach = torch.arange(s.start, s.end), torch.arange(s.end, s.reach)
+            is_plain = window is None or s.end - s.start <= window
+            bias = None if is_plain else self._bias(own, s.start, s.end, window)
+            blocks.append(Block(s.start, s.end, s.start, s.end, is_own=True, is_causal=is_plain, bias=bias))
             if s.reach > s.end:
-                blocks.append(Block(s.end, s.reach, s.start, s.end, False))
-        return [self._windowed(block, window) for block in blocks] if window else blocks
+                bias = self._bias(reach, s.start, s.end, window) if window else None
+                blocks.append(Block(s.end, s.reach, s.start, s.end, bias=bias))
+        return blocks
 
-    def _windowed(self, block: Block, window: int) -> Block:
-        queries, keys = self.positions[block.start : block.end], self.positions[block.key_start : block.key_end]
-        if queries.max() - keys.min() < window:
-            return block
-        distance = queries[:, None] - keys[None, :]
-        sees = (distance >= 0) & (distance < window)
-        bias = torch.zeros(sees.shape).masked_fill(~sees, HIDDEN)
-        return Block(block.start, block.end, block.key_start, block.key_end, False, bias)
+    def _blocks_of_used(self, window: int | None) -> list[Block]:
+        """Return the same for the queries in `used`, numbered in that order."""
+        blocks = []
+        for s in self.segments:
+            ends = torch.tensor([s.start, s.end, s.reach])
+            first, others, last = torch.searchsorted(self.used, ends).tolist()
+            if first < others:
+                own = self.used[first:others]
+                end = int(own[-1]) + 1
+                bias = self._bias(own, s.start, end, window)
+                blocks.append(Block(first, others, s.start, end, is_own=True, bias=bias))
+            if others < last:
+                bias = self._bias(self.used[others:last], s.start, s.end, window) if window else None
+                blocks.append(Block(others, last, s.start, s.end, bias=bias))
+        return blocks
+
+    def _bias(self, queries: torch.Tensor, start: int, end: int, window: int | None) -> torch.Tensor | None:
+        """Return `[queries, keys]`, 0 or HIDDEN, for the keys from `start` to `end`; None if all are seen."""
+        sees = self.sees(window)(0, 0, queries[:, None], torch.arange(start, end)[None, :])
+        return None if sees.all() else torch.zeros(sees.shape).masked_fill(~sees, HIDDEN)
 
     def sees(self, window: int | None, device: torch.device | str = "cpu") -> Callable[..., Any]:
         """Return flex_attention's mask function: whether a query attends to a key, by their places in the pack."""
@@ -87,6 +106,7 @@ class PackMask:
 
     layout: PackLayout
     window: int | None
+    last_layer: int
 
 
 _current: ContextVar[PackLayout | None] = ContextVar("pack", default=None)
@@ -107,12 +127,12 @@ def mask(*args: Any, **kwargs: Any) -> Any:
     layout = _current.get()
     if layout is None:
         return sdpa_mask(*args, **kwargs)
-    return PackMask(layout, _window(kwargs["mask_function"], kwargs["config"]))
+    config = kwargs["config"].get_text_config()
+    return PackMask(layout, _window(kwargs["mask_function"], config), config.num_hidden_layers - 1)
 
 
 def _window(mask_function: Callable[..., Any], config: Any) -> int | None:
     """Return the sliding window of a mask function of transformers. Raises NotReached for another kind of mask."""
-    config = config.get_text_config()
     window = getattr(config, "sliding_window", None)
 
     def sees(query: int, key: int) -> bool:
@@ -150,8 +170,15 @@ def attention(
         raise NotReached("attention with capped scores")
     query, key, value = _same_dtype(query, key, value)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _flex if query.is_cuda and not dropout else _whole_rows if dropout else _blocks_on_cpu
-    return attend(query, key, value, attention_mask, dropout, scaling).transpose(1, 2), None
+    if query.is_cuda and not dropout:
+        out = _flex(query, key, value, attention_mask, scaling)
+    elif dropout:
+        out = _whole_rows(query, key, value, attention_mask, dropout, scaling)
+    elif getattr(module, "layer_idx", None) == attention_mask.last_layer:
+        out = _used_on_cpu(query, key, value, attention_mask, scaling)
+    else:
+        out = _blocks_on_cpu(query, key, value, attention_mask, scaling)
+    return out.transpose(1, 2), None
 
 
 def _same_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -162,11 +189,21 @@ def _same_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def _blocks_on_cpu(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, dropout: float, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, scale: float
 ) -> torch.Tensor:
     groups = query.shape[1] // key.shape[1]
     blocks = mask.layout.blocks(mask.window)
     return cpu_attention.attend(query, repeat_kv(key, groups), repeat_kv(value, groups), blocks, scale)
+
+
+def _used_on_cpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, scale: float
+) -> torch.Tensor:
+    """The last layer's attention, and zeros where nothing is predicted."""
+    groups, used = query.shape[1] // key.shape[1], mask.layout.used
+    blocks = mask.layout.blocks_of_used(mask.window)
+    out = cpu_attention.attend(query[:, :, used], repeat_kv(key, groups), repeat_kv(value, groups), blocks, scale)
+    return torch.zeros_like(query).index_copy(2, used, out)
 
 
 # --- anywhere: the keys of each segment gathered ------------------------------------------------------------
@@ -203,9 +240,7 @@ def _whole_rows(
 # --- on CUDA ------------------------------------------------------------------------------------------------
 
 
-def _flex(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, dropout: float, scale: float
-) -> torch.Tensor:
+def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, scale: float) -> torch.Tensor:
     """flex_attention, compiled, with the pack's block mask. StableLM does not declare that it supports it, so it is
     called here and not through transformers."""
     out: torch.Tensor = _compiled_flex()(

@@ -26,10 +26,12 @@ class Block:
     end: int
     key_start: int
     key_end: int
-    is_causal: bool
+    is_own: bool = False
+    """Whether the keys are of the queries' own segment. Each query has one such block."""
+    is_causal: bool = False
     """Whether queries and keys are the same tokens, and each attends to those before it."""
     bias: torch.Tensor | None = None
-    """[queries, keys], added to the scores: 0 or HIDDEN, where a window ends within the block."""
+    """[queries, keys], added to the scores: 0 or HIDDEN, where not every query sees every key."""
 
     @property
     def queries(self) -> slice:
@@ -47,13 +49,12 @@ class _Blocks(torch.autograd.Function):
     ) -> torch.Tensor:
         out = torch.empty_like(query)
         sums = query.new_empty(query.shape[:3], dtype=torch.float32)
-        # A segment's own tokens come first: every query is in one of these blocks.
-        for block in sorted(blocks, key=lambda block: block.start != block.key_start):
+        for block in sorted(blocks, key=lambda block: not block.is_own):
             own = block.queries
             part, part_sums = _kernel(query, block).forward(
                 query[:, :, own], key[:, :, block.keys], value[:, :, block.keys], block, scale
             )
-            if block.start == block.key_start:
+            if block.is_own:
                 out[:, :, own], sums[:, :, own] = part, part_sums
                 continue
             before = sums[:, :, own]

@@ -29,7 +29,7 @@ def batch_of(units: Sequence[Sequence[Example]], packing: Packing, pad_token: in
         # Of ones, so that transformers does not look for sequences in the positions.
         "attention_mask": torch.ones_like(ids),
         "position_ids": torch.from_numpy(pack.position_ids)[None],
-        "pack": PackLayout(pack.segments),
+        "pack": PackLayout(pack.segments, torch.from_numpy(np.unique(labels.positions))),
     }
     return _with_labels(inputs, labels)
 

@@ -56,12 +56,17 @@ def _reason(base: Any, ctx_size: int) -> str | None:
     if others := set(getattr(config, "layer_types", None) or ()) - PACKABLE:
         return f"it has layers of kind {', '.join(sorted(others))}, which carry one row into the next"
     rope = getattr(config, "rope_parameters", None) or {}
-    original = rope.get("original_max_position_embeddings") or getattr(
-        config, "original_max_position_embeddings", config.max_position_embeddings
-    )
-    if rope.get("rope_type") in LONG_ROPE and ctx_size > original:
-        return f"its rotary embeddings depend on the longest row, beyond {original} tokens"
+    # Some models have one for each kind of layer.
+    for part in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        original = part.get("original_max_position_embeddings") or _original_context(config)
+        if part.get("rope_type") in LONG_ROPE and ctx_size > original:
+            return f"its rotary embeddings depend on the longest row, beyond {original} tokens"
     return None
+
+
+def _original_context(config: Any) -> int:
+    names = ("original_max_position_embeddings", "max_position_embeddings")
+    return next((int(size) for name in names if (size := getattr(config, name, None))), 0)
 
 
 class Check:

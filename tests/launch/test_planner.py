@@ -154,6 +154,16 @@ def test_an_unsupported_value_is_refused_with_what_to_write_instead(tmp_path, ke
     }
 
 
+@pytest.mark.parametrize("packing", ["tree", "plain"])
+@pytest.mark.parametrize("loss", ["aot", "aot_unpaired", "sft"])
+def test_losses_that_look_at_several_pairs_are_refused_with_packs_by_name(tmp_path, packing, loss):
+    method = {"method__kind": "dpo", "method__loss": loss}
+    (reason,) = refused(tmp_path, **method, method__packing=packing).values()
+    assert reason.startswith(f"found {packing} with loss: {loss}, which looks at several pairs at once")
+    for other in ("auto", "off"):
+        planned(tmp_path, **method, method__packing=other)
+
+
 def test_all_reasons_are_reported_at_once_with_their_lines(tmp_path):
     text = "name: x\nmodel: {base: b}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
     with pytest.raises(Refusal) as raised:

@@ -38,7 +38,7 @@ def layout_of(sequences: list[np.ndarray]) -> tuple[PackLayout, torch.Tensor, to
     for number in range(len(sequences)):
         at = torch.from_numpy(pack.tokens_of(number))
         sees[at[:, None], at[None, :]] |= torch.ones(len(at), len(at)).tril().bool()
-    return PackLayout(pack.segments), sees, torch.from_numpy(pack.position_ids)
+    return PackLayout(pack.segments, torch.arange(0, tokens, 3)), sees, torch.from_numpy(pack.position_ids)
 
 
 def drawn(tokens: int, heads: int = HEADS, seed: int = 0) -> list[torch.Tensor]:
@@ -77,12 +77,29 @@ def test_blocks_give_what_a_dense_mask_gives(small, sequences, window):
 
 @given(rows(), st.sampled_from([None, 1, 5, 20]))
 @settings(max_examples=25)
+def test_the_last_layer_attends_where_something_is_predicted(sequences, window):
+    layout, sees, positions = layout_of(sequences)
+    if window:
+        sees &= positions[:, None] - positions[None, :] < window
+    used = torch.zeros(len(positions), dtype=torch.bool).index_fill(0, layout.used, True)
+    tensors = drawn(len(positions))
+    mask = PackMask(layout, window, 1)
+    found = both(lambda q, k, v: attention._used_on_cpu(q, k, v, mask, 0.3), tensors)
+    expected = both(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=0.3) * used[:, None], tensors
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@given(rows(), st.sampled_from([None, 1, 5, 20]))
+@settings(max_examples=25)
 def test_gathered_keys_give_what_a_dense_mask_gives(sequences, window):
     layout, sees, positions = layout_of(sequences)
     if window:
         sees &= positions[:, None] - positions[None, :] < window
     tensors = drawn(len(positions))
-    mask = PackMask(layout, window)
+    mask = PackMask(layout, window, 1)
     found = both(lambda q, k, v: attention._whole_rows(q, k, v, mask, 0.0, 0.3), tensors)
     expected = both(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=0.3), tensors)
     for one, other in zip(found, expected, strict=True):

@@ -252,6 +252,33 @@ def test_micro_batch_size_and_checkpointing_change_no_result(workplace, dpo_plan
     compare(one.run, workplace.attempt(dpo_plan("eight", **few, method__micro_batch_size=8)).run)
 
 
+def test_pairs_give_the_same_results_as_trees_as_packs_and_padded(workplace, dpo_plan):
+    runs = [workplace.attempt(dpo_plan(kind, method__packing=kind)).run for kind in ("off", "plain", "tree")]
+    for run in runs[1:]:
+        compare(run, runs[0])
+        assert losses_on_the_test_set(run) == pytest.approx(losses_on_the_test_set(runs[0]), abs=1e-5)
+
+
+def test_a_pair_stays_in_one_pack_and_its_prompt_goes_through_the_model_once(workplace, dpo_plan):
+    seen: list[tuple[int, int]] = []
+    original = DpoTrainer.micro_batch_loss
+
+    def micro_batch_loss(self, model, batch):
+        seen.append((batch["model"]["input_ids"].numel(), len(batch["answers"])))
+        return original(self, model, batch)
+
+    workplace.monkeypatch.setattr(DpoTrainer, "micro_batch_loss", micro_batch_loss)
+    few = {"data__test": None, "method__micro_batch_size": 1, "method__ctx_size": 128}
+    tokens = {}
+    for kind in ("plain", "tree"):
+        seen.clear()
+        assert workplace.attempt(dpo_plan(kind, **few, method__packing=kind)).code is Exit.FINISHED
+        assert all(sides % 2 == 0 and length <= 2 * 128 for length, sides in seen)
+        assert sum(sides for _, sides in seen) == 2 * len(TRAIN)
+        tokens[kind] = sum(length for length, _ in seen)
+    assert tokens["tree"] < 0.75 * tokens["plain"]
+
+
 def test_nothing_is_gathered_in_a_micro_batch(workplace, dpo_plan):
     """Ranks may hold different numbers of pairs, where gathering would hang."""
     original = DpoTrainer.micro_batch_loss
