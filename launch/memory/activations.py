@@ -9,7 +9,7 @@ from launch.memory.structure import Adapters, Linear, Structure, adapters
 
 FP32 = 4
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
-_WRITTEN_OUT = ("gelu_new",)
+WRITTEN_OUT = ("gelu_new",)
 """Activations that are computed step by step, so that each step is kept."""
 
 
@@ -98,7 +98,7 @@ def _attention(model: Structure, kinds: Dtypes) -> int:
 def _between(model: Structure, kinds: Dtypes) -> int:
     """What the MLP keeps between its products."""
     inner = model.inner
-    if model.activation in _WRITTEN_OUT:
+    if model.activation in WRITTEN_OUT:
         return (FP32 + FP32 + kinds.product + FP32) * inner
     if model.activation == "relu2":
         return kinds.product * inner

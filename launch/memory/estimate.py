@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 from hatrain.contract.plan import Sharding
 from hatrain.contract.spec import Dpo, JobSpec
-from launch.memory.activations import BYTES, FP32, layer_bytes
+from launch.memory.activations import BYTES, FP32, WRITTEN_OUT, layer_bytes
 from launch.memory.structure import Adapters, Structure, adapters, quantized_bytes
 
 MIB = 2**20
 LOGIT_BYTES = 2**29
 """Bytes of fp32 logits at a time, as in hatrain/train/log_probabilities.py."""
-EMBEDDING_MULTIPLE = 64
-"""Embeddings that are resized have a multiple of so many rows, as in hatrain/model/prepare.py."""
 TEST_ROWS = 8
 """Test rows in a forward pass, as in hatrain/train/trainer.py."""
 CONTEXT = 600 * MIB
@@ -80,7 +78,6 @@ def estimate(
     default all of them. Raises NotKnown for modules whose size is not known.
     """
     method, dtype = job.method, BYTES[job.model.dtype]
-    model = _with_new_tokens(model, job)
     lora = method.lora
     adapted = adapters(model, lora) if lora else None
     sides = 2 if isinstance(method, Dpo) else 1
@@ -97,6 +94,7 @@ def estimate(
         optimizer = 0
     if layout.offload == "all":
         held = dict.fromkeys(held, 0)
+    layout_share = divide.get("gradients", 1)
     gradients //= divide.get("gradients", 1)
     state = {**held, "optimizer": optimizer}
     sharing = {"communication": _communication(model, layout, trained, dtype)}
@@ -123,14 +121,20 @@ def estimate(
             "copies of weights": shapes.layer_copy if layout.checkpointing else shapes.copies,
             "activations": shapes.kept + shapes.recomputed + shapes.backward,
         },
+        "backward pass of the first layer": {
+            **steady,
+            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.embedding_gradient // layout_share),
+            "copies of weights": shapes.layer_copy,
+            "activations": shapes.layer + shapes.backward,
+        },
         "end of the backward pass": {
             **steady,
-            "gradients": gradients + shapes.embedding_gradient,
-            "activations": shapes.first_layer,
+            "gradients": gradients + (shapes.embedding_gradient if layout.accumulation > 1 or model.tied else 0),
         },
     }
     if job.data.test or sides == 2:
-        moments["test loss"] = {**steady, "copies of weights": shapes.copies, **shapes.test(sides)}
+        for part, size in shapes.test(sides).items():
+            moments[f"test loss, {part}"] = {**steady, "copies of weights": shapes.copies, part: size}
     name = max(moments, key=lambda moment: sum(moments[moment].values()))
     return Estimate({**_ordered(moments[name]), **_outside(moments[name], layout)}, name)
 
@@ -154,11 +158,6 @@ def _ordered(parts: Mapping[str, int]) -> dict[str, int]:
 def _outside(parts: Mapping[str, int], layout: Layout) -> dict[str, int]:
     outside = {"CUDA context": CONTEXT, "fragmentation": round(FRAGMENTATION * sum(parts.values()))}
     return {**outside, "NCCL": NCCL} if layout.ranks > 1 else outside
-
-
-def _with_new_tokens(model: Structure, job: JobSpec) -> Structure:
-    """New tokens take free rows of the embeddings, if there are any; the most that they can add is counted."""
-    return model
 
 
 # --- what stays through the run -----------------------------------------------------------------------------
@@ -259,13 +258,16 @@ class _Shapes:
         else:
             self.kept = layer * model.layers + ends
             self.recomputed = 0
-        self.first_layer = layer
+        self.layer = layer
 
     @property
     def backward(self) -> int:
         """Gradients that pass through the MLP of a layer while all that the layer keeps is still there."""
-        products = 3 if self.model.family.gated else 2
-        return self.tokens * ((self.stream + self.dtype) * self.model.width + products * self.dtype * self.model.inner)
+        if self.model.activation in WRITTEN_OUT:
+            products = 3 * FP32
+        else:
+            products = (3 if self.model.family.gated else 2) * self.dtype
+        return self.tokens * ((self.stream + self.dtype) * self.model.width + products * self.model.inner)
 
     @property
     def _chunk(self) -> int:
