@@ -32,9 +32,8 @@ class Candidate:
 def is_open(job: JobSpec) -> bool:
     """Whether the job leaves something to be chosen."""
     method = job.method
-    return (
-        "auto" in (method.micro_batch_size, method.gradient_checkpointing)
-        or (job.hardware.sharding == "auto" and strategies.ranks(job) > 1)
+    return "auto" in (method.micro_batch_size, method.gradient_checkpointing) or (
+        job.hardware.sharding == "auto" and strategies.ranks(job) > 1
     )
 
 

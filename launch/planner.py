@@ -59,17 +59,19 @@ def plan(
     runs_root: Path,
     run: str | None = None,
     force: bool = False,
+    ask_hub: bool = False,
 ) -> Plan:
     """Decide everything about a job on a cluster.
 
     `workdir` is the folder on this machine that relative paths start from. `run` is the run's name where it differs
-    from the job's (a run of a sweep). With `force` a job that does not fit into its GPUs is planned too. Raises
-    Refusal with every reason why the job cannot run as it stands.
+    from the job's (a run of a sweep). With `force` a job that does not fit into its GPUs is planned too. With
+    `ask_hub` the model hub is asked for the sizes of a model that are not known here. Raises Refusal with every reason
+    why the job cannot run as it stands.
     """
     run = run or job.name
     target = backend(cluster)
     on_cpu = job.hardware.gpu == CPU
-    model, unknown = (None, "") if on_cpu else _structure(job, workdir, runs_root)
+    model, unknown = (None, "") if on_cpu else _structure(job, workdir, runs_root, ask_hub)
     chosen, why = candidates.choose(job, model)
     seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
     job = with_time(job, cluster, seconds)
@@ -85,7 +87,9 @@ def plan(
     batch: Batch | None = None
     rows_at_a_time = chosen.layout.micro_batch if chosen else job.method.micro_batch_size
     try:
-        batch = batch_of(job.method.batch_size, 1 if rows_at_a_time == "auto" else rows_at_a_time, strategies.ranks(job))
+        batch = batch_of(
+            job.method.batch_size, 1 if rows_at_a_time == "auto" else rows_at_a_time, strategies.ranks(job)
+        )
     except Refusal as refusal:
         reasons += refusal.reasons
     if reasons or batch is None or chosen is None:
@@ -111,16 +115,19 @@ def plan(
         batch=batch,
         steps=count_steps(rows, job.method) if rows else None,
         memory=memory,
+        memory_unknown=unknown,
         seconds=seconds,
         paths=Paths(workdir=str(job_workdir), run=str(job_runs_root / run), models=str(job_workdir / "models")),
         retries=job.limits.retries,
     )
 
 
-def _structure(job: JobSpec, workdir: Path, runs_root: Path) -> tuple[Structure | None, str]:
+def _structure(job: JobSpec, workdir: Path, runs_root: Path, ask_hub: bool) -> tuple[Structure | None, str]:
     """The structure of the base model, or why it is not known."""
     try:
-        model = sources.structure_of(job.model.base, job.model.revision, workdir=workdir, runs_root=runs_root)
+        model = sources.structure_of(
+            job.model.base, job.model.revision, workdir=workdir, runs_root=runs_root, ask_hub=ask_hub
+        )
         if job.method.lora:
             adapters(model, job.method.lora)
     except NotKnown as error:
@@ -206,6 +213,8 @@ TIGHT = 0.95
 
 def _about_memory(made: Plan) -> Iterator[str]:
     memory = made.memory
+    if made.memory_unknown:
+        yield made.memory_unknown
     if memory and not memory.fits:
         yield f"hardware.gpu: the run needs {gib(memory.total)} GiB of {gib(memory.gpu)}: it will run out of memory"
     elif memory and memory.total > TIGHT * memory.gpu:

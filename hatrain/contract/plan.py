@@ -126,6 +126,8 @@ class Plan(Model):
     """None where the training rows could not be counted."""
     memory: Memory | None = None
     """None on processors, and for a model whose configuration is not known here."""
+    memory_unknown: str = ""
+    """Why the need of memory is not known."""
     seconds: PositiveInt | None = None
     """Estimated time of all steps; None where rows or model are not known, and on processors."""
     paths: Paths

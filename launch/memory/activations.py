@@ -32,10 +32,7 @@ def layer_bytes(model: Structure, lora: LoraSpec | None, dtype: str) -> int:
     kinds = Dtypes(BYTES[dtype], lora is None)
     adapted = adapters(model, lora) if lora else None
     return (
-        _norms(model, kinds)
-        + _inputs(model, kinds, adapted, lora)
-        + _attention(model, kinds)
-        + _between(model, kinds)
+        _norms(model, kinds) + _inputs(model, kinds, adapted, lora) + _attention(model, kinds) + _between(model, kinds)
     )
 
 

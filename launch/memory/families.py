@@ -56,9 +56,17 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(mlp_bias=False, head_norms=True, adapted=_QV, defaults={"head_dim": 128}),
     "smollm3": Family(defaults=_TIED),
     "gemma": Family(adapted=_QV, exact_norm=True, mlp_bias=False, activation="gelu_pytorch_tanh", defaults=_GEMMA),
-    "gemma2": Family(adapted=_QV, exact_norm=True, mlp_bias=False, norms=4, activation="gelu_pytorch_tanh", defaults=_GEMMA),
+    "gemma2": Family(
+        adapted=_QV, exact_norm=True, mlp_bias=False, norms=4, activation="gelu_pytorch_tanh", defaults=_GEMMA
+    ),
     "gemma3_text": Family(
-        adapted=_QV, exact_norm=True, mlp_bias=False, norms=4, head_norms=True, activation="gelu_pytorch_tanh", defaults=_GEMMA
+        adapted=_QV,
+        exact_norm=True,
+        mlp_bias=False,
+        norms=4,
+        head_norms=True,
+        activation="gelu_pytorch_tanh",
+        defaults=_GEMMA,
     ),
     "phi": Family(
         attention=("q_proj", "k_proj", "v_proj", "dense"),
@@ -116,7 +124,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "glm": Family(out_bias=False, mlp=("gate_up_proj", "down_proj"), mlp_bias=False, defaults={"head_dim": 128}),
     "glm4": Family(
-        out_bias=False, mlp=("gate_up_proj", "down_proj"), mlp_bias=False, norms=4, norms_after=2, defaults={"head_dim": 128}
+        out_bias=False,
+        mlp=("gate_up_proj", "down_proj"),
+        mlp_bias=False,
+        norms=4,
+        norms_after=2,
+        defaults={"head_dim": 128},
     ),
 }
 """By `model_type`."""

@@ -21,6 +21,8 @@ TABLE = Path(__file__).with_name("models.json")
 """The sizes of models that people train, as their config.json has them."""
 SECONDS = 2.0
 """To wait for the hub."""
+REVISION = r"-rev\d+"
+"""The end of a run's name that counts its revisions: another revision of a job has the same base."""
 CHAIN = 8
 """Runs that stand on each other's models, at most."""
 
@@ -31,14 +33,16 @@ def known() -> Mapping[str, dict[str, Any]]:
     return {name.lower(): config for name, config in json.loads(TABLE.read_text(encoding="utf-8")).items()}
 
 
-def structure_of(base: str, revision: str | None, *, workdir: Path, runs_root: Path) -> Structure:
+def structure_of(
+    base: str, revision: str | None, *, workdir: Path, runs_root: Path, ask_hub: bool = False
+) -> Structure:
     """Read the structure of a base model. Raises NotKnown, with where its config.json was looked for."""
     for _ in range(CHAIN):
         if config := known().get(base.lower()):
             return structure(config)
         folder = _folder(base, workdir, runs_root)
         if folder is None:
-            return structure(_from_hub(base, revision))
+            return structure(_from_hub(base, revision, ask_hub))
         config_file = folder / "config.json"
         if config_file.is_file():
             return structure(_read(config_file))
@@ -62,12 +66,14 @@ def _folder(base: str, workdir: Path, runs_root: Path) -> Path | None:
 
 
 def _base_of_run(name: str, workdir: Path, runs_root: Path) -> tuple[str, str | None] | None:
-    """The base and revision of a run that has left no model yet: from its plan, or from a job of that name."""
+    """The base and revision of a run that has left no model yet: from its plan, or from a job of that name,
+    its revision aside."""
     run = RunDirectory(runs_root / name)
     if run.plan_file.is_file():
         model = run.job().model
         return model.base, model.revision
-    line = re.compile(rf"^name:\s*{re.escape(name)}\s*$", re.MULTILINE)
+    stem = re.sub(REVISION, "", name)
+    line = re.compile(rf"^name:\s*{re.escape(stem)}({REVISION})?\s*$", re.MULTILINE)
     for path in sorted((workdir / "jobs").glob("*.yaml")):
         text = path.read_text(encoding="utf-8", errors="replace")
         if line.search(text):
@@ -86,8 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise NotKnown(f"{path} cannot be read: {error}") from None
 
 
-def _from_hub(base: str, revision: str | None) -> dict[str, Any]:
-    """Read the configuration from the hub's cache, or from the hub unless it is switched off."""
+def _from_hub(base: str, revision: str | None, ask: bool) -> dict[str, Any]:
+    """Read the configuration from the hub's cache, or, with `ask`, from the hub unless it is switched off."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache_folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{base.replace('/', '--')}"
     name = revision or "main"
@@ -99,12 +105,14 @@ def _from_hub(base: str, revision: str | None) -> dict[str, Any]:
     if path.is_file():
         return _read(path)
     where = f"it is not in {TABLE.parent.name}/{TABLE.name} and not in the model cache"
-    if "/" not in base or any(os.environ.get(key) for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
+    if not ask or "/" not in base or any(os.environ.get(key) for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         raise NotKnown(f"{base}: {where}; hatrain fetch JOB downloads it")
     try:
         return _download(base, name)
     except (OSError, ValueError) as error:
-        raise NotKnown(f"{base}: {where}, and the hub does not answer ({error}); hatrain fetch JOB downloads it") from None
+        raise NotKnown(
+            f"{base}: {where}, and the hub does not answer ({error}); hatrain fetch JOB downloads it"
+        ) from None
 
 
 @cache
