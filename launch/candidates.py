@@ -136,12 +136,16 @@ def remedies(job: JobSpec, model: Structure, most: int = 4) -> tuple[str, ...]:
     model, then those that train it in another way, and at last a larger GPU."""
     memory = GPUS[job.hardware.gpu].memory
     lines: list[str] = []
+    fitting: list[set[str]] = []
     for changes in _changes(job):
+        if any(keys <= changes.keys() for keys in fitting):
+            continue  # a smaller change of these keys fits already
         try:
             best, _ = choose(with_changes(job, changes), model)
         except (ValueError, NotKnown):
             continue
         if best and best.need and best.need.total <= memory:
+            fitting.append(set(changes))
             lines.append(" ".join(f"--set {key}={_spelled(value)}" for key, value in changes.items()))
         if len(lines) == most:
             return tuple(lines)

@@ -87,7 +87,7 @@ def estimate(
     held = _weights(model, job, adapted)
     optimizer = _optimizer(model, job, adapted, trained)
     gradients = FP32 * trained
-    divide = {part: layout.ranks for part in SHARDED[layout.sharding]}
+    divide = dict.fromkeys(SHARDED[layout.sharding], layout.ranks)
     held = {name: size // divide.get("weights", 1) for name, size in held.items()}
     optimizer //= divide.get("optimizer", 1)
     if layout.offload != "none":

@@ -46,8 +46,14 @@ class Family:
 
 _QV = ("q_proj", "v_proj")
 _TIED = {"tie_word_embeddings": True}
-_GEMMA = {**_TIED, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh"}
-_NO_BIAS = {"qkv_bias": False, "out_bias": False, "mlp_bias": False}
+_GEMMA: dict[str, Any] = {
+    "adapted": _QV,
+    "mlp_bias": False,
+    "exact_norm": True,
+    "activation": "gelu_pytorch_tanh",
+    "defaults": {**_TIED, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh"},
+}
+_NO_BIAS: dict[str, Any] = {"qkv_bias": False, "out_bias": False, "mlp_bias": False}
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(adapted=_QV),
@@ -55,19 +61,9 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(qkv_bias=True, out_bias=False, mlp_bias=False, adapted=_QV),
     "qwen3": Family(mlp_bias=False, head_norms=True, adapted=_QV, defaults={"head_dim": 128}),
     "smollm3": Family(defaults=_TIED),
-    "gemma": Family(adapted=_QV, exact_norm=True, mlp_bias=False, activation="gelu_pytorch_tanh", defaults=_GEMMA),
-    "gemma2": Family(
-        adapted=_QV, exact_norm=True, mlp_bias=False, norms=4, activation="gelu_pytorch_tanh", defaults=_GEMMA
-    ),
-    "gemma3_text": Family(
-        adapted=_QV,
-        exact_norm=True,
-        mlp_bias=False,
-        norms=4,
-        head_norms=True,
-        activation="gelu_pytorch_tanh",
-        defaults=_GEMMA,
-    ),
+    "gemma": Family(**_GEMMA),
+    "gemma2": Family(**_GEMMA, norms=4),
+    "gemma3_text": Family(**_GEMMA, norms=4, head_norms=True),
     "phi": Family(
         attention=("q_proj", "k_proj", "v_proj", "dense"),
         mlp=("fc1", "fc2"),

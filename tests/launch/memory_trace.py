@@ -1,6 +1,5 @@
 """What a forward pass keeps for the backward pass, traced on fake tensors: nothing is computed."""
 
-import functools
 from typing import Any
 from unittest import mock
 
