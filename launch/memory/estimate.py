@@ -13,8 +13,8 @@ LOGIT_BYTES = 2**29
 """Bytes of fp32 logits at a time, as in hatrain/train/log_probabilities.py."""
 TEST_ROWS = 8
 """Test rows in a forward pass, as in hatrain/train/trainer.py."""
-CONTEXT = 600 * MIB
-"""Of CUDA: the driver's context, the kernels that are loaded, and cuBLAS' work space."""
+CONTEXT = 800 * MIB
+"""Of CUDA: the driver's context, the kernels that are loaded, and cuBLAS' work space: 750 to 780 MiB on an H200."""
 NCCL = 700 * MIB
 """Buffers of a communicator over several GPUs."""
 FRAGMENTATION = 0.03
