@@ -27,8 +27,9 @@ class Dtypes:
         return self.product != FP32
 
 
-def layer_bytes(model: Structure, lora: LoraSpec | None, dtype: str) -> int:
-    """Bytes that one token leaves in a layer."""
+def layer_bytes(model: Structure, lora: LoraSpec | None, dtype: str, *, padded: bool = False) -> int:
+    """Bytes that one token leaves in a layer. In rows that are padded the attention needs a mask, and then repeats keys
+    and values for every head."""
     kinds = Dtypes(BYTES[dtype], lora is None)
     adapted = adapters(model, lora) if lora else None
     return (

@@ -244,7 +244,7 @@ class _Shapes:
         trains_base = adapted is None
         gathers = layout.sharding in ("fsdp", "zero3")
         self.stream = FP32 if trains_base else dtype
-        layer = layer_bytes(model, job.method.lora, job.model.dtype) * tokens
+        layer = layer_bytes(model, job.method.lora, job.model.dtype, padded=job.method.packing == "off") * tokens
         casts = dtype != FP32 and not gathers
         matrices = sum(module.weights for module in model.linears)
         self.layer_copy = dtype * matrices if casts and trains_base else 0

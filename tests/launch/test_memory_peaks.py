@@ -1,7 +1,7 @@
-"""Predictions against peaks of a real GPU: measured_peaks.csv, of torch.cuda.max_memory_allocated on one H200 (torch 2.11).
+"""Predictions against peaks of a real GPU: measured_peaks.csv, of torch.cuda.max_memory_allocated on one H200.
 
-Random weights in the shapes of each model, embeddings and head untied, bf16 autocast, fused AdamW, LoRA of rank 32 on all
-linear modules, a quarter of the tokens predicted. The third step was measured. Rows with `built_with` 1 were seen while
+Torch 2.11, random weights in the shapes of each model, embeddings and head untied, bf16 autocast, fused AdamW, LoRA of
+rank 32 on all linear modules, a quarter of the tokens predicted. The third step was measured. Rows with `built_with` 1 were seen while
 the moments of a step were written down, the others only afterwards.
 """
 
@@ -30,6 +30,8 @@ def predicted(peak, *, worst=False):
     method = {"ctx_size": tokens, "micro_batch_size": rows, "batch_size": rows * micro_batches}
     if peak["adapters"] == "1":
         method["lora"] = {"rank": 32, "modules": ["mlp", "attention"]}
+    if worst and peak["layout"] == "padded":
+        method["packing"] = "off"
     job = JobSpec.model_validate(
         {
             "name": "a",
