@@ -131,9 +131,9 @@ def with_changes(job: JobSpec, changes: dict[str, Any]) -> JobSpec:
     return JobSpec.model_validate(data)
 
 
-def remedies(job: JobSpec, model: Structure, most: int = 4) -> tuple[str, ...]:
-    """The smallest changes with which a job fits, each as options of the command line: first those that train the same
-    model, then those that train it in another way, and at last a larger GPU."""
+def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tuple[str, ...]:
+    """The smallest changes with which a job needs at most `limit` bytes, as options of the command line: first those that
+    train the same model, then those that train it in another way, and at last a larger GPU."""
     memory = GPUS[job.hardware.gpu].memory
     lines: list[str] = []
     fitting: list[set[str]] = []
@@ -144,7 +144,7 @@ def remedies(job: JobSpec, model: Structure, most: int = 4) -> tuple[str, ...]:
             best, _ = choose(with_changes(job, changes), model)
         except (ValueError, NotKnown):
             continue
-        if best and best.need and best.need.total <= memory:
+        if best and best.need and best.need.total <= limit:
             fitting.append(set(changes))
             lines.append(" ".join(f"--set {key}={_spelled(value)}" for key, value in changes.items()))
         if len(lines) == most:

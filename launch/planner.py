@@ -146,7 +146,7 @@ def _memory(job: JobSpec, chosen: Candidate, model: Structure, why: str) -> Memo
         host=host_bytes(model, job, chosen.layout),
         disk=disk_bytes(model, job),
         why=why,
-        remedies=() if fits else candidates.remedies(job, model),
+        remedies=candidates.remedies(job, model, LESS * chosen.need.total if fits else gpu),
     )
 
 
@@ -207,6 +207,8 @@ def notes(made: Plan) -> list[str]:
     return lines
 
 
+LESS = 0.9
+"""Of the prediction: what is offered to a run that ran out of memory although it should fit."""
 TIGHT = 0.95
 """Of a GPU's memory, beyond which a prediction may be wrong by more than what is left."""
 

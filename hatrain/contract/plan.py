@@ -82,7 +82,7 @@ class Memory(Model):
     why: str
     """Why this way of running was chosen; empty where the job left nothing open."""
     remedies: tuple[str, ...] = ()
-    """The smallest changes that need less memory, each as an option of the command line."""
+    """The smallest changes with which a run fits, or needs clearly less; each as options of the command line."""
 
     @property
     def total(self) -> int:

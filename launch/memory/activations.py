@@ -32,9 +32,9 @@ def layer_bytes(model: Structure, lora: LoraSpec | None, dtype: str, *, padded: 
     and values for every head."""
     kinds = Dtypes(BYTES[dtype], lora is None)
     adapted = adapters(model, lora) if lora else None
-    return (
-        _norms(model, kinds) + _inputs(model, kinds, adapted, lora) + _attention(model, kinds) + _between(model, kinds)
-    )
+    repeated = 2 * kinds.product * (model.queries - model.keys) if padded else 0
+    inputs = _inputs(model, kinds, adapted, lora)
+    return _norms(model, kinds) + inputs + _attention(model, kinds) + repeated + _between(model, kinds)
 
 
 def _norms(model: Structure, kinds: Dtypes) -> int:

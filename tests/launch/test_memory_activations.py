@@ -47,13 +47,18 @@ LORA = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+SOME = ("llama", "phi", "stablelm", "gemma3_text")
+"""The others take minutes together."""
+EVERY = [pytest.param(family, marks=() if family in SOME else pytest.mark.long) for family in FAMILIES]
+
+
+@pytest.mark.parametrize("family", EVERY)
 def test_a_layer_keeps_what_is_predicted(family):
     known = structure(config_of(family, 1))
     assert layer_bytes(known, None, "bf16") == pytest.approx(per_layer(family), rel=0.05)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("kind", LORA)
 def test_a_layer_with_adapters_keeps_what_is_predicted(family, kind):
     spec, targets = LORA[kind]
@@ -62,6 +67,7 @@ def test_a_layer_with_adapters_keeps_what_is_predicted(family, kind):
     assert layer_bytes(known, spec, "bf16") == pytest.approx(per_layer(family, lora=lora), rel=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "stablelm", "phi", "phi3", "gemma3_text", "qwen3"])
 @pytest.mark.parametrize("modules", [("q_proj", "v_proj"), ("attention",), ("mlp",)])
 def test_a_layer_with_some_adapters_keeps_what_is_predicted(family, modules):
@@ -75,6 +81,7 @@ def test_a_layer_with_some_adapters_keeps_what_is_predicted(family, modules):
     assert layer_bytes(known, spec, "bf16") == pytest.approx(per_layer(family, lora=lora), rel=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["llama", "stablelm", "phi", "phi3", "gemma3_text", "qwen3", "gpt_neox"])
 @pytest.mark.parametrize("kind", [None, *LORA])
 def test_in_fp32_nothing_is_cast(family, kind):
@@ -83,3 +90,10 @@ def test_in_fp32_nothing_is_cast(family, kind):
     lora = {"r": spec.rank, "target_modules": targets, "lora_dropout": spec.dropout} if spec else None
     traced = per_layer(family, lora=lora, dtype=torch.float32)
     assert layer_bytes(known, spec, "fp32") == pytest.approx(traced, rel=0.05)
+
+
+@pytest.mark.parametrize(("family", "lora"), [("llama", False), ("llama", True), ("stablelm", False)])
+def test_with_checkpointing_a_layer_keeps_its_input(family, lora):
+    options = {"lora": {"r": 16, "target_modules": "all-linear", "lora_dropout": 0.05}} if lora else {}
+    traced = per_layer(family, checkpointing=True, **options)
+    assert (2 if lora else 4) * SIZES["hidden_size"] == pytest.approx(traced, rel=0.05)
