@@ -132,8 +132,8 @@ def with_changes(job: JobSpec, changes: dict[str, Any]) -> JobSpec:
 
 
 def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tuple[str, ...]:
-    """The smallest changes with which a job needs at most `limit` bytes, as options of the command line: first those that
-    train the same model, then those that train it in another way, and at last a larger GPU."""
+    """The smallest changes with which a job needs at most `limit` bytes, as options of the command line: first those
+    that train the same model, then those that train it in another way, and at last a larger GPU."""
     memory = GPUS[job.hardware.gpu].memory
     lines: list[str] = []
     fitting: list[set[str]] = []

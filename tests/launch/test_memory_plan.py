@@ -2,12 +2,14 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
 from hatrain.cli import main
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
+from hatrain.contract.load import read_job
 from launch import candidates, planner
 from launch.memory import sources
 from launch.memory.structure import NotKnown
@@ -241,3 +243,14 @@ def test_the_parts_are_printed_with_a_bar(tmp_path, monkeypatch, capsys):
     bars = [line for line in lines if "█" in line]
     assert {line.split("  ")[0] for line in bars} >= {"weights", "gradients", "optimizer"}
     assert 36 <= sum(line.count("█") + line.count("·") for line in lines) <= 44
+
+
+JOBS = sorted(path for path in (Path(__file__).parents[2] / "jobs").glob("*.yaml") if path.stem != "demo")
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_job_of_ours_fits_its_own_gpu(path, monkeypatch):
+    monkeypatch.chdir(path.parents[1])
+    job, _ = read_job(str(path), [])
+    plan = planner.plan(job, a_cluster(), "local", workdir=path.parents[1], runs_root=path.parents[1] / "runs")
+    assert plan.memory.fits
