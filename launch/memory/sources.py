@@ -4,7 +4,6 @@ earlier run, and at last the hub itself."""
 import json
 import os
 import re
-import urllib.request
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -117,6 +116,8 @@ def _from_hub(base: str, revision: str | None, ask: bool) -> dict[str, Any]:
 
 @cache
 def _download(base: str, revision: str) -> dict[str, Any]:
+    import urllib.request  # costs 20 ms, which only unknown models need
+
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     request = urllib.request.Request(f"{endpoint.rstrip('/')}/{base}/resolve/{revision}/config.json")
     if token := os.environ.get("HF_TOKEN"):
