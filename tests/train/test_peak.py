@@ -64,6 +64,19 @@ def test_the_report_puts_predictions_beside_peaks(tmp_path, monkeypatch, capsys)
         )
     assert main(["memory", "report"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == "a 1 a GPU 11.00 GiB 10.00 GiB 12.00 GiB +10.0% trained".split()
+    assert lines[1].split() == [
+        "a",
+        "1",
+        "a",
+        "GPU",
+        "11.00",
+        "GiB",
+        "10.00",
+        "GiB",
+        "12.00",
+        "GiB",
+        "+10.0%",
+        "trained",
+    ]
     assert lines[2].endswith("+50.0%  out of memory")
     assert lines[3] == "median error 10.0% of 1"
