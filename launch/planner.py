@@ -1,5 +1,5 @@
 """Job × cluster → Plan: makes every decision before anything is submitted. The only files it reads are those whose rows
-it counts."""
+it counts, and the configuration of the base model."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,21 +7,27 @@ from pathlib import Path
 
 from hatrain.contract import model_ref
 from hatrain.contract.cluster import ClusterSpec
-from hatrain.contract.gpus import CPU, GPUS
+from hatrain.contract.gpus import CPU, GIB, GPUS
 from hatrain.contract.load import Document, Key
-from hatrain.contract.plan import Batch, Paths, Plan
+from hatrain.contract.plan import Batch, Memory, Paths, Plan, ResourceRequest
 from hatrain.contract.spec import MIXING_LOSSES, Dpo, JobSpec
+from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
 from hatrain.text import count
-from launch import strategies
+from launch import candidates, speed, strategies
 from launch.backends import backend
 from launch.backends.protocol import Reason
+from launch.candidates import Candidate
+from launch.memory import sources
+from launch.memory.needs import disk_bytes, host_bytes
+from launch.memory.structure import NotKnown, Structure, adapters
 from launch.rows import count_rows
 
-NOT_YET = (("method.micro_batch_size", "auto", "a number of rows"),)
-"""Values that the schema accepts and training does not support yet: key, value, what to write instead."""
 LARGE_LEARNING_RATE = 0.1
+DAY = "24:00:00"
+SHORTEST = 1800
+"""Seconds that an attempt may take beside its steps."""
 
 
 class Refusal(BadInput):
@@ -52,53 +58,130 @@ def plan(
     workdir: Path,
     runs_root: Path,
     run: str | None = None,
+    force: bool = False,
+    ask_hub: bool = False,
 ) -> Plan:
     """Decide everything about a job on a cluster.
 
     `workdir` is the folder on this machine that relative paths start from. `run` is the run's name where it differs
-    from the job's (a run of a sweep). Raises Refusal with every reason why the job cannot run as it stands.
+    from the job's (a run of a sweep). With `force` a job that does not fit into its GPUs is planned too. With
+    `ask_hub` the model hub is asked for the sizes of a model that are not known here. Raises Refusal with every reason
+    why the job cannot run as it stands.
     """
     run = run or job.name
     target = backend(cluster)
+    on_cpu = job.hardware.gpu == CPU
+    model, unknown = (None, "") if on_cpu else _structure(job, workdir, runs_root, ask_hub)
+    chosen, why = candidates.choose(job, model)
+    seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
+    job = with_time(job, cluster, seconds)
     reasons = [
-        *_not_yet(job),
         *target.refusals(job, run),
         *strategies.refusals(job),
         *_dtype(job),
         *_quantization(job),
         *_packing(job),
     ]
-    ranks = strategies.ranks(job)
+    if unknown and job.method.micro_batch_size == "auto":
+        reasons.append(("method.micro_batch_size", f"found auto, but {unknown}; write a number of rows"))
     batch: Batch | None = None
-    if isinstance(micro := job.method.micro_batch_size, int):
-        try:
-            batch = batch_of(job.method.batch_size, micro, ranks)
-        except Refusal as refusal:
-            reasons += refusal.reasons
-    if reasons or batch is None:
+    rows_at_a_time = chosen.layout.micro_batch if chosen else job.method.micro_batch_size
+    try:
+        batch = batch_of(
+            job.method.batch_size, 1 if rows_at_a_time == "auto" else rows_at_a_time, strategies.ranks(job)
+        )
+    except Refusal as refusal:
+        reasons += refusal.reasons
+    if reasons or batch is None or chosen is None:
         raise Refusal(reasons)
+    memory = _memory(job, chosen, model, why) if model else None
+    if memory and not memory.fits and not force:
+        raise Refusal([("hardware.gpu", _too_large(job, memory))])
     rows = count_rows(job.data.train, workdir)
-    on_cpu = job.hardware.gpu == CPU
-    checkpointing = job.method.gradient_checkpointing
     job_workdir, job_runs_root = (path.absolute() for path in target.roots(workdir, runs_root))
     return Plan(
         job=job,
         identity=job.identity(),
         cluster=cluster_name,
         cluster_spec=cluster,
-        resources=target.resources(job, run),
+        resources=_with_memory(target.resources(job, run), memory),
         python=target.python(),
         environment=_environment(cluster),
         nodes=job.hardware.nodes,
         processes_per_node=job.hardware.gpus_per_node,
         device="cpu" if on_cpu else "cuda",
-        sharding=strategies.decided(job),
-        gradient_checkpointing=not on_cpu if checkpointing == "auto" else checkpointing,
+        sharding=chosen.layout.sharding,
+        gradient_checkpointing=chosen.layout.checkpointing,
         batch=batch,
         steps=count_steps(rows, job.method) if rows else None,
+        memory=memory,
+        memory_unknown=unknown,
+        seconds=seconds,
         paths=Paths(workdir=str(job_workdir), run=str(job_runs_root / run), models=str(job_workdir / "models")),
         retries=job.limits.retries,
     )
+
+
+def _structure(job: JobSpec, workdir: Path, runs_root: Path, ask_hub: bool) -> tuple[Structure | None, str]:
+    """The structure of the base model, or why it is not known."""
+    try:
+        model = sources.structure_of(
+            job.model.base, job.model.revision, workdir=workdir, runs_root=runs_root, ask_hub=ask_hub
+        )
+        if job.method.lora:
+            adapters(model, job.method.lora)
+    except NotKnown as error:
+        return None, f"the memory that {job.model.base} needs is not known: {error}"
+    return model, ""
+
+
+def _memory(job: JobSpec, chosen: Candidate, model: Structure, why: str) -> Memory:
+    assert chosen.need is not None
+    gpu = GPUS[job.hardware.gpu].memory
+    fits = chosen.need.total <= gpu
+    return Memory(
+        parts=dict(chosen.need.parts),
+        moment=chosen.need.moment,
+        gpu=gpu,
+        host=host_bytes(model, job, chosen.layout),
+        disk=disk_bytes(model, job),
+        why=why,
+        remedies=candidates.remedies(job, model, LESS * chosen.need.total if fits else gpu),
+    )
+
+
+def _too_large(job: JobSpec, memory: Memory) -> str:
+    """The refusal of a job that does not fit, with what would."""
+    largest = ", ".join(
+        f"{name} {gib(size)}" for name, size in sorted(memory.parts.items(), key=lambda part: -part[1])[:4]
+    )
+    remedies = "; these fit: " + " | ".join(memory.remedies) if memory.remedies else "; no GPU in the table has as much"
+    return (
+        f"found {job.hardware.gpu} with {gib(memory.gpu)} GiB, but the run needs {gib(memory.total)} ({largest}, …)"
+        f"{remedies}; --force plans it nevertheless"
+    )
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.1f}"
+
+
+def with_time(job: JobSpec, cluster: ClusterSpec, estimate: int | None) -> JobSpec:
+    """Replace `limits.time: auto` by half as much again as the estimate, and half an hour for loading and evaluation;
+    without an estimate by the longest time that the cluster grants, or a day."""
+    if job.limits.time != "auto":
+        return job
+    longest = seconds_of(getattr(cluster, "time_limit", None) or DAY)
+    seconds = min(longest, SHORTEST + estimate * 3 // 2) if estimate else longest
+    time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:00"
+    return job.model_copy(update={"limits": job.limits.model_copy(update={"time": time})})
+
+
+def _with_memory(request: ResourceRequest | None, memory: Memory | None) -> ResourceRequest | None:
+    """Ask the scheduler for at least what the run needs of main memory."""
+    if request is None or memory is None or (request.memory or 0) >= memory.host:
+        return request
+    return request.model_copy(update={"memory": memory.host})
 
 
 def _environment(cluster: ClusterSpec) -> dict[str, str]:
@@ -115,12 +198,34 @@ def notes(made: Plan) -> list[str]:
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
     lines += _unlikely(made)
+    lines += _about_memory(made)
     if not made.cluster_spec.network and not model_ref.is_path(made.job.model.base):
         lines.append(
             f"{made.cluster} has no access to the model hub: download {made.job.model.base} into its cache first, "
             "with hatrain fetch JOB, on a machine that has access and shares HF_HOME"
         )
     return lines
+
+
+LESS = 0.9
+"""Of the prediction: what is offered to a run that ran out of memory although it should fit."""
+TIGHT = 0.95
+"""Of a GPU's memory, beyond which a prediction may be wrong by more than what is left."""
+
+
+def _about_memory(made: Plan) -> Iterator[str]:
+    memory = made.memory
+    if made.memory_unknown:
+        yield made.memory_unknown
+    if memory and not memory.fits:
+        yield f"hardware.gpu: the run needs {gib(memory.total)} GiB of {gib(memory.gpu)}: it will run out of memory"
+    elif memory and memory.total > TIGHT * memory.gpu:
+        yield f"hardware.gpu: the run needs {gib(memory.total)} GiB of {gib(memory.gpu)}, which is close"
+    if made.seconds and made.seconds > seconds_of(made.job.limits.time):
+        yield (
+            f"limits.time: {made.job.limits.time} is less than the {made.seconds / 3600:.1f} hours that the run is "
+            "estimated to take; an attempt that ends early is queued again"
+        )
 
 
 def _unlikely(made: Plan) -> Iterator[str]:
@@ -146,13 +251,6 @@ def cpu_cores() -> int:
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
-
-
-def _not_yet(job: JobSpec) -> Iterator[Reason]:
-    for key, value, instead in NOT_YET:
-        part, name = key.split(".")
-        if getattr(getattr(job, part), name) == value:
-            yield key, f"found {value}, which is not supported yet; write {instead}"
 
 
 def _dtype(job: JobSpec) -> Iterator[Reason]:

@@ -145,7 +145,12 @@ class Inputs:
         }
         cluster_name, cluster = cluster_files.load_cluster("local")
         return planner.plan(
-            JobSpec.model_validate(written), cluster, cluster_name, workdir=self.work, runs_root=self.work / "runs"
+            JobSpec.model_validate(written),
+            cluster,
+            cluster_name,
+            workdir=self.work,
+            runs_root=self.work / "runs",
+            force=True,  # rows are shorter than a plan has to assume
         )
 
 

@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from hatrain.cli.planning import add_cluster, add_job, planned
+from hatrain.cli.planning import add_cluster, add_force, add_job, planned
 from hatrain.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
     add_cluster(parser)
+    add_force(parser)
 
 
 def run(args: argparse.Namespace) -> int:

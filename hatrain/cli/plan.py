@@ -3,17 +3,24 @@
 import argparse
 
 from hatrain.cli.columns import aligned
-from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
-from hatrain.contract.plan import Plan, ResourceRequest
+from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
+from hatrain.contract.gpus import GIB, GPUS
+from hatrain.contract.plan import Memory, Plan, ResourceRequest
 from hatrain.contract.spec import ExportSpec
 from hatrain.contract.steps import warmup_steps
-from hatrain.errors import BadInput
+from hatrain.errors import BadInput, nearest
 from hatrain.text import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser, required=False)
     add_cluster(parser)
+    add_force(parser)
+    parser.add_argument(
+        "--gpu",
+        metavar="NAME,NAME",
+        help="compare GPUs instead: what fits, hours, and cost where the cluster has prices",
+    )
     parser.add_argument("--json", action="store_true", help="print plan.json")
     parser.add_argument(
         "--matrix", action="store_true", help="print which sharding strategies work with which settings"
@@ -26,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.job is None:
         raise BadInput("hatrain plan: JOB is missing; accepted: a job file, the name of one in ./jobs, or --matrix")
+    if args.gpu is not None:
+        print(comparison(args))
+        return 0
     plan = planned(args)
     note_missing(plan)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
@@ -40,6 +50,65 @@ def matrix() -> str:
     for pair in matrix():
         rows[pair.key, pair.what].append("yes" if pair.works else "-")
     return aligned([["KEY", "VALUE", *STRATEGIES], *rows.values()])
+
+
+def comparison(args: argparse.Namespace) -> str:
+    """One line for each GPU. Raises BadInput for a name that is not in the table."""
+    from launch import speed
+
+    names = [name.strip() for name in args.gpu.split(",") if name.strip()]
+    for name in names or [args.gpu]:
+        if name not in GPUS:
+            raise BadInput(f"--gpu: found {name!r}; accepted: {', '.join(GPUS)}{nearest(name, GPUS)}")
+    args.force = True
+    rows = [["GPU", "FITS", "NEEDS", "OF", "MICRO-BATCH", "CHECKPOINTING", "HOURS", "GPU-HOURS", "COST"]]
+    settings = list(args.settings)
+    estimated = False
+    for name in names:
+        args.settings = [*settings, f"hardware.gpu={name}"]
+        try:
+            plan = planned(args)
+        except BadInput as error:
+            reason = error.problems[0].split("found ", 1)[-1]
+            rows.append([name, f"no: {reason}", *[""] * (len(rows[0]) - 2)])
+            continue
+        memory, hours = plan.memory, (plan.seconds or 0) / 3600
+        price = plan.cluster_spec.price_per_gpu_hour.get(name)
+        fits = "unknown" if memory is None else "yes" if memory.fits else "no"
+        rows.append(
+            [
+                name,
+                fits,
+                f"{memory.total / GIB:.1f} GiB" if memory else "-",
+                f"{GPUS[name].memory / GIB:.0f} GiB",
+                str(plan.batch.micro_batch_size),
+                "on" if plan.gradient_checkpointing else "off",
+                f"{hours:.2f}" if hours and fits != "no" else "-",
+                f"{hours * plan.world_size:.2f}" if hours and fits != "no" else "-",
+                f"{hours * plan.world_size * price:.2f}" if hours and price is not None and fits != "no" else "-",
+            ]
+        )
+        estimated |= not speed.is_measured(name)
+    lines = [aligned(rows)]
+    if estimated:
+        lines.append(f"hours: an estimate, from {speed.ASSUMED:.0%} of each GPU's speed; nothing was measured on them")
+    return "\n".join(lines)
+
+
+def memory_table(memory: Memory) -> str:
+    """The parts of a prediction, with a bar: each part's share of the GPU."""
+    rows = [[name, f"{size / GIB:.2f} GiB", _bar(size, memory.gpu)] for name, size in memory.parts.items()]
+    free = memory.gpu - memory.total
+    rows.append(["free" if free >= 0 else "missing", f"{abs(free) / GIB:.2f} GiB", _bar(max(free, 0), memory.gpu, "·")])
+    return aligned(rows)
+
+
+BAR = 40
+"""Characters of all of a GPU's memory."""
+
+
+def _bar(size: int, of: int, character: str = "█") -> str:
+    return character * min(BAR, round(BAR * size / of))
 
 
 def table(plan: Plan) -> str:
@@ -64,6 +133,7 @@ def table(plan: Plan) -> str:
         if steps
         else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
+        **(_memory_lines(plan)),
         "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
         **({"export": _export(job.export)} if job.export else {}),
         "retries": f"{plan.retries} without a new checkpoint",
@@ -73,7 +143,23 @@ def table(plan: Plan) -> str:
         "identity": plan.identity[:16],
     }
     width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+    text = "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
+    return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
+
+
+def _memory_lines(plan: Plan) -> dict[str, str]:
+    memory, lines = plan.memory, {}
+    if memory:
+        lines["GPU memory"] = f"{memory.total / GIB:.1f} of {memory.gpu / GIB:.0f} GiB, most at the {memory.moment}"
+        if memory.why:
+            lines["chosen"] = memory.why
+        lines["host memory"] = f"{memory.host / GIB:.0f} GiB on each node"
+        lines["disk"] = f"{memory.disk / GIB:.0f} GiB for checkpoints and the model"
+    if plan.seconds:
+        lines["time"] = (
+            f"about {plan.seconds / 3600:.1f} hours, an estimate; an attempt may take {plan.job.limits.time}"
+        )
+    return lines
 
 
 def _resources(request: ResourceRequest) -> str:

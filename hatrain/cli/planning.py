@@ -30,6 +30,10 @@ def add_job(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     )
 
 
+def add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="accept a job that does not fit into its GPUs' memory")
+
+
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
@@ -73,7 +77,16 @@ def _planned(args: argparse.Namespace, settings: Mapping[int | None, Sequence[st
         job, document = read_job(args.job, args.settings, sweep_settings)
         run = None if number is None else f"{job.name}/{SWEEP}/{number}"
         try:
-            plan = planner.plan(job, cluster, name, workdir=Path.cwd(), runs_root=runs_root(), run=run)
+            plan = planner.plan(
+                job,
+                cluster,
+                name,
+                workdir=Path.cwd(),
+                runs_root=runs_root(),
+                run=run,
+                force=args.force,
+                ask_hub=True,
+            )
         except planner.Refusal as refusal:
             raise refusal.located(document, cluster_document) from None
         notes |= dict.fromkeys(planner.notes(plan))

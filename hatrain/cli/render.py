@@ -4,12 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from hatrain.cli.planning import add_cluster, add_job, note_missing, planned
+from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
     add_cluster(parser)
+    add_force(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="write the files to DIR instead of printing one")
 
 

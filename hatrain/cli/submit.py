@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hatrain.cli.outcome import show
-from hatrain.cli.planning import add_cluster, add_job, add_sweep, note_missing, planned, swept
+from hatrain.cli.planning import add_cluster, add_force, add_job, add_sweep, note_missing, planned, swept
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, Exit
@@ -14,6 +14,7 @@ from hatrain.errors import BadInput
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
     add_cluster(parser)
+    add_force(parser)
     add_sweep(parser)
     parser.add_argument(
         "--follow", action="store_true", help="print the run's output to its end, and exit with its exit code"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatrain.cli.outcome import show
-from hatrain.cli.planning import add_job, planned
+from hatrain.cli.planning import add_force, add_job, planned
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory, runs_root
@@ -18,6 +18,7 @@ from hatrain.text import count
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_job(parser)
+    add_force(parser)
     parser.add_argument("--fresh", action="store_true", help="set an earlier run of this name aside and start over")
     parser.epilog = "The training guide's flags also work: hatrain train --run_name NAME --base_model MODEL …"
 
@@ -37,7 +38,9 @@ def run_as_written(arguments: Sequence[str]) -> int | None:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     name, cluster = cluster_files.load_cluster("local")
-    return _train(planner.plan(job, cluster, name, workdir=Path.cwd(), runs_root=runs_root()), fresh=False)
+    # The guide's flags name no GPU, so that nothing is refused for its memory.
+    plan = planner.plan(job, cluster, name, workdir=Path.cwd(), runs_root=runs_root(), force=True)
+    return _train(plan, fresh=False)
 
 
 def run(args: argparse.Namespace) -> int:

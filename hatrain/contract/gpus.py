@@ -1,4 +1,4 @@
-"""The GPUs that a job may name: memory and whether they compute in bf16, from the vendors' data sheets."""
+"""The GPUs that a job may name: memory, speed and whether they compute in bf16, from the vendors' data sheets."""
 
 from dataclasses import dataclass
 
@@ -7,40 +7,42 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU model. Memory is what the device reports, in bytes; `bf16` is whether its units compute in it."""
+    """One GPU model. Memory is what the device reports, in bytes; `bf16` is whether its units compute in it; `tflops`
+    are 10¹² operations a second in dense 16-bit matrix products that are summed in fp32."""
 
     name: str
     memory: int
     bf16: bool
+    tflops: float
 
 
-# Memory in GiB, from the vendors' data sheets; bf16 needs compute capability 8.0 (Ampere).
+# Memory in GiB and speed, from the vendors' data sheets; bf16 needs compute capability 8.0 (Ampere).
 _TABLE = (
-    ("t4-16gb", 15, False),
-    ("v100-16gb", 16, False),
-    ("v100-32gb", 32, False),
-    ("rtx2080ti-11gb", 11, False),
-    ("rtx3060-12gb", 12, True),
-    ("rtx3090-24gb", 24, True),
-    ("rtx4060ti-16gb", 16, True),
-    ("rtx4090-24gb", 24, True),
-    ("rtx5090-32gb", 32, True),
-    ("a10-24gb", 22, True),
-    ("l4-24gb", 22, True),
-    ("a4000-16gb", 16, True),
-    ("a5000-24gb", 24, True),
-    ("a6000-48gb", 48, True),
-    ("rtx6000ada-48gb", 48, True),
-    ("a40-48gb", 45, True),
-    ("l40s-48gb", 45, True),
-    ("a100-40gb", 40, True),
-    ("a100-80gb", 80, True),
-    ("h100-80gb", 80, True),
-    ("h200-141gb", 140, True),
-    ("b200-180gb", 178, True),
+    ("t4-16gb", 15, False, 65),
+    ("v100-16gb", 16, False, 125),
+    ("v100-32gb", 32, False, 125),
+    ("rtx2080ti-11gb", 11, False, 54),
+    ("rtx3060-12gb", 12, True, 26),
+    ("rtx3090-24gb", 24, True, 71),
+    ("rtx4060ti-16gb", 16, True, 44),
+    ("rtx4090-24gb", 24, True, 165),
+    ("rtx5090-32gb", 32, True, 210),
+    ("a10-24gb", 22, True, 125),
+    ("l4-24gb", 22, True, 121),
+    ("a4000-16gb", 16, True, 77),
+    ("a5000-24gb", 24, True, 111),
+    ("a6000-48gb", 48, True, 155),
+    ("rtx6000ada-48gb", 48, True, 364),
+    ("a40-48gb", 45, True, 150),
+    ("l40s-48gb", 45, True, 362),
+    ("a100-40gb", 40, True, 312),
+    ("a100-80gb", 80, True, 312),
+    ("h100-80gb", 80, True, 989),
+    ("h200-141gb", 140, True, 989),
+    ("b200-180gb", 178, True, 2250),
 )
 
-GPUS: dict[str, Gpu] = {name: Gpu(name, memory * GIB, bf16) for name, memory, bf16 in _TABLE}
+GPUS: dict[str, Gpu] = {name: Gpu(name, memory * GIB, bf16, tflops) for name, memory, bf16, tflops in _TABLE}
 
 CPU = "cpu"
 """The name that turns `gpus_per_node` into a number of processes on plain processors."""

@@ -66,6 +66,33 @@ class ResourceRequest(Model):
     """Bytes on the node's disk; null where they are not limited."""
 
 
+class Memory(Model):
+    """What a run is predicted to need."""
+
+    parts: dict[str, NonNegativeInt]
+    """Bytes of one GPU at the moment that needs most, by part."""
+    moment: str
+    """When that is."""
+    gpu: PositiveInt
+    """Bytes that one GPU has."""
+    host: PositiveInt
+    """Bytes of main memory on one node: for loading, offload and checkpoints."""
+    disk: PositiveInt
+    """Bytes of the checkpoints and the model."""
+    why: str
+    """Why this way of running was chosen; empty where the job left nothing open."""
+    remedies: tuple[str, ...] = ()
+    """The smallest changes with which a run fits, or needs clearly less; each as options of the command line."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.gpu
+
+
 class Plan(Model):
     """One job on one cluster, with every decision made."""
 
@@ -97,6 +124,12 @@ class Plan(Model):
     batch: Batch
     steps: Steps | None
     """None where the training rows could not be counted."""
+    memory: Memory | None = None
+    """None on processors, and for a model whose configuration is not known here."""
+    memory_unknown: str = ""
+    """Why the need of memory is not known."""
+    seconds: PositiveInt | None = None
+    """Estimated time of all steps; None where rows or model are not known, and on processors."""
     paths: Paths
     retries: NonNegativeInt
     """Consecutive attempts after the first that may seal no checkpoint."""

@@ -387,8 +387,8 @@ class LoggingSpec(Model):
 class LimitsSpec(Model):
     """How long an attempt may take, and how many there may be."""
 
-    time: Duration = "24:00:00"
-    """Longest time of one attempt."""
+    time: Duration | Literal["auto"] = "24:00:00"
+    """Longest time of one attempt; auto is half as much again as the plan's estimate."""
     retries: NonNegativeInt = 3
     """Consecutive attempts after the first that may seal no checkpoint."""
 

@@ -5,6 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.model.quiet import quiet
@@ -19,6 +20,7 @@ def main(folder: str, number: str) -> Exit:
     rank = int(os.environ.get("RANK", "0"))
     _unset_single_rank()
     code, reason = Exit.FAULT, "ended unexpectedly"
+    plan = None
     try:
         plan = run.plan()
         quiet()
@@ -28,7 +30,7 @@ def main(folder: str, number: str) -> Exit:
     except BadInput as error:
         code, reason = Exit.FATAL, "\n".join(error.problems)
     except BaseException as error:
-        code, reason = _outcome(error)
+        code, reason = _outcome(error, plan, run, attempt)
         if code is Exit.FAULT:
             traceback.print_exc()
     finally:
@@ -51,10 +53,11 @@ def status(code: Exit) -> int:
     return int(code) if code in (Exit.FATAL, Exit.FAULT) else 0
 
 
-def _outcome(error: BaseException) -> tuple[Exit, str]:
+def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     """Only what a retry cannot fix is fatal."""
     import torch
 
+    from hatrain.train import peak
     from hatrain.train.trainer import NotFiniteError
 
     if isinstance(error, NotFiniteError):
@@ -63,11 +66,9 @@ def _outcome(error: BaseException) -> tuple[Exit, str]:
             f"{error}: training diverged; lower method.learning_rate, raise learning_rate_warmup, or correct the "
             "rows; method.skip_steps allows some such steps",
         )
-    if isinstance(error, torch.OutOfMemoryError):
-        return Exit.FATAL, (
-            "out of GPU memory; lower method.micro_batch_size or ctx_size, set gradient_checkpointing: true, "
-            f"or use lora ({str(error).splitlines()[0]})"
-        )
+    if isinstance(error, torch.OutOfMemoryError) and plan is not None:
+        peak.record(plan, run, attempt, ended="out of memory")
+        return Exit.FATAL, peak.out_of_memory(plan, error)
     return Exit.FAULT, f"{type(error).__name__}: {error}"
 
 

@@ -13,7 +13,7 @@ from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.runtime import checkpoints
-from hatrain.train import sharding
+from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
@@ -52,6 +52,8 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
         return stopped(attempt, "before the first step")
+    if rank() == 0:
+        peak.record(plan, run, attempt, ended="trained")
     if trainer.state.global_step < trainer.state.max_steps:
         return stopped(attempt, f"after step {trainer.state.global_step}")
     # A stop from here on only skips the test loss: the weights are trained, and saving them ends the run soonest.

@@ -447,7 +447,7 @@ def test_host_paths_replace_claims_and_are_noted():
 
 def test_an_image_without_a_digest_is_noted():
     assert any("has no digest" in note for note in planner.notes(planned(a_cluster(image="hatrain:latest"))))
-    assert planner.notes(planned()) == []
+    assert planner.notes(planned(model__base="TinyLlama/TinyLlama-1.1B-Chat-v1.0")) == []
 
 
 def test_a_gpu_is_selected_by_its_label_and_a_cpu_job_has_none():

@@ -12,7 +12,7 @@ from hatrain.contract.spec import DatasetSpec, JobSpec
 from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput
 from launch import planner
-from launch.planner import NOT_YET, Refusal, batch_of, count_rows
+from launch.planner import Refusal, batch_of, count_rows
 from tests.plans import a_cluster, a_job, a_plan
 
 
@@ -145,23 +145,6 @@ def test_bf16_on_a_gpu_without_it_is_refused_with_gpus_that_have_it(tmp_path):
 
 def test_a_local_cluster_is_one_machine(tmp_path):
     assert "write 1" in refused(tmp_path, hardware__nodes=2)["hardware.nodes"]
-
-
-@pytest.mark.parametrize(("key", "value", "instead"), NOT_YET)
-def test_an_unsupported_value_is_refused_with_what_to_write_instead(tmp_path, key, value, instead):
-    assert refused(tmp_path, **{key.replace(".", "__"): value}) == {
-        key: f"found {value}, which is not supported yet; write {instead}"
-    }
-
-
-@pytest.mark.parametrize("packing", ["tree", "plain"])
-@pytest.mark.parametrize("loss", ["aot", "aot_unpaired", "sft"])
-def test_losses_that_look_at_several_pairs_are_refused_with_packs_by_name(tmp_path, packing, loss):
-    method = {"method__kind": "dpo", "method__loss": loss}
-    (reason,) = refused(tmp_path, **method, method__packing=packing).values()
-    assert reason.startswith(f"found {packing} with loss: {loss}, which looks at several pairs at once")
-    for other in ("auto", "off"):
-        planned(tmp_path, **method, method__packing=other)
 
 
 def test_all_reasons_are_reported_at_once_with_their_lines(tmp_path):

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, model_validator
 
 from hatrain.contract.gpus import GPUS
 from hatrain.contract.spec import Model
@@ -44,7 +44,7 @@ def _nccl(values: dict[str, str]) -> dict[str, str]:
     return values
 
 
-def _gpus(values: dict[str, str]) -> dict[str, str]:
+def _gpus(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in GPUS:
             raise ValueError(f"GPU names such as {', '.join(list(GPUS)[-5:])}, not {name!r}{nearest(name, GPUS)}")
@@ -103,6 +103,8 @@ class BaseCluster(Model):
     """Exported before anything starts. Never a secret."""
     nccl: Annotated[dict[str, str], AfterValidator(_nccl)] = Field(default_factory=dict)
     """Variables of NCCL, such as NCCL_SOCKET_IFNAME. None by default: NCCL detects its network."""
+    price_per_gpu_hour: Annotated[dict[str, NonNegativeFloat], AfterValidator(_gpus)] = Field(default_factory=dict)
+    """What an hour of one GPU costs, by the GPU names of jobs, in any currency."""
     network: bool = True
     """Whether the machines that run jobs have access to the model hub. If not, hatrain fetch fills the cache."""
 

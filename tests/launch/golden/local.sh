@@ -109,6 +109,7 @@ cat > "$folder/plan.json" <<'END'
       "HF_HOME": "/scratch/my cache"
     },
     "nccl": {},
+    "price_per_gpu_hour": {},
     "network": true,
     "kind": "local",
     "python": "/opt/hatrain/bin/python",
@@ -131,6 +132,9 @@ cat > "$folder/plan.json" <<'END'
     "ranks": 2
   },
   "steps": null,
+  "memory": null,
+  "memory_unknown": "the memory that some/base needs is not known: some/base: it is not in memory/models.json and not in the model cache; hatrain fetch JOB downloads it",
+  "seconds": null,
   "paths": {
     "workdir": "/home/ada/training",
     "run": "/home/ada/training/runs/home-1b",

@@ -1,0 +1,43 @@
+"""Main memory and disk that a run needs beside its GPUs."""
+
+import math
+
+from hatrain.contract.gpus import GIB
+from hatrain.contract.spec import JobSpec
+from launch.memory.activations import BYTES, FP32
+from launch.memory.estimate import Layout
+from launch.memory.structure import Structure, adapters
+
+PROCESS = 6 * GIB
+"""Of one rank: Python, its libraries, the rows, and the pinned memory of CUDA."""
+STATE = {"adamw": 2 * FP32, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0}
+"""Bytes of a trained weight in the optimizer's state."""
+
+
+def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
+    """Bytes of main memory on one node, in whole GiB: every rank reads the weights, except under FSDP and ZeRO-3, where
+    one rank of a node does; offloaded state; and the copy of the trained weights that a checkpoint is written from."""
+    per_node = job.hardware.gpus_per_node
+    trained = _trained(model, job)
+    loaded = model.weights * (FP32 if job.method.lora is None else BYTES[job.model.dtype])
+    readers = 1 if layout.sharding in ("fsdp", "zero3") else per_node
+    offloaded = 0
+    if layout.offload != "none":
+        # DeepSpeed keeps weights, gradients and both moments in fp32.
+        offloaded = 4 * FP32 * trained * per_node // layout.ranks
+    if job.method.optimizer == "paged_adamw_8bit":
+        offloaded += STATE["adamw_8bit"] * trained * per_node
+    return math.ceil((per_node * PROCESS + readers * loaded + offloaded + FP32 * trained) / GIB) * GIB
+
+
+def disk_bytes(model: Structure, job: JobSpec) -> int:
+    """Bytes of the checkpoints that are kept, of one more while it is written, and of the model."""
+    trained = _trained(model, job)
+    checkpoint = (FP32 + STATE[job.method.optimizer]) * trained
+    result = FP32 * (trained if job.method.lora and not job.method.lora.merge else model.weights)
+    return (job.checkpoints.save_total_limit + 1) * checkpoint + result
+
+
+def _trained(model: Structure, job: JobSpec) -> int:
+    lora = job.method.lora
+    return adapters(model, lora).weights(model.layers) if lora else model.weights

@@ -1,0 +1,61 @@
+"""How long a run takes: the operations of its steps, and the share of a GPU's speed that the trainer reaches. Every
+figure is an estimate until it is measured."""
+
+from pathlib import Path
+
+from hatrain.contract.gpus import GPUS
+from hatrain.contract.spec import Dpo, JobSpec
+from hatrain.contract.steps import weighted_rows
+from launch.memory.estimate import Layout
+from launch.memory.structure import Structure
+
+EFFICIENCY: dict[str, float] = {}
+"""Share of `Gpu.tflops` that training reaches, measured on that GPU with bench/gpu.sh (its MFU, part 2)."""
+ASSUMED = 0.25
+"""The share where nothing was measured."""
+BYTES_PER_TOKEN = 4.0
+"""Of a row's JSON, so that the tokens of a file are known before there is a tokenizer."""
+RECOMPUTED = 4 / 3
+"""A forward pass more, beside one forward and a backward pass that costs two."""
+HALF_SPEED = 256
+"""Tokens of a micro-batch at which half of the time is spent outside of large products."""
+SHARDING = {"none": 1.0, "ddp": 0.97, "fsdp": 0.9, "zero1": 0.93, "zero2": 0.9, "zero3": 0.8}
+"""Speed with each strategy, compared with one rank: assumed, for it depends on the links between the GPUs."""
+
+
+def relative(job: JobSpec, layout: Layout) -> float:
+    """Speed of a way of running a job, compared with others of the same job."""
+    tokens = layout.micro_batch * job.method.ctx_size
+    recomputed = RECOMPUTED if layout.checkpointing else 1.0
+    return SHARDING[layout.sharding] * tokens / (tokens + HALF_SPEED) / recomputed
+
+
+def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path) -> int | None:
+    """Estimated seconds of all steps of a job; None where its rows are not on this machine."""
+    tokens = _tokens(job, workdir)
+    if tokens is None:
+        return None
+    passes = 4 if job.method.lora else 6
+    passes += 2 if layout.checkpointing else 0
+    gpu = GPUS[job.hardware.gpu]
+    reached = gpu.tflops * 1e12 * EFFICIENCY.get(gpu.name, ASSUMED) * SHARDING[layout.sharding] * layout.ranks
+    return max(1, round(tokens * job.method.epochs * passes * model.weights / reached))
+
+
+def is_measured(gpu: str) -> bool:
+    return gpu in EFFICIENCY
+
+
+def _tokens(job: JobSpec, workdir: Path) -> float | None:
+    """About as many tokens as an epoch has. Both sides of a pair are in its row."""
+    total = 0.0
+    for dataset in job.data.train:
+        path = workdir / Path(dataset.path).expanduser()
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return None
+        if path.suffix == ".parquet" or path.name.endswith(".gz"):
+            size *= 4  # compressed
+        total += weighted_rows(size, dataset.weight) / BYTES_PER_TOKEN
+    return total * (1.5 if isinstance(job.method, Dpo) else 1.0)

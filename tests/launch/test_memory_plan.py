@@ -1,0 +1,256 @@
+"""A plan knows what fits: it chooses the fastest way that does, and refuses what cannot, with what would."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hatrain.cli import main
+from hatrain.contract.cluster import SlurmCluster
+from hatrain.contract.gpus import GIB, GPUS
+from hatrain.contract.load import read_job
+from launch import candidates, planner
+from launch.memory import sources
+from launch.memory.structure import NotKnown
+from launch.planner import Refusal
+from tests.plans import a_cluster, a_job
+
+BASE = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+
+
+def planned(tmp_path, *, cluster=None, force=False, **changes):
+    job = a_job(**{"model__base": BASE, "hardware__gpu": "a100-80gb", **changes})
+    return planner.plan(
+        job, cluster or a_cluster(), "local", workdir=tmp_path, runs_root=tmp_path / "runs", force=force
+    )
+
+
+AUTO = {"method__micro_batch_size": "auto", "method__gradient_checkpointing": "auto", "method__batch_size": 32}
+
+
+# --- what is chosen -----------------------------------------------------------------------------------------
+
+
+def test_with_room_the_largest_micro_batch_without_checkpointing_is_chosen(tmp_path):
+    plan = planned(tmp_path, **AUTO, method__ctx_size=512)
+    assert (plan.batch.micro_batch_size, plan.gradient_checkpointing) == (32, False)
+    assert "the fastest of" in plan.memory.why
+
+
+@pytest.mark.parametrize("gpu", ["rtx3090-24gb", "rtx5090-32gb", "a6000-48gb"])
+def test_what_is_chosen_leaves_a_margin(tmp_path, gpu):
+    plan = planned(tmp_path, **AUTO, hardware__gpu=gpu)
+    assert plan.memory.total <= candidates.MARGIN * GPUS[gpu].memory
+
+
+def test_less_memory_is_never_given_a_faster_way(tmp_path):
+    tokens = []
+    for gpu in ("rtx3090-24gb", "rtx5090-32gb", "a6000-48gb", "h200-141gb"):
+        plan = planned(tmp_path, **AUTO, hardware__gpu=gpu)
+        tokens.append((not plan.gradient_checkpointing, plan.batch.micro_batch_size))
+    assert tokens[0] < tokens[-1]
+
+
+def test_sharding_is_chosen_when_a_model_fits_no_single_gpu(tmp_path):
+    settings = {"hardware__gpus_per_node": 2, "hardware__gpu": "a6000-48gb", "method__batch_size": 32}
+    assert planned(tmp_path, **settings).sharding == "ddp"
+    larger = planned(tmp_path, **settings, model__base="stabilityai/stablelm-zephyr-3b")
+    assert larger.sharding == "fsdp"
+
+
+def test_sharding_that_is_chosen_works_with_the_job(tmp_path):
+    """FSDP and ZeRO do not shard a quantised base."""
+    plan = planned(
+        tmp_path,
+        hardware__gpus_per_node=2,
+        hardware__gpu="rtx3090-24gb",
+        model__base="mistralai/Mistral-7B-Instruct-v0.3",
+        model__quantization="4bit",
+        method__lora={},
+    )
+    assert plan.sharding in ("ddp", "zero2")
+
+
+def test_what_is_chosen_changes_no_identity(tmp_path):
+    fixed = planned(tmp_path, method__batch_size=32)
+    assert planned(tmp_path, **AUTO).identity == fixed.identity
+    assert planned(tmp_path, **AUTO, hardware__gpu="h200-141gb").identity == fixed.identity
+
+
+def test_on_processors_a_small_micro_batch_is_chosen(tmp_path):
+    plan = planned(tmp_path, **AUTO, hardware__gpu="cpu")
+    assert (plan.batch.micro_batch_size, plan.gradient_checkpointing, plan.memory) == (4, False, None)
+
+
+def test_automatic_rows_of_an_unknown_model_are_refused_with_what_to_write(tmp_path):
+    with pytest.raises(Refusal) as raised:
+        planned(tmp_path, **AUTO, model__base="some/base")
+    (reason,) = raised.value.reasons
+    assert reason[0] == "method.micro_batch_size"
+    assert "some/base" in reason[1] and "hatrain fetch" in reason[1] and "write a number of rows" in reason[1]
+
+
+def test_an_unknown_model_is_planned_with_a_note(tmp_path):
+    plan = planned(tmp_path, model__base="some/base")
+    assert plan.memory is None
+    assert any("some/base" in note and "not known" in note for note in planner.notes(plan))
+
+
+# --- what does not fit --------------------------------------------------------------------------------------
+
+
+def refusal(tmp_path, **changes):
+    with pytest.raises(Refusal) as raised:
+        planned(tmp_path, **changes)
+    ((key, text),) = raised.value.reasons
+    return key, text
+
+
+def test_what_cannot_fit_is_refused_and_every_remedy_fits(tmp_path):
+    key, text = refusal(tmp_path, hardware__gpu="rtx3060-12gb", method__batch_size=32)
+    assert key == "hardware.gpu"
+    assert "found rtx3060-12gb with 12.0 GiB, but the run needs" in text
+    plan = planned(tmp_path, hardware__gpu="rtx3060-12gb", method__batch_size=32, force=True)
+    assert len(plan.memory.remedies) >= 2
+    for line in plan.memory.remedies:
+        words = shlex.split(line)
+        assert words[::2] == ["--set"] * (len(words) // 2)
+        changes = {}
+        for setting in words[1::2]:
+            name, _, value = setting.partition("=")
+            number = {"true": True, "{rank: 32, alpha: 64}": {"rank": 32, "alpha": 64}}.get(value, value)
+            changes[name.replace(".", "__")] = int(value) if value.isdigit() else number
+        merged = {"hardware__gpu": "rtx3060-12gb", "method__batch_size": 32, **changes}
+        assert planned(tmp_path, **merged).memory.fits, line
+
+
+def test_force_plans_what_does_not_fit_and_notes_it(tmp_path):
+    plan = planned(tmp_path, hardware__gpu="rtx3060-12gb", force=True)
+    assert not plan.memory.fits
+    assert any("will run out of memory" in note for note in planner.notes(plan))
+
+
+def test_a_plan_that_fits_offers_what_needs_clearly_less(tmp_path):
+    memory = planned(tmp_path, method__batch_size=32, method__micro_batch_size=8).memory
+    assert memory.fits and memory.remedies
+
+
+# --- where the configuration comes from ---------------------------------------------------------------------
+
+
+def test_a_folder_is_read_and_a_run_without_a_model_stands_for_its_base(tmp_path):
+    config = dict(sources.known()[BASE.lower()])
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    options = {"workdir": tmp_path, "runs_root": tmp_path / "runs"}
+    assert sources.structure_of("base", None, **options).weights == 1_100_048_384
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.yaml").write_text(f"name: tiny-rev4\nmodel:\n  base: {BASE}\n")
+    assert sources.structure_of("models/tiny-rev2", None, **options).weights == 1_100_048_384
+
+
+def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
+    folder = tmp_path / "hub" / "models--some--model"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "snapshots" / "abc" / "config.json").write_text(json.dumps(sources.known()[BASE.lower()]))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    options = {"workdir": tmp_path, "runs_root": tmp_path / "runs"}
+    assert sources.structure_of("some/model", None, **options).weights == 1_100_048_384
+    with pytest.raises(NotKnown, match="some/other: it is not in"):
+        sources.structure_of("some/other", None, **options)
+
+
+PUBLISHED = {
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "Qwen/Qwen2-0.5B-Instruct": 494_032_768,
+    "Qwen/Qwen3-0.6B": 596_049_920,
+    "google/gemma-3-1b-it": 999_885_952,
+    "google/gemma-3-270m-it": 268_098_176,
+    "microsoft/phi-2": 2_779_683_840,
+    "microsoft/phi-1_5": 1_418_270_720,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
+    "stabilityai/stablelm-2-zephyr-1_6b": 1_644_515_328,
+    "stabilityai/stablelm-zephyr-3b": 2_795_443_200,
+    "NousResearch/Meta-Llama-3-8B-Instruct": 8_030_261_248,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_known_models_have_as_many_weights_as_is_published(name, tmp_path):
+    found = sources.structure_of(name, None, workdir=tmp_path, runs_root=tmp_path)
+    assert found.weights == PUBLISHED[name]
+
+
+# --- time, money, main memory -------------------------------------------------------------------------------
+
+
+def test_a_limit_below_the_estimate_is_noted_and_auto_is_above_it(tmp_path):
+    (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 4000)
+    plan = planned(tmp_path, limits__time="00:01:00")
+    assert plan.seconds > 60
+    assert any(note.startswith("limits.time: 00:01:00 is less than") for note in planner.notes(plan))
+    automatic = planned(tmp_path, limits__time="auto")
+    assert planner.seconds_of(automatic.job.limits.time) >= 1.4 * automatic.seconds
+    assert automatic.identity == plan.identity
+
+
+def test_automatic_time_is_what_a_cluster_grants_where_nothing_is_known(tmp_path):
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "time_limit": "02:00:00"})
+    plan = planned(tmp_path, cluster=cluster, limits__time="auto", model__base="some/base")
+    assert (plan.job.limits.time, plan.resources.time) == ("02:00:00", 7200)
+
+
+def test_the_scheduler_is_asked_for_the_memory_that_loading_needs(tmp_path):
+    small = SlurmCluster.model_validate({"kind": "slurm", "memory": "1GiB"})
+    large = SlurmCluster.model_validate({"kind": "slurm", "memory": "500GiB"})
+    plan = planned(tmp_path, cluster=small)
+    assert plan.resources.memory == plan.memory.host > 8 * GIB
+    assert planned(tmp_path, cluster=large).resources.memory == 500 * GIB
+
+
+def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 4000)
+    (tmp_path / "job.yaml").write_text(
+        f"name: a\nmodel: {{base: {BASE}}}\ndata: {{train: train.jsonl}}\nhardware: {{gpu: t4-16gb}}\n"
+    )
+    (tmp_path / "here.yaml").write_text("kind: local\nprice_per_gpu_hour: {h100-80gb: 2.5}\n")
+    gpus = "rtx3060-12gb,t4-16gb,h100-80gb"
+    assert main(["plan", "job.yaml", "--cluster", "here.yaml", "--gpu", gpus]) == 0
+    header, small, old, large, note = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["GPU", "FITS", "NEEDS", "OF"]
+    assert small.split()[:2] == ["rtx3060-12gb", "no"]
+    assert "bf16" in old
+    hours, gpu_hours, cost = map(float, large.split()[-3:])
+    assert cost == pytest.approx(2.5 * gpu_hours, abs=0.03) and hours == gpu_hours
+    assert "estimate" in note
+    assert main(["plan", "job.yaml", "--gpu", "h100"]) == 2
+    assert "h100-80gb" in capsys.readouterr().err
+
+
+def test_the_parts_are_printed_with_a_bar(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text(
+        f"name: a\nmodel: {{base: {BASE}}}\ndata: {{train: t.jsonl}}\nhardware: {{gpu: rtx5090-32gb}}\n"
+    )
+    assert main(["plan", "job.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("GPU memory") for line in lines)
+    bars = [line for line in lines if "█" in line]
+    assert {line.split("  ")[0] for line in bars} >= {"weights", "gradients", "optimizer"}
+    assert 36 <= sum(line.count("█") + line.count("·") for line in lines) <= 44
+
+
+JOBS = sorted(path for path in (Path(__file__).parents[2] / "jobs").glob("*.yaml") if path.stem != "demo")
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_job_of_ours_fits_its_own_gpu(path, monkeypatch):
+    monkeypatch.chdir(path.parents[1])
+    job, _ = read_job(str(path), [])
+    plan = planner.plan(job, a_cluster(), "local", workdir=path.parents[1], runs_root=path.parents[1] / "runs")
+    assert plan.memory.fits
