@@ -4,10 +4,6 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
 FORMATS = ("sharegpt", "messages", "raw")
@@ -178,7 +174,8 @@ def _generate(args: argparse.Namespace) -> int:
         problems.append(f"--seed: found {args.seed}, accepted: 0 or more")
     if problems:
         raise BadInput(problems)
-    for note in read_home(args.home).notes if args.home else ():
+    home = read_home(args.home) if args.home else None
+    for note in home.notes if home else ():
         print(f"{args.home}: {note}", file=sys.stderr)
     role: SystemRole = "none" if args.no_system_role else "merged" if args.merged_system_role else "system"
     recipe = Recipe(
@@ -196,7 +193,7 @@ def _generate(args: argparse.Namespace) -> int:
     )
     if args.model:
         recipe = fitting(recipe, args.model, args.ctx_size)
-    elif large := size_note(recipe):
+    elif home and (large := size_note(recipe, home)):
         print(large, file=sys.stderr)
     for path in generate(recipe, parts, args.out, workers=args.workers, progress=_Progress()).values():
         print(path)

@@ -4,6 +4,7 @@ import math
 import random
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from hatrain.contract.model_ref import resolve
 from hatrain.contract.run import runs_root
 from hatrain.data.rows import BadRow, grouped, read_rows
 from hatrain.errors import BadInput
-from hatrain.home.devices.services import domain_of
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.home.homes.home_file import HomeFile, read_home
 from hatrain.home.homes.known_home import KnownHome
@@ -69,15 +69,12 @@ def _too_long(recipe: Recipe, longest: int, ctx_size: int, tokens: Callable[[str
     if recipe.home is None:
         return
     home = read_home(recipe.home)
-    by_domain: dict[str, int] = {}
-    for device in home.devices:
-        domain = domain_of(device.entity_id)
-        by_domain[domain] = by_domain.get(domain, 0) + 1
+    by_domain = Counter(device.domain for device in home.devices)
     whole = tokens(_prompt(recipe, home))
     costs = {
         domain: whole - tokens(_prompt(recipe, replace(home, devices=rest)))
         for domain in by_domain
-        if (rest := tuple(device for device in home.devices if domain_of(device.entity_id) != domain))
+        if (rest := tuple(device for device in home.devices if device.domain != domain))
     }
     total = sum(costs.values())
     if not total:
@@ -99,11 +96,9 @@ def _prompt(recipe: Recipe, home: HomeFile) -> str:
     return KnownHome(language, home, recipe.writes_for).draw(random.Random(0).random).prompt
 
 
-def size_note(recipe: Recipe) -> str | None:
+def size_note(recipe: Recipe, home: HomeFile) -> str | None:
     """Estimate whether a home could be too large for the usual context; None if it is not."""
-    if recipe.home is None:
-        return None
-    tokens = len(_prompt(recipe, read_home(recipe.home))) // _LETTERS_OF_A_TOKEN
+    tokens = len(_prompt(recipe, home)) // _LETTERS_OF_A_TOKEN
     if tokens < _USUAL_CONTEXT:
         return None
     return (

@@ -26,9 +26,9 @@ FEATURES: Mapping[str, Mapping[str, int]] = {
         "media_player.media_play": 16384,
     },
     "climate": {
-        "climate.set_temperature": 1,
-        "climate.set_humidity": 4,
-        "climate.set_fan_mode": 8,
+        "temperature": 1,
+        "humidity": 4,
+        "fan_mode": 8,
         "climate.turn_off": 128,
         "climate.turn_on": 256,
     },
@@ -79,23 +79,23 @@ class Abilities:
         suits it, all are returned: its own are unknown."""
         missing = {SLOTS[name].state_key for name in self.lacks if name in SLOTS}
         found: list[State] = [{key: value for key, value in state.items() if key not in missing} for state in states]
-        modes = domain == "climate"
-        suiting = [
-            state
-            for state in found
-            if (not modes or self.takes("hvac_mode", state["state"]))
-            and self.takes("fan_mode", state.get("fan_mode", next(iter(self.fan_modes), None)))
-            and ("target" not in state or self.takes("temperature", state["target"]))
-        ]
+        if domain != "climate":
+            return found
+        keys = [(slot, SLOTS[slot].state_key) for slot in ("hvac_mode", "fan_mode", "temperature")]
+        suiting = [state for state in found if all(self.takes(slot, state[key]) for slot, key in keys if key in state)]
         return suiting or found
 
-    def attributes(self, domain: str) -> dict[str, Any]:
-        """Return what is stated, with Home Assistant's keys."""
-        found: dict[str, Any] = {"hvac_modes": list(self.hvac_modes), "fan_modes": list(self.fan_modes)}
+    def attributes(self, domain: str, usual: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attributes of a device in a state, with Home Assistant's keys: the `usual` ones, with what is
+        stated of this device, and without what it lacks."""
+        found = dict(usual)
         if domain == "light" and "color" in self.lacks:
             found["supported_color_modes"] = ["onoff" if "brightness" in self.lacks else "brightness"]
-        found |= {"min_temp": self.min_temp, "max_temp": self.max_temp}
-        return {key: value for key, value in found.items() if value not in ([], None)}
+        stated = {name: getattr(self, name) for name in ("hvac_modes", "fan_modes", "min_temp", "max_temp")}
+        found |= {name: value for name, value in stated.items() if value not in ((), None)}
+        if "fan_mode" in self.lacks:
+            found.pop("fan_modes", None)
+        return found
 
 
 ANY = Abilities()
@@ -124,7 +124,7 @@ def abilities(domain: str, attributes: Mapping[str, Any]) -> Abilities:
 
 
 def _words(value: Any) -> set[str]:
-    return {item for item in value if isinstance(item, str)} if isinstance(value, Iterable) else set()
+    return {item for item in value if isinstance(item, str)} if isinstance(value, list | tuple) else set()
 
 
 def _number(value: Any) -> float | None:

@@ -197,8 +197,7 @@ def state_pool(
     device of a user's home states of itself.
     """
     states = []
-    stated = able.attributes(domain)
     for plain in able.states(domain, _plain_states(domain, unit, titles, positioned, cools)):
-        state = {**plain, "attributes": {**attributes(domain, plain, unit, cools=cools), **stated}}
+        state = {**plain, "attributes": able.attributes(domain, attributes(domain, plain, unit, cools=cools))}
         states.append({**state, "text": text(domain, state, unit)})
     return tuple(states)

@@ -14,21 +14,10 @@ from hatrain.home.devices.abilities import ANY, Abilities
 from hatrain.home.devices.services import DOMAINS, domain_of
 from hatrain.home.devices.states import Unit
 from hatrain.home.homes import registries
+from hatrain.home.homes.known_device import KnownDevice
 
 _SWITCHED = frozenset({"light", "switch", "fan", "media_player", "climate"})
 """Domains whose devices are all turned on and off: a name alone does not tell them apart."""
-
-
-@dataclass(frozen=True)
-class KnownDevice:
-    """A device as its owner describes it."""
-
-    entity_id: str
-    name: str
-    area: str | None = None
-    floor: str | None = None
-    aliases: tuple[str, ...] = ()
-    abilities: Abilities = ANY
 
 
 @dataclass(frozen=True)
@@ -62,12 +51,8 @@ def read_home(path: Path) -> HomeFile:
 
 
 def _from_registries(stored: registries.Stored) -> HomeFile:
-    devices = tuple(
-        KnownDevice(e.entity_id, e.name, e.area, e.floor, e.aliases, e.abilities)
-        for e in stored.entities
-        if e.domain in DOMAINS
-    )
-    left_out = [*stored.hidden, *(e.entity_id for e in stored.entities if e.domain not in DOMAINS)]
+    devices = tuple(entity for entity in stored.entities if entity.domain in DOMAINS)
+    left_out = [*stored.hidden, *(entity.entity_id for entity in stored.entities if entity.domain not in DOMAINS)]
     notes = [*stored.notes]
     if left_out:
         examples = ", ".join(sorted(left_out)[:5]) + (", …" if len(left_out) > 5 else "")
@@ -96,8 +81,7 @@ def _alike(devices: Iterable[KnownDevice]) -> Iterator[str]:
 def _same_name(devices: Iterable[KnownDevice]) -> list[list[KnownDevice]]:
     groups: dict[tuple[str, str], list[KnownDevice]] = defaultdict(list)
     for device in devices:
-        domain = domain_of(device.entity_id)
-        kind = "switched" if domain in _SWITCHED else domain
+        kind = "switched" if device.domain in _SWITCHED else device.domain
         groups[" ".join(device.name.split()).casefold(), kind].append(device)
     return [group for group in groups.values() if len(group) > 1]
 

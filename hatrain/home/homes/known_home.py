@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from hatrain.home.clients.client import Client
-from hatrain.home.devices.services import domain_of
 from hatrain.home.devices.states import state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
-from hatrain.home.homes.home_file import HomeFile, KnownDevice, told_apart_by_area
+from hatrain.home.homes.home_file import HomeFile, told_apart_by_area
+from hatrain.home.homes.known_device import KnownDevice
 from hatrain.home.homes.scene import WritePrompt
 from hatrain.home.language.grammar import Name, Noun, Room, in_room, name_known_device
 from hatrain.home.language.load import Language
@@ -55,8 +55,7 @@ class KnownHome:
 def _name(language: Language, device: KnownDevice, rooms: dict[str, Room], with_room: bool) -> Name:
     """Refer to a device as the language's own names do where one of them is the same, else by its friendly name; also
     by its aliases. `with_room`: always say where it is, because another device has the same name."""
-    domain = domain_of(device.entity_id)
-    room = _room(language, device.area, rooms)
+    domain, room = device.domain, _room(language, device.area, rooms)
     called = [_called(language, domain, said) for said in (device.name, *device.aliases)]
     room = room or called[0].room
     references = tuple(reference for name in called for reference in name.references)

@@ -9,9 +9,10 @@ from typing import Any
 
 from hatrain.contract.load import read_source
 from hatrain.errors import BadInput
-from hatrain.home.devices.abilities import Abilities, abilities
+from hatrain.home.devices.abilities import abilities
 from hatrain.home.devices.services import domain_of
 from hatrain.home.devices.states import Unit
+from hatrain.home.homes.known_device import KnownDevice
 from hatrain.text import count
 
 REGISTRIES = {
@@ -40,26 +41,10 @@ _EXPOSED_CLASSES = {
 
 
 @dataclass(frozen=True)
-class StoredEntity:
-    """An exposed entity."""
-
-    entity_id: str
-    name: str
-    area: str | None
-    floor: str | None
-    aliases: tuple[str, ...]
-    abilities: Abilities
-
-    @property
-    def domain(self) -> str:
-        return domain_of(self.entity_id)
-
-
-@dataclass(frozen=True)
 class Stored:
     """The exposed entities of a home; `hidden` are the ids of those that no client sees."""
 
-    entities: tuple[StoredEntity, ...]
+    entities: tuple[KnownDevice, ...]
     hidden: tuple[str, ...] = ()
     unit: Unit | None = None
     notes: tuple[str, ...] = ()
@@ -174,7 +159,7 @@ def _joined(files: _Files) -> Stored:
         floor = floors.get(str(area.get("floor_id")), {})
         attributes = (state or {}).get("attributes") or {}
         entities.append(
-            StoredEntity(
+            KnownDevice(
                 entity_id,
                 str(attributes.get("friendly_name") or _name(entity_id, entry, device)),
                 str(area.get("name") or str(area_id).replace("_", " ")) if area_id else None,

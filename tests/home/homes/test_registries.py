@@ -9,6 +9,7 @@ import pytest
 from hatrain.cli import main
 from hatrain.errors import BadInput
 from hatrain.home.clients.guide import Guide
+from hatrain.home.devices.abilities import ANY, abilities
 from hatrain.home.generate.dataset import Chunks, Recipe
 from hatrain.home.homes.home_file import HomeFile, read_home
 from hatrain.home.homes.known_home import KnownHome
@@ -195,8 +196,21 @@ def test_a_list_of_states_says_names_and_what_devices_can_do(tmp_path):
     }
     assert able["climate.x"].takes("hvac_mode", "heat") and not able["climate.x"].takes("hvac_mode", "cool")
     assert able["climate.x"].takes("temperature", 25) and not able["climate.x"].takes("temperature", 25.5)
-    assert "climate.set_fan_mode" in able["climate.x"].lacks
+    assert able["climate.x"].lacks == {"humidity", "fan_mode", "climate.turn_on", "climate.turn_off"}
     assert home.notes == ("entities that take no requests or are not exposed are left out: 1 (sensor.rain)",)
+
+
+def test_attributes_say_what_the_device_states_and_nothing_that_it_lacks():
+    usual = {"fan_modes": ["auto"], "hvac_modes": ["off", "heat", "cool"], "min_temp": 7, "max_temp": 35}
+    stated = {"supported_features": 1, "hvac_modes": ["heat", "off"], "min_temp": 0}
+    assert abilities("climate", stated).attributes("climate", usual) == {
+        "hvac_modes": ("heat", "off"),
+        "min_temp": 0,
+        "max_temp": 35,
+    }
+    assert ANY.attributes("climate", usual) == usual
+    dimmer = abilities("light", {"supported_color_modes": ["brightness"]})
+    assert dimmer.attributes("light", {"supported_color_modes": ["rgb"]}) == {"supported_color_modes": ["brightness"]}
 
 
 def test_capabilities_of_the_registry_count_where_there_is_no_state(registries):
@@ -240,6 +254,7 @@ def test_requests_and_states_stay_within_what_devices_can_do(tmp_path):
     assert all(text == "off" or text.endswith("%") for text in states["light.dim"])
     assert states["cover.gate"] == {"open", "closed", "opening", "closing"}
     assert {text.partition(";")[0] for text in states["climate.x"]} == {"off", "heat"}
+    assert not any("fan=" in text for text in states["climate.x"])
 
     calls = [
         json.loads(line)
