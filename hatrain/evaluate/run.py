@@ -4,7 +4,6 @@ starts it; it writes evaluation.json, the failures, and its exit report."""
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,17 @@ from typing import Any
 from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.stage import run_stage, stopped
 from hatrain.errors import BadInput
 from hatrain.model import revision
 from hatrain.model.quiet import quiet
-from hatrain.runtime import seal, stop
+from hatrain.runtime import seal
 from hatrain.text import count
 
 
 def main(folder: str, number: str) -> Exit:
     """Evaluate the run and return its exit code; the reason is in `rank-evaluation.json`."""
-    run = RunDirectory(Path(folder))
-    attempt = Attempt(run.attempts / number)
-    stop.on_signals(attempt.request_stop)
-    code, reason = Exit.FAULT, "ended unexpectedly"
-    try:
-        quiet()
-        code, reason = evaluate_run(run.plan(), run, attempt)
-    except BadInput as error:
-        code, reason = Exit.FATAL, "\n".join(error.problems)
-    except Exception as error:
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-    finally:
-        attempt.report_exit("evaluation", code, reason)
-    return code
+    return run_stage("evaluation", folder, number, evaluate_run)
 
 
 def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -43,6 +29,7 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
 
     A test set that cannot be judged does not fail the run: the reason is recorded as `skipped`.
     """
+    quiet()
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.requests import sample
 
@@ -62,9 +49,7 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
         except BadInput as error:
             return _skipped(run, error.problems[0])
         if not evaluation.complete:
-            request = attempt.stop()
-            code = Exit.REQUEUE if request is None or request.requeue else Exit.STOPPED
-            return code, f"stopped while evaluating the model {when} training"
+            return stopped(attempt, f"evaluating the model {when} training")
         figures[when] = {"loss": losses.get(when), **evaluation.to_dict()}
         failures = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in evaluation.failures()]
         seal.write_text(run.folder / f"failures-{when}.jsonl", "".join(failures))

@@ -3,38 +3,22 @@ export/, the folder of GGUF files; nothing that goes wrong here trains again."""
 
 import os
 import sys
-import traceback
-from pathlib import Path
 
 from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
-from hatrain.errors import BadInput
+from hatrain.contract.stage import run_stage, stopped
 from hatrain.model.quiet import quiet
-from hatrain.runtime import stop
 
 
 def main(folder: str, number: str) -> Exit:
     """Export the run and return its exit code; the reason is in `rank-export.json`."""
-    run = RunDirectory(Path(folder))
-    attempt = Attempt(run.attempts / number)
-    stop.on_signals(attempt.request_stop)
-    code, reason = Exit.FAULT, "ended unexpectedly"
-    try:
-        quiet()
-        code, reason = export_run(run.plan(), run, attempt)
-    except BadInput as error:
-        code, reason = Exit.FATAL, "\n".join(error.problems)
-    except Exception as error:
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-    finally:
-        attempt.report_exit("export", code, reason)
-    return code
+    return run_stage("export", folder, number, export_run)
 
 
 def export_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     """Write the folder export/ of a trained run. Raises BadInput for what no retry can fix."""
+    quiet()
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.sources import Source
     from hatrain.export.export import Exporter, Stopped
@@ -57,9 +41,7 @@ def export_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, s
     try:
         report = exporter.run()
     except Stopped:
-        request = attempt.stop()
-        code = Exit.REQUEUE if request is None or request.requeue else Exit.STOPPED
-        return code, "stopped while exporting"
+        return stopped(attempt, "exporting")
     for cells in rows_of(report):
         print("  ".join(cells), flush=True)
     if report.not_judged:

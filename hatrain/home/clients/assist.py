@@ -1,14 +1,12 @@
 """Home Assistant's own interface for language models, as OpenAI-style and Ollama integrations use it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hatrain.home.calls.compare import Call
 from hatrain.home.clients import assist_calls
-from hatrain.home.clients.assist_tools import schemas
-from hatrain.home.clients.client import TEMPLATE, Drawn, History, Json, RowFormat, Understood
-from hatrain.home.clients.understanding import understand_tool
+from hatrain.home.clients.assist_api import AssistApi
+from hatrain.home.clients.client import TEMPLATE, History
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
@@ -26,25 +24,13 @@ Devices and areas of this home:"""
 
 
 @dataclass(frozen=True)
-class Assist:
+class Assist(AssistApi):
     """The Assist API: the prompt lists names and areas, `GetLiveContext` reads states, intents act."""
 
     name: str = "assist"
     forms: frozenset[str] = frozenset({TEMPLATE})
-    row_format: RowFormat = "messages"
-    areas: bool = True
     states_in_prompt: bool = False
     history: History = "whole"
-
-    def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
-        return understand_tool(call, entities)
-
-    def offers(self, service: str, arguments: Iterable[str]) -> bool:
-        return assist_calls.tool_for(service, arguments) is not None
-
-    def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
-        tool = assist_calls.tool_for(service, arguments)
-        return tool.states if tool else frozenset()
 
     def shows(self, key: str, state: State) -> bool:
         return key in ("state", *assist_calls.LIVE_ATTRIBUTES)
@@ -55,15 +41,6 @@ class Assist:
     def prompt(self, scene: Scene) -> str:
         """Return the instructions, what the API says of itself, and the overview, sorted by name."""
         return f"{scene.opening}\n{INTERFACE}\n{devices_overview(scene.devices)}"
-
-    def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
-        return assist_calls.write_calls(calls, entities, together)
-
-    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
-        return assist_calls.result(call, entities, self.understand(call, entities), must_fail=bool(error))
-
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
-        return schemas(domains)
 
 
 def devices_overview(devices: Sequence[Device]) -> str:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from hatrain.home.calls.colors import CSS_COLORS, RGB
+from hatrain.home.devices.actions import State
 from hatrain.home.homes.scene import Device, Scene
 
 SHOWN = ("rgb_color", "brightness", "temperature", "humidity", "fan_mode", "media_title", "volume_level")
@@ -89,3 +90,10 @@ def _area_lines(device: Device) -> Sequence[str]:
     # In an area the template joins state and attributes with a semicolon even where there are none.
     text = device.state["text"]
     return device_lines(device, text if ";" in text else f"{text};")
+
+
+def shows(key: str, state: State) -> bool:
+    """Whether a device's line says a value. It cuts a temperature's decimals off, so 21.5 is not said."""
+    if key == "temperature":
+        return float(state["attributes"].get(key, 0)).is_integer()
+    return key == "state" or key in SHOWN
