@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hatrain.home.calls.answer import TOOL_CALL, UNCLOSED
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients import assist_calls
 from hatrain.home.clients.assist_tools import schemas
-from hatrain.home.clients.client import TEMPLATE, TOOL_CALL, UNCLOSED, Drawn, History, Json, RowFormat, Understood
+from hatrain.home.clients.client import TEMPLATE, Drawn, History, Json, RowFormat, Understood
 from hatrain.home.clients.home_llm_prompt import SHOWN, grouped_prompt, shown_attributes
 from hatrain.home.clients.understanding import understand_tool
 from hatrain.home.devices.actions import State
