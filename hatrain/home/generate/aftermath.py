@@ -20,7 +20,7 @@ def home_after(home: Home, calls: Sequence[Drawn], client: Client) -> Home:
     for device, entity in zip(before, house.entities(), strict=True):
         state = {**device.state, "state": entity.state, "attributes": entity.attributes}
         text = client.device_text(entity.domain, state, home.unit)
-        changed[device.name.entity_id] = device._replace(state={**state, "text": text})
+        changed[device.name.entity_id] = device._replace(state=state)
 
     def after(devices: Sequence[Device]) -> list[Device]:
         return [changed.get(device.name.entity_id, device) for device in devices]
