@@ -9,15 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hatrain.contract.model_ref import resolve
-from hatrain.contract.run import runs_root
-from hatrain.data.rows import BadRow, grouped, read_rows
 from hatrain.errors import BadInput
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.home.homes.home_file import HomeFile, read_home
 from hatrain.home.homes.known_home import KnownHome
 from hatrain.home.language.load import find_language, load_language
-from hatrain.model.quiet import quiet
 from hatrain.text import count
 
 _LETTERS_OF_A_TOKEN = 3
@@ -32,8 +28,13 @@ def fitting(recipe: Recipe, model: str, ctx_size: int | None) -> Recipe:
     Raises BadInput with the first problems when it can render neither, and when the longest row of a sample does not
     fit into `ctx_size`.
     """
+    from hatrain.model.quiet import quiet
+
     quiet()
+    from hatrain.contract.model_ref import resolve
+    from hatrain.contract.run import runs_root
     from hatrain.data.labels import Example, Labeller
+    from hatrain.data.rows import BadRow, grouped, read_rows
     from hatrain.model.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(resolve(model, workdir=Path.cwd(), runs_root=runs_root()).source)

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput, nearest
+
+if TYPE_CHECKING:
+    from hatrain.contract.spec import JobSpec
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Key = tuple[str | int, ...]
@@ -405,17 +407,19 @@ def find(name: str, folders: Sequence[Path], what: str) -> Path:
     raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
 
 
-def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple[JobSpec, Document]:
+def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple["JobSpec", Document]:
     """Read a job by its path, or by its name in ./jobs, with the location of each key. Raises BadInput.
 
     `settings` come from --set; `swept`, which go on top, from --sweep.
     """
+    from hatrain.contract.spec import JobSpec  # the schema of a job, which other files do not need
+
     document = read_file(find(name, [Path("jobs")], "job"))
     override(document, settings)
     override(document, swept, "--sweep")
     return validate(JobSpec, document), document
 
 
-def load_job(name: str, settings: Iterable[str] = ()) -> JobSpec:
+def load_job(name: str, settings: Iterable[str] = ()) -> "JobSpec":
     """Read a job by its path, or by its name in ./jobs. Raises BadInput."""
     return read_job(name, settings)[0]

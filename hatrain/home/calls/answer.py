@@ -12,8 +12,14 @@ from typing import Any
 from hatrain.home.calls.compare import Call
 from hatrain.home.calls.gemma import gemma_calls
 
-FENCE, SINGLE_FENCE, TOOL_CALL, UNCLOSED = "fence", "single-fence", "tool_call", "unclosed"
-"""Forms that clients name (`hatrain.home.clients.client`)."""
+FENCE = "fence"
+"""A `homeassistant` fence with one JSON object a line."""
+SINGLE_FENCE = "single-fence"
+"""A `homeassistant` fence that holds one JSON object; several calls take several fences."""
+TOOL_CALL = "tool_call"
+"""`<tool_call>{"name", "arguments"}</tool_call>` in the text of an answer, whatever the chat template writes."""
+UNCLOSED = "unclosed"
+"""Added to the others: the last call of an answer counts although its end is missing."""
 TOOL_LIST, PYTHON_TAG, OBJECT, GEMMA = "tool-list", "python-tag", "object", "gemma"
 """Forms that chat templates write besides `<tool_call>`."""
 OPEN_TOOL_CALL = "unclosed-tool_call"

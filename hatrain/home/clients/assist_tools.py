@@ -160,7 +160,7 @@ def _light(given: Arguments) -> Json:
     if "color" in given:
         arguments["rgb_color"] = CSS_COLORS[css_name(given["color"])]
     if "temperature" in given:
-        arguments["color_temp_kelvin"] = int(given["temperature"])
+        arguments["color_temp_kelvin"] = int(float(given["temperature"]))
     if "brightness" in given:
         arguments["brightness_pct"] = int(float(given["brightness"]))
     return arguments
@@ -170,11 +170,10 @@ def _relative_volume(entity: Entity, given: Arguments) -> Call | str:
     if entity.domain != "media_player":
         return f"{entity.entity_id}: not a media_player"
     step = given["volume_step"]
-    up_or_down = number(step)
-    direction = step if up_or_down is None else "up" if up_or_down > 0 else "down"
-    if up_or_down is None:
-        return Call(f"media_player.volume_{direction}", {"entity_id": entity.entity_id})
-    level = min(1.0, max(0.0, float(entity.attributes.get("volume_level", 0)) + up_or_down / 100))
+    percent = number(step)
+    if percent is None:
+        return Call(f"media_player.volume_{step}", {"entity_id": entity.entity_id})
+    level = min(1.0, max(0.0, float(entity.attributes.get("volume_level", 0)) + percent / 100))
     return Call("media_player.volume_set", {"entity_id": entity.entity_id, "volume_level": round(level, 4)})
 
 

@@ -19,16 +19,8 @@ Drawn = Mapping[str, Any]
 READ = "read"
 """The service of a drawn call that reads the state of its device."""
 
-FENCE = "fence"
-"""A `homeassistant` fence with one JSON object a line."""
-SINGLE_FENCE = "single-fence"
-"""A `homeassistant` fence that holds one JSON object; several calls take several fences."""
-TOOL_CALL = "tool_call"
-"""`<tool_call>{"name", "arguments"}</tool_call>` in the text of an answer, whatever the chat template writes."""
 TEMPLATE = "template"
 """The form in which the model's own chat template writes tool calls: the server parses it."""
-UNCLOSED = "unclosed"
-"""Added to the others: the last call of an answer counts although its end is missing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Client(Hashable, Protocol):
 
     @property
     def forms(self) -> frozenset[str]:
-        """The forms of calls that it carries out; it speaks or drops calls in any other."""
+        """The forms of calls (`TEMPLATE`, or those of `answer.py`) that it carries out; it speaks or drops others."""
 
     @property
     def row_format(self) -> RowFormat:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from hatrain.errors import nearest
+from hatrain.home.calls.answer import FENCE, TOOL_CALL
 from hatrain.home.calls.compare import CLOCK_KEYS, TARGET_KEYS, Call
 from hatrain.home.clients.assist_tools import TOOLS
-from hatrain.home.clients.client import FENCE, TEMPLATE, TOOL_CALL, Drawn, History, Json, RowFormat, Understood
+from hatrain.home.clients.client import TEMPLATE, Drawn, History, Json, RowFormat, Understood
 from hatrain.home.clients.guide_tools import Tools, tool_call, tools_for
 from hatrain.home.clients.targets import Target, match, service_target
 from hatrain.home.clients.understanding import understand_tool

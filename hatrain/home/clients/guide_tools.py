@@ -1,14 +1,15 @@
 """The tools of the guide's data: Home Assistant's services by their names, or its intents with a device's name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
+from hatrain.home.calls.compare import CLOCK_KEYS
+from hatrain.home.clients.assist_tools import function
+from hatrain.home.clients.client import Drawn, Json
 from hatrain.home.devices.services import DOMAINS, SERVICES, Argument, Intent, Kind
 
 Tools = Literal["service", "hass"]
-Json = dict[str, Any]
-Drawn = Mapping[str, Any]
 
 _SCHEMAS: dict[Kind, Json] = {
     "percent": {"type": "integer", "minimum": 0, "maximum": 100},
@@ -22,15 +23,6 @@ _SCHEMAS: dict[Kind, Json] = {
     "text": {"type": "string"},
     "flag": {"type": "boolean"},
 }
-_CLOCK = ("hours", "minutes", "seconds")
-
-
-def _function(name: str, description: str, properties: Json, required: Sequence[str]) -> Json:
-    parameters = {"type": "object", "properties": properties, "required": list(required)}
-    return {
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters},
-    }
 
 
 def _service_tool(name: str) -> Json:
@@ -38,12 +30,12 @@ def _service_tool(name: str) -> Json:
     properties = {"entity_id": {"type": "string"}}
     properties |= {argument.name: _SCHEMAS[argument.kind] for argument in service.arguments}
     required = ["entity_id", *(argument.name for argument in service.arguments if argument.required)]
-    return _function(name, f"Home Assistant's action {name}", properties, required)
+    return function(name, f"Home Assistant's action {name}", properties, required)
 
 
 def _intent_arguments(intent: Intent, argument: Argument) -> Json:
     if argument.kind == "duration":
-        return {unit: {"type": "integer", "minimum": 0} for unit in _CLOCK}
+        return {unit: {"type": "integer", "minimum": 0} for unit in CLOCK_KEYS}
     # The intent takes volume in percent, the service as a fraction.
     kind: Kind = "percent" if argument.kind == "fraction" else argument.kind
     return {intent.renamed.get(argument.name, argument.name): _SCHEMAS[kind]}
@@ -77,7 +69,7 @@ def _intent_tools() -> Mapping[str, dict[str, Json]]:
                         properties |= _intent_arguments(intent, argument)
                 properties |= {name: {"type": "string", "enum": ["up", "down"]} for name in intent.fixed}
                 description = f"Home Assistant's intent {intent.name}"
-                tools[intent.name] = _function(intent.name, description, properties, ["name"])
+                tools[intent.name] = function(intent.name, description, properties, ["name"])
     return by_domain
 
 
@@ -102,7 +94,7 @@ def tool_call(call: Drawn, tools: Tools, names: Mapping[str, str]) -> tuple[str,
     renamed: Json = {"name": names.get(target, target.partition(".")[2].replace("_", " "))}
     for key, value in arguments.items():
         if kinds[key] == "duration":
-            renamed |= {unit: int(part) for unit, part in zip(_CLOCK, value.split(":"), strict=True) if int(part)}
+            renamed |= {unit: int(part) for unit, part in zip(CLOCK_KEYS, value.split(":"), strict=True) if int(part)}
         elif key != "media_content_type":
             renamed[intent.renamed.get(key, key)] = round(value * 100) if kinds[key] == "fraction" else value
     return intent.name, {**renamed, **intent.fixed}

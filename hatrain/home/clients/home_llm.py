@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hatrain.home.calls.answer import TOOL_CALL, UNCLOSED
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients.assist_api import AssistApi
-from hatrain.home.clients.client import TEMPLATE, TOOL_CALL, UNCLOSED, History, Understood
+from hatrain.home.clients.client import TEMPLATE, History, Understood
 from hatrain.home.clients.home_llm_prompt import grouped_prompt, shown_attributes, shows
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity

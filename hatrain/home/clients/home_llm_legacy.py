@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatrain.errors import nearest
+from hatrain.home.calls.answer import SINGLE_FENCE, UNCLOSED
 from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients.client import SINGLE_FENCE, UNCLOSED, Drawn, History, Json, RowFormat, Understood
+from hatrain.home.clients.client import Drawn, History, Json, RowFormat, Understood
 from hatrain.home.clients.home_llm_prompt import flat_prompt, shown_attributes, shows
 from hatrain.home.clients.targets import service_target
 from hatrain.home.devices.actions import State

@@ -13,23 +13,20 @@ from hatrain.home.simulation.house import House
 def home_after(home: Home, calls: Sequence[Drawn], client: Client) -> Home:
     """Return a home in which drawn calls have been carried out, with the prompt that says so."""
     targets = {call["target_device"] for call in calls}
-    house = House(entity_of(device) for device in home.devices if device.name.entity_id in targets)
+    before = [device for device in home.devices if device.name.entity_id in targets]
+    house = House(map(entity_of, before))
     house.apply_all(Call(call["service"], _arguments(call)) for call in calls)
-    entities = {entity.entity_id: entity for entity in house.entities()}
-
-    def changed(device: Device) -> Device:
-        entity = entities.get(device.name.entity_id)
-        if entity is None:
-            return device
+    changed = {}
+    for device, entity in zip(before, house.entities(), strict=True):
         state = {**device.state, "state": entity.state, "attributes": entity.attributes}
-        return device._replace(state={**state, "text": client.device_text(entity.domain, state, home.unit)})
+        text = client.device_text(entity.domain, state, home.unit)
+        changed[device.name.entity_id] = device._replace(state={**state, "text": text})
 
-    devices = [changed(device) for device in home.devices]
-    scene = replace(home.scene, devices=devices)
-    by_domain: dict[str, list[Device]] = {}
-    for device in devices:
-        by_domain.setdefault(device.name.domain, []).append(device)
-    return Home(by_domain, home.unit, home.persona, scene, home.write)
+    def after(devices: Sequence[Device]) -> list[Device]:
+        return [changed.get(device.name.entity_id, device) for device in devices]
+
+    by_domain = {domain: after(devices) for domain, devices in home.by_domain.items()}
+    return replace(home, by_domain=by_domain, scene=replace(home.scene, devices=after(home.devices)))
 
 
 def _arguments(call: Drawn) -> dict[str, object]:

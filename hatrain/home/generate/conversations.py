@@ -223,18 +223,18 @@ class ConversationGenerator:
         first = self._drafts.single(draw, home, lambda action: action.domain not in ("timer", "todo"))
         if not first:
             return None
-        second = self._then(draw, home, first) if draw() < 0.5 else self._again(draw, home, first)
+        after = home_after(home, first.calls, self._client)
+        second = self._then(draw, after, first) if draw() < 0.5 else self._again(draw, home, first)
         if not second:
             return None
-        after = home_after(home, first.calls, self._client)
         turns = (self._turn(home, first), self._turn(after, second))
         types = {device.name.domain for draft in (first, second) for device in draft.devices}
         # A client that shows a model only parts of its earlier turns writes the prompt anew for each.
         shown = home if self._client.history == "whole" else after
         return Conversation(shown, "followup", tuple(sorted(types)), turns)
 
-    def _then(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
-        """Draft another action for the device of the first request."""
+    def _then(self, draw: Draw, after: Home, first: Draft) -> Draft | None:
+        """Draft another action for the device of the first request, in the home after it."""
         actions = [
             action
             for action in self._drafts.actions.get(first.action.domain, ())
@@ -245,13 +245,12 @@ class ConversationGenerator:
         if not actions:
             return None
         action, (device,) = pick(draw, actions), first.devices
-        after = home_after(home, first.calls, self._client)
         state = next(other.state for other in after.devices if other.name is device.name)
         if not self._drafts.reaches(action, state):
             return None
         changes = {SLOTS[slot].state_key: value for slot, value in first.values.items()}
         changed = Device(device.name, {**device.state, **changes})
-        return self._drafts.draft(draw, home, action, (changed,), pick(draw, self._templates.then[action.key]))
+        return self._drafts.draft(draw, after, action, (changed,), pick(draw, self._templates.then[action.key]))
 
     def _again(self, draw: Draw, home: Home, first: Draft) -> Draft | None:
         """Draft the action of the first request for another device."""

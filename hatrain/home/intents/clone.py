@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _ATTRIBUTES = {"position": "current_position"}
 class Block:
     """A block of sentences that mean the same: an intent with its slots, and what Home Assistant responds.
 
-    `area` is where the user is. `entities` and `areas` are those that the block's own file adds to the home.
+    `area` is where the user is. `entities` are those that the block's own file adds to the home.
     """
 
     file: str
@@ -73,7 +74,10 @@ def read_sentences(folder: Path, language: str) -> Sentences:
         )
     tests = folder / "tests" / language
     fixtures = _mapping(tests / _FIXTURES)
-    places = _Places(fixtures)
+    with _refused(tests / _FIXTURES, "floors and areas with id and name"):
+        places = _Places(fixtures)
+        said = _state_words(fixtures)
+    home = _entities(tests / _FIXTURES, fixtures, places)
     blocks: list[Block] = []
     problems: list[str] = []
     for path in sorted(tests.rglob("*.yaml")):
@@ -85,8 +89,21 @@ def read_sentences(folder: Path, language: str) -> Sentences:
             problems += bad.problems
     if problems:
         raise BadInput(problems)
-    home = tuple(places.entities(fixtures.get("entities") or ()))
-    return Sentences(language, home, tuple(blocks), _state_words(fixtures))
+    return Sentences(language, home, tuple(blocks), said)
+
+
+@contextmanager
+def _refused(where: object, accepted: str) -> Iterator[None]:
+    """Raise BadInput for a part of a file that has another form."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError):
+        raise BadInput(f"{where}: found another form; accepted: {accepted}") from None
+
+
+def _entities(path: Path, document: Mapping[str, Any], places: "_Places") -> tuple[Entity, ...]:
+    with _refused(f"{path}: entities", "a list of name, and id or domain"):
+        return tuple(places.entities(document.get("entities") or ()))
 
 
 class _Places:
@@ -111,10 +128,10 @@ class _Places:
 def _blocks(path: Path, name: str, places: _Places) -> Iterator[Block]:
     """Yield the blocks of a file. In a folder of its own, the folder is the intent's name."""
     document = _mapping(path)
-    own = tuple(places.entities(document.get("entities") or ()))
+    own = _entities(path, document, places)
     for number, test in enumerate(document.get("tests") or ()):
-        intent = test.get("intent") or {"name": path.parent.name, "slots": test.get("slots")}
-        try:
+        with _refused(f"{path}: test {number}", "sentences, intent, slots"):
+            intent = test.get("intent") or {"name": path.parent.name, "slots": test.get("slots")}
             yield Block(
                 name,
                 number,
@@ -125,8 +142,6 @@ def _blocks(path: Path, name: str, places: _Places) -> Iterator[Block]:
                 (intent.get("context") or {}).get("area"),
                 own,
             )
-        except (KeyError, TypeError, AttributeError):
-            raise BadInput(f"{path}: test {number}: found another form; accepted: sentences, intent, slots") from None
 
 
 def _slot(value: Any) -> Any:

@@ -1,12 +1,12 @@
 """What a test sentence should come to in a home: calls, or something that is said."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS
-from hatrain.home.clients.targets import Target, match, read_target
+from hatrain.home.clients.targets import TARGET_SLOTS, Target, match, read_target
 from hatrain.home.clients.understanding import understand_tool
 from hatrain.home.devices.actions import ACTIONS, ASKED
 from hatrain.home.devices.entity import Entity
@@ -32,7 +32,6 @@ _OPPOSITES = {
     "return_to_base": "start",
 }
 _LISTS = {"HassShoppingListAddItem": "HassListAddItem"}
-_TARGET = ("name", "area", "floor", "domain", "device_class")
 _SERVICES = frozenset(action.service for action in ACTIONS.values())
 
 
@@ -67,7 +66,7 @@ def due_for(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str
         if not lists:
             return "the home has no shopping list"
         slots["name"] = lists[0].name
-    accepted = (*_TARGET, *TOOLS[intent].slots)
+    accepted = (*TARGET_SLOTS, *TOOLS[intent].slots)
     if block.area and not any(key in slots for key in ("name", "area", "floor")):
         slots["area"] = block.area
     call = Call(intent, {key: _argument(intent, key, value) for key, value in slots.items() if key in accepted})
@@ -106,7 +105,7 @@ def _question(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | s
     if block.intent != "HassGetState":
         slots["domain"] = "climate" if block.intent == "HassClimateGetTemperature" else "weather"
         slots.setdefault("area", block.area or "")
-    wanted = {key: value for key, value in slots.items() if key in _TARGET and value}
+    wanted = {key: value for key, value in slots.items() if key in TARGET_SLOTS and value}
     target = read_target(wanted)
     found = target if isinstance(target, str) else match(target, home)
     if isinstance(found, str):
@@ -145,5 +144,4 @@ def _asked(block: Block, found: Sequence[Entity], tests: Sentences) -> tuple[Ask
 
 def _is_covered(entity: Entity, block: Block) -> bool:
     """Whether generated data asks about one named entity of this domain."""
-    questions: Iterable[str] = ASKED
-    return "name" in block.slots and any(key.partition(".")[0] == entity.domain for key in questions)
+    return "name" in block.slots and any(question.partition(".")[0] == entity.domain for question in ASKED)

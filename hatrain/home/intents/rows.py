@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
+from hatrain.home.calls.answer import read_answer
 from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients.client import Client, TextClient, ToolClient
@@ -68,7 +69,8 @@ def _due(block: Block, tests: Sentences, client: Client) -> Due | str:
     if in_a_place and "name" not in block.slots and not client.areas:
         return f"{client.name} knows no areas"
     if client.row_format != "messages":
-        refused = (client.understand(Call(*_written(call)), tests.home_of(block)).problem for call in due.calls)
+        answer = cast(TextClient, client).answer("", [_drawn(call) for call in due.calls])
+        refused = (client.understand(call, tests.home_of(block)).problem for call in read_answer(answer).calls)
         if problem := next(filter(None, refused), None):
             return f"{client.name}: {problem.partition(': ')[2] or problem}"
     return due
@@ -158,11 +160,6 @@ def _plain_state(entity: Entity) -> State:
     }
     found = {key: value for key, value in named.items() if value is not None}
     return {"state": entity.state, "attributes": attributes, **found}
-
-
-def _written(call: Call) -> tuple[str, dict[str, Any]]:
-    drawn = _drawn(call)
-    return drawn.pop("service"), drawn
 
 
 def _drawn(call: Call) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def logs(what: str, *, ordered: bool = True) -> Change:
     return lambda thing, given: thing.log(what, given, ordered=ordered)
 
 
-def toggles(on: Change, off: Change, *, off_states: tuple[str, ...] = ("off",), on_state: str = "on") -> Change:
+def toggles(on: Change, off: Change, *, off_states: tuple[str, ...] = ("off",)) -> Change:
     """Turn off what is on, and on what is off. A state that is not known becomes the opposite of what it was."""
 
     def change(thing: Thing, given: Mapping[str, Any]) -> None:

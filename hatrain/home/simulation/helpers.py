@@ -57,20 +57,18 @@ TIMER: Mapping[str, Effect] = {
 }
 
 
-def _update_item(thing: Thing, given: Mapping[str, Any]) -> None:
-    thing.log("update item", given, ordered=False)
-
-
 _DUE: Mapping[str, Parse] = {"due_date": text, "due_datetime": text, "description": text}
 TODO: Mapping[str, Effect] = {
     "add_item": Effect(logs("add item", ordered=False), {"item": text, **_DUE}, ("item",)),
     "remove_item": Effect(logs("remove item", ordered=False), {"item": anything}, ("item",)),
-    "update_item": Effect(_update_item, {"item": text, "rename": text, "status": text, **_DUE}, ("item",)),
+    "update_item": Effect(
+        logs("update item", ordered=False), {"item": text, "rename": text, "status": text, **_DUE}, ("item",)
+    ),
     "remove_completed_items": Effect(logs("remove completed items", ordered=False)),
 }
 SCENE: Mapping[str, Effect] = {"turn_on": Effect(lambda thing, given: thing.log("turn on"), {"transition": number(0)})}
 BUTTON: Mapping[str, Effect] = {"press": Effect(logs("press"))}
-_RUN = Effect(lambda thing, given: thing.log("run", given), {"variables": anything})
+_RUN = Effect(logs("run"), {"variables": anything})
 SCRIPT: Mapping[str, Effect] = {
     "turn_on": _RUN,
     "turn_off": Effect(becomes("off")),

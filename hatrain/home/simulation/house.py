@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatrain.errors import nearest
-from hatrain.home.calls.compare import Call, duration_seconds, pair_off, same_arguments, same_value
+from hatrain.home.calls.compare import TARGET_KEYS, Call, duration_seconds, pair_off, same_arguments, same_value
 from hatrain.home.devices.entity import Entity
 from hatrain.home.simulation.arguments import Refused, parse_arguments
-from hatrain.home.simulation.effect import Effect
 from hatrain.home.simulation.services import EFFECTS, effect_for, is_known
 from hatrain.home.simulation.thing import Event, Thing
-
-TARGETS = ("entity_id", "target_device")
 
 _SETTLED: Mapping[str, Mapping[str, Any]] = {
     "opening": {"state": "open", "current_position": 100},
@@ -64,7 +61,7 @@ class House:
             return [f"{call.service}: not a service of this home{nearest(service, EFFECTS)}"]
         if not targets:
             return [f"{call.service}: names no entity"]
-        prepared: list[tuple[str, Effect, dict[str, Any]]] = []
+        changed: list[Thing] = []
         problems = []
         for target in targets:
             domain = target.partition(".")[0]
@@ -79,16 +76,14 @@ class House:
                 if effect.feature and isinstance(features, int) and not features & effect.feature:
                     raise Refused(f"{target}: cannot do {call.service}")
                 parsed = parse_arguments(call.service, effect.accepted, effect.required, arguments)
-                effect.change(self._copy(target), parsed)  # may be refused by what the entity can do
-                prepared.append((target, effect, parsed))
+                thing = self._copy(target)
+                effect.change(thing, parsed)  # may be refused by what the entity can do
+                changed.append(thing)
             except Refused as refused:
                 problems.append(str(refused))
-        for target, effect, parsed in () if problems else prepared:
-            thing = self._copy(target)
-            effect.change(thing, parsed)
-            self._things[target] = thing
+        for thing in () if problems else changed:
+            self._things[thing.entity_id] = thing
             self._events += thing.events
-            thing.events = []
         return problems
 
     def apply_all(self, calls: Iterable[Call]) -> list[str]:
@@ -197,7 +192,7 @@ def _values(entity: Entity) -> dict[str, Any]:
 
 
 def _without_targets(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in arguments.items() if key not in TARGETS}
+    return {key: value for key, value in arguments.items() if key not in TARGET_KEYS}
 
 
 def _is_number(value: Any) -> bool:

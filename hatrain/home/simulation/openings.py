@@ -24,8 +24,9 @@ def _stops(thing: Thing, given: Mapping[str, Any]) -> None:
         thing.become("open", stopped=True)
 
 
-def _toggle(key: str = "current_position") -> Change:
-    return toggles(_moves_to(key, 100), _moves_to(key, 0), off_states=("closed", "closing"))
+_TOGGLE = toggles(
+    _moves_to("current_position", 100), _moves_to("current_position", 0), off_states=("closed", "closing")
+)
 
 
 def _toggle_tilt(thing: Thing, given: Mapping[str, Any]) -> None:
@@ -37,7 +38,7 @@ COVER: Mapping[str, Effect] = {
     "close_cover": Effect(_moves_to("current_position", 0)),
     "set_cover_position": Effect(_moves_to("current_position", 0), {"position": percent}, ("position",), feature=4),
     "stop_cover": Effect(_stops, feature=8),
-    "toggle": Effect(_toggle()),
+    "toggle": Effect(_TOGGLE),
     "open_cover_tilt": Effect(_moves_to("current_tilt_position", 100)),
     "close_cover_tilt": Effect(_moves_to("current_tilt_position", 0)),
     "set_cover_tilt_position": Effect(
@@ -51,7 +52,7 @@ VALVE: Mapping[str, Effect] = {
     "close_valve": Effect(_moves_to("current_position", 0)),
     "set_valve_position": Effect(_moves_to("current_position", 0), {"position": percent}, ("position",), feature=4),
     "stop_valve": Effect(_stops, feature=8),
-    "toggle": Effect(_toggle()),
+    "toggle": Effect(_TOGGLE),
 }
 _CODE = {"code": anything}
 LOCK: Mapping[str, Effect] = {

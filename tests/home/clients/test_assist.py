@@ -73,6 +73,12 @@ def test_a_light_takes_brightness_in_percent_and_a_colour_by_name() -> None:
     assert understood.calls == (Call("light.turn_on", expected),)
 
 
+def test_a_number_in_quotes_is_read_with_its_decimals() -> None:
+    arguments = {"name": "Kitchen Light", "brightness": "40.5", "temperature": "2700.5"}
+    (call,) = ASSIST.understand(Call("HassLightSet", arguments), HOME).calls
+    assert (call.arguments["brightness_pct"], call.arguments["color_temp_kelvin"]) == (40, 2700)
+
+
 def test_volume_is_percent_and_becomes_a_fraction() -> None:
     understood = ASSIST.understand(Call("HassSetVolume", {"name": "TV", "volume_level": 30}), HOME)
     assert understood.calls == (Call("media_player.volume_set", {"entity_id": "media_player.tv", "volume_level": 0.3}),)

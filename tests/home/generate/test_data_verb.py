@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,19 @@ def test_a_sample_is_written_to_the_folder_that_out_names(tmp_path: Path, capsys
     assert printed.out == f"{tmp_path}/new/sample.jsonl\n"
     assert printed.err.startswith("sample: 100 of 100 rows")
     assert len((tmp_path / "new" / "sample.jsonl").read_text().splitlines()) == 100
+
+
+def test_generating_data_loads_nothing_of_jobs_and_models() -> None:
+    code = "import sys; from hatrain.cli import main; main(sys.argv[1:]); print(*sys.modules, sep='\\n')"
+    found = subprocess.run(
+        [sys.executable, "-c", code, "data", "--sample", "--client", "klingon", "--seed", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    loaded = set(found.stdout.split())
+    assert "hatrain.home.generate.dataset" in loaded, found.stderr
+    assert loaded.isdisjoint(["torch", "hatrain.contract.spec", "hatrain.contract.plan", "hatrain.data.labels"])
 
 
 def test_the_training_guides_flags_are_accepted(tmp_path: Path) -> None:

@@ -127,6 +127,11 @@ def test_a_clone_is_read_with_its_home_and_what_is_left_out_is_counted(clone):
     assert devices["todo.miller"]["aliases"] == ["Millers"]
 
 
+def test_a_client_with_its_own_keys_is_asked_for_a_brightness(clone):
+    (row,) = [row for row in picked(clone, "home-llm-legacy").rows if row["kind"] == "HassLightSet"]
+    assert '"brightness": 128' in row["conversations"][-1]["value"]
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_expected_answers_are_right_and_silence_is_not(client, clone, tmp_path):
     requests = requests_of(list(picked(clone, client).rows), tmp_path)
@@ -217,7 +222,22 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line(make, problem, tmp_
 
 def test_a_test_in_another_form_is_named(clone):
     (clone / "tests" / "en" / "new.yaml").write_text("tests: [{sentences: [hi]}, {texts: [hi], intent: {name: X}}]")
-    with pytest.raises(BadInput, match=r"new\.yaml: test 1: .*accepted: sentences, intent, slots"):
+    (clone / "tests" / "en" / "text.yaml").write_text("tests: [hi]")
+    (clone / "tests" / "en" / "own.yaml").write_text("entities: [{id: light.a}]")
+    with pytest.raises(BadInput) as refused:
+        read_sentences(clone, "en")
+    new, own, text = refused.value.problems
+    assert "new.yaml: test 1: found another form; accepted: sentences, intent, slots" in new
+    assert "own.yaml: entities: found another form; accepted: a list of name, and id or domain" in own
+    assert "text.yaml: test 0: found another form" in text
+
+
+@pytest.mark.parametrize(
+    "fixtures", ["areas: [{name: Den}]", "areas: [Den]", "entities: [{name: Lamp}]", "entities: 1"]
+)
+def test_a_home_in_another_form_is_named(fixtures, clone):
+    (clone / "tests" / "en" / "_fixtures.yaml").write_text(fixtures)
+    with pytest.raises(BadInput, match=r"_fixtures\.yaml: (entities: )?found another form; accepted: "):
         read_sentences(clone, "en")
 
 
