@@ -244,6 +244,30 @@ UNPACKABLE = {
         num_local_experts=2,
         attention_chunk_size=16,
     ),
+    "capped scores": lambda: tiny(
+        "gemma2",
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        attn_logit_softcapping=0.1,
+        pad_token_id=0,
+    ),
+    "attention sinks": lambda: tiny(
+        "gpt_oss",
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        pad_token_id=0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    ),
 }
 
 
@@ -252,8 +276,9 @@ def plan_of(workplace: Any, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", UNPACKABLE)
-def test_a_model_that_a_tree_would_corrupt_is_found(name, workplace):
-    model = UNPACKABLE[name]()
+def test_a_model_that_a_tree_would_corrupt_is_found_and_keeps_its_own_attention(name, workplace):
+    model = UNPACKABLE[name]().eval()
+    expected = alone(model, rows_of_homes())[0]
     add_log_probabilities(model)
     reason = packing.prepare(model, workplace.plan())
     check = packing.Check(model, VOCABULARY, torch.device("cpu"))
@@ -261,6 +286,9 @@ def test_a_model_that_a_tree_would_corrupt_is_found(name, workplace):
         read_whole_logits(model)
     assert check.head() is None
     assert reason or check.packing()
+    batch = batch_of([(example,) for example in rows_of_homes()], "off", 0)
+    loss = -(model(**batch["model"]) * batch["weights"]).sum() / batch["weights"].sum()
+    assert loss.item() == pytest.approx(expected, rel=1e-5), "padded rows are what they were before"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
