@@ -12,10 +12,11 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hatrain.contract.run import Exit
+from hatrain.contract.steps import MicroBatch
 from hatrain.data.labels import Example
 from hatrain.model.attention import NAME
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.train import log_probabilities, packing
+from hatrain.train import log_probabilities, packing, step_dataset
 from hatrain.train.batches import batch_of
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
 from hatrain.train.rows import load_rows
@@ -412,6 +413,20 @@ def test_packing_may_change_between_attempts(workplace):
     whole = workplace.attempt(workplace.plan("whole", model__base=base))
     for name, tensor in weights(finished.run.model).items():
         torch.testing.assert_close(tensor, weights(whole.run.model)[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["tree", "off"])
+def test_a_micro_batch_that_only_fills_up_a_rank_changes_no_weight(workplace, kind):
+    base = without_dropout(workplace)
+    expected = workplace.attempt(workplace.plan("plain", model__base=base, method__packing=kind)).run
+
+    def filled(micro_batches: Any, rank: int, ranks: int) -> Any:
+        return (*micro_batches, MicroBatch(micro_batches[-1].rows[-1:], counts=False))
+
+    workplace.monkeypatch.setattr(step_dataset, "share_of_rank", filled)
+    found = workplace.attempt(workplace.plan("filled", model__base=base, method__packing=kind)).run
+    for name, tensor in weights(found.model).items():
+        torch.testing.assert_close(tensor, weights(expected.model)[name], rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_whose_model_cannot_be_packed_says_so_in_one_line_and_pads(workplace, capsys):
