@@ -63,7 +63,8 @@ def make(setup: Setup, work: Path, turns: int) -> Path:
     plan = _plan(setup, work, folder, base, train)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(plan.model_dump_json())
-    rows = load_rows(plan, tokenizer_of(plan.job.model), RunDirectory(Path(plan.paths.run))).train
+    loaded = load_rows(plan, tokenizer_of(plan.job.model), RunDirectory(Path(plan.paths.run)))
+    rows = loaded.train
     steps = StepDataset(
         rows.lengths,
         rows.supervised,
@@ -72,7 +73,7 @@ def make(setup: Setup, work: Path, turns: int) -> Path:
         weights=[1.0],
         rows_per_step=setup.rows_per_step,
         order=plan.job.data.order,
-        groups=prefix_groups([example.input_ids for example in getattr(rows, "chosen", None) or rows.examples]),
+        groups=prefix_groups([example.input_ids for example in loaded.examples]),
         seed=plan.job.seed,
     )
     lengths = rows.lengths / (2 if setup.kind == "dpo" else 1)

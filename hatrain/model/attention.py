@@ -24,6 +24,10 @@ from hatrain.model.cpu_attention import HIDDEN, Block
 
 NAME = "hatrain_packed"
 """The implementation's name in transformers."""
+FLEX_BLOCK = 128
+"""Tokens of a block of flex_attention's masks."""
+PAIRS = 2**24
+"""Of a query and a key, that are looked at at a time to make such a mask."""
 
 
 class NotReached(Exception):
@@ -93,11 +97,32 @@ class PackLayout:
         return mask
 
     def _block_mask(self, window: int | None, device: torch.device) -> Any:
-        """Return the mask of a layer for flex_attention."""
-        from torch.nn.attention.flex_attention import create_block_mask
+        """Return the mask of a layer for flex_attention. create_block_mask would hold some ten bytes for each pair of
+        tokens: 10 GiB for 32,000 tokens. Here only some queries are looked at at a time."""
+        from torch.nn.attention.flex_attention import BlockMask
 
         tokens = len(self.positions)
-        return create_block_mask(self.sees(window, device), None, None, tokens, tokens, device=str(device))
+        blocks = -(-tokens // FLEX_BLOCK)
+        sees, keys = self.sees(window, device), torch.arange(blocks * FLEX_BLOCK, device=device)
+        visible = []
+        for queries in keys.split(max(1, PAIRS // len(keys) // FLEX_BLOCK) * FLEX_BLOCK):
+            exists = (queries < tokens)[:, None] & (keys < tokens)
+            seen = sees(0, 0, queries.clamp(max=tokens - 1)[:, None], keys.clamp(max=tokens - 1)[None, :]) & exists
+            visible.append(seen.view(-1, FLEX_BLOCK, blocks, FLEX_BLOCK).sum((1, 3)))
+        counts = torch.cat(visible)[None, None]
+        full = counts == FLEX_BLOCK**2
+        return BlockMask.from_kv_blocks(
+            *_numbered((counts > 0) & ~full),
+            *_numbered(full),
+            BLOCK_SIZE=FLEX_BLOCK,
+            mask_mod=sees,
+            seq_lengths=(tokens, tokens),
+        )
+
+
+def _numbered(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return for each row how many entries of the last dimension are set, and their numbers, before the others."""
+    return blocks.sum(-1, dtype=torch.int32), blocks.int().argsort(dim=-1, descending=True, stable=True).int()
 
 
 @dataclass(frozen=True, slots=True)

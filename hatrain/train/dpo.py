@@ -227,7 +227,7 @@ class RewardSums:
 
 
 def _refuse_adapted_head(model: Any) -> None:
-    """TRL's losses multiply by the head's own weights, so an adapter on the head would never be trained."""
+    """TRL's trainer takes no model with an adapter on its output head, which TRL's own losses would not train."""
     head = model.get_output_embeddings()
     if isinstance(model, PeftModel) and isinstance(head, BaseTunerLayer):
         name = next(path.rsplit(".", 1)[-1] for path, module in model.named_modules() if module is head)

@@ -53,6 +53,8 @@ def _reason(base: Any, ctx_size: int) -> str | None:
         return "it is more than a language model"
     if not base._can_set_attn_implementation():
         return "its attention cannot be replaced"
+    if (own := config._attn_implementation) != "sdpa":
+        return f"its attention is {own}: that of packed rows is sdpa's, without capped scores and sinks"
     if others := set(getattr(config, "layer_types", None) or ()) - PACKABLE:
         return f"it has layers of kind {', '.join(sorted(others))}, which carry one row into the next"
     rope = getattr(config, "rope_parameters", None) or {}
@@ -131,8 +133,8 @@ class Check:
 
 
 def _differs(found: torch.Tensor, expected: torch.Tensor, tolerated: torch.Tensor) -> bool:
-    """Whether two vectors differ by more than a third, and by more than rounding."""
-    error, most = ((part.square().mean().sqrt()) for part in (found - expected, tolerated))
+    """Whether two vectors differ by more than is tolerated, and by more than rounding."""
+    error, most = (part.square().mean().sqrt() for part in (found - expected, tolerated))
     return not error <= max(NOISE, float(most))
 
 

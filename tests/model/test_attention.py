@@ -115,6 +115,40 @@ def test_the_mask_function_of_flex_attention_is_the_dense_mask(sequences, window
     assert torch.equal(layout.sees(window)(0, 0, at[:, None], at[None, :]), sees)
 
 
+@pytest.mark.parametrize("window", [None, 150])
+@pytest.mark.parametrize("lengths", [(300, 700, 520), (640, 640), (90,)])
+def test_the_block_mask_is_that_of_torch_with_few_queries_looked_at_at_a_time(lengths, window, monkeypatch):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    home = np.arange(260, dtype=np.int32)
+    sequences = [np.concatenate([home[:length], np.full(length, 1000 + length, dtype=np.int32)]) for length in lengths]
+    layout, _, positions = layout_of(sequences)
+    tokens = len(positions)
+    expected = create_block_mask(layout.sees(window), None, None, tokens, tokens, device="cpu")
+    largest = []
+    sees = layout.sees
+
+    def watched(window: Any, device: Any) -> Any:
+        def mask(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            largest.append((query * key).numel())
+            return sees(window, device)(batch, head, query, key)
+
+        return mask
+
+    monkeypatch.setattr(attention, "PAIRS", 2**17)
+    monkeypatch.setattr(layout, "sees", watched)
+    found = layout.block_mask(window, torch.device("cpu"))
+    assert max(largest) <= max(2**17, 128 * (tokens + 127))
+    assert found.seq_lengths == expected.seq_lengths
+    for name in ("kv_num_blocks", "full_kv_num_blocks", "q_num_blocks", "full_q_num_blocks"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    for kind in ("kv", "full_kv", "q", "full_q"):
+        numbers = getattr(expected, f"{kind}_num_blocks")
+        for row, count in enumerate(numbers[0, 0].tolist()):
+            one, other = (getattr(mask, f"{kind}_indices")[0, 0, row, :count] for mask in (found, expected))
+            assert torch.equal(one, other), (kind, row)
+
+
 @pytest.mark.parametrize("window", [None, 20])
 def test_flex_attention_with_the_block_mask_gives_what_blocks_give(window):
     """Forward only: flex_attention has no backward pass on processors. On CUDA this path has not been measured."""

@@ -96,12 +96,15 @@ def test_whole_groups_share_a_step_and_steps_are_full():
         assert len(set(shuffled[ordered[start : start + 8]])) == 2
 
 
-def test_groups_of_other_sizes_fill_what_is_left_of_a_step():
-    groups = [0] * 5 + [1] * 5 + [2] * 3 + [3] * 3
-    ordered = by_prefix(groups, 8)
-    for start in (0, 8):
-        found = [groups[row] for row in ordered[start : start + 8]]
-        assert {found.count(group) for group in set(found)} == {3, 5}
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=12), st.integers(0, 20))
+def test_a_group_is_divided_only_where_no_other_fits_into_what_is_left_of_a_step(sizes, seed):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    waiting = set(range(len(sizes)))
+    for place, group in enumerate(groups[by_prefix(groups, 8, seed=seed)].tolist()):
+        left = 8 - place % 8
+        if group in waiting and sizes[group] > left:
+            assert all(sizes[other] > left for other in waiting)
+        waiting.discard(group)
 
 
 def test_a_group_larger_than_a_step_is_divided():
@@ -118,7 +121,7 @@ def test_the_order_of_groups_is_random_and_the_seed_decides():
 
 
 def test_a_row_that_is_seen_twice_in_an_epoch_is_not_twice_in_a_step():
-    rows = np.tile(np.arange(40), 2)
+    rows = np.random.default_rng(0).permutation(np.tile(np.arange(40), 2))
     groups = np.arange(40) // 4
     ordered = by_prefix(groups, 4, rows=rows)
     steps = [set(ordered[start : start + 4]) for start in range(0, 80, 4)]

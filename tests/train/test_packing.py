@@ -12,11 +12,15 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hatrain.contract.run import Exit
+from hatrain.contract.steps import MicroBatch
 from hatrain.data.labels import Example
 from hatrain.model.attention import NAME
-from hatrain.train import log_probabilities, packing
+from hatrain.model.tokenizer import tokenizer_of
+from hatrain.train import log_probabilities, packing, step_dataset
 from hatrain.train.batches import batch_of
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
+from hatrain.train.rows import load_rows
+from hatrain.train.sft import SftTrainer
 from tests.models import BASES, SIZE
 from tests.train.conftest import house_rows, metrics, weights, write_rows
 from tests.train.test_sft import without_dropout
@@ -31,6 +35,7 @@ FAMILIES = {
     "phi3 with a window": ("phi3", {"sliding_window": WINDOW}),
     "stablelm": ("stablelm", {}),
     "gemma3 with a window": ("gemma3", {}),
+    "gemma3 with capped logits": ("gemma3", {"final_logit_softcapping": 0.1}),
     "mistral with a window": ("mistral", {"sliding_window": WINDOW}),
 }
 
@@ -244,6 +249,30 @@ UNPACKABLE = {
         num_local_experts=2,
         attention_chunk_size=16,
     ),
+    "capped scores": lambda: tiny(
+        "gemma2",
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        attn_logit_softcapping=0.1,
+        pad_token_id=0,
+    ),
+    "attention sinks": lambda: tiny(
+        "gpt_oss",
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        pad_token_id=0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    ),
 }
 
 
@@ -252,8 +281,9 @@ def plan_of(workplace: Any, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", UNPACKABLE)
-def test_a_model_that_a_tree_would_corrupt_is_found(name, workplace):
-    model = UNPACKABLE[name]()
+def test_a_model_that_a_tree_would_corrupt_is_found_and_keeps_its_own_attention(name, workplace):
+    model = UNPACKABLE[name]().eval()
+    expected = alone(model, rows_of_homes())[0]
     add_log_probabilities(model)
     reason = packing.prepare(model, workplace.plan())
     check = packing.Check(model, VOCABULARY, torch.device("cpu"))
@@ -261,6 +291,9 @@ def test_a_model_that_a_tree_would_corrupt_is_found(name, workplace):
         read_whole_logits(model)
     assert check.head() is None
     assert reason or check.packing()
+    batch = batch_of([(example,) for example in rows_of_homes()], "off", 0)
+    loss = -(model(**batch["model"]) * batch["weights"]).sum() / batch["weights"].sum()
+    assert loss.item() == pytest.approx(expected, rel=1e-5), "padded rows are what they were before"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -307,6 +340,14 @@ def test_rotary_embeddings_that_depend_on_the_longest_row_are_not_packed(workpla
     model = AutoModelForCausalLM.from_pretrained(bases("phi3-long"))
     assert "beyond 64 tokens" in str(packing.prepare(model, workplace.plan(method__ctx_size=128)))
     assert packing.prepare(model, workplace.plan(method__ctx_size=64)) is None
+    ropes = {
+        "full_attention": {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 64},
+        "sliding_attention": {"rope_type": "default"},
+    }
+    each = model_of(
+        "gemma3 with a window", rope_parameters={kind: {"rope_theta": 1e4, **rope} for kind, rope in ropes.items()}
+    )
+    assert "beyond 64 tokens" in str(packing.prepare(each, workplace.plan(method__ctx_size=128)))
 
 
 # --- runs ---------------------------------------------------------------------------------------------------
@@ -374,7 +415,30 @@ def test_packing_may_change_between_attempts(workplace):
         torch.testing.assert_close(tensor, weights(whole.run.model)[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["tree", "off"])
+def test_a_micro_batch_that_only_fills_up_a_rank_changes_no_weight(workplace, kind):
+    base = without_dropout(workplace)
+    expected = workplace.attempt(workplace.plan("plain", model__base=base, method__packing=kind)).run
+
+    def filled(micro_batches: Any, rank: int, ranks: int) -> Any:
+        return (*micro_batches, MicroBatch(micro_batches[-1].rows[-1:], counts=False))
+
+    workplace.monkeypatch.setattr(step_dataset, "share_of_rank", filled)
+    found = workplace.attempt(workplace.plan("filled", model__base=base, method__packing=kind)).run
+    for name, tensor in weights(found.model).items():
+        torch.testing.assert_close(tensor, weights(expected.model)[name], rtol=1e-5, atol=1e-6)
+
+
 def test_a_run_whose_model_cannot_be_packed_says_so_in_one_line_and_pads(workplace, capsys):
+    rows: set[int] = set()
+    original = SftTrainer.micro_batch_loss
+
+    def micro_batch_loss(self: Any, model: Any, batch: Any) -> Any:
+        if model.training:
+            rows.add(len(batch["model"]["input_ids"]))
+        return original(self, model, batch)
+
+    workplace.monkeypatch.setattr(SftTrainer, "micro_batch_loss", micro_batch_loss)
     base = workplace.folder / "long-rope"
     shutil.copytree(without_dropout(workplace), base)
     config = json.loads((base / "config.json").read_text())
@@ -384,3 +448,21 @@ def test_a_run_whose_model_cannot_be_packed_says_so_in_one_line_and_pads(workpla
     assert tried.code is Exit.FINISHED
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("packing:")]
     assert line.startswith("packing: off, for this model cannot be packed: its rotary embeddings depend on")
+    assert max(rows) == 4, "micro-batches have micro_batch_size rows"
+
+
+def test_a_run_whose_logits_are_scaled_after_the_head_says_so_and_gets_the_loss_of_transformers(workplace, capsys):
+    base = workplace.folder / "granite"
+    shutil.copytree(without_dropout(workplace), base)
+    config = json.loads((base / "config.json").read_text())
+    scaled = {"model_type": "granite", "architectures": ["GraniteForCausalLM"], "logits_scaling": 0.2}
+    (base / "config.json").write_text(json.dumps({**config, **scaled}))
+    plan = workplace.plan(model__base=str(base))
+    tried = workplace.attempt(plan)
+    assert tried.code is Exit.FINISHED
+    said = "the output head runs at every position: its logits are more than those of one module"
+    assert capsys.readouterr().out.splitlines().count(said) == 1
+    test = load_rows(plan, tokenizer_of(plan.job.model), tried.run).test
+    losses = {event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"}
+    expected = alone(AutoModelForCausalLM.from_pretrained(base), list(test.examples))[0]
+    assert losses["before"] == pytest.approx(expected, rel=1e-5)

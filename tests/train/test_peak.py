@@ -5,8 +5,9 @@ import torch
 from hatrain.cli import main
 from hatrain.contract.gpus import GIB
 from hatrain.contract.plan import Memory
-from hatrain.contract.run import RunDirectory
+from hatrain.contract.run import Exit, RunDirectory
 from hatrain.train import peak
+from hatrain.train.sft import SftTrainer
 from tests.plans import a_plan
 
 
@@ -43,6 +44,46 @@ def test_what_torch_does_not_count_is_left_out_of_the_comparison(tmp_path):
     parts = {"weights": 7, "CUDA context": 5, "NCCL": 3, "fragmentation": 2}
     plan = a_plan(tmp_path).model_copy(update={"memory": memory(parts=parts)})
     assert peak.tensors(plan) == {"weights": 7}
+
+
+def test_a_peak_is_recorded_beside_what_torch_counts_of_the_prediction(tmp_path, monkeypatch):
+    for name, value in (
+        ("is_available", True),
+        ("get_device_name", "a GPU"),
+        ("max_memory_allocated", 6),
+        ("max_memory_reserved", 9),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    memory_of = memory(parts={"weights": 7, "CUDA context": 5})
+    plan = a_plan(tmp_path, name="run").model_copy(update={"memory": memory_of, "device": "cuda"})
+    run = RunDirectory(tmp_path / "run")
+    run.adopt(plan, {})
+    attempt = run.new_attempt()
+    peak.record(plan.model_copy(update={"device": "cpu"}), run, attempt, ended="trained")
+    peak.record(plan, run, attempt, ended="trained")
+    (event,) = [event for event in run.events() if event["event"] == "memory"]
+    found = {key: event[key] for key in ("attempt", "ended", "device", "predicted", "allocated", "reserved")}
+    assert found == {
+        "attempt": 1,
+        "ended": "trained",
+        "device": "a GPU",
+        "predicted": 7,
+        "allocated": 6,
+        "reserved": 9,
+    }
+
+
+def test_every_attempt_records_its_peak_and_how_it_ended(workplace):
+    recorded: list[str] = []
+    workplace.monkeypatch.setattr(peak, "record", lambda plan, run, attempt, *, ended: recorded.append(ended))
+    assert workplace.attempt(workplace.plan("whole")).code is Exit.FINISHED
+
+    def full(self, model, batch):
+        raise ERROR
+
+    workplace.monkeypatch.setattr(SftTrainer, "micro_batch_loss", full)
+    assert workplace.attempt(workplace.plan("full", data__test=None)).code is Exit.FATAL
+    assert recorded == ["trained", "out of memory"]
 
 
 def test_the_report_puts_predictions_beside_peaks(tmp_path, monkeypatch, capsys):
