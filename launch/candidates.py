@@ -2,7 +2,7 @@
 into the memory of its GPUs is chosen."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,9 +131,12 @@ def with_changes(job: JobSpec, changes: dict[str, Any]) -> JobSpec:
     return JobSpec.model_validate(data)
 
 
-def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tuple[str, ...]:
+def remedies(
+    job: JobSpec, model: Structure, limit: float, is_refused: Callable[[JobSpec], bool], most: int = 4
+) -> tuple[str, ...]:
     """The smallest changes with which a job needs at most `limit` bytes, as options of the command line: first those
-    that train the same model, then those that train it in another way, and at last a larger GPU."""
+    that train the same model, then those that train it in another way, and at last a larger GPU. None of them makes a
+    job that `is_refused`."""
     memory = GPUS[job.hardware.gpu].memory
     lines: list[str] = []
     fitting: list[set[str]] = []
@@ -141,8 +144,11 @@ def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tup
         if any(keys <= changes.keys() for keys in fitting):
             continue  # a smaller change of these keys fits already
         try:
-            best, _ = choose(with_changes(job, changes), model)
+            changed = with_changes(job, changes)
+            best, _ = choose(changed, model)
         except (ValueError, NotKnown):
+            continue
+        if is_refused(changed):
             continue
         if best and best.need and best.need.total <= limit:
             fitting.append(set(changes))
@@ -151,9 +157,10 @@ def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tup
             return tuple(lines)
     larger = sorted((gpu for gpu in GPUS.values() if gpu.memory > memory), key=lambda gpu: gpu.memory)
     for gpu in larger:
-        if job.model.dtype == "bf16" and not gpu.bf16:
+        changed = with_changes(job, {"hardware.gpu": gpu.name})
+        if is_refused(changed):
             continue
-        best, _ = choose(with_changes(job, {"hardware.gpu": gpu.name}), model)
+        best, _ = choose(changed, model)
         if best and best.need and best.need.total <= gpu.memory:
             lines.append(f"--set hardware.gpu={gpu.name}")
             break
@@ -174,9 +181,7 @@ def _changes(job: JobSpec) -> Iterator[dict[str, Any]]:
     least = {**checkpoint, **({key: 1} if rows > 1 else {})}
     if ranks > 1:
         for sharding in ("fsdp", "zero3"):
-            if job.hardware.sharding != sharding and not list(
-                strategies.refusals(with_changes(job, {"hardware.sharding": sharding}))
-            ):
+            if job.hardware.sharding != sharding:
                 yield {"hardware.sharding": sharding}
                 yield {**least, "hardware.sharding": sharding}
     if method.optimizer in ("adamw", "adafactor") and (ranks == 1 or job.hardware.sharding == "ddp"):
