@@ -1,7 +1,10 @@
 """A plan knows what fits: it chooses the fastest way that does, and refuses what cannot, with what would."""
 
+import http.client
+import io
 import json
 import shlex
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
 from launch import candidates, planner
 from launch.memory import sources
+from launch.memory.needs import PROCESS
 from launch.memory.structure import NotKnown
 from launch.planner import Refusal
 from tests.plans import a_cluster, a_job
@@ -136,6 +140,32 @@ def test_a_plan_that_fits_offers_what_needs_clearly_less(tmp_path):
     assert memory.fits and memory.remedies
 
 
+def test_a_remedy_names_a_gpu_that_the_cluster_has(tmp_path):
+    gpus = {"rtx3060-12gb": "a", "t4-16gb": "b", "a6000-48gb": "c"}
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "gpus": gpus})
+    memory = planned(tmp_path, cluster=cluster, hardware__gpu="rtx3060-12gb", force=True).memory
+    assert memory.remedies[-1] == "--set hardware.gpu=a6000-48gb"
+    gpus.pop("a6000-48gb")
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "gpus": gpus})
+    memory = planned(tmp_path, cluster=cluster, hardware__gpu="rtx3060-12gb", force=True).memory
+    assert memory.remedies and not any("hardware.gpu" in line for line in memory.remedies)
+
+
+def test_a_remedy_names_no_sharding_that_the_job_cannot_have(tmp_path):
+    settings = {
+        "model__base": "stabilityai/stablelm-zephyr-3b",
+        "method__batch_size": 32,
+        "hardware__gpus_per_node": 2,
+        "hardware__gpu": "a6000-48gb",
+        "hardware__sharding": "ddp",
+    }
+    remedies = planned(tmp_path, **settings, force=True).memory.remedies
+    assert any("hardware.sharding=fsdp" in line for line in remedies)
+    settings |= {"method__optimizer": "adafactor", "hardware__gpu": "rtx3090-24gb"}
+    remedies = planned(tmp_path, **settings, force=True).memory.remedies
+    assert remedies and not any("hardware.sharding" in line for line in remedies)
+
+
 # --- where the configuration comes from ---------------------------------------------------------------------
 
 
@@ -161,6 +191,31 @@ def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
     assert sources.structure_of("some/model", None, **options).weights == 1_100_048_384
     with pytest.raises(NotKnown, match="some/other: it is not in"):
         sources.structure_of("some/other", None, **options)
+
+
+@pytest.mark.parametrize("failure", [OSError("timed out"), http.client.IncompleteRead(b""), b"[1, 2]", b"<html>"])
+def test_a_hub_that_fails_is_asked_once_and_named(failure, tmp_path, monkeypatch):
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append(request.full_url)
+        if isinstance(failure, Exception):
+            raise failure
+        return io.BytesIO(failure)
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example/")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    sources._download.cache_clear()
+    for _ in range(2):
+        with pytest.raises(NotKnown, match=r"some/mo del: .* and the hub does not answer \(.+\)"):
+            sources.structure_of(
+                "some/mo del", "refs/pr/1", workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True
+            )
+    assert asked == ["https://hub.example/some/mo%20del/resolve/refs%2Fpr%2F1/config.json"]
+    sources._download.cache_clear()
 
 
 PUBLISHED = {
@@ -212,6 +267,27 @@ def test_the_scheduler_is_asked_for_the_memory_that_loading_needs(tmp_path):
     assert planned(tmp_path, cluster=large).resources.memory == 500 * GIB
 
 
+def test_merging_and_exporting_need_the_weights_in_fp32(tmp_path):
+    model = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path)
+    job = {"method__lora": {"rank": 8}, "model__quantization": "4bit"}
+    trained = planned(tmp_path, **job).memory.host
+    assert trained < 10 * GIB
+    merged = planned(tmp_path, **{**job, "method__lora": {"rank": 8, "merge": True}}).memory.host
+    assert merged >= PROCESS + 6 * model.weights
+    exported = planned(tmp_path, **job, export={"gguf": ["q8_0"]}).memory.host
+    assert merged > exported >= PROCESS + 4 * model.weights
+
+
+def test_a_comparison_of_gpus_refuses_files_that_cannot_be_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "absent", "--gpu", "h100-80gb"]) == 2
+    (tmp_path / "job.yaml").write_text(f"name: a\nmodel: {{base: {BASE}}}\ndata: {{train: t}}\nhardware: {{gpu: x}}\n")
+    assert main(["plan", "job.yaml", "--cluster", "absent", "--gpu", "h100-80gb"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "absent: no such job" in output.err and "absent: no such cluster" in output.err
+
+
 def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 4000)
@@ -221,10 +297,11 @@ def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys
     (tmp_path / "here.yaml").write_text("kind: local\nprice_per_gpu_hour: {h100-80gb: 2.5}\n")
     gpus = "rtx3060-12gb,t4-16gb,h100-80gb"
     assert main(["plan", "job.yaml", "--cluster", "here.yaml", "--gpu", gpus]) == 0
-    header, small, old, large, note = capsys.readouterr().out.splitlines()
+    header, small, old, large, refused, note = capsys.readouterr().out.splitlines()
     assert header.split()[:4] == ["GPU", "FITS", "NEEDS", "OF"]
     assert small.split()[:2] == ["rtx3060-12gb", "no"]
-    assert "bf16" in old
+    assert old.split()[:2] == ["t4-16gb", "no"]
+    assert refused.startswith("t4-16gb: model.dtype: found bf16")
     hours, gpu_hours, cost = map(float, large.split()[-3:])
     assert cost == pytest.approx(2.5 * gpu_hours, abs=0.03) and hours == gpu_hours
     assert "estimate" in note
