@@ -29,14 +29,6 @@ class Candidate:
     """None where it cannot be predicted."""
 
 
-def is_open(job: JobSpec) -> bool:
-    """Whether the job leaves something to be chosen."""
-    method = job.method
-    return "auto" in (method.micro_batch_size, method.gradient_checkpointing) or (
-        job.hardware.sharding == "auto" and strategies.ranks(job) > 1
-    )
-
-
 def candidates(job: JobSpec, model: Structure | None) -> Iterator[Candidate]:
     """Every way of running a job that its settings allow, each with its need of memory."""
     ranks, method = strategies.ranks(job), job.method
@@ -80,13 +72,12 @@ def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str
         return max(found, key=lambda one: _preference_on_cpu(one.layout)), ""
     if model is None:
         return max(found, key=lambda one: (one.layout.checkpointing, -AUTOMATIC_RANK.get(one.layout.sharding, 0))), ""
-    memory = GPUS[job.hardware.gpu].memory
-    limit = memory * (MARGIN if is_open(job) else 1)
+    limit = MARGIN * GPUS[job.hardware.gpu].memory
     fitting = [one for one in found if one.need and one.need.total <= limit]
     if not fitting:
         return min(found, key=_need), ""
     best = max(fitting, key=lambda one: (speed.relative(job, one.layout), one.layout.checkpointing))
-    return best, _why(job, best, found, len(fitting)) if is_open(job) else ""
+    return best, _why(job, best, found, len(fitting))
 
 
 AUTOMATIC_RANK = {name: number for number, name in enumerate(AUTOMATIC)}

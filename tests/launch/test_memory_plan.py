@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,23 @@ def test_with_room_the_largest_micro_batch_without_checkpointing_is_chosen(tmp_p
 def test_what_is_chosen_leaves_a_margin(tmp_path, gpu):
     plan = planned(tmp_path, **AUTO, hardware__gpu=gpu)
     assert plan.memory.total <= candidates.MARGIN * GPUS[gpu].memory
+
+
+def test_a_way_that_needs_more_than_92_percent_is_not_chosen(tmp_path, monkeypatch):
+    fixed = {**AUTO, "hardware__gpu": "a6000-48gb", "method__gradient_checkpointing": True}
+    largest = {**fixed, "method__micro_batch_size": 32}
+    needed = planned(tmp_path, **largest).memory.total
+
+    def with_memory(size):
+        monkeypatch.setitem(GPUS, "a6000-48gb", replace(GPUS["a6000-48gb"], memory=round(size)))
+
+    with_memory(needed / 0.919)
+    assert planned(tmp_path, **fixed).batch.micro_batch_size == 32
+    with_memory(needed / 0.921)
+    assert planned(tmp_path, **fixed).batch.micro_batch_size < 32
+    # What a job sets itself may need all of it.
+    with_memory(needed)
+    assert planned(tmp_path, **largest).memory.fits
 
 
 def test_less_memory_is_never_given_a_faster_way(tmp_path):
@@ -117,6 +135,8 @@ def test_what_cannot_fit_is_refused_and_every_remedy_fits(tmp_path):
     assert "found rtx3060-12gb with 12.0 GiB, but the run needs" in text
     plan = planned(tmp_path, hardware__gpu="rtx3060-12gb", method__batch_size=32, force=True)
     assert len(plan.memory.remedies) >= 2
+    keys = [{setting.partition("=")[0] for setting in shlex.split(line)[1::2]} for line in plan.memory.remedies]
+    assert not any(earlier <= later for at, later in enumerate(keys) for earlier in keys[:at])
     for line in plan.memory.remedies:
         words = shlex.split(line)
         assert words[::2] == ["--set"] * (len(words) // 2)
@@ -251,6 +271,23 @@ def test_a_limit_below_the_estimate_is_noted_and_auto_is_above_it(tmp_path):
     automatic = planned(tmp_path, limits__time="auto")
     assert planner.seconds_of(automatic.job.limits.time) >= 1.4 * automatic.seconds
     assert automatic.identity == plan.identity
+
+
+def test_time_follows_the_operations_of_a_step_and_the_ranks(tmp_path):
+    (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 40_000)
+
+    def seconds(**changes):
+        changes = {"method__batch_size": 32, "method__gradient_checkpointing": False, **changes}
+        return planned(tmp_path, **changes, force=True).seconds
+
+    whole = seconds()
+    # Six operations for each weight and token, at a quarter of 312 teraflops.
+    assert whole == pytest.approx(40_000 * 1000.25 * 6 * 1_100_048_384 / 78e12, rel=0.01)
+    assert seconds(method__lora={}) == pytest.approx(whole * 4 / 6, rel=0.01)
+    assert seconds(method__gradient_checkpointing=True) == pytest.approx(whole * 8 / 6, rel=0.01)
+    assert seconds(method__epochs=3) == pytest.approx(whole * 3, rel=0.01)
+    ranks = {"hardware__gpus_per_node": 4, "hardware__sharding": "ddp"}
+    assert seconds(**ranks) == pytest.approx(whole / 4 / 0.97, rel=0.01)
 
 
 def test_automatic_time_is_what_a_cluster_grants_where_nothing_is_known(tmp_path):
