@@ -14,12 +14,13 @@ from hatrain.cli import main
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
+from hatrain.contract.run import RunDirectory
 from launch import candidates, planner
 from launch.memory import sources
 from launch.memory.needs import PROCESS
 from launch.memory.structure import NotKnown
 from launch.planner import Refusal
-from tests.plans import a_cluster, a_job
+from tests.plans import a_cluster, a_job, a_plan
 
 BASE = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
 
@@ -198,6 +199,9 @@ def test_a_folder_is_read_and_a_run_without_a_model_stands_for_its_base(tmp_path
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "a.yaml").write_text(f"name: tiny-rev4\nmodel:\n  base: {BASE}\n")
     assert sources.structure_of("models/tiny-rev2", None, **options).weights == 1_100_048_384
+    a_run = RunDirectory(tmp_path / "runs" / "earlier")
+    a_run.adopt(a_plan(tmp_path, name="earlier", model__base=BASE), {})
+    assert sources.structure_of("models/earlier", None, **options).weights == 1_100_048_384
 
 
 def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
@@ -209,6 +213,7 @@ def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     options = {"workdir": tmp_path, "runs_root": tmp_path / "runs"}
     assert sources.structure_of("some/model", None, **options).weights == 1_100_048_384
+    assert sources.structure_of("some/model", "abc", **options).weights == 1_100_048_384
     with pytest.raises(NotKnown, match="some/other: it is not in"):
         sources.structure_of("some/other", None, **options)
 
@@ -290,6 +295,14 @@ def test_time_follows_the_operations_of_a_step_and_the_ranks(tmp_path):
     assert seconds(**ranks) == pytest.approx(whole / 4 / 0.97, rel=0.01)
 
 
+def test_automatic_time_is_never_longer_than_a_cluster_grants(tmp_path):
+    (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 40_000)
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "time_limit": "00:40:00"})
+    plan = planned(tmp_path, cluster=cluster, limits__time="auto")
+    assert plan.seconds > 2400
+    assert plan.job.limits.time == "00:40:00"
+
+
 def test_automatic_time_is_what_a_cluster_grants_where_nothing_is_known(tmp_path):
     cluster = SlurmCluster.model_validate({"kind": "slurm", "time_limit": "02:00:00"})
     plan = planned(tmp_path, cluster=cluster, limits__time="auto", model__base="some/base")
@@ -302,6 +315,30 @@ def test_the_scheduler_is_asked_for_the_memory_that_loading_needs(tmp_path):
     plan = planned(tmp_path, cluster=small)
     assert plan.resources.memory == plan.memory.host > 8 * GIB
     assert planned(tmp_path, cluster=large).resources.memory == 500 * GIB
+
+
+def test_sharding_divides_the_state_and_offload_moves_it_to_main_memory(tmp_path):
+    def memory(sharding, **changes):
+        settings = {"hardware__gpus_per_node": 4, "method__batch_size": 32, "hardware__sharding": sharding, **changes}
+        return planned(tmp_path, **settings).memory
+
+    weights = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path).weights
+    whole, divided, sharded = memory("ddp"), memory("zero1"), memory("zero3")
+    assert whole.parts["optimizer"] == 8 * weights == pytest.approx(4 * divided.parts["optimizer"], abs=4)
+    assert whole.parts["weights"] == 4 * weights == pytest.approx(4 * sharded.parts["weights"], abs=4)
+    # Each of four ranks reads the weights, or one does.
+    assert whole.host - sharded.host == pytest.approx(3 * 4 * weights, abs=GIB)
+    offloaded = memory("zero1", hardware__offload="optimizer")
+    assert "optimizer" not in offloaded.parts and offloaded.parts["weights"] == 4 * weights
+    assert offloaded.host - divided.host == pytest.approx(16 * weights, abs=GIB)
+    assert "weights" not in memory("zero3", hardware__offload="all").parts
+
+
+def test_both_replies_of_a_pair_are_in_a_micro_batch(tmp_path):
+    settings = {"method__micro_batch_size": 4, "method__batch_size": 8, "method__gradient_checkpointing": False}
+    settings["hardware__gpu"] = "h200-141gb"
+    one, two = (planned(tmp_path, **settings, method__kind=kind).memory.parts for kind in ("sft", "dpo"))
+    assert two["activations"] == 2 * one["activations"]
 
 
 def test_merging_and_exporting_need_the_weights_in_fp32(tmp_path):
