@@ -2,7 +2,7 @@
 into the memory of its GPUs is chosen."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +27,6 @@ class Candidate:
     layout: Layout
     need: Estimate | None
     """None where it cannot be predicted."""
-
-
-def is_open(job: JobSpec) -> bool:
-    """Whether the job leaves something to be chosen."""
-    method = job.method
-    return "auto" in (method.micro_batch_size, method.gradient_checkpointing) or (
-        job.hardware.sharding == "auto" and strategies.ranks(job) > 1
-    )
 
 
 def candidates(job: JobSpec, model: Structure | None) -> Iterator[Candidate]:
@@ -80,13 +72,12 @@ def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str
         return max(found, key=lambda one: _preference_on_cpu(one.layout)), ""
     if model is None:
         return max(found, key=lambda one: (one.layout.checkpointing, -AUTOMATIC_RANK.get(one.layout.sharding, 0))), ""
-    memory = GPUS[job.hardware.gpu].memory
-    limit = memory * (MARGIN if is_open(job) else 1)
+    limit = MARGIN * GPUS[job.hardware.gpu].memory
     fitting = [one for one in found if one.need and one.need.total <= limit]
     if not fitting:
         return min(found, key=_need), ""
     best = max(fitting, key=lambda one: (speed.relative(job, one.layout), one.layout.checkpointing))
-    return best, _why(job, best, found, len(fitting)) if is_open(job) else ""
+    return best, _why(job, best, found, len(fitting))
 
 
 AUTOMATIC_RANK = {name: number for number, name in enumerate(AUTOMATIC)}
@@ -131,9 +122,12 @@ def with_changes(job: JobSpec, changes: dict[str, Any]) -> JobSpec:
     return JobSpec.model_validate(data)
 
 
-def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tuple[str, ...]:
+def remedies(
+    job: JobSpec, model: Structure, limit: float, is_refused: Callable[[JobSpec], bool], most: int = 4
+) -> tuple[str, ...]:
     """The smallest changes with which a job needs at most `limit` bytes, as options of the command line: first those
-    that train the same model, then those that train it in another way, and at last a larger GPU."""
+    that train the same model, then those that train it in another way, and at last a larger GPU. None of them makes a
+    job that `is_refused`."""
     memory = GPUS[job.hardware.gpu].memory
     lines: list[str] = []
     fitting: list[set[str]] = []
@@ -141,8 +135,11 @@ def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tup
         if any(keys <= changes.keys() for keys in fitting):
             continue  # a smaller change of these keys fits already
         try:
-            best, _ = choose(with_changes(job, changes), model)
+            changed = with_changes(job, changes)
+            best, _ = choose(changed, model)
         except (ValueError, NotKnown):
+            continue
+        if is_refused(changed):
             continue
         if best and best.need and best.need.total <= limit:
             fitting.append(set(changes))
@@ -151,9 +148,10 @@ def remedies(job: JobSpec, model: Structure, limit: float, most: int = 4) -> tup
             return tuple(lines)
     larger = sorted((gpu for gpu in GPUS.values() if gpu.memory > memory), key=lambda gpu: gpu.memory)
     for gpu in larger:
-        if job.model.dtype == "bf16" and not gpu.bf16:
+        changed = with_changes(job, {"hardware.gpu": gpu.name})
+        if is_refused(changed):
             continue
-        best, _ = choose(with_changes(job, {"hardware.gpu": gpu.name}), model)
+        best, _ = choose(changed, model)
         if best and best.need and best.need.total <= gpu.memory:
             lines.append(f"--set hardware.gpu={gpu.name}")
             break
@@ -174,9 +172,7 @@ def _changes(job: JobSpec) -> Iterator[dict[str, Any]]:
     least = {**checkpoint, **({key: 1} if rows > 1 else {})}
     if ranks > 1:
         for sharding in ("fsdp", "zero3"):
-            if job.hardware.sharding != sharding and not list(
-                strategies.refusals(with_changes(job, {"hardware.sharding": sharding}))
-            ):
+            if job.hardware.sharding != sharding:
                 yield {"hardware.sharding": sharding}
                 yield {**least, "hardware.sharding": sharding}
     if method.optimizer in ("adamw", "adafactor") and (ranks == 1 or job.hardware.sharding == "ddp"):

@@ -2,8 +2,9 @@
 it counts, and the configuration of the base model."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hatrain.contract import model_ref
 from hatrain.contract.cluster import ClusterSpec
@@ -17,7 +18,7 @@ from hatrain.errors import BadInput
 from hatrain.text import count
 from launch import candidates, speed, strategies
 from launch.backends import backend
-from launch.backends.protocol import Reason
+from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
 from launch.memory import sources
 from launch.memory.needs import disk_bytes, host_bytes
@@ -75,13 +76,7 @@ def plan(
     chosen, why = candidates.choose(job, model)
     seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
     job = with_time(job, cluster, seconds)
-    reasons = [
-        *target.refusals(job, run),
-        *strategies.refusals(job),
-        *_dtype(job),
-        *_quantization(job),
-        *_packing(job),
-    ]
+    reasons = [*_refusals(job, target, run)]
     if unknown and job.method.micro_batch_size == "auto":
         reasons.append(("method.micro_batch_size", f"found auto, but {unknown}; write a number of rows"))
     batch: Batch | None = None
@@ -94,7 +89,7 @@ def plan(
         reasons += refusal.reasons
     if reasons or batch is None or chosen is None:
         raise Refusal(reasons)
-    memory = _memory(job, chosen, model, why) if model else None
+    memory = _memory(job, chosen, model, why, lambda changed: any(_refusals(changed, target, run))) if model else None
     if memory and not memory.fits and not force:
         raise Refusal([("hardware.gpu", _too_large(job, memory))])
     rows = count_rows(job.data.train, workdir)
@@ -135,7 +130,9 @@ def _structure(job: JobSpec, workdir: Path, runs_root: Path, ask_hub: bool) -> t
     return model, ""
 
 
-def _memory(job: JobSpec, chosen: Candidate, model: Structure, why: str) -> Memory:
+def _memory(
+    job: JobSpec, chosen: Candidate, model: Structure, why: str, is_refused: Callable[[JobSpec], bool]
+) -> Memory:
     assert chosen.need is not None
     gpu = GPUS[job.hardware.gpu].memory
     fits = chosen.need.total <= gpu
@@ -146,7 +143,7 @@ def _memory(job: JobSpec, chosen: Candidate, model: Structure, why: str) -> Memo
         host=host_bytes(model, job, chosen.layout),
         disk=disk_bytes(model, job),
         why=why,
-        remedies=candidates.remedies(job, model, LESS * chosen.need.total if fits else gpu),
+        remedies=candidates.remedies(job, model, LESS * chosen.need.total if fits else gpu, is_refused),
     )
 
 
@@ -155,7 +152,9 @@ def _too_large(job: JobSpec, memory: Memory) -> str:
     largest = ", ".join(
         f"{name} {gib(size)}" for name, size in sorted(memory.parts.items(), key=lambda part: -part[1])[:4]
     )
-    remedies = "; these fit: " + " | ".join(memory.remedies) if memory.remedies else "; no GPU in the table has as much"
+    remedies = (
+        "; these fit: " + " | ".join(memory.remedies) if memory.remedies else "; no larger GPU here fits it either"
+    )
     return (
         f"found {job.hardware.gpu} with {gib(memory.gpu)} GiB, but the run needs {gib(memory.total)} ({largest}, …)"
         f"{remedies}; --force plans it nevertheless"
@@ -251,6 +250,15 @@ def cpu_cores() -> int:
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
+
+
+def _refusals(job: JobSpec, target: Backend[Any], run: str) -> Iterator[Reason]:
+    """What a job cannot have, whatever memory it needs."""
+    yield from target.refusals(job, run)
+    yield from strategies.refusals(job)
+    yield from _dtype(job)
+    yield from _quantization(job)
+    yield from _packing(job)
 
 
 def _dtype(job: JobSpec) -> Iterator[Reason]:

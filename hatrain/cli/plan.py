@@ -1,11 +1,14 @@
 """`hatrain plan`: print every decision about a job, before anything runs."""
 
 import argparse
+from pathlib import Path
 
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
 from hatrain.contract.gpus import GIB, GPUS
+from hatrain.contract.load import read_job
 from hatrain.contract.plan import Memory, Plan, ResourceRequest
+from hatrain.contract.run import runs_root
 from hatrain.contract.spec import ExportSpec
 from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput, nearest
@@ -53,28 +56,33 @@ def matrix() -> str:
 
 
 def comparison(args: argparse.Namespace) -> str:
-    """One line for each GPU. Raises BadInput for a name that is not in the table."""
-    from launch import speed
+    """One line for each GPU, and below them why a GPU is refused. Raises BadInput for a name that is not in the table,
+    and for files that cannot be read."""
+    from launch import cluster_files, planner, speed
 
     names = [name.strip() for name in args.gpu.split(",") if name.strip()]
     for name in names or [args.gpu]:
         if name not in GPUS:
             raise BadInput(f"--gpu: found {name!r}; accepted: {', '.join(GPUS)}{nearest(name, GPUS)}")
-    args.force = True
+    cluster_name, cluster = cluster_files.load_cluster(args.cluster)
     rows = [["GPU", "FITS", "NEEDS", "OF", "MICRO-BATCH", "CHECKPOINTING", "HOURS", "GPU-HOURS", "COST"]]
-    settings = list(args.settings)
-    estimated = False
+    lines: dict[str, None] = {}
+    assumed = False
     for name in names:
-        args.settings = [*settings, f"hardware.gpu={name}"]
+        job, _ = read_job(args.job, [*args.settings, f"hardware.gpu={name}"])
         try:
-            plan = planned(args)
-        except BadInput as error:
-            reason = error.problems[0].split("found ", 1)[-1]
-            rows.append([name, f"no: {reason}", *[""] * (len(rows[0]) - 2)])
+            plan = planner.plan(
+                job, cluster, cluster_name, workdir=Path.cwd(), runs_root=runs_root(), force=True, ask_hub=True
+            )
+        except planner.Refusal as refusal:
+            rows.append([name, "no", *["-"] * (len(rows[0]) - 2)])
+            lines |= {f"{name}: {key}: {text}": None for key, text in refusal.reasons}
             continue
-        memory, hours = plan.memory, (plan.seconds or 0) / 3600
-        price = plan.cluster_spec.price_per_gpu_hour.get(name)
+        memory, price = plan.memory, cluster.price_per_gpu_hour.get(name)
+        if plan.memory_unknown:
+            lines[plan.memory_unknown] = None
         fits = "unknown" if memory is None else "yes" if memory.fits else "no"
+        hours = plan.seconds / 3600 if plan.seconds and fits != "no" else None
         rows.append(
             [
                 name,
@@ -83,16 +91,15 @@ def comparison(args: argparse.Namespace) -> str:
                 f"{GPUS[name].memory / GIB:.0f} GiB",
                 str(plan.batch.micro_batch_size),
                 "on" if plan.gradient_checkpointing else "off",
-                f"{hours:.2f}" if hours and fits != "no" else "-",
-                f"{hours * plan.world_size:.2f}" if hours and fits != "no" else "-",
-                f"{hours * plan.world_size * price:.2f}" if hours and price is not None and fits != "no" else "-",
+                f"{hours:.2f}" if hours else "-",
+                f"{hours * plan.world_size:.2f}" if hours else "-",
+                f"{hours * plan.world_size * price:.2f}" if hours and price is not None else "-",
             ]
         )
-        estimated |= not speed.is_measured(name)
-    lines = [aligned(rows)]
-    if estimated:
-        lines.append(f"hours: an estimate, from {speed.ASSUMED:.0%} of each GPU's speed; nothing was measured on them")
-    return "\n".join(lines)
+        assumed |= hours is not None and not speed.is_measured(name)
+    if assumed:
+        lines[f"hours: an estimate, from {speed.ASSUMED:.0%} of each GPU's speed; nothing was measured on them"] = None
+    return "\n".join([aligned(rows), *lines])
 
 
 def memory_table(memory: Memory) -> str:

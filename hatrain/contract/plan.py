@@ -66,6 +66,10 @@ class ResourceRequest(Model):
     """Bytes on the node's disk; null where they are not limited."""
 
 
+NOT_TENSORS = ("CUDA context", "NCCL", "fragmentation")
+"""Parts of a prediction that torch does not count as allocated."""
+
+
 class Memory(Model):
     """What a run is predicted to need."""
 
@@ -76,7 +80,7 @@ class Memory(Model):
     gpu: PositiveInt
     """Bytes that one GPU has."""
     host: PositiveInt
-    """Bytes of main memory on one node: for loading, offload and checkpoints."""
+    """Bytes of main memory on one node: for loading, offload, checkpoints, merging and export."""
     disk: PositiveInt
     """Bytes of the checkpoints and the model."""
     why: str

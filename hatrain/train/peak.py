@@ -3,7 +3,7 @@
 import torch
 
 from hatrain.contract.gpus import GIB
-from hatrain.contract.plan import Plan
+from hatrain.contract.plan import NOT_TENSORS, Plan
 from hatrain.contract.run import Attempt, RunDirectory
 
 
@@ -22,14 +22,10 @@ def record(plan: Plan, run: RunDirectory, attempt: Attempt, *, ended: str) -> No
     )
 
 
-OUTSIDE = ("CUDA context", "NCCL", "fragmentation")
-"""Parts of a prediction that torch does not count as allocated."""
-
-
 def tensors(plan: Plan) -> dict[str, int]:
     """The parts of a prediction that torch counts."""
     parts = plan.memory.parts if plan.memory else {}
-    return {name: size for name, size in parts.items() if name not in OUTSIDE}
+    return {name: size for name, size in parts.items() if name not in NOT_TENSORS}
 
 
 def out_of_memory(plan: Plan, error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hatrain.contract.plan import Sharding
+from hatrain.contract.plan import NOT_TENSORS, Sharding
 from hatrain.contract.spec import Dpo, JobSpec
 from launch.memory.activations import BYTES, FP32, WRITTEN_OUT, layer_bytes
 from launch.memory.structure import Adapters, Structure, adapters, quantized_bytes
@@ -62,11 +62,7 @@ class Estimate:
     @property
     def allocated(self) -> int:
         """What torch.cuda.max_memory_allocated reports."""
-        return sum(size for name, size in self.parts.items() if name not in OUTSIDE)
-
-
-OUTSIDE = ("CUDA context", "NCCL", "fragmentation")
-"""Parts that are not tensors."""
+        return sum(size for name, size in self.parts.items() if name not in NOT_TENSORS)
 
 
 def estimate(

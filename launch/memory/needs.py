@@ -15,11 +15,16 @@ STATE = {"adamw": 2 * FP32, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor":
 
 
 def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
-    """Bytes of main memory on one node, in whole GiB: every rank reads the weights, except under FSDP and ZeRO-3, where
-    one rank of a node does; offloaded state; and the copy of the trained weights that a checkpoint is written from."""
+    """Bytes of main memory on one node, in whole GiB: of the processes, of offloaded state, and of the weights at the
+    moment that needs most.
+
+    Every rank reads the weights, except under FSDP and ZeRO-3, where one rank of a node does; there is also the copy of
+    the trained weights that a checkpoint is written from. At the end an adapter is merged into fp32 weights, of which a
+    copy is saved in the dtype of the job. An export loads fp32 weights.
+    """
     per_node = job.hardware.gpus_per_node
-    trained = _trained(model, job)
-    loaded = model.weights * (FP32 if job.method.lora is None else BYTES[job.model.dtype])
+    trained, lora = _trained(model, job), job.method.lora
+    loaded = model.weights * (FP32 if lora is None else BYTES[job.model.dtype])
     readers = 1 if layout.sharding in ("fsdp", "zero3") else per_node
     offloaded = 0
     if layout.offload != "none":
@@ -27,7 +32,12 @@ def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
         offloaded = 4 * FP32 * trained * per_node // layout.ranks
     if job.method.optimizer == "paged_adamw_8bit":
         offloaded += STATE["adamw_8bit"] * trained * per_node
-    return math.ceil((per_node * PROCESS + readers * loaded + offloaded + FP32 * trained) / GIB) * GIB
+    weights = max(
+        readers * loaded + FP32 * trained,
+        (FP32 + BYTES[job.model.dtype]) * model.weights if lora and lora.merge else 0,
+        FP32 * model.weights if job.export else 0,
+    )
+    return math.ceil((per_node * PROCESS + offloaded + weights) / GIB) * GIB
 
 
 def disk_bytes(model: Structure, job: JobSpec) -> int:

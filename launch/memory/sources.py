@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from hatrain.contract import model_ref
+from hatrain.contract.load import Loader
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch.memory.structure import NotKnown, Structure, structure
@@ -77,7 +78,7 @@ def _base_of_run(name: str, workdir: Path, runs_root: Path) -> tuple[str, str | 
         text = path.read_text(encoding="utf-8", errors="replace")
         if line.search(text):
             try:
-                model = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["model"]
+                model = yaml.load(text, Loader=Loader)["model"]
                 return str(model["base"]), model.get("revision")
             except (yaml.YAMLError, LookupError, TypeError, AttributeError):
                 return None
@@ -106,21 +107,26 @@ def _from_hub(base: str, revision: str | None, ask: bool) -> dict[str, Any]:
     where = f"it is not in {TABLE.parent.name}/{TABLE.name} and not in the model cache"
     if not ask or "/" not in base or any(os.environ.get(key) for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         raise NotKnown(f"{base}: {where}; hatrain fetch JOB downloads it")
-    try:
-        return _download(base, name)
-    except (OSError, ValueError) as error:
-        raise NotKnown(
-            f"{base}: {where}, and the hub does not answer ({error}); hatrain fetch JOB downloads it"
-        ) from None
+    config, failure = _download(base, name)
+    if failure:
+        raise NotKnown(f"{base}: {where}, and the hub does not answer ({failure}); hatrain fetch JOB downloads it")
+    return config
 
 
 @cache
-def _download(base: str, revision: str) -> dict[str, Any]:
+def _download(base: str, revision: str) -> tuple[dict[str, Any], str]:
+    """Return config.json from the hub, or why it does not answer: the runs of a sweep ask once."""
     import urllib.request  # costs 20 ms, which only unknown models need
+    from http.client import HTTPException
+    from urllib.parse import quote
 
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    request = urllib.request.Request(f"{endpoint.rstrip('/')}/{base}/resolve/{revision}/config.json")
-    if token := os.environ.get("HF_TOKEN"):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-        return dict(json.loads(answer.read()))
+    address = f"{endpoint.rstrip('/')}/{quote(base)}/resolve/{quote(revision, safe='')}/config.json"
+    try:
+        request = urllib.request.Request(address)
+        if token := os.environ.get("HF_TOKEN"):
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return dict(json.loads(answer.read())), ""
+    except (OSError, HTTPException, ValueError, TypeError) as error:
+        return {}, str(error)

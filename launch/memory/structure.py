@@ -91,11 +91,6 @@ class Structure:
         """The matrices of all layers, which quantisation makes smaller."""
         return self.layers * sum(module.weights for module in self.linears)
 
-    def resized(self, vocabulary: int) -> "Structure":
-        import dataclasses
-
-        return dataclasses.replace(self, vocabulary=vocabulary)
-
 
 _PER_NORM = {"rms": 1, "layer": 2, "centered": 1, "bare": 0}
 """Weights of a norm, for each element of its width."""

@@ -1,7 +1,11 @@
 """A plan knows what fits: it chooses the fastest way that does, and refuses what cannot, with what would."""
 
+import http.client
+import io
 import json
 import shlex
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +14,13 @@ from hatrain.cli import main
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
+from hatrain.contract.run import RunDirectory
 from launch import candidates, planner
 from launch.memory import sources
+from launch.memory.needs import PROCESS
 from launch.memory.structure import NotKnown
 from launch.planner import Refusal
-from tests.plans import a_cluster, a_job
+from tests.plans import a_cluster, a_job, a_plan
 
 BASE = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
 
@@ -42,6 +48,23 @@ def test_with_room_the_largest_micro_batch_without_checkpointing_is_chosen(tmp_p
 def test_what_is_chosen_leaves_a_margin(tmp_path, gpu):
     plan = planned(tmp_path, **AUTO, hardware__gpu=gpu)
     assert plan.memory.total <= candidates.MARGIN * GPUS[gpu].memory
+
+
+def test_a_way_that_needs_more_than_92_percent_is_not_chosen(tmp_path, monkeypatch):
+    fixed = {**AUTO, "hardware__gpu": "a6000-48gb", "method__gradient_checkpointing": True}
+    largest = {**fixed, "method__micro_batch_size": 32}
+    needed = planned(tmp_path, **largest).memory.total
+
+    def with_memory(size):
+        monkeypatch.setitem(GPUS, "a6000-48gb", replace(GPUS["a6000-48gb"], memory=round(size)))
+
+    with_memory(needed / 0.919)
+    assert planned(tmp_path, **fixed).batch.micro_batch_size == 32
+    with_memory(needed / 0.921)
+    assert planned(tmp_path, **fixed).batch.micro_batch_size < 32
+    # What a job sets itself may need all of it.
+    with_memory(needed)
+    assert planned(tmp_path, **largest).memory.fits
 
 
 def test_less_memory_is_never_given_a_faster_way(tmp_path):
@@ -113,6 +136,8 @@ def test_what_cannot_fit_is_refused_and_every_remedy_fits(tmp_path):
     assert "found rtx3060-12gb with 12.0 GiB, but the run needs" in text
     plan = planned(tmp_path, hardware__gpu="rtx3060-12gb", method__batch_size=32, force=True)
     assert len(plan.memory.remedies) >= 2
+    keys = [{setting.partition("=")[0] for setting in shlex.split(line)[1::2]} for line in plan.memory.remedies]
+    assert not any(earlier <= later for at, later in enumerate(keys) for earlier in keys[:at])
     for line in plan.memory.remedies:
         words = shlex.split(line)
         assert words[::2] == ["--set"] * (len(words) // 2)
@@ -136,6 +161,32 @@ def test_a_plan_that_fits_offers_what_needs_clearly_less(tmp_path):
     assert memory.fits and memory.remedies
 
 
+def test_a_remedy_names_a_gpu_that_the_cluster_has(tmp_path):
+    gpus = {"rtx3060-12gb": "a", "t4-16gb": "b", "a6000-48gb": "c"}
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "gpus": gpus})
+    memory = planned(tmp_path, cluster=cluster, hardware__gpu="rtx3060-12gb", force=True).memory
+    assert memory.remedies[-1] == "--set hardware.gpu=a6000-48gb"
+    gpus.pop("a6000-48gb")
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "gpus": gpus})
+    memory = planned(tmp_path, cluster=cluster, hardware__gpu="rtx3060-12gb", force=True).memory
+    assert memory.remedies and not any("hardware.gpu" in line for line in memory.remedies)
+
+
+def test_a_remedy_names_no_sharding_that_the_job_cannot_have(tmp_path):
+    settings = {
+        "model__base": "stabilityai/stablelm-zephyr-3b",
+        "method__batch_size": 32,
+        "hardware__gpus_per_node": 2,
+        "hardware__gpu": "a6000-48gb",
+        "hardware__sharding": "ddp",
+    }
+    remedies = planned(tmp_path, **settings, force=True).memory.remedies
+    assert any("hardware.sharding=fsdp" in line for line in remedies)
+    settings |= {"method__optimizer": "adafactor", "hardware__gpu": "rtx3090-24gb"}
+    remedies = planned(tmp_path, **settings, force=True).memory.remedies
+    assert remedies and not any("hardware.sharding" in line for line in remedies)
+
+
 # --- where the configuration comes from ---------------------------------------------------------------------
 
 
@@ -148,6 +199,9 @@ def test_a_folder_is_read_and_a_run_without_a_model_stands_for_its_base(tmp_path
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "a.yaml").write_text(f"name: tiny-rev4\nmodel:\n  base: {BASE}\n")
     assert sources.structure_of("models/tiny-rev2", None, **options).weights == 1_100_048_384
+    a_run = RunDirectory(tmp_path / "runs" / "earlier")
+    a_run.adopt(a_plan(tmp_path, name="earlier", model__base=BASE), {})
+    assert sources.structure_of("models/earlier", None, **options).weights == 1_100_048_384
 
 
 def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
@@ -159,8 +213,34 @@ def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     options = {"workdir": tmp_path, "runs_root": tmp_path / "runs"}
     assert sources.structure_of("some/model", None, **options).weights == 1_100_048_384
+    assert sources.structure_of("some/model", "abc", **options).weights == 1_100_048_384
     with pytest.raises(NotKnown, match="some/other: it is not in"):
         sources.structure_of("some/other", None, **options)
+
+
+@pytest.mark.parametrize("failure", [OSError("timed out"), http.client.IncompleteRead(b""), b"[1, 2]", b"<html>"])
+def test_a_hub_that_fails_is_asked_once_and_named(failure, tmp_path, monkeypatch):
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append(request.full_url)
+        if isinstance(failure, Exception):
+            raise failure
+        return io.BytesIO(failure)
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example/")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    sources._download.cache_clear()
+    for _ in range(2):
+        with pytest.raises(NotKnown, match=r"some/mo del: .* and the hub does not answer \(.+\)"):
+            sources.structure_of(
+                "some/mo del", "refs/pr/1", workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True
+            )
+    assert asked == ["https://hub.example/some/mo%20del/resolve/refs%2Fpr%2F1/config.json"]
+    sources._download.cache_clear()
 
 
 PUBLISHED = {
@@ -198,6 +278,31 @@ def test_a_limit_below_the_estimate_is_noted_and_auto_is_above_it(tmp_path):
     assert automatic.identity == plan.identity
 
 
+def test_time_follows_the_operations_of_a_step_and_the_ranks(tmp_path):
+    (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 40_000)
+
+    def seconds(**changes):
+        changes = {"method__batch_size": 32, "method__gradient_checkpointing": False, **changes}
+        return planned(tmp_path, **changes, force=True).seconds
+
+    whole = seconds()
+    # Six operations for each weight and token, at a quarter of 312 teraflops.
+    assert whole == pytest.approx(40_000 * 1000.25 * 6 * 1_100_048_384 / 78e12, rel=0.01)
+    assert seconds(method__lora={}) == pytest.approx(whole * 4 / 6, rel=0.01)
+    assert seconds(method__gradient_checkpointing=True) == pytest.approx(whole * 8 / 6, rel=0.01)
+    assert seconds(method__epochs=3) == pytest.approx(whole * 3, rel=0.01)
+    ranks = {"hardware__gpus_per_node": 4, "hardware__sharding": "ddp"}
+    assert seconds(**ranks) == pytest.approx(whole / 4 / 0.97, rel=0.01)
+
+
+def test_automatic_time_is_never_longer_than_a_cluster_grants(tmp_path):
+    (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 40_000)
+    cluster = SlurmCluster.model_validate({"kind": "slurm", "time_limit": "00:40:00"})
+    plan = planned(tmp_path, cluster=cluster, limits__time="auto")
+    assert plan.seconds > 2400
+    assert plan.job.limits.time == "00:40:00"
+
+
 def test_automatic_time_is_what_a_cluster_grants_where_nothing_is_known(tmp_path):
     cluster = SlurmCluster.model_validate({"kind": "slurm", "time_limit": "02:00:00"})
     plan = planned(tmp_path, cluster=cluster, limits__time="auto", model__base="some/base")
@@ -212,6 +317,51 @@ def test_the_scheduler_is_asked_for_the_memory_that_loading_needs(tmp_path):
     assert planned(tmp_path, cluster=large).resources.memory == 500 * GIB
 
 
+def test_sharding_divides_the_state_and_offload_moves_it_to_main_memory(tmp_path):
+    def memory(sharding, **changes):
+        settings = {"hardware__gpus_per_node": 4, "method__batch_size": 32, "hardware__sharding": sharding, **changes}
+        return planned(tmp_path, **settings).memory
+
+    weights = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path).weights
+    whole, divided, sharded = memory("ddp"), memory("zero1"), memory("zero3")
+    assert whole.parts["optimizer"] == 8 * weights == pytest.approx(4 * divided.parts["optimizer"], abs=4)
+    assert whole.parts["weights"] == 4 * weights == pytest.approx(4 * sharded.parts["weights"], abs=4)
+    # Each of four ranks reads the weights, or one does.
+    assert whole.host - sharded.host == pytest.approx(3 * 4 * weights, abs=GIB)
+    offloaded = memory("zero1", hardware__offload="optimizer")
+    assert "optimizer" not in offloaded.parts and offloaded.parts["weights"] == 4 * weights
+    assert offloaded.host - divided.host == pytest.approx(16 * weights, abs=GIB)
+    assert "weights" not in memory("zero3", hardware__offload="all").parts
+
+
+def test_both_replies_of_a_pair_are_in_a_micro_batch(tmp_path):
+    settings = {"method__micro_batch_size": 4, "method__batch_size": 8, "method__gradient_checkpointing": False}
+    settings["hardware__gpu"] = "h200-141gb"
+    one, two = (planned(tmp_path, **settings, method__kind=kind).memory.parts for kind in ("sft", "dpo"))
+    assert two["activations"] == 2 * one["activations"]
+
+
+def test_merging_and_exporting_need_the_weights_in_fp32(tmp_path):
+    model = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path)
+    job = {"method__lora": {"rank": 8}, "model__quantization": "4bit"}
+    trained = planned(tmp_path, **job).memory.host
+    assert trained < 10 * GIB
+    merged = planned(tmp_path, **{**job, "method__lora": {"rank": 8, "merge": True}}).memory.host
+    assert merged >= PROCESS + 6 * model.weights
+    exported = planned(tmp_path, **job, export={"gguf": ["q8_0"]}).memory.host
+    assert merged > exported >= PROCESS + 4 * model.weights
+
+
+def test_a_comparison_of_gpus_refuses_files_that_cannot_be_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "absent", "--gpu", "h100-80gb"]) == 2
+    (tmp_path / "job.yaml").write_text(f"name: a\nmodel: {{base: {BASE}}}\ndata: {{train: t}}\nhardware: {{gpu: x}}\n")
+    assert main(["plan", "job.yaml", "--cluster", "absent", "--gpu", "h100-80gb"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "absent: no such job" in output.err and "absent: no such cluster" in output.err
+
+
 def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 4000)
@@ -221,10 +371,11 @@ def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys
     (tmp_path / "here.yaml").write_text("kind: local\nprice_per_gpu_hour: {h100-80gb: 2.5}\n")
     gpus = "rtx3060-12gb,t4-16gb,h100-80gb"
     assert main(["plan", "job.yaml", "--cluster", "here.yaml", "--gpu", gpus]) == 0
-    header, small, old, large, note = capsys.readouterr().out.splitlines()
+    header, small, old, large, refused, note = capsys.readouterr().out.splitlines()
     assert header.split()[:4] == ["GPU", "FITS", "NEEDS", "OF"]
     assert small.split()[:2] == ["rtx3060-12gb", "no"]
-    assert "bf16" in old
+    assert old.split()[:2] == ["t4-16gb", "no"]
+    assert refused.startswith("t4-16gb: model.dtype: found bf16")
     hours, gpu_hours, cost = map(float, large.split()[-3:])
     assert cost == pytest.approx(2.5 * gpu_hours, abs=0.03) and hours == gpu_hours
     assert "estimate" in note
