@@ -47,9 +47,11 @@ class _Gradients(TrainerCallback):
 
 def step(inputs: Inputs, device: str, dtype: str, attention: str) -> Step:
     """The loss and the gradients of the first step of hatrain's trainer."""
+    # Rows of a home, so that packs are trees.
     method = {"micro_batch_size": 2, "batch_size": 8, "gradient_clip": 0, "gradient_checkpointing": False}
+    method["train"] = inputs.homes
     base = inputs.base("tiny")
-    plan = inputs.plan("parity", base, method, device=device, model={"dtype": dtype})
+    plan = inputs.plan("parity", base, method, device=device, model={"dtype": dtype}, data={"order": "by_prefix"})
     gradients, losses = _Gradients(), []
 
     def watch(trainer: Any) -> None:

@@ -26,6 +26,8 @@ NAME = "hatrain_packed"
 """The implementation's name in transformers."""
 FLEX_BLOCK = 128
 """Tokens of a block of flex_attention's masks."""
+FLEX_VARIANTS = 64
+"""Of flex_attention that a process may compile."""
 PAIRS = 2**24
 """Of a query and a key, that are looked at at a time to make such a mask."""
 
@@ -281,8 +283,11 @@ def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Pac
 
 @cache
 def _compiled_flex() -> Any:
+    from torch._dynamo import config
     from torch.nn.attention.flex_attention import flex_attention
 
+    # Each model and window is compiled for itself. Beyond the limit, of 8, torch holds whole score matrices instead.
+    config.recompile_limit = max(config.recompile_limit, FLEX_VARIANTS)
     return torch.compile(flex_attention, dynamic=True)
 
 
