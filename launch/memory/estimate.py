@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hatrain.contract.plan import NOT_TENSORS, Sharding
 from hatrain.contract.spec import Dpo, JobSpec
-from launch.memory.activations import BYTES, FP32, WRITTEN_OUT, layer_bytes
+from launch.memory.activations import BYTES, FP32, WRITTEN_OUT, kept
 from launch.memory.structure import Adapters, Structure, adapters, quantized_bytes
 
 MIB = 2**20
@@ -115,13 +115,19 @@ def estimate(
             **steady,
             "gradients": (gradients + shapes.tied_gradient if layout.accumulation > 1 else shapes.head_gradient(FP32)),
             "copies of weights": shapes.layer_copy if layout.checkpointing else shapes.copies,
-            "activations": shapes.kept + shapes.recomputed + shapes.backward,
+            "activations": shapes.kept + shapes.recomputed(shapes.last_layer) + shapes.backward(labels),
+        },
+        "backward pass of the layer before the last": {
+            **steady,
+            "gradients": (gradients + shapes.tied_gradient if layout.accumulation > 1 else shapes.head_gradient(FP32)),
+            "copies of weights": shapes.layer_copy if layout.checkpointing else shapes.copies,
+            "activations": shapes.kept_before_last + shapes.recomputed(shapes.layer) + shapes.backward(tokens),
         },
         "backward pass of the first layer": {
             **steady,
-            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.embedding_gradient // layout_share),
+            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.not_computed_yet // layout_share),
             "copies of weights": shapes.layer_copy,
-            "activations": shapes.layer + shapes.backward,
+            "activations": shapes.layer + shapes.backward(tokens),
         },
         "end of the backward pass": {
             **steady,
@@ -240,7 +246,9 @@ class _Shapes:
         trains_base = adapted is None
         gathers = layout.sharding in ("fsdp", "zero3")
         self.stream = FP32 if trains_base else dtype
-        layer = layer_bytes(model, job.method.lora, job.model.dtype, padded=job.method.packing == "off") * tokens
+        of_token = kept(model, job.method.lora, job.model.dtype, padded=job.method.packing == "off")
+        self.layer = of_token.layer * tokens
+        self.last_layer = of_token.before * tokens + of_token.mlp * labels
         casts = dtype != FP32 and not gathers
         matrices = sum(module.weights for module in model.linears)
         self.layer_copy = dtype * matrices if casts and trains_base else 0
@@ -249,21 +257,30 @@ class _Shapes:
         self.copies = self.layer_copy * model.layers + self.head_copy + own
         ends = (self.stream + FP32) * model.width * tokens + (self.stream + dtype) * model.width * labels
         if layout.checkpointing:
-            self.kept = self.stream * model.width * tokens * model.layers + ends
-            self.recomputed = layer
+            inputs = self.stream * model.width * tokens
+            self.kept_before_last = inputs * (model.layers - 1)
+            self.kept = self.kept_before_last + inputs + ends
         else:
-            self.kept = layer * model.layers + ends
-            self.recomputed = 0
-        self.layer = layer
+            self.kept_before_last = self.layer * (model.layers - 1)
+            self.kept = self.kept_before_last + self.last_layer + ends
+        self.checkpointing = layout.checkpointing
 
-    @property
-    def backward(self) -> int:
-        """Gradients that pass through the MLP of a layer while all that the layer keeps is still there."""
-        if self.model.activation in WRITTEN_OUT:
-            products = 3 * FP32
+    def recomputed(self, layer: int) -> int:
+        """What a layer keeps, in its backward pass, where that is computed again."""
+        return layer if self.checkpointing else 0
+
+    def backward(self, tokens: int) -> int:
+        """What the MLP of a layer needs for a time, beside what the layer keeps: in the backward pass the gradients
+        between its products, or, where it is larger, what dropout makes of the input of an adapter, in fp32."""
+        model, lora = self.model, self.job.method.lora
+        if model.activation in WRITTEN_OUT:
+            inner = 3 * FP32
         else:
-            products = (3 if self.model.family.gated else 2) * self.dtype
-        return self.tokens * ((self.stream + self.dtype) * self.model.width + products * self.model.inner)
+            # The input of the output module is freed by then.
+            inner = (3 if model.family.gated else 2) * self.dtype - (0 if lora else self.dtype)
+        if lora and lora.dropout and self.dtype < FP32:
+            inner = max(inner, self.dtype + 2 * FP32)
+        return tokens * ((self.stream + self.dtype) * model.width + inner * model.inner)
 
     @property
     def _chunk(self) -> int:
@@ -281,6 +298,13 @@ class _Shapes:
     def tied_gradient(self) -> int:
         """Of the head, held until the embedding's is there to be added, where both are one matrix."""
         return FP32 * self.model.embedding if self.trains_head and self.model.tied else 0
+
+    @property
+    def not_computed_yet(self) -> int:
+        """Gradients that are not there when that of the first layer's last matrix is: of the rest of the layer, and of
+        the embedding."""
+        rest = self.model.layer - self.model.linears[-1].weights if self.adapted is None else 0
+        return FP32 * rest + self.embedding_gradient
 
     @property
     def embedding_gradient(self) -> int:
