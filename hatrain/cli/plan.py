@@ -132,7 +132,7 @@ def table(plan: Plan) -> str:
         f"{method.learning_rate_schedule}",
         "ranks": f"{plan.world_size} = {count(plan.nodes, 'node')} × {per_node}",
         **({"each node": _resources(plan.resources)} if plan.resources else {}),
-        "sharding": plan.sharding,
+        "sharding": plan.sharding + _OFFLOADED[hardware.offload],
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
@@ -140,6 +140,7 @@ def table(plan: Plan) -> str:
         if steps
         else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
+        "packing": _PACKED[method.packing],
         **(_memory_lines(plan)),
         "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
         **({"export": _export(job.export)} if job.export else {}),
@@ -152,6 +153,20 @@ def table(plan: Plan) -> str:
     width = max(map(len, lines))
     text = "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
     return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
+
+
+_PACKED = {
+    "tree": "tree: what rows begin with in common is trained once",
+    "plain": "plain: rows of a micro-batch stand one after the other",
+    "off": "off: rows of a micro-batch are padded to the longest",
+    "auto": "auto: tree where the model allows it",
+}
+_OFFLOADED = {
+    "none": "",
+    "optimizer": ", optimizer state in main memory",
+    "all": ", weights and optimizer state in main memory",
+    "auto": "",
+}
 
 
 def _memory_lines(plan: Plan) -> dict[str, str]:

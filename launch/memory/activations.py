@@ -42,15 +42,15 @@ class Kept:
         return self.before + self.mlp
 
 
-def kept(model: Structure, lora: LoraSpec | None, dtype: str, *, padded: bool = False) -> Kept:
-    """What one token leaves in a layer. In rows that are padded the attention needs a mask, and then repeats keys and
-    values for every head."""
+def kept(model: Structure, lora: LoraSpec | None, dtype: str, *, padded_to: int = 0) -> Kept:
+    """What one token leaves in a layer. Rows that are padded, to so many tokens, need a mask: the attention then repeats
+    keys and values for every head, and each layer has its own copy of the mask."""
     kinds = Dtypes(BYTES[dtype], lora is None)
     adapted = adapters(model, lora) if lora else None
-    repeated = 2 * kinds.product * (model.queries - model.keys) if padded else 0
+    masked = kinds.product * (2 * (model.queries - model.keys) + padded_to) if padded_to else 0
     trained = model.linears if adapted is None else adapted.modules
     of_attention, of_mlp = ([m for m in trained if m.group == group] for group in ("attention", "mlp"))
-    before = _norms(model, kinds) + _inputs(model, kinds, of_attention, lora) + _attention(model, kinds) + repeated
+    before = _norms(model, kinds) + _inputs(model, kinds, of_attention, lora) + _attention(model, kinds) + masked
     inputs = _inputs(model, kinds, of_mlp, lora)
     if model.family.parallel and model.family.norms == 1 and not _is_copied(kinds, lora):
         inputs -= FP32 * model.width * (_reads(model, of_attention) and _reads(model, of_mlp))  # the same

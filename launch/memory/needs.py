@@ -5,7 +5,7 @@ import math
 from hatrain.contract.gpus import GIB
 from hatrain.contract.spec import JobSpec
 from launch.memory.activations import BYTES, FP32
-from launch.memory.estimate import Layout
+from launch.memory.layout import Layout
 from launch.memory.structure import Structure, adapters
 
 PROCESS = 6 * GIB
