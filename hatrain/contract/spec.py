@@ -320,6 +320,8 @@ class HardwareSpec(Model):
     offload: Literal[Offload, "auto"] = "none"
     """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3. auto does so where
     nothing else fits."""
+    compile: bool = False
+    """Compile the model's layers: faster steps with less memory, after a minute or so at the start. One rank only."""
 
 
 class CheckpointSpec(Model):
