@@ -1,18 +1,14 @@
-"""How long a run takes: the operations of its steps, and the share of a GPU's speed that the trainer reaches. Every
-figure is an estimate until it is measured."""
+"""How long a run takes: the operations of its steps, and the share of a GPU's speed that the trainer reaches."""
 
 from pathlib import Path
 
 from hatrain.contract.gpus import GPUS
 from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.steps import weighted_rows
+from launch import efficiency
 from launch.memory.layout import Layout
 from launch.memory.structure import Structure
 
-EFFICIENCY: dict[str, float] = {}
-"""Share of `Gpu.tflops` that training reaches, measured on that GPU with bench/gpu.sh (its MFU, part 2)."""
-ASSUMED = 0.25
-"""The share where nothing was measured."""
 BYTES_PER_TOKEN = 4.0
 """Of a row's JSON, so that the tokens of a file are known before there is a tokenizer."""
 RECOMPUTED = 4 / 3
@@ -48,12 +44,8 @@ def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path) -> in
     passes = 4 if job.method.lora else 6
     passes += 2 if layout.checkpointing else 0
     gpu = GPUS[job.hardware.gpu]
-    reached = gpu.tflops * 1e12 * EFFICIENCY.get(gpu.name, ASSUMED) * _share(layout) * layout.ranks
+    reached = gpu.tflops * 1e12 * efficiency.of(job)[0] * _share(layout) * layout.ranks
     return max(1, round(tokens * job.method.epochs * passes * model.weights / reached))
-
-
-def is_measured(gpu: str) -> bool:
-    return gpu in EFFICIENCY
 
 
 def _tokens(job: JobSpec, workdir: Path) -> float | None:

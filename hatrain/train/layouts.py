@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from hatrain.contract.spec import Packing
 from hatrain.contract.steps import Layout, MicroBatch
 from hatrain.data.packs import Tree, Unit, in_order, sort_key
-
 
 
 def packed(units: Callable[[int], Unit], capacity: int, ranks: int, *, share: bool) -> Layout:

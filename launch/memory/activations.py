@@ -43,8 +43,8 @@ class Kept:
 
 
 def kept(model: Structure, lora: LoraSpec | None, dtype: str, *, padded_to: int = 0) -> Kept:
-    """What one token leaves in a layer. Rows that are padded, to so many tokens, need a mask: the attention then repeats
-    keys and values for every head, and each layer has its own copy of the mask."""
+    """What one token leaves in a layer. Rows that are padded, to so many tokens, need a mask: the attention then
+    repeats keys and values for every head, and each layer has its own copy of the mask."""
     kinds = Dtypes(BYTES[dtype], lora is None)
     adapted = adapters(model, lora) if lora else None
     masked = kinds.product * (2 * (model.queries - model.keys) + padded_to) if padded_to else 0

@@ -1,5 +1,5 @@
-"""The Dockerfile with `GGUF=cpu` and the CPU lock file, built for real: llama.cpp is compiled from source, and a job in the
-image trains, exports and is judged. It takes a quarter of an hour and more; `make image-test` runs it."""
+"""The Dockerfile with `GGUF=cpu` and the CPU lock file, built for real: llama.cpp is compiled from source, and a job in
+the image trains, exports and is judged. It takes a quarter of an hour; `make image-test` runs it."""
 
 import json
 import subprocess
@@ -95,7 +95,7 @@ def test_a_job_in_the_image_exports_what_it_trained(image, folder):
 
 def test_an_exported_file_is_exported_again_by_hand_and_answers(image, folder):
     options = [*READ_ONLY, *mounted(folder)]
-    result = image.run(IMAGE, *"export models/base --gguf q8_0 --out files".split(), options=options)
+    result = image.run(IMAGE, "export", "models/base", "--gguf", "q8_0", "--out", "files", options=options)
     assert result.code == 0, result.err
     result = image.run(IMAGE, "ask", "files/base.q8_0.gguf", "turn on the lamp", options=options)
     assert result.code == 0, result.err

@@ -1,5 +1,5 @@
-"""What one real step of the trainer needs on processors: what autograd keeps, and the peak of all that torch's allocator
-gave out, kernels' temporaries included."""
+"""What one real step of the trainer needs on processors: what autograd keeps, and the peak of all that torch's
+allocator gave out, kernels' temporaries included."""
 
 import json
 import os
@@ -45,7 +45,12 @@ class Step:
 def write_rows(path: Path, count: int) -> None:
     """Rows of nearly the same length, of which a fifth is a reply."""
     rows = (
-        {"conversations": [{"from": "human", "value": WORDS * 12 + "now " * number}, {"from": "gpt", "value": WORDS * 3}]}
+        {
+            "conversations": [
+                {"from": "human", "value": WORDS * 12 + "now " * number},
+                {"from": "gpt", "value": WORDS * 3},
+            ]
+        }
         for number in range(count)
     )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -57,7 +62,10 @@ def measure(plan: Plan, patch: pytest.MonkeyPatch) -> Step:
     from hatrain.train.sft import SftTrainer
     from hatrain.train.trainer import StepTrainer
 
-    step, profile = Step(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
+    step, profile = (
+        Step(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True),
+    )
     original, loss_of = StepTrainer.training_step, SftTrainer.micro_batch_loss
 
     def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -89,7 +97,7 @@ def measure(plan: Plan, patch: pytest.MonkeyPatch) -> Step:
     run.adopt(plan, {})
     patch.setattr(StepTrainer, "training_step", training_step)
     patch.setattr(SftTrainer, "micro_batch_loss", micro_batch_loss)
-    before = os.getcwd()
+    before = Path.cwd()
     try:
         with pytest.raises(Enough), warnings.catch_warnings():
             warnings.simplefilter("ignore")

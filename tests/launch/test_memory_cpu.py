@@ -1,4 +1,5 @@
-"""Predictions against real steps of tiny models on processors: what is kept and states within 5 %, the peak within 15 %."""
+"""Predictions against real steps of tiny models on processors: states and what is kept within 5 %, the peak, kernels'
+temporaries included, within 15 %."""
 
 import json
 from dataclasses import replace
@@ -59,7 +60,9 @@ def predicted_and_measured(place, patch, family, checkpointing, packing, rows, m
     }
     name, cluster = load_cluster("local")
     spec = JobSpec.model_validate(job)
-    step = measure(planner.plan(spec, cluster, name, workdir=place, runs_root=place / str(len(list(place.iterdir())))), patch)
+    step = measure(
+        planner.plan(spec, cluster, name, workdir=place, runs_root=place / str(len(list(place.iterdir())))), patch
+    )
     model = structure(json.loads((base / "config.json").read_text()))
     if packing != "off":
         # On processors the attention of packed rows repeats keys and values for every head.
@@ -77,7 +80,6 @@ def check(place, monkeypatch, *setting):
     gradients = FP32 * (adapters(model, lora).weights(model.layers) if lora else model.weights)
     states = sum(end.get(part, 0) for part in ("weights", "adapters", "optimizer")) + gradients
     error = (states + end["activations"]) / (step.weights + step.optimizer + gradients + step.kept) - 1
-    print(f"{setting}: kept {error:+.1%}, peak {whole / step.peak - 1:+.1%}")
     assert abs(error) < 0.05
     assert abs(whole / step.peak - 1) < 0.15
 
