@@ -31,9 +31,9 @@ def measured() -> tuple[Efficiency, ...]:
 
 def training_of(job: JobSpec) -> str:
     """What a job trains, as far as the share depends on it: `all weights`, `lora`, `dpo lora 4bit`, …"""
-    kind = "dpo" if isinstance(job.method, Dpo) else ""
-    what = "lora" if job.method.lora else "all weights"
-    return " ".join(filter(None, (kind, what, job.model.quantization and job.model.quantization.kind)))
+    kind = "dpo " if isinstance(job.method, Dpo) else ""
+    base = f" {job.model.quantization.kind}" if job.model.quantization else ""
+    return f"{kind}{'lora' if job.method.lora else 'all weights'}{base}"
 
 
 def of(job: JobSpec) -> tuple[float, bool]:
