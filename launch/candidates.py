@@ -33,16 +33,15 @@ class Candidate:
     """None where it cannot be predicted."""
 
 
-def candidates(job: JobSpec, model: Structure | None) -> Iterator[Candidate]:
-    """Every way of running a job that its settings allow, each with its need of memory."""
+def layouts(job: JobSpec, model: Structure | None) -> Iterator[Layout]:
+    """Every way of running a job that its settings allow."""
     ranks, method = strategies.ranks(job), job.method
     ways = itertools.product(_strategies(job), _rows(job, ranks), _checkpointing(job), _packings(job, model))
     for (sharding, offload), rows, checkpointing, packing in ways:
         batch = divide_batch(method.batch_size, rows, ranks)
         if batch is None:
             continue
-        layout = Layout(rows, batch.accumulation, checkpointing, sharding, ranks, offload, packing)
-        yield Candidate(layout, estimate(model, job, layout) if model else None)
+        yield Layout(rows, batch.accumulation, checkpointing, sharding, ranks, offload, packing)
 
 
 def _strategies(job: JobSpec) -> list[tuple[Sharding, Offload]]:
@@ -97,19 +96,22 @@ def _checkpointing(job: JobSpec) -> list[bool]:
 def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str]:
     """Return the fastest way that fits, or the one that needs least if none does, and why it was chosen; None where the
     batch does not divide."""
-    found = list(candidates(job, model))
+    found = list(layouts(job, model))
     if not found:
         return None, ""
     if job.hardware.gpu == CPU:
-        return max(found, key=lambda one: _preference_on_cpu(one.layout)), ""
+        return Candidate(max(found, key=_preference_on_cpu), None), ""
     if model is None:
-        return max(found, key=lambda one: (one.layout.checkpointing, -AUTOMATIC_RANK.get(one.layout.sharding, 0))), ""
+        safest = max(found, key=lambda one: (one.checkpointing, -AUTOMATIC_RANK.get(one.sharding, 0)))
+        return Candidate(safest, None), ""
     limit = MARGIN * GPUS[job.hardware.gpu].memory
-    fitting = [one for one in found if one.need and one.need.total <= limit]
-    if not fitting:
-        return min(found, key=_need), ""
-    best = max(fitting, key=lambda one: (speed.relative(job, one.layout), one.layout.checkpointing))
-    return best, _why(job, best, found, len(fitting))
+    needs: dict[Layout, Estimate] = {}
+    for layout in sorted(found, key=lambda one: (speed.relative(job, one), one.checkpointing), reverse=True):
+        needs[layout] = estimate(model, job, layout)
+        if needs[layout].total <= limit:
+            return Candidate(layout, needs[layout]), _why(job, layout, len(found))
+    least = min(found, key=lambda one: needs[one].total)
+    return Candidate(least, needs[least]), ""
 
 
 AUTOMATIC_RANK = {name: number for number, name in enumerate(AUTOMATIC)}
@@ -120,14 +122,9 @@ def _preference_on_cpu(layout: Layout) -> tuple[bool, int]:
     return fits, layout.micro_batch if fits else -layout.micro_batch
 
 
-def _need(candidate: Candidate) -> int:
-    return candidate.need.total if candidate.need else 0
-
-
-def _why(job: JobSpec, best: Candidate, found: list[Candidate], fitting: int) -> str:
-    if len(found) == 1:
+def _why(job: JobSpec, layout: Layout, ways: int) -> str:
+    if ways == 1:
         return ""
-    layout = best.layout
     parts = [
         f"micro_batch_size {layout.micro_batch}" if job.method.micro_batch_size == "auto" else "",
         f"checkpointing {'on' if layout.checkpointing else 'off'}"
@@ -137,8 +134,7 @@ def _why(job: JobSpec, best: Candidate, found: list[Candidate], fitting: int) ->
         f"offload {layout.offload}" if job.hardware.offload == "auto" else "",
         f"packing {layout.packing}" if job.method.packing == "auto" else "",
     ]
-    chosen = ", ".join(filter(None, parts))
-    return f"{chosen}: the fastest of the {count(fitting, 'way')} of {len(found)} that fit into {MARGIN:.0%}"
+    return f"{', '.join(filter(None, parts))}: the fastest of {count(ways, 'way')} that fits into {MARGIN:.0%}"
 
 
 # --- what would fit -----------------------------------------------------------------------------------------
