@@ -205,6 +205,8 @@ def _changes(job: JobSpec) -> Iterator[dict[str, Any]]:
             if job.hardware.sharding != sharding:
                 yield {"hardware.sharding": sharding}
                 yield {**least, "hardware.sharding": sharding}
+        if job.hardware.offload == "none":
+            yield from ({**least, "hardware.sharding": "zero3", "hardware.offload": offload} for offload in OFFLOADS)
     if method.optimizer in ("adamw", "adafactor") and (ranks == 1 or job.hardware.sharding == "ddp"):
         yield {"method.optimizer": "adamw_8bit"}
         yield {**least, "method.optimizer": "adamw_8bit"}

@@ -241,6 +241,8 @@ def test_a_remedy_names_no_sharding_that_the_job_cannot_have(tmp_path):
     }
     remedies = planned(tmp_path, **settings, force=True).memory.remedies
     assert any("hardware.sharding=fsdp" in line for line in remedies)
+    smaller = planned(tmp_path, **settings | {"hardware__gpu": "rtx4060ti-16gb"}, force=True).memory.remedies
+    assert any("--set hardware.sharding=zero3 --set hardware.offload=all" in line for line in smaller)
     settings |= {"method__optimizer": "adafactor", "hardware__gpu": "rtx3090-24gb"}
     remedies = planned(tmp_path, **settings, force=True).memory.remedies
     assert remedies and not any("hardware.sharding" in line for line in remedies)
