@@ -79,7 +79,8 @@ cat > "$folder/plan.json" <<'END'
       "gpus_per_node": 2,
       "gpu": "a6000-48gb",
       "sharding": "fsdp",
-      "offload": "none"
+      "offload": "none",
+      "compile": false
     },
     "checkpoints": {
       "save_steps": null,
@@ -199,6 +200,7 @@ hardware:
   gpu: a6000-48gb
   sharding: fsdp
   offload: none
+  compile: false
 checkpoints:
   save_steps: null
   save_total_limit: 1
