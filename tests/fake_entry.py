@@ -6,6 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+from hatrain.doctor import machine
+from hatrain.doctor.finding import Finding
 from hatrain.entry import attempt, main, nodes, peers, preconditions
 from hatrain.entry.stages import STAGES, Stage
 from hatrain.model import revision
@@ -33,6 +35,8 @@ if __name__ == "__main__":
     nodes.POLL_SECONDS = preconditions.PARENT_POLL_SECONDS = float(os.environ.get("POLL", nodes.POLL_SECONDS))
     nodes.LEASE_POLL_SECONDS = float(os.environ.get("LEASE_POLL", nodes.POLL_SECONDS))
     peers.LOST_PEER_SECONDS = float(os.environ.get("LOST_PEER", peers.LOST_PEER_SECONDS))
+    if "TOOLS" not in os.environ:  # the stage that needs them is not the real one
+        machine.export_tools = lambda *, wanted: Finding("export tools", "ok", "not looked for")
     if "LATER_STAGE" in os.environ:
         attempt.STAGES = (*STAGES, LATER_STAGE)
     revision.commit_of = lambda ref: None  # no hub is reached
