@@ -335,7 +335,7 @@ class CheckpointSpec(Model):
     """sharded: each GPU writes its own part of the weights. Nothing is gathered, and the checkpoint cannot be
     evaluated."""
     sync_to: str | None = None
-    """A folder or a bucket such as s3://NAME to copy checkpoints and the model to."""
+    """A folder or a bucket such as s3://NAME to copy checkpoints, the model and exported files to."""
 
 
 class EvaluationSpec(Model):

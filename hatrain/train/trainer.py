@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
+from hatrain.contract.sync import SyncTarget
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
 from hatrain.model.portable import make_portable
@@ -31,7 +32,6 @@ from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.rows import Rows, layout_of, sides
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
-from hatrain.train.sync import SyncTarget
 
 TEST_MICRO_BATCH_SIZE = 8
 """Test rows of one rank in a forward pass, unless micro_batch_size is larger: without gradients more rows fit."""

@@ -1,5 +1,5 @@
-"""Copies of checkpoints and of the model at `checkpoints.sync_to`: a folder, or anything that fsspec reaches (s3://,
-gs://). A copy that fails is reported and tried again with the next one; it never fails the run."""
+"""Copies of checkpoints, of the model and of exported files at `checkpoints.sync_to`: a folder, or anything that fsspec
+reaches (s3://, gs://). A copy that fails is reported and tried again with the next one; it never fails the run."""
 
 from pathlib import Path
 
@@ -41,8 +41,14 @@ class SyncTarget:
             self._report("checkpoints", error)
 
     def folder(self, folder: Path) -> None:
+        """Copy a sealed folder, in place of an earlier one of its name."""
+        target = f"{self.target}/{folder.name}"
         try:
-            self._copy(folder, f"{self.target}/{folder.name}")
+            self._copy(folder, target)
+            ours = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+            for path in self.files.find(target):
+                if str(path).partition(f"{target.lstrip('/')}/")[2] not in ours:
+                    self.files.rm_file(path)
         except Exception as error:
             self._report(folder.name, error)
 
