@@ -11,7 +11,6 @@ from hatrain.train import build, flow, peak
 from hatrain.train.sft import SftTrainer
 from tests.plans import a_plan
 
-
 PARTS = (5 * GIB, 10 * GIB, GIB // 100)
 
 
