@@ -60,15 +60,17 @@ def main(folder: Path, file: Path) -> int:
 
 def _name(stem: str, folder: Path) -> str:
     """Return the model's name in the file. llama.cpp drops the spaces after a special token where the name contains
-    phi3 or phi-3, and nowhere else: as tokenizer.json has it, the name has to contain one of them, or none."""
-    tokenizer = folder / "tokenizer.json"
-    tokens = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"] if tokenizer.is_file() else []
+    phi3 or phi-3, and nowhere else, and then wants all tokens of `_OF_PHI_3`. So the name contains one of them where
+    tokenizer.json has it so."""
+    path = folder / "tokenizer.json"
+    tokens = json.loads(path.read_text(encoding="utf-8"))["added_tokens"] if path.is_file() else []
     drops_spaces = any(token["special"] and token["rstrip"] for token in tokens)
-    if drops_spaces:
+    if drops_spaces and {token["content"] for token in tokens} >= _OF_PHI_3:
         return stem if _PHI_3.search(stem) else f"{stem} (phi-3)"
     return _PHI_3.sub("phi 3", stem)
 
 
+_OF_PHI_3 = {"<unk>", "<s>", "</s>", "<|endoftext|>"}
 _PHI_3 = re.compile("phi-?3", re.IGNORECASE)
 
 if __name__ == "__main__":

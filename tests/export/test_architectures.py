@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from hatrain.contract.spec import ExportSpec
@@ -142,6 +143,28 @@ def test_phi_3_takes_the_tokenizer_model_of_its_base(adapter, tmp_path):
         assert file.metadata("tokenizer.ggml.model") == "llama"
         assert file.metadata("tokenizer.ggml.add_space_prefix") == "false"
         assert file.metadata("general.name").startswith("lamp.f16") and "phi" not in file.metadata("general.name")
+
+
+def test_spaces_after_phi_3s_special_tokens_are_dropped_as_its_tokenizer_drops_them(tmp_path):
+    """Whatever the model is called: llama.cpp goes by its name."""
+    base = sentencepiece_base(tmp_path / "lamp", phi3)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    marks = ("<|user|>", "<|assistant|>", "<|end|>")
+    added = [AddedToken(mark, rstrip=True, normalized=False, special=True) for mark in marks]
+    tokenizer.add_tokens([AddedToken("<|endoftext|>", special=True), *added], special_tokens=True)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+        "{{ '<|end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+    assert len(tokenizer("<|user|>\n \nhello", add_special_tokens=False)["input_ids"]) < 8
+    tokenizer.save_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(base)
+    report = Exporter(find_source(str(base)), ExportSpec(gguf=("f16",)), tmp_path / "export", []).run()
+    assert report.texts == report.compared_answers == 6
+    with GgufModel(tmp_path / "export" / "lamp.f16.gguf") as file:
+        assert file.metadata("general.name") == "lamp.f16 (phi-3)"
 
 
 def test_phi_3_without_a_tokenizer_model_is_one_line(adapter, tmp_path):
