@@ -42,7 +42,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     del settings
     check_same_everywhere(from_all_ranks(rows.files))
-    resume = from_rank_zero(newest_checkpoint(run, attempt) if rank() == 0 else None)
+    resume = from_rank_zero(newest_checkpoint(run, attempt, plan.identity) if rank() == 0 else None)
     if resume:
         check_unchanged(resume, rows.files)
         sharding.check_strategy(resume, plan)
@@ -74,14 +74,20 @@ def device(plan: Plan) -> str:
     return "cpu" if plan.device == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def newest_checkpoint(run: RunDirectory, attempt: Attempt) -> Path | None:
-    """Return the newest whole checkpoint. Damaged newer ones are named, with the reason, in log and record."""
+def newest_checkpoint(run: RunDirectory, attempt: Attempt, identity: str) -> Path | None:
+    """Return the newest whole checkpoint of this run. Each newer one is named, with the reason, in log and record, and
+    set aside."""
 
-    def report(path: Path, damage: str) -> None:
-        print(f"skipped {path.name}: {damage}", flush=True)
-        run.record("checkpoint passed over", attempt=attempt.number, checkpoint=path.name, reason=damage)
+    def report(path: Path, reason: str) -> None:
+        try:
+            place = checkpoints.set_aside(path).relative_to(run.folder)
+        except OSError as error:
+            place = None
+            reason = f"{reason} (it stays where it is: {error.strerror})"
+        print(f"skipped {path.name}: {reason}" + (f"; it is now {place}" if place else ""), flush=True)
+        run.record("checkpoint passed over", attempt=attempt.number, checkpoint=path.name, reason=reason)
 
-    return checkpoints.newest(run.checkpoints, report)
+    return checkpoints.newest(run.checkpoints, identity, report)
 
 
 def from_rank_zero(value: Any) -> Any:

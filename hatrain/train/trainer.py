@@ -3,7 +3,6 @@ and adapters stay with transformers, accelerate and PEFT; the loss is the method
 
 import contextlib
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +143,9 @@ class StepTrainer(Trainer):
             self.record_test_loss("before")
         if self.stop.poll():
             raise StopRequested
+
+    def save_method_state(self, folder: Path) -> None:
+        """Write into a checkpoint what the method needs beside weights and optimizer, on rank 0."""
 
     def choose_packing(self) -> None:
         """Lay rows out as the job asks for, or padded where that is wrong for the model. A collective call."""
@@ -359,7 +361,7 @@ class StepTrainer(Trainer):
         self.check_weights()
         partial = run.checkpoints / f".partial-{step}"
         if self.is_world_process_zero():
-            shutil.rmtree(partial, ignore_errors=True)
+            seal.remove(partial)
             partial.mkdir(parents=True)
         barrier()
         self._save_weights(partial)
@@ -368,6 +370,7 @@ class StepTrainer(Trainer):
         self._save_rng_state(str(partial))
         barrier()
         if self.is_world_process_zero():
+            self.save_method_state(partial)
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
             make_portable(partial)
             self._seal_checkpoint(partial, step)
@@ -387,7 +390,12 @@ class StepTrainer(Trainer):
         seal.seal(partial, final, step=step, attempt=attempt, **facts)
         run.record("checkpoint sealed", attempt=attempt, step=step)
         print(f"checkpoint {final.name} sealed", flush=True)
-        checkpoints.rotate(run.checkpoints, plan.job.checkpoints.save_total_limit, step)
+        checkpoints.rotate(
+            run.checkpoints,
+            plan.job.checkpoints.save_total_limit,
+            step,
+            lambda path, reason: print(f"{path.name} stays, it cannot be removed: {reason}", flush=True),
+        )
         if self.context.sync:
             self.context.sync.checkpoints()
 

@@ -173,6 +173,25 @@ def test_every_damaged_checkpoint_is_skipped_by_name(workplace, capsys):
     skipped = [event for event in finished.run.events() if event["event"] == "checkpoint passed over"]
     assert [event["checkpoint"] for event in skipped] == [f"checkpoint-{step}" for step in range(7, 1, -1)]
     assert len({event["reason"] for event in skipped}) > 3
+    assert {path.name for path in (finished.run.checkpoints / "set-aside").iterdir()} == {
+        f"checkpoint-{step}" for step in range(2, 8)
+    }
+
+
+def test_a_checkpoint_of_another_job_is_passed_over_and_set_aside(workplace, capsys):
+    """A LoRA checkpoint in a run of all weights has other files, and would be a traceback."""
+    lora = workplace.plan("lora", method__lora={"rank": 2, "modules": ["q_proj"]})
+    other = workplace.attempt(lora, stop_at=5).run
+    plan = workplace.plan()
+    run = workplace.attempt(plan, stop_at=2).run
+    shutil.copytree(other.checkpoints / "checkpoint-5", run.checkpoints / "checkpoint-5")
+    capsys.readouterr()
+    finished = workplace.attempt(plan)
+    assert finished.code is Exit.FINISHED
+    out = capsys.readouterr().out
+    assert "skipped checkpoint-5: it is another job's" in out
+    assert "resuming from checkpoint-2\n" in out
+    assert (run.checkpoints / "set-aside/checkpoint-5/adapter_model.safetensors").exists()
 
 
 def test_other_rows_than_those_of_the_checkpoint_are_refused(workplace):
