@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Exit, combine, runs_root
+from hatrain.contract.run import Exit, RunDirectory, combine, runs_root
 from hatrain.doctor import gpus, machine
 from hatrain.doctor.finding import Finding
 
@@ -42,7 +43,7 @@ def _needed_by(plan: Plan, resolve_seconds: float) -> Iterator[Finding]:
         yield machine.shared_memory(plan.processes_per_node)
     yield machine.writable("run directory", run, only_machine=only_machine)
     yield machine.writable("temporary files", machine.temporary(), only_machine=only_machine)
-    yield machine.disk("disk of the run", run, machine.checkpoint_bytes(run))
+    yield machine.disk("disk of the run", run, next_checkpoint(RunDirectory(run), plan))
     if plan.nodes > 1:
         yield machine.rendezvous(os.environ.get("MASTER_ADDR"), None, resolve_seconds)
 
@@ -67,7 +68,7 @@ def examine(plan: Plan | None = None, rendezvous: tuple[str, int | None] | None 
         if folder := os.environ.get(variable):
             finding = machine.writable(variable, Path(folder), only_machine=only_machine)
             yield finding if facts.gpus else _not_needed(finding)
-    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, machine.checkpoint_bytes(run))
+    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, next_checkpoint(RunDirectory(run), plan))
     yield machine.disk("disk of temporary files", machine.temporary(), 0)
     yield machine.clock(run)
     host, port = rendezvous or (os.environ.get("MASTER_ADDR"), _port(os.environ.get("MASTER_PORT")))

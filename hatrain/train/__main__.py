@@ -7,9 +7,10 @@ from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.stage import full_disk
 from hatrain.errors import BadInput
 from hatrain.model.quiet import quiet
-from hatrain.runtime import stop
+from hatrain.runtime import reserve, stop
 
 
 def main(folder: str, number: str) -> Exit:
@@ -20,7 +21,7 @@ def main(folder: str, number: str) -> Exit:
     rank = int(os.environ.get("RANK", "0"))
     _unset_single_rank()
     code, reason = Exit.FAULT, "ended unexpectedly"
-    plan = None
+    plan, decides = None, False
     try:
         plan = run.plan()
         quiet()
@@ -30,12 +31,14 @@ def main(folder: str, number: str) -> Exit:
     except BadInput as error:
         code, reason = Exit.FATAL, "\n".join(error.problems)
     except BaseException as error:
-        code, reason = _outcome(error, plan, run, attempt)
+        # The disk is full on one rank, and the others fault because it leaves.
+        decides = reserve.is_full(error)
+        code, reason = full_disk(run, error) if decides else _outcome(error, plan, run, attempt)
         if code is Exit.FAULT:
             traceback.print_exc()
     finally:
-        attempt.report_exit(rank, code, reason)
-    if code in (Exit.FATAL, Exit.FAULT):
+        attempt.report_exit(rank, code, reason, decides=decides)
+    if code in (Exit.FATAL, Exit.FAULT) or decides:
         print(reason, file=sys.stderr, flush=True)
     return code
 
@@ -47,10 +50,10 @@ def _unset_single_rank() -> None:
             os.environ.pop(name, None)
 
 
-def status(code: Exit) -> int:
+def status(code: Exit, is_stop: bool) -> int:
     """The exit status of this process. hatrain.entry reads the rank's report. On a stop the status must be 0: torchrun
     would print a traceback, and kill the ranks that are still saving."""
-    return int(code) if code in (Exit.FATAL, Exit.FAULT) else 0
+    return 0 if code is Exit.FINISHED or (is_stop and code in (Exit.REQUEUE, Exit.STOPPED)) else int(code)
 
 
 def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -73,4 +76,6 @@ def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt
 
 
 if __name__ == "__main__":
-    sys.exit(status(main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"])))
+    number = os.environ["HATRAIN_ATTEMPT"]
+    code = main(sys.argv[1], number)
+    sys.exit(status(code, Attempt(RunDirectory(Path(sys.argv[1])).attempts / number).stop() is not None))

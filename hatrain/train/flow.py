@@ -52,6 +52,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
         return stopped(attempt, "before the first step")
+    trainer.saver.wait()
     if rank() == 0:
         peak.record(plan, run, attempt, ended="trained")
     if trainer.state.global_step < trainer.state.max_steps:

@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from hatrain.contract.plan import Plan
@@ -20,13 +19,12 @@ from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
-from hatrain.model.portable import make_portable
-from hatrain.runtime import checkpoints, seal
 from hatrain.train import fsdp, packing, sharding, zero
 from hatrain.train.batches import Batch, batch_of
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
 from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.rows import Rows, layout_of, sides
+from hatrain.train.saving import Saver
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
 from hatrain.train.sync import SyncTarget
@@ -71,6 +69,7 @@ class FlowCallback(TrainerCallback):
         self.trainer.before_training()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.saver.check()
         control.should_save |= _is_due(self.save_steps, state.global_step)
         control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
         control.should_log |= state.global_step >= state.max_steps
@@ -93,7 +92,6 @@ class StepTrainer(Trainer):
 
     processing_class: Any
     model: Any
-    _sealed_step: int | None = None
     _step: Step
     _losses: list[torch.Tensor]
 
@@ -102,6 +100,7 @@ class StepTrainer(Trainer):
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
         self.stop, self.counters = StopFlag(context.attempt), Counters()
+        self.saver = Saver(self, from_all_ranks)
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
         self.test_sample: Sequence[int] = (
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
@@ -354,58 +353,7 @@ class StepTrainer(Trainer):
     # --- checkpoints ---
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any = None) -> None:
-        """Seal a checkpoint of this step: every rank writes into a partial folder, rank 0 moves it into place."""
-        step, run = self.state.global_step, self.context.run
-        if step == self._sealed_step:
-            return
-        self.check_weights()
-        partial = run.checkpoints / f".partial-{step}"
-        if self.is_world_process_zero():
-            seal.remove(partial)
-            partial.mkdir(parents=True)
-        barrier()
-        self._save_weights(partial)
-        self._save_optimizer_and_scheduler(str(partial))
-        self._save_scaler(str(partial))
-        self._save_rng_state(str(partial))
-        barrier()
-        if self.is_world_process_zero():
-            self.save_method_state(partial)
-            self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
-            make_portable(partial)
-            self._seal_checkpoint(partial, step)
-        barrier()
-        self._sealed_step = step
-
-    def _seal_checkpoint(self, partial: Path, step: int) -> None:
-        plan, run, attempt = self.context.plan, self.context.run, self.context.attempt.number
-        final = run.checkpoints / checkpoints.folder_name(step)
-        facts = {
-            "identity": plan.identity,
-            "ranks": plan.world_size,
-            "sharding": plan.sharding,
-            "offload": plan.job.hardware.offload,
-            "data": self.context.rows.files,
-        }
-        seal.seal(partial, final, step=step, attempt=attempt, **facts)
-        run.record("checkpoint sealed", attempt=attempt, step=step)
-        print(f"checkpoint {final.name} sealed", flush=True)
-        checkpoints.rotate(
-            run.checkpoints,
-            plan.job.checkpoints.save_total_limit,
-            step,
-            lambda path, reason: print(f"{path.name} stays, it cannot be removed: {reason}", flush=True),
-        )
-        if self.context.sync:
-            self.context.sync.checkpoints()
-
-    def _save_weights(self, folder: Path) -> None:
-        """Write whole weights as a model, or each rank its own shard. ZeRO-3's shards are in what DeepSpeed writes with
-        the optimizer state."""
-        if not sharding.writes_shards(self.context.plan):
-            self.save_model(str(folder), _internal_call=True)
-        elif self.is_fsdp_enabled:
-            fsdp.save_weights(self.model_wrapped, folder)
+        self.saver.save()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict and sharding.without_tied_copies(self.model, state_dict))
