@@ -14,7 +14,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.record import Fruitless, fruitless, well_formed
 from hatrain.contract.spec import JobSpec, leaves
 from hatrain.errors import BadInput, nearest
-from hatrain.runtime import reserve, seal
+from hatrain.runtime import credentials, reserve, seal
 from hatrain.runtime.lease import Lease
 from hatrain.runtime.stop import Stop
 from hatrain.runtime.stop import read as read_stop
@@ -75,7 +75,7 @@ class Attempt:
 
         One that `decides` is why the other ranks could not go on: their faults do not count.
         """
-        report = {"code": int(code), "reason": reason, **({"decides": True} if decides else {})}
+        report = {"code": int(code), "reason": credentials.hide(reason), **({"decides": True} if decides else {})}
         self._with_room(lambda: seal.write_json(self.folder / f"rank-{rank}.json", report))
 
     def _with_room(self, write: Callable[[], None]) -> None:
@@ -133,8 +133,10 @@ class RunDirectory:
         """Read plan.json. Raises BadInput when it is missing, or of a version that cannot be read."""
         try:
             return Plan.model_validate_json(self.plan_file.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise BadInput(f"{self.plan_file}: no such file; {self.folder} is not a run") from None
+        except OSError as error:
+            raise BadInput(f"{self.plan_file}: cannot be read: {error.strerror}") from None
         except ValueError as error:
             first = str(error).splitlines()[0]
             raise BadInput(f"{self.plan_file}: not a plan that this version reads: {first}") from None
@@ -152,7 +154,7 @@ class RunDirectory:
     def record(self, event: str, **facts: Any) -> None:
         """Append an event to record.jsonl, with the time (UTC)."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"time": now, "event": event, **facts}
+        line = credentials.hidden({"time": now, "event": event, **facts})
         reserve.with_room(self.folder, lambda: seal.append_line(self.record_file, line))
 
     def events(self) -> list[dict[str, Any]]:
@@ -269,8 +271,10 @@ class RunDirectory:
 
 
 def all_runs() -> list[RunDirectory]:
-    """Return all runs, those of sweeps too, sorted by name."""
+    """Return all runs, those of sweeps too, sorted by name. Raises BadInput when the runs folder is a file."""
     root = runs_root()
+    if root.exists() and not root.is_dir():
+        raise BadInput(f"{root}: found a file; accepted: a folder of runs ($HATRAIN_RUNS, else ./runs)")
     swept = (path for path in root.glob(f"*/{SWEEP}/*/plan.json") if path.parent.name.isdigit())
     runs = (RunDirectory(path.parent) for path in (*root.glob("*/plan.json"), *swept))
     return sorted(runs, key=lambda run: _natural(run.name))

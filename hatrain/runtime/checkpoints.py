@@ -21,7 +21,13 @@ def by_step(folder: Path) -> list[tuple[int, Path]]:
     """Everything named as a checkpoint with its step, oldest first: damaged ones, files and dangling links too."""
     if not folder.is_dir():
         return []
-    return sorted((int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+    return sorted((step, path) for path in folder.iterdir() if (step := step_of(path.name)) is not None)
+
+
+def step_of(name: str) -> int | None:
+    """Return the step of a checkpoint's name; None for another name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def newest(

@@ -17,6 +17,7 @@ from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
+from hatrain.train.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
 from hatrain.train.trainer import StopRequested, from_all_ranks
 
 
@@ -53,13 +54,18 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     except StopRequested:
         return stopped(attempt, "before the first step")
     trainer.saver.wait()
+    sync = trainer.context.sync
     if rank() == 0:
         peak.record(plan, run, attempt, ended="trained")
     if trainer.state.global_step < trainer.state.max_steps:
+        if sync:
+            sync.wait(PATIENCE_AT_STOP_SECONDS)
         return stopped(attempt, f"after step {trainer.state.global_step}")
     # A stop from here on only skips the test loss: the weights are trained, and saving them ends the run soonest.
     trainer.record_test_loss("after")
     save_model(trainer, added)
+    if sync:
+        sync.wait(PATIENCE_SECONDS)
     return Exit.FINISHED, "trained"
 
 

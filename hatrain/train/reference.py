@@ -1,4 +1,4 @@
-"""The log-probabilities of the reference in preference training: one file of the run, and a copy in each checkpoint, for
+"""The log-probabilities of the reference in preference training: a file of the run, and a copy in each checkpoint, for
 they cannot be computed again once training has begun."""
 
 import hashlib

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, m
 from hatrain.contract.gpus import GPUS
 from hatrain.contract.spec import Model
 from hatrain.errors import nearest
+from hatrain.runtime import credentials
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I)
@@ -32,7 +33,7 @@ def _environment(values: dict[str, str]) -> dict[str, str]:
     for name, value in _variables(values).items():
         if "\0" in value:
             raise ValueError(f"text without NUL characters in {name}")
-        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) or credentials.in_url(value):
             raise ValueError(f"no secrets: {name} is one; set its source under secrets instead")
     return values
 
