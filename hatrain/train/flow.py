@@ -61,8 +61,8 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         if sync:
             sync.wait(PATIENCE_AT_STOP_SECONDS)
         return stopped(attempt, f"after step {trainer.state.global_step}")
-    # A stop from here on only skips the test loss: the weights are trained, and saving them ends the run soonest.
-    trainer.record_test_loss("after")
+    if not trainer.record_test_loss("after"):
+        return stopped(attempt, "after the last step")
     save_model(trainer, added)
     if sync:
         sync.wait(PATIENCE_SECONDS)

@@ -72,7 +72,10 @@ class FlowCallback(TrainerCallback):
         self.trainer.saver.check()
         control.should_save |= _is_due(self.save_steps, state.global_step)
         control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
-        control.should_log |= state.global_step >= state.max_steps
+        # The last step is saved too: what follows training can then be interrupted anywhere, and trains nothing again.
+        is_last = state.global_step >= state.max_steps
+        control.should_log |= is_last
+        control.should_save |= is_last
         if self.trainer.stop.poll():
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
@@ -140,8 +143,16 @@ class StepTrainer(Trainer):
         """Called before the first step, when the model is already sharded. Raises StopRequested."""
         if self.state.global_step == 0:
             self.record_test_loss("before")
+        elif self._was_interrupted():
+            self.evaluate()
         if self.stop.poll():
             raise StopRequested
+
+    def _was_interrupted(self) -> bool:
+        """Whether a stop cut the test loss of the step short that is resumed from."""
+        step, every = self.state.global_step, self.context.plan.job.evaluation.eval_steps
+        known = any("eval_loss" in line and line["step"] == step for line in self.state.log_history)
+        return self.test_rows is not None and _is_due(every, step) and not known
 
     def save_method_state(self, folder: Path) -> None:
         """Write into a checkpoint what the method needs beside weights and optimizer, on rank 0."""
@@ -313,14 +324,16 @@ class StepTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def record_test_loss(self, when: str) -> None:
-        """Record the loss over the whole test set, `before` or `after` training."""
+    def record_test_loss(self, when: str) -> bool:
+        """Record the loss over the whole test set, `before` or `after` training. Returns whether no stop cut it
+        short."""
         if self.test_rows is None:
-            return
+            return True
         loss = self.test_loss(range(len(self.test_rows)))
         if loss is not None and self.is_world_process_zero():
             self.context.run.record("test loss", attempt=self.context.attempt.number, when=when, loss=loss)
             print(f"test loss {when} training {loss:.4f}", flush=True)
+        return loss is not None
 
     def test_loss(self, rows: Sequence[int]) -> float | None:
         """Return the mean loss over some rows of the test set, or None if a stop came first. The random state does not
