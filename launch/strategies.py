@@ -118,6 +118,15 @@ SETTINGS = (
         ("zero3",),
         "which needs weights that DeepSpeed shards",
     ),
+    Setting("hardware.compile", "no compiled layers", "compile: false", lambda job: not job.hardware.compile),
+    Setting(
+        "hardware.compile",
+        "compiled layers",
+        "compile: true",
+        lambda job: job.hardware.compile,
+        (),
+        "which is not tested over several ranks",
+    ),
     Setting("checkpoints.state", "full", "state: full", lambda job: job.checkpoints.state == "full"),
     Setting(
         "checkpoints.state",

@@ -22,8 +22,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 PARTS = (
     Part(1, "parity", "Does the GPU compute what the CPU computes?", "parity", 50),
-    Part(2, "full", "SFT of all weights at 1.1B, beside TRL", "speed", 130, 40),
-    Part(3, "more", "LoRA at 3B and DPO at 1.1B, beside TRL", "speed", 130, 40),
+    Part(2, "full", "SFT of all weights at 1.1B, beside TRL", "speed", 170, 40),
+    Part(3, "more", "LoRA at 3B and DPO at 1.1B, beside TRL", "speed", 90, 40),
     Part(4, "stops", "A stop, a resume, a kill, a resume", "processes", 80, 40),
     Part(5, "strategies", "FSDP2, ddp and ZeRO on one rank", "processes", 60, 30),
     Part(6, "memory", "Peak memory of twelve configurations", "memory", 60),

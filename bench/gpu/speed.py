@@ -129,8 +129,8 @@ def sft_settings(inputs: Inputs, tokens_per_row: float, ctx_size: int, rows_per_
     accumulation = max(1, packs // micro)
     rows = 2 if inputs.short else 8
     settings = [
-        Setting("padded, sdpa", "sdpa", None, rows, rows_per_step // rows),
         Setting("packed (wrapped, rows see each other), sdpa", "sdpa", "wrapped", micro, accumulation),
+        Setting("padded, sdpa", "sdpa", None, rows, rows_per_step // rows),
         Setting("packed (bfd), sdpa", "sdpa", "bfd", micro, accumulation),
     ]
     for attention, module in (("flash_attention_3", "flash_attn_interface"), ("flash_attention_2", "flash_attn")):
@@ -150,9 +150,26 @@ def full(part: Part) -> None:
     inputs = Inputs(part.work, part.short)
     shape = inputs.shape("1.1b")
     method = sft_method(inputs)
-    plan = inputs.plan("full", inputs.base(shape), method)
-    comparison = Comparison(part, inputs, f"SFT {shape}, all weights", plan, part.left)
-    comparison.run(sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"]))
+    base = inputs.base(shape)
+    plan = inputs.plan("full", base, method)
+
+    def shuffled() -> None:
+        comparison = Comparison(part, inputs, f"SFT {shape}, all weights", plan, part.left / 2)
+        comparison.run(sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"]))
+
+    def homes() -> None:
+        by_prefix = inputs.plan("homes", base, {**method, "train": inputs.homes}, data={"order": "by_prefix"})
+        title = f"SFT {shape}, all weights, 8 requests a home"
+        comparison = Comparison(part, inputs, title, by_prefix, part.left)
+        settings = sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"])
+        comparison.run([settings[0], settings[-1]])
+
+    def compiled() -> None:
+        with_compile = inputs.plan("compiled", base, method, hardware={"compile": True})
+        Comparison(part, inputs, f"SFT {shape}, all weights, layers compiled", with_compile, part.left).run([])
+
+    items = {f"SFT {shape}": shuffled, f"SFT {shape}, 8 requests a home": homes}
+    part.each(items | {f"SFT {shape}, layers compiled": compiled}, 10 if part.short else 20)
 
 
 def more(part: Part) -> None:
@@ -179,14 +196,7 @@ def more(part: Part) -> None:
         accumulation = sizes["batch_size"] // sizes["micro_batch_size"]
         comparison.run([Setting("padded, sdpa", "sdpa", None, sizes["micro_batch_size"], accumulation)])
 
-    def homes() -> None:
-        plan = inputs.plan("homes", inputs.base(medium), {**method, "train": inputs.homes}, data={"order": "by_prefix"})
-        title = f"SFT {medium}, all weights, 8 requests a home"
-        comparison = Comparison(part, inputs, title, plan, part.left / 3)
-        settings = sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"])
-        comparison.run([settings[0], settings[-1]])
-
-    items: dict[str, Callable[[], None]] = {f"SFT {medium}, 8 requests a home": homes, f"SFT {large}, LoRA": lora}
+    items: dict[str, Callable[[], None]] = {f"SFT {large}, LoRA": lora}
     if importlib.util.find_spec("bitsandbytes"):
         items[f"SFT {large}, LoRA on 4 bits"] = four_bits
     else:

@@ -317,6 +317,8 @@ class HardwareSpec(Model):
     """How weights, gradients and optimizer state are sharded over the GPUs."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3."""
+    compile: bool = False
+    """Compile the model's layers: faster steps with less memory, after a minute or so at the start. One rank only."""
 
 
 class CheckpointSpec(Model):

@@ -21,6 +21,7 @@ from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
 from hatrain.train import fsdp, packing, sharding, zero
 from hatrain.train.batches import Batch, batch_of
+from hatrain.train.compiled import compile_layers
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
 from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.rows import Rows, layout_of, sides
@@ -167,6 +168,9 @@ class StepTrainer(Trainer):
             self.packing = "off"
             self._say(f"packing: off, for this model cannot be packed: {reason}")
         self.context.steps.layout = self._layout(self.train_rows, self.context.plan.batch.micro_batch_size)
+        plan = self.context.plan
+        if plan.job.hardware.compile and (reason := compile_layers(self.model, recomputes=plan.gradient_checkpointing)):
+            self._say(f"layers are not compiled: {reason}")
 
     def _say(self, text: str) -> None:
         if self.is_world_process_zero():
