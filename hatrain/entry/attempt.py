@@ -20,7 +20,8 @@ from hatrain.entry.children import Children, Outcome, log
 from hatrain.entry.follower import follow
 from hatrain.entry.nodes import Nodes, refresh
 from hatrain.entry.peers import PeerMonitor
-from hatrain.entry.preconditions import NotStarted, seconds
+from hatrain.entry.preconditions import NotStarted
+from hatrain.entry.process import seconds
 from hatrain.entry.stages import STAGES, Command, Stage
 from hatrain.errors import BadInput
 from hatrain.model import revision

@@ -11,6 +11,7 @@ from hatrain.contract.run import NO_REPORT, Attempt, Exit, RunDirectory, combine
 from hatrain.entry import process
 from hatrain.entry.nodes import refresh
 from hatrain.entry.stages import Stage
+from hatrain.entry.watchdog import Watchdog
 from hatrain.runtime import memory, orphans
 from hatrain.runtime.stop import SignalListener, Stop
 
@@ -61,7 +62,9 @@ class Children:
             problems = {f"{self.name}, {check}": reason for check, reason in reasons.items()}
             return Exit.FAULT if fault else unfit, problems
         first = self.node * self.plan.processes_per_node
-        return self._run(stage, range(first, first + self.plan.processes_per_node), why_abandon)
+        ranks = range(first, first + self.plan.processes_per_node)
+        watchdog = Watchdog.of(self.attempt, self.plan, ranks)
+        return self._run(stage, ranks, lambda: why_abandon() or watchdog.why_hung())
 
     def run_alone(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
         return self._run(stage, [stage.name], why_abandon)

@@ -1,7 +1,6 @@
 """What must hold before an attempt starts: the lease is free, the parent is DONE, the other nodes are here. Every wait
 ends on a stop."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.entry import nodes as every_node
 from hatrain.entry.children import log
 from hatrain.entry.nodes import Nodes
+from hatrain.entry.process import seconds
 from hatrain.errors import BadInput
 from hatrain.runtime.stop import SignalListener, Stop
 
@@ -35,15 +35,6 @@ class NotStarted(Exception):
         self.counts = counts
         """Whether it counts against `limits.retries`."""
         super().__init__(", ".join(self.reasons.values()))
-
-
-def seconds(variable: str, default: float) -> float:
-    """Read a number of seconds from the environment. Raises BadInput when it is none."""
-    value = os.environ.get(variable) or default
-    try:
-        return float(value)
-    except ValueError:
-        raise BadInput(f"{variable}: found {value!r}; accepted: a number of seconds") from None
 
 
 def node_patience() -> float:

@@ -56,6 +56,15 @@ def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]
     ]
 
 
+def seconds(variable: str, default: float) -> float:
+    """Read a number of seconds from the environment. Raises BadInput when it is none."""
+    value = os.environ.get(variable) or default
+    try:
+        return float(value)
+    except ValueError:
+        raise BadInput(f"{variable}: found {value!r}; accepted: a number of seconds") from None
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

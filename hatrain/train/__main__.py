@@ -1,6 +1,8 @@
 """`python -m hatrain.train RUN`: one rank of one attempt, started by torchrun. It reports its exit in a file."""
 
+import faulthandler
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -18,6 +20,8 @@ def main(folder: str, number: str) -> Exit:
     run = RunDirectory(Path(folder))
     attempt = Attempt(run.attempts / number)
     stop.on_signals(attempt.request_stop)
+    # On this signal the watchdog gets the stacks of a rank that hangs, even within C.
+    faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
     rank = int(os.environ.get("RANK", "0"))
     _unset_single_rank()
     code, reason = Exit.FAULT, "ended unexpectedly"

@@ -19,7 +19,7 @@ from hatrain.contract.steps import MicroBatch
 from hatrain.data.pairs import TokenizedPairs
 from hatrain.errors import BadInput
 from hatrain.model import lora
-from hatrain.runtime import checkpoints
+from hatrain.runtime import checkpoints, progress
 from hatrain.train import reference
 from hatrain.train.batches import Batch
 from hatrain.train.reference import REFERENCE
@@ -166,6 +166,7 @@ class DpoTrainer(StepTrainer, DPOTrainer):
         for micro_batch in self.micro_batches(pairs, range(len(pairs))):
             if self.stop.poll():
                 raise StopRequested
+            self.progress.at(progress.REFERENCE, self.state.global_step)
             batch = self._prepare_inputs(self.collate(pairs, micro_batch.rows))
             sides = self.compute_ref_log_probs(AnswerLogProbabilities(model, batch), batch["trl"])
             if micro_batch.counts:

@@ -13,6 +13,7 @@ from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.runtime import checkpoints
+from hatrain.runtime.progress import Progress
 from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
@@ -26,6 +27,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
 
     Raises BadInput and NotFiniteError for what no retry can fix; any other exception is a fault.
     """
+    Progress(attempt.folder, rank())  # loading
     plan = revision.pinned(plan, run)
     job = plan.job
     os.chdir(plan.paths.workdir)

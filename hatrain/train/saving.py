@@ -14,7 +14,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 
 from hatrain.model.portable import make_portable
-from hatrain.runtime import checkpoints, memory, reserve, seal
+from hatrain.runtime import checkpoints, memory, progress, reserve, seal
 from hatrain.train import fsdp, sharding
 
 COPIES = 2.5
@@ -42,6 +42,7 @@ class Saver:
         if step == self.saved_step:
             return
         started = time.monotonic()
+        trainer.progress.at(progress.SAVING, step)
         trainer.check_weights()
         self.wait()
         partial = trainer.context.run.checkpoints / f".partial-{step}"

@@ -3,6 +3,9 @@ and adapters stay with transformers, accelerate and PEFT; the loss is the method
 
 import contextlib
 import math
+import os
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +19,14 @@ from transformers.trainer_callback import PrinterCallback
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
+from hatrain.contract.save_interval import ASSUMED_MTBF_SECONDS, SaveSchedule
+from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
+from hatrain.runtime import progress
+from hatrain.runtime.progress import Progress
+from hatrain.text import count
 from hatrain.train import fsdp, packing, sharding, zero
 from hatrain.train.batches import Batch, batch_of
 from hatrain.train.compiled import compile_layers
@@ -60,18 +68,41 @@ class FlowCallback(TrainerCallback):
 
     def __init__(self, trainer: "StepTrainer"):
         self.trainer, job = trainer, trainer.context.plan.job
-        self.save_steps = job.checkpoints.save_steps
+        every = job.checkpoints.save_steps
+        self.save_steps = None if every == "auto" else every
+        self.schedule = SaveSchedule(1, _mtbf(trainer.context.plan)) if every == "auto" else None
+        self.saves_epochs = every is None
+        self.step_seconds: deque[float] = deque(maxlen=50)
+        self._step_started = 0.0
         self.eval_steps = job.evaluation.eval_steps if trainer.test_rows else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self.schedule:
+            self.schedule.next = state.global_step + 1
         self.trainer.choose_packing()
         self.trainer.before_training()
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_started = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Choose the next step to save after, the same on all ranks: by the first one's times."""
+        if self.schedule:
+            # The first step of an attempt compiles and warms up.
+            seconds, steps = from_all_ranks((self.trainer.saver.seconds, [*self.step_seconds][1:]))[0]
+            self.schedule.saved(state.global_step, seconds, steps)
+            if self.schedule.interval:
+                self.trainer._say(f"the next checkpoint follows after {count(self.schedule.interval, 'step')}")
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.step_seconds.append(time.monotonic() - self._step_started)
         self.trainer.saver.check()
         control.should_save |= _is_due(self.save_steps, state.global_step)
+        control.should_save |= self.schedule is not None and self.schedule.is_due(state.global_step)
         control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
         # The last step is saved too: what follows training can then be interrupted anywhere, and trains nothing again.
         is_last = state.global_step >= state.max_steps
@@ -84,7 +115,7 @@ class FlowCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save |= self.save_steps is None and not self.trainer.stop.is_set
+        control.should_save |= self.saves_epochs and not self.trainer.stop.is_set
 
 
 class StepTrainer(Trainer):
@@ -105,6 +136,7 @@ class StepTrainer(Trainer):
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
         self.stop, self.counters = StopFlag(context.attempt), Counters()
         self.saver = Saver(self, from_all_ranks)
+        self.progress = Progress(context.attempt.folder, int(os.environ.get("RANK", "0")))
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
         self.test_sample: Sequence[int] = (
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
@@ -197,6 +229,7 @@ class StepTrainer(Trainer):
         scale = self.args.world_size / max(self.step_weight(step), 1)
         losses = []
         for number, micro_batch in enumerate(step.micro_batches, start=1):
+            self.progress.at(progress.STEP, self.state.global_step)
             is_last = number == len(step.micro_batches)
             with self._gradient_sync(model, is_last):
                 loss = self._loss_of(model, self.train_rows, micro_batch) * scale
@@ -351,6 +384,7 @@ class StepTrainer(Trainer):
                 for micro_batch in self.micro_batches(self.test_rows, rows):
                     if self.stop.poll():
                         return None
+                    self.progress.at(progress.TEST, self.state.global_step)
                     loss = self._loss_of(model, self.test_rows, micro_batch)
                     if micro_batch.counts:
                         weight = self.test_weight(micro_batch)
@@ -437,6 +471,12 @@ def _finite(weight: Any) -> bool:
 def barrier() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+def _mtbf(plan: Plan) -> float:
+    """The seconds between two failures that the cluster file states."""
+    stated = plan.cluster_spec.mean_time_between_failures
+    return seconds_of(stated) if stated else ASSUMED_MTBF_SECONDS
 
 
 def _is_due(every: int | None, step: int) -> bool:

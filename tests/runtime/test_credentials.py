@@ -50,9 +50,7 @@ def test_a_url_without_credentials_is_accepted_and_shown_as_it_is(tmp_path, url)
     assert credentials.hide(url) == url
 
 
-@given(
-    before=st.text(max_size=20), after=st.text(max_size=20), url=st.sampled_from(SECRET), token=st.text("abcXYZ09", min_size=12)
-)  # fmt: skip
+@given(st.text(max_size=20), st.text(max_size=20), st.sampled_from(SECRET), st.text("abcXYZ09", min_size=12))
 def test_no_text_around_a_secret_makes_it_visible(before, after, url, token):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", f"canary{token}")
