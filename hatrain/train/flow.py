@@ -12,8 +12,9 @@ from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.runtime import checkpoints
+from hatrain.runtime import checkpoints, seal
 from hatrain.runtime.progress import Progress
+from hatrain.text import count
 from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
@@ -51,6 +52,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         sharding.check_strategy(resume, plan)
         if rank() == 0:
             print(f"resuming from {resume.name}", flush=True)
+            say_if_ranks_changed(resume, plan, run, attempt)
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
@@ -69,6 +71,20 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     if sync:
         sync.wait(PATIENCE_SECONDS)
     return Exit.FINISHED, "trained"
+
+
+def say_if_ranks_changed(checkpoint: Path, plan: Plan, run: RunDirectory, attempt: Attempt) -> None:
+    """Say, and record, that a result will not be equal to the bit: the rows go on from the same place, but dropout and
+    the order of sums follow the ranks."""
+    before = seal.facts(checkpoint).get("ranks", plan.world_size)
+    if before == plan.world_size:
+        return
+    print(
+        f"{checkpoint.name} was saved by {count(before, 'rank')} and is resumed by {plan.world_size}: no row is missed or "
+        "seen twice, but the result is no longer equal to the bit",
+        flush=True,
+    )
+    run.record("ranks changed", attempt=attempt.number, checkpoint=checkpoint.name, before=before, now=plan.world_size)
 
 
 def what_stands_on_the_base(run: RunDirectory) -> str | None:

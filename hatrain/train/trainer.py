@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from hatrain.contract.plan import Plan
@@ -24,7 +24,7 @@ from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
-from hatrain.runtime import progress
+from hatrain.runtime import progress, seal
 from hatrain.runtime.progress import Progress
 from hatrain.text import count
 from hatrain.train import fsdp, packing, sharding, zero
@@ -420,6 +420,16 @@ class StepTrainer(Trainer):
             fsdp.load_weights(self.model_wrapped, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Restore this rank's random state. On another number of ranks than saved it each begins from a state of its
+        own: some would find none."""
+        if checkpoint is None:
+            return
+        if seal.facts(Path(checkpoint)).get("ranks", self.args.world_size) == self.args.world_size:
+            super()._load_rng_state(checkpoint)
+        else:
+            set_seed(self.args.seed + self.args.world_size * self.state.global_step + self.args.process_index)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.is_fsdp_enabled and checkpoint:
