@@ -58,8 +58,8 @@ def table(tallies: dict[str, Tally]) -> str:
     for tally in tallies.values():
         total += tally
     lines = [
-        "| runs | kills and stops | damaged or odd checkpoints | resumes | steps | repeated steps | bytes lost | time to "
-        "resume | goodput | bit-equal |",
+        "| runs | kills and stops | damaged or odd checkpoints | resumes | steps | repeated steps | bytes lost | "
+        "time to resume | goodput | bit-equal |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, tally in {**tallies, "all": total}.items():

@@ -66,7 +66,7 @@ def _rows(draw: random.Random, count: int) -> Iterator[tuple[list[dict[str, str]
         room, device, state = draw.choice(ROOMS), draw.choice(["light", "fan"]), draw.choice(["on", "off"])
         system = {"from": "system", "value": "Rooms: " + " ".join(draw.sample(ROOMS, 3))}
         request = {"from": "human", "value": f"turn {state} the {device} in the {room}"}
-        yield [system, request], f"{room} {device} {state}", f"{draw.choice(ROOMS)} {device} {state}"
+        yield [system, request], f"{room} {device} {state}", f"{room} {device} {'off' if state == 'on' else 'on'}"
 
 
 def _said(text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,6 @@ class Ended:
     seconds: float
     to_first_step: float | None
     struck: bool
-
-
-def entry(run: RunDirectory, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "hatrain.entry", str(run.folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def attempt(run: RunDirectory, moment: str | None = None, kill: str | None = None, draw: Any = None) -> Ended:
@@ -244,7 +235,5 @@ def _seconds_of_steps(run: RunDirectory) -> list[float]:
     """The seconds of each step, from the tokens per second of the logged lines."""
     times = [event["time"] for event in run.events() if event["event"] in ("attempt begun", "model sealed")]
     assert len(times) == 2, times
-    from datetime import datetime
-
     begun, ended = (datetime.fromisoformat(time) for time in times)
     return [(ended - begun).total_seconds()]

@@ -66,7 +66,7 @@ def _attempt_on_filling_disk(run: RunDirectory, filler: Path) -> object:
 
 
 def stopped_rank(inputs: Path, folder: Path) -> str:
-    """One of two ranks stops for good: the run ends in a moment of silence, names it, and goes on from its checkpoint."""
+    """One of two ranks stops for good: the run ends after some silence, names it, and goes on from its checkpoint."""
     kind = KINDS["two ranks"]
     whole = RunDirectory(folder / "runs" / "whole-two-ranks")
     if not whole.done.exists():

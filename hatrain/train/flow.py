@@ -80,8 +80,8 @@ def say_if_ranks_changed(checkpoint: Path, plan: Plan, run: RunDirectory, attemp
     if before == plan.world_size:
         return
     print(
-        f"{checkpoint.name} was saved by {count(before, 'rank')} and is resumed by {plan.world_size}: no row is missed or "
-        "seen twice, but the result is no longer equal to the bit",
+        f"{checkpoint.name} was saved by {count(before, 'rank')} and is resumed by {plan.world_size}: no row is missed "
+        "or seen twice, but the result is no longer equal to the bit",
         flush=True,
     )
     run.record("ranks changed", attempt=attempt.number, checkpoint=checkpoint.name, before=before, now=plan.world_size)
