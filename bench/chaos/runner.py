@@ -93,9 +93,15 @@ def attempt(run: RunDirectory, moment: str | None = None, kill: str | None = Non
                 raise Wrong(f"{run.name}: attempt {number} did not end")
             time.sleep(POLL_SECONDS)
     text = (run.folder / "output").read_text(errors="replace")
-    if "Traceback" in text and kill != "SIGKILL to a rank":
+    if _has_traceback(text) and kill != "SIGKILL to a rank":
         raise Wrong(f"{run.name}: a traceback in attempt {number} ({moment}, {kill}):\n{text[-3000:]}")
     return Ended(process.returncode, text, time.monotonic() - started, first_step, struck)
+
+
+def _has_traceback(text: str) -> bool:
+    """Whether there is a traceback beside torchrun's own, which it prints when a rank leaves with a code."""
+    _, *found = text.split("Traceback (most recent call last)")
+    return any("torch/distributed/run.py" not in each[:600] for each in found)
 
 
 def undisturbed(kind: Kind, inputs: Path, runs: Path) -> tuple[RunDirectory, float]:

@@ -112,6 +112,7 @@ class Comparison:
             peak_memory=measured.memory,
             weights=measured.weights,
             tokens_per_row=self.tokens_per_row,
+            **({"note": f"packing: {measured.packing}"} if measured.packing else {}),
         )
 
 

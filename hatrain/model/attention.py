@@ -282,6 +282,7 @@ def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Pac
         block_mask=mask.layout.block_mask(mask.window, query.device),
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},  # and not the kernel for decoding, for few queries
     )
     return out
 

@@ -1,5 +1,5 @@
-"""Attention of packs on NVIDIA GPUs, by the flash kernels that torch brings: each segment is a sequence of its own, with
-the keys of its ancestors and its own. Nothing is compiled, whatever the shapes."""
+"""Attention of packs on NVIDIA GPUs, by the flash kernels that torch brings: each segment is a sequence of its own,
+with the keys of its ancestors and its own. Nothing is compiled, whatever the shapes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

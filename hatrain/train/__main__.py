@@ -54,10 +54,11 @@ def _unset_single_rank() -> None:
             os.environ.pop(name, None)
 
 
-def status(code: Exit, is_stop: bool) -> int:
+def status(code: Exit, others_wait: bool) -> int:
     """The exit status of this process. hatrain.entry reads the rank's report. On a stop the status must be 0: torchrun
-    would print a traceback, and kill the ranks that are still saving."""
-    return 0 if code is Exit.FINISHED or (is_stop and code in (Exit.REQUEUE, Exit.STOPPED)) else int(code)
+    would print a traceback, and kill the ranks that are still saving. It must end those that wait for this one
+    (`others_wait`) where this one leaves alone, for a full disk."""
+    return int(code) if code in (Exit.FATAL, Exit.FAULT) or others_wait else 0
 
 
 def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -81,5 +82,7 @@ def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt
 
 if __name__ == "__main__":
     number = os.environ["HATRAIN_ATTEMPT"]
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
     code = main(sys.argv[1], number)
-    sys.exit(status(code, Attempt(RunDirectory(Path(sys.argv[1])).attempts / number).stop() is not None))
+    is_stop = Attempt(RunDirectory(Path(sys.argv[1])).attempts / number).stop() is not None
+    sys.exit(status(code, others_wait=ranks > 1 and code is Exit.REQUEUE and not is_stop))
