@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hatrain.contract.gpus import GPUS
+from hatrain.contract.paths import expanded
 from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.steps import weighted_rows
 from launch import efficiency
@@ -52,7 +53,7 @@ def _tokens(job: JobSpec, workdir: Path) -> float | None:
     """About as many tokens as an epoch has. Both sides of a pair are in its row."""
     total = 0.0
     for dataset in job.data.train:
-        path = workdir / Path(dataset.path).expanduser()
+        path = workdir / expanded(dataset.path)
         try:
             size = path.stat().st_size
         except OSError:

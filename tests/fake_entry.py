@@ -11,7 +11,7 @@ from hatrain.doctor.finding import Finding
 from hatrain.entry import attempt, main, nodes, peers, preconditions
 from hatrain.entry.stages import STAGES, Stage
 from hatrain.model import revision
-from hatrain.runtime import lease
+from hatrain.runtime import lease, memory
 from hatrain.runtime.stop import ignore_signals
 
 FAKE = str(Path(__file__).with_name("fake_trainer.py"))
@@ -34,9 +34,14 @@ if __name__ == "__main__":
         socket.gethostname = lambda: os.environ["HOST"]
     nodes.POLL_SECONDS = preconditions.PARENT_POLL_SECONDS = float(os.environ.get("POLL", nodes.POLL_SECONDS))
     nodes.LEASE_POLL_SECONDS = float(os.environ.get("LEASE_POLL", nodes.POLL_SECONDS))
+    preconditions.PAUSE_SECONDS = float(os.environ.get("PAUSE", "0.01"))
+    attempt.OUTSIDE_ENDS = int(os.environ.get("OUTSIDE_ENDS", attempt.OUTSIDE_ENDS))
     peers.LOST_PEER_SECONDS = float(os.environ.get("LOST_PEER", peers.LOST_PEER_SECONDS))
     if "TOOLS" not in os.environ:  # the stage that needs them is not the real one
         machine.export_tools = lambda *, wanted: Finding("export tools", "ok", "not looked for")
+    if "KILLS_AFTER" in os.environ:  # processes that the kernel kills for lack of memory, while a stage runs
+        counts = iter([0, *[int(os.environ["KILLS_AFTER"])] * 9])
+        memory.kills = lambda: next(counts)
     if "LATER_STAGE" in os.environ:
         attempt.STAGES = (*STAGES, LATER_STAGE)
     revision.commit_of = lambda ref: None  # no hub is reached

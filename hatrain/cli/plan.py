@@ -5,11 +5,13 @@ from pathlib import Path
 
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
 from hatrain.contract.plan import Memory, Plan, ResourceRequest
-from hatrain.contract.run import runs_root
-from hatrain.contract.spec import ExportSpec
+from hatrain.contract.run import RunDirectory, runs_root
+from hatrain.contract.save_interval import ASSUMED_MTBF_SECONDS, WRITE_BYTES_PER_SECOND, best_seconds
+from hatrain.contract.spec import ExportSpec, seconds
 from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput, nearest
 from hatrain.text import count
@@ -144,7 +146,7 @@ def table(plan: Plan) -> str:
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
         "packing": _PACKED[method.packing],
         **(_memory_lines(plan)),
-        "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
+        "checkpoints": f"{_interval(plan)}, the newest {job.checkpoints.save_total_limit} kept",
         **({"export": _export(job.export)} if job.export else {}),
         "retries": f"{plan.retries} without a new checkpoint",
         "workdir": plan.paths.workdir,
@@ -212,5 +214,16 @@ def _sizes(request: ResourceRequest) -> list[tuple[str, int | None]]:
     ]
 
 
-def _interval(save_steps: int | None) -> str:
-    return f"every {count(save_steps, 'step')}" if save_steps else "at the end of each epoch"
+def _interval(plan: Plan) -> str:
+    save_steps = plan.job.checkpoints.save_steps
+    if save_steps != "auto":
+        return f"every {count(save_steps, 'step')}" if save_steps else "at the end of each epoch"
+    stated = plan.cluster_spec.mean_time_between_failures
+    mtbf = seconds(stated) if stated else ASSUMED_MTBF_SECONDS
+    text = f"every √(2 × save × {mtbf / 3600:g} h), measured as it runs"
+    if not stated:
+        text += "; mean_time_between_failures is not stated for the cluster"
+    if size := next_checkpoint(RunDirectory(Path(plan.paths.run)), plan):
+        save = size / WRITE_BYTES_PER_SECOND
+        text += f"; about every {best_seconds(save, mtbf) / 60:.0f} min if a save takes {save:.0f} s"
+    return text

@@ -327,8 +327,9 @@ class HardwareSpec(Model):
 class CheckpointSpec(Model):
     """When checkpoints are saved, and how many are kept."""
 
-    save_steps: PositiveInt | None = None
-    """Optimizer steps between checkpoints; null saves at the end of each epoch."""
+    save_steps: PositiveInt | Literal["auto"] | None = None
+    """Optimizer steps between checkpoints; null saves at the end of each epoch, auto as often as loses the least time
+    at the cluster's mean time between failures."""
     save_total_limit: PositiveInt = 1
     """Newest checkpoints kept."""
     state: Literal["full", "sharded"] = "full"
@@ -396,6 +397,9 @@ class LimitsSpec(Model):
     """Longest time of one attempt; auto is half as much again as the plan's estimate."""
     retries: NonNegativeInt = 3
     """Consecutive attempts after the first that may seal no checkpoint."""
+    hang: Duration | Literal["auto"] = "auto"
+    """How long all ranks of a node may show no progress before the attempt ends as hung; auto is ten times the slowest
+    step so far, and at least five minutes."""
 
 
 class JobSpec(Model):

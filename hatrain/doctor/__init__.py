@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Exit, combine, runs_root
+from hatrain.contract.run import Exit, RunDirectory, combine, runs_root
 from hatrain.doctor import gpus, machine
 from hatrain.doctor.finding import Finding
 
@@ -44,7 +45,7 @@ def _needed_by(plan: Plan, resolve_seconds: float, exports: bool) -> Iterator[Fi
         yield machine.shared_memory(plan.processes_per_node)
     yield machine.writable("run directory", run, only_machine=only_machine)
     yield machine.writable("temporary files", machine.temporary(), only_machine=only_machine)
-    yield machine.disk("disk of the run", run, machine.checkpoint_bytes(run))
+    yield machine.disk("disk of the run", run, next_checkpoint(RunDirectory(run), plan))
     if plan.job.export and exports:
         yield machine.export_tools(wanted=True)
     if plan.nodes > 1:
@@ -71,7 +72,7 @@ def examine(plan: Plan | None = None, rendezvous: tuple[str, int | None] | None 
         if folder := os.environ.get(variable):
             finding = machine.writable(variable, Path(folder), only_machine=only_machine)
             yield finding if facts.gpus else _not_needed(finding)
-    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, machine.checkpoint_bytes(run))
+    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, next_checkpoint(RunDirectory(run), plan))
     yield machine.disk("disk of temporary files", machine.temporary(), 0)
     yield machine.clock(run)
     yield machine.export_tools(wanted=bool(plan and plan.job.export))

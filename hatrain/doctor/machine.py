@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hatrain.contract.run import Exit, RunDirectory
+from hatrain.contract.run import Exit
 from hatrain.doctor.finding import GIB, MIB, Finding, State, size
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -86,7 +86,7 @@ def disk(check: str, folder: Path, needed: int) -> Finding:
     least = max(needed, LEAST_DISK)
     if free >= least:
         return Finding(check, "ok", f"{size(free)} free")
-    purpose = " for the next checkpoint, before the oldest is deleted" if needed > LEAST_DISK else ""
+    purpose = " for the next checkpoint, which is written before the oldest is deleted" if needed > LEAST_DISK else ""
     return Finding(
         check,
         "bad",
@@ -127,13 +127,6 @@ def temporary() -> Path:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
         return Path(os.environ.get("TMPDIR") or "/tmp")
-
-
-def checkpoint_bytes(run: Path) -> int:
-    """Return the size of a run's newest checkpoint in bytes; 0 if there is none."""
-    folders = [path for path in RunDirectory(run).checkpoints.glob("checkpoint-*") if path.is_dir()]
-    newest = max(folders, key=lambda path: path.stat().st_mtime, default=None)
-    return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()) if newest else 0
 
 
 def rendezvous(host: str | None, port: int | None, resolve_seconds: float) -> Finding:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 
 from hatrain import doctor
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
+from hatrain.contract.run import NO_REPORT, Attempt, Exit, RunDirectory, combine
 from hatrain.entry import process
 from hatrain.entry.nodes import refresh
 from hatrain.entry.stages import Stage
-from hatrain.runtime import orphans
+from hatrain.entry.watchdog import Watchdog
+from hatrain.runtime import memory, orphans
 from hatrain.runtime.stop import SignalListener, Stop
 
 Outcome = tuple[Exit, dict[str, str]]
 """The exit code, and a reason for each rank, node or stage that did not finish."""
+Outcomes = dict[int | str, tuple[Exit, str]]
+"""Exit code and reason by rank or stage."""
 WhyAbandon = Callable[[], str | None]
 """Returns why a child must end at once, as soon as it must."""
 
@@ -59,7 +62,9 @@ class Children:
             problems = {f"{self.name}, {check}": reason for check, reason in reasons.items()}
             return Exit.FAULT if fault else unfit, problems
         first = self.node * self.plan.processes_per_node
-        return self._run(stage, range(first, first + self.plan.processes_per_node), why_abandon)
+        ranks = range(first, first + self.plan.processes_per_node)
+        watchdog = Watchdog.of(self.attempt, self.plan, ranks)
+        return self._run(stage, ranks, lambda: why_abandon() or watchdog.why_hung())
 
     def run_alone(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
         return self._run(stage, [stage.name], why_abandon)
@@ -72,6 +77,7 @@ class Children:
                 reasons.append(reason)
             return bool(reasons)
 
+        kills = memory.kills()
         exit_code = process.run(
             stage.command(self.plan, self.run),
             cwd=self.plan.paths.workdir,
@@ -81,7 +87,7 @@ class Children:
             grace=self.grace,
             abandoned=abandoned,
         )
-        outcomes = self.attempt.outcomes(ranks)
+        outcomes = self._with_cause(self.attempt.outcomes(ranks), memory.kills() - kills)
         if reasons:
             reported = {rank: end for rank, end in outcomes.items() if self.attempt.has_reported(rank)}
             code = combine([Exit.FAULT, *(code for code, _ in reported.values())])
@@ -95,6 +101,16 @@ class Children:
                 # The kill is no fault of a rank, and the user wants an end: the newest sealed checkpoint stands.
                 code = Exit.STOPPED
         return code, unfinished
+
+    def _with_cause(self, outcomes: Outcomes, kills: int) -> Outcomes:
+        """Name the memory kill, which leaves no word, where a rank left no report."""
+        if not kills:
+            return outcomes
+        why = (
+            f"{NO_REPORT}: meanwhile the kernel killed a process for lack of main memory; ask for more memory, or use "
+            "fewer processes per node"
+        )
+        return {rank: (code, why if reason == NO_REPORT else reason) for rank, (code, reason) in outcomes.items()}
 
     def end_orphans(self) -> None:
         """Kill processes that an earlier attempt left on this machine."""
@@ -113,7 +129,7 @@ class Children:
         }
 
 
-def _unfinished(outcomes: dict[int | str, tuple[Exit, str]]) -> dict[str, str]:
+def _unfinished(outcomes: Outcomes) -> dict[str, str]:
     return {
         f"rank {rank}" if isinstance(rank, int) else rank: reason
         for rank, (code, reason) in outcomes.items()

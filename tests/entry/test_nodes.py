@@ -215,7 +215,7 @@ def test_a_stop_while_waiting_for_nodes_counts_no_attempt(harness, number, code)
     wait_for_line(follower, "waits for node 0")
     leader.send_signal(number)
     assert exit_codes(leader, follower) == [code, code]
-    assert run.attempts_without_progress() == 0
+    assert run.fruitless().own == 0
     assert calls(run) == []
 
 
@@ -250,7 +250,7 @@ def test_a_node_that_never_appears_is_named_and_counts_as_an_attempt(harness):
     assert exit_codes(leader, follower) == [1, 1]
     assert list(outcome(run)["reasons"]) == ["node 2"]
     assert "did not appear within 1 s" in outcome(run)["reasons"]["node 2"]
-    assert run.attempts_without_progress() == 1
+    assert run.fruitless().own == 1
 
 
 def test_a_node_whose_leader_never_appears_leaves_with_a_fault(harness):

@@ -25,6 +25,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.contract.spec import Dpo
+from hatrain.runtime import seal
 from hatrain.runtime.stop import Stop
 from hatrain.train.build import CHECKPOINTING
 from hatrain.train.dpo import DpoTrainer
@@ -346,22 +347,47 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(workplace, dpo_plan
     assert [line["rewards/margins"] for line in one] == [line["rewards/margins"] for line in other]
 
 
-@pytest.mark.parametrize(
-    ("damage", "problem"),
-    [
-        (Path.unlink, "no such file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot be read"),
-    ],
-    ids=["gone", "truncated"],
-)
-def test_a_run_past_its_first_checkpoint_is_refused_without_its_reference(workplace, dpo_plan, damage, problem):
+def flip(path):
+    """Change the last bit of the last log-probability: safetensors reads the file without complaint."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+DAMAGES = {
+    "gone": (Path.unlink, "no such file"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot be read"),
+    "a flipped bit": (flip, "cannot be read: it has another checksum"),
+}
+
+
+def test_a_damaged_reference_costs_nothing_for_each_checkpoint_has_a_copy(workplace, dpo_plan):
+    whole = workplace.attempt(dpo_plan("whole")).run
+    plan = dpo_plan("parts")
+    run = workplace.attempt(plan, stop_at=1).run
+    flip(run.folder / "reference.safetensors")
+    assert workplace.attempt(plan).code is Exit.FINISHED
+    one, other = weights(whole.model), weights(run.model)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_past_its_first_checkpoint_is_refused_without_any_reference(workplace, dpo_plan):
+    """Checkpoints of earlier versions have no copy."""
     plan = dpo_plan()
     run = workplace.attempt(plan, stop_at=1).run
-    damage(run.folder / "reference.safetensors")
-    tried = workplace.attempt(plan)
-    assert tried.code is Exit.FATAL
-    assert f"{run.folder / 'reference.safetensors'}: {problem}" in tried.reason
-    assert "--fresh" in tried.reason
+    (checkpoint,) = run.checkpoints.glob("checkpoint-*")
+    facts = seal.facts(checkpoint)
+    shutil.rmtree(checkpoint / "reference")
+    seal.seal(checkpoint, checkpoint.with_name("checkpoint-0"), **facts)
+    (run.checkpoints / "checkpoint-0").rename(checkpoint)
+    file = run.folder / "reference.safetensors"
+    whole = file.read_bytes()
+    for damage, problem in DAMAGES.values():
+        file.write_bytes(whole)
+        damage(file)
+        tried = workplace.attempt(plan)
+        assert tried.code is Exit.FATAL
+        assert f"{file}: {problem}" in tried.reason
+        assert "--fresh" in tried.reason
 
 
 def test_before_the_first_checkpoint_the_reference_is_computed_again(workplace, dpo_plan):

@@ -99,7 +99,8 @@ cat > "$folder/plan.json" <<'END'
     },
     "limits": {
       "time": "24:00:00",
-      "retries": 3
+      "retries": 3,
+      "hang": "auto"
     },
     "after": null
   },
@@ -111,6 +112,7 @@ cat > "$folder/plan.json" <<'END'
     },
     "nccl": {},
     "price_per_gpu_hour": {},
+    "mean_time_between_failures": null,
     "network": true,
     "kind": "local",
     "python": "/opt/hatrain/bin/python",
@@ -216,6 +218,7 @@ logging:
 limits:
   time: '24:00:00'
   retries: 3
+  hang: auto
 after: null
 END
 

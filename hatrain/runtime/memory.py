@@ -1,0 +1,54 @@
+"""Main memory: how much of it is free for this process, and how often the kernel killed for lack of it."""
+
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_SELF = Path("/proc/self/cgroup")
+_VMSTAT = Path("/proc/vmstat")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def available() -> int:
+    """Return the bytes that the machine and this process's control group have left; 0 where nothing can be read."""
+    machine = _table(_MEMINFO).get("MemAvailable:", 0) * 1024
+    group = _own_group()
+    if group is None:
+        return machine
+    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+    return machine if limit is None or used is None else min(machine, limit - used)
+
+
+def kills() -> int:
+    """Return how many processes were killed in this process's control group, or on the whole machine where the group
+    does not count them. SIGKILL leaves no other trace; compare two counts."""
+    group = _own_group()
+    counters = _table(group / "memory.events") if group else {}
+    return counters.get("oom_kill", _table(_VMSTAT).get("oom_kill", 0))
+
+
+def _own_group() -> Path | None:
+    """The folder of this process's group (cgroup v2)."""
+    try:
+        lines = _SELF.read_text().splitlines()
+    except OSError:
+        return None
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
+    return None if own is None else _CGROUPS / own
+
+
+def _table(file: Path) -> dict[str, int]:
+    """The numbers of a file of lines `name number`."""
+    try:
+        lines = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None for `max`, and where there is none."""
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,50 @@
+"""A short form of `make chaos`: a real run, killed twice at random points, ends with the bits of one that was not."""
+
+import random
+
+import pytest
+
+from bench.chaos.__main__ import chaos, table
+from bench.chaos.jobs import KINDS, adopt, make_inputs, plan_of
+from bench.chaos.runner import Tally, Wrong, attempt, check_same, disturb, undisturbed
+from hatrain.runtime import checkpoints
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chaos") / "inputs"
+    make_inputs(folder)
+    return folder
+
+
+def test_a_run_that_is_killed_twice_ends_with_the_same_bits(inputs, tmp_path):
+    kind, runs = KINDS["LoRA"], tmp_path / "runs"
+    whole, _ = undisturbed(kind, inputs, runs)
+    tally = disturb(kind, whole, inputs, runs, random.Random(3), 2, print)
+    assert (tally.strikes, tally.bytes_lost) == (2, 0)
+    assert tally.finished == 1
+    assert tally.resumes >= 1
+    assert "| LoRA | 2 |" in table({"LoRA": tally})
+
+
+def test_the_harness_sees_a_bit_that_differs(inputs, tmp_path):
+    """Otherwise it would prove nothing: another seed is another run."""
+    runs = [adopt(plan_of(KINDS["LoRA"], inputs, tmp_path / name, name, epochs=1)) for name in ("one", "other")]
+    for run in runs:
+        assert attempt(run).code == 0
+    check_same(runs[0], runs[1])
+    file = next(runs[1].adapter.glob("*.safetensors"))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(Wrong, match="differs from that of one"):
+        check_same(runs[0], runs[1])
+    assert checkpoints.newest(runs[0].checkpoints, runs[0].plan().identity)
+
+
+@pytest.mark.long
+def test_every_kind_of_run_survives_kills_damage_a_full_disk_a_stopped_rank_and_nan(tmp_path):
+    tallies = chaos(tmp_path, kills=8, seed=1)
+    total = Tally()
+    for tally in tallies.values():
+        total += tally
+    assert (total.strikes, total.bytes_lost) == (8, 0)
