@@ -32,10 +32,12 @@ class Children:
         *,
         node: int,
         grace: float,
+        lease: str = "",
     ):
-        """`grace`: seconds from a stop to killing what has not left."""
+        """`grace`: seconds from a stop to killing what has not left. `lease`: the token of the run's lease, which rank
+        0 looks at after each step; empty on nodes that do not hold it."""
         self.run, self.plan, self.attempt, self.signals = run, plan, attempt, signals
-        self.node, self.grace = node, grace
+        self.node, self.grace, self.lease = node, grace, lease
 
     @property
     def name(self) -> str:
@@ -90,10 +92,11 @@ class Children:
         unfinished = _unfinished(outcomes)
         if exit_code is None:
             unfinished[self.name] = f"did not leave {self.grace:g} s after the stop, and was killed"
-            stop = self.attempt.stop()
-            if code is Exit.FAULT and stop and not stop.requeue:
-                # The kill is no fault of a rank, and the user wants an end: the newest sealed checkpoint stands.
-                code = Exit.STOPPED
+            reported = [end for rank, (end, _) in outcomes.items() if self.attempt.has_reported(rank)]
+            if (stop := self.attempt.stop()) and Exit.FAULT not in reported and code is Exit.FAULT:
+                # The kill is no fault of a rank, which may not even have loaded its model yet: the newest sealed
+                # checkpoint stands.
+                code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
         return code, unfinished
 
     def end_orphans(self) -> None:
@@ -107,6 +110,7 @@ class Children:
         return environment | {
             "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(threads),
             **orphans.marks(str(self.run.folder), self.attempt.number, self.node),
+            "HATRAIN_LEASE": self.lease,
             "PYTHONUNBUFFERED": "1",
             # Without it torchrun kills its ranks 30 s after SIGTERM, in the middle of a checkpoint.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(self.grace)),

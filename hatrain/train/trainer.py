@@ -102,7 +102,7 @@ class StepTrainer(Trainer):
         job = context.plan.job
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
-        self.stop, self.counters = StopFlag(context.attempt), Counters()
+        self.stop, self.counters = StopFlag(context.attempt, context.run.lease), Counters()
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
         self.test_sample: Sequence[int] = (
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
@@ -384,6 +384,7 @@ class StepTrainer(Trainer):
             "offload": plan.job.hardware.offload,
             "data": self.context.rows.files,
         }
+        self.stop.check_lease()
         seal.seal(partial, final, step=step, attempt=attempt, **facts)
         run.record("checkpoint sealed", attempt=attempt, step=step)
         print(f"checkpoint {final.name} sealed", flush=True)
