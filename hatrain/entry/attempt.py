@@ -247,7 +247,8 @@ class _Leader:
             self.concluded = True
 
     def _record_start(self, attempt: Attempt, other_hosts: Sequence[str]) -> None:
-        plan = self.plan
+        plan, code = self.plan, provenance.package_digest()
+        self._tell_if_code_changed(code)
         self.run.record(
             "attempt begun",
             attempt=attempt.number,
@@ -266,7 +267,22 @@ class _Leader:
             gradient_checkpointing=plan.gradient_checkpointing,
             versions=provenance.versions(),
             commit=provenance.commit(),
+            code=code,
         )
+
+    def _tell_if_code_changed(self, code: str) -> None:
+        """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
+        earlier = next(
+            (event for event in reversed(self.run.events()) if event.get("code") and "versions" in event), {}
+        )
+        if earlier.get("code") not in (None, code):
+            before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
+            facts = {"before": before, "now": now, "since": earlier["event"]}
+            self.run.record("code changed", **facts)
+            log(
+                f'{self.run.name}: the code is not that of "{earlier["event"]}" ({earlier["time"]}): commit {before} '
+                f"then, {now} now; hatrain submit --snapshot keeps a copy"
+            )
 
     def _record_outcome(self, code: Exit, reasons: Mapping[str, str], **facts: Any) -> None:
         number = {"attempt": self.current.number} if self.current else {}

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hatrain import doctor
+from hatrain.contract import variables
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
 from hatrain.entry import process
@@ -105,7 +106,10 @@ class Children:
             log(f"{self.run.name}: killed process {pid} of an earlier attempt")
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, **self.plan.environment}
+        environment = dict(os.environ)
+        if "HATRAIN_NODES" not in environment:  # node.sh has exported the rest too
+            for name, value in self.plan.environment.items():
+                environment[name] = variables.expand(f"environment.{name}", value, environment)
         threads = max(1, _cores() // self.plan.processes_per_node)
         return environment | {
             "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(threads),

@@ -56,9 +56,7 @@ def stopped(stop: Stop) -> NotStarted:
 # --- the lease ----------------------------------------------------------------------------------------------
 
 
-def wait_for_lease(
-    run: RunDirectory, nodes: Nodes, signals: SignalListener, deadline: float, grace: float
-) -> bool:
+def wait_for_lease(run: RunDirectory, nodes: Nodes, signals: SignalListener, deadline: float, grace: float) -> bool:
     """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave. An earlier
     start of this job is asked to stop. Returns whether it holds the run nevertheless, and must be superseded.
 

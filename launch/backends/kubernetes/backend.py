@@ -96,6 +96,7 @@ class KubernetesBackend(Backend[KubernetesCluster]):
             object_name(run),
             cluster.gpus,
             cluster.cpus_per_gpu,
+            cluster.cpus_per_process,
             memory=cluster.memory_per_gpu * per_node,
             shared_memory=cluster.shared_memory_per_gpu * per_node,
             ephemeral_storage=cluster.ephemeral_storage,
