@@ -272,10 +272,8 @@ class _Leader:
 
     def _tell_if_code_changed(self, code: str) -> None:
         """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
-        earlier = next(
-            (event for event in reversed(self.run.events()) if event.get("code") and "versions" in event), {}
-        )
-        if earlier.get("code") not in (None, code):
+        recorded = [event for event in self.run.events() if event.get("code") and "versions" in event]
+        if recorded and (earlier := recorded[-1])["code"] != code:
             before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
             facts = {"before": before, "now": now, "since": earlier["event"]}
             self.run.record("code changed", **facts)

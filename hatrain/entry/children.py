@@ -93,8 +93,10 @@ class Children:
         unfinished = _unfinished(outcomes)
         if exit_code is None:
             unfinished[self.name] = f"did not leave {self.grace:g} s after the stop, and was killed"
-            reported = [end for rank, (end, _) in outcomes.items() if self.attempt.has_reported(rank)]
-            if (stop := self.attempt.stop()) and Exit.FAULT not in reported and code is Exit.FAULT:
+            faults = [
+                rank for rank, end in outcomes.items() if end[0] is Exit.FAULT and self.attempt.has_reported(rank)
+            ]
+            if (stop := self.attempt.stop()) and not faults and code is Exit.FAULT:
                 # The kill is no fault of a rank, which may not even have loaded its model yet: the newest sealed
                 # checkpoint stands.
                 code = Exit.REQUEUE if stop.requeue else Exit.STOPPED

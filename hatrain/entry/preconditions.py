@@ -57,8 +57,8 @@ def stopped(stop: Stop) -> NotStarted:
 
 
 def wait_for_lease(run: RunDirectory, nodes: Nodes, signals: SignalListener, deadline: float, grace: float) -> bool:
-    """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave. An earlier
-    start of this job is asked to stop. Returns whether it holds the run nevertheless, and must be superseded.
+    """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave. An
+    earlier start of this job is asked to stop. Returns whether it holds the run nevertheless, and must be superseded.
 
     Raises BadInput at the deadline for any other holder, NotStarted on a stop.
     """

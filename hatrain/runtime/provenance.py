@@ -29,7 +29,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def package_digest() -> str:
-    """Return the SHA-256 of every file of this package and its path, which tells whether two starts ran the same code."""
+    """Return the SHA-256 of every file of this package and its path: whether two starts ran the same code."""
     sums = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:

@@ -151,7 +151,7 @@ class SlurmClient:
         memory = self._cluster.memory
         given = f"now {memory / 2**30:g}GiB" if memory else "the partition's default now"
         advice = {
-            "OUT_OF_MEMORY": f"the job needed more memory than it was given; raise memory in the cluster file ({given})",
+            "OUT_OF_MEMORY": f"the job needed more memory than it had; raise memory in the cluster file ({given})",
             "TIMEOUT": "ended at its time limit before it had left; raise signal_lead in the cluster file",
             "NODE_FAIL": "a node failed",
         }.get(state.reason.partition(" ")[0], "")

@@ -1,5 +1,4 @@
-"""Settings of a job's container for pyxis.sh, apptainer.sh, docker.sh and podman-hpc.sh: image, mounts, and the variables that it
-sees."""
+"""Settings of a job's container for the script of its runtime: image, mounts, and the variables that it sees."""
 
 import re
 import shlex
