@@ -186,9 +186,11 @@ class _Leader:
 
     def _check_retries_and_inputs(self) -> None:
         if (count := self.run.attempts_without_progress()) > self.plan.retries:
+            ends = [event for event in self.run.events() if event.get("event") in ("killed", "outcome")]
+            why = f"; the last was killed: {ends[-1]['reason']}" if ends and ends[-1]["event"] == "killed" else ""
             raise BadInput(
                 f"{self.run.name}: retries used up: {count} attempts in a row sealed no checkpoint "
-                f"(limits.retries: {self.plan.retries}); see {self.run.all_attempts()[-1].folder / 'log.txt'}"
+                f"(limits.retries: {self.plan.retries}){why}; see {self.run.all_attempts()[-1].folder / 'log.txt'}"
             )
         if problems := missing(self.plan):
             raise BadInput(problems)
@@ -231,7 +233,7 @@ class _Leader:
         return None
 
     def _is_superseded(self) -> bool:
-        """Whether the run is another process's now, so that this one must write nothing more. Looks at the lease itself,
+        """Whether the run is another process's now, so that this one must write nothing more. It looks at the lease,
         which this process's heartbeat may not have read yet."""
         if self.lost is None or not (self.lost.is_set() or self.run.lease.is_taken(self.nodes.token)):
             return False

@@ -9,7 +9,7 @@ from hatrain import doctor
 from hatrain.contract import variables
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
-from hatrain.entry import process
+from hatrain.entry import process, why
 from hatrain.entry.nodes import refresh
 from hatrain.entry.stages import Stage
 from hatrain.runtime import orphans
@@ -75,6 +75,7 @@ class Children:
                 reasons.append(reason)
             return bool(reasons)
 
+        kills = why.memory_kills()
         exit_code = process.run(
             stage.command(self.plan, self.run),
             cwd=self.plan.paths.workdir,
@@ -84,7 +85,11 @@ class Children:
             grace=self.grace,
             abandoned=abandoned,
         )
-        outcomes = self.attempt.outcomes(ranks)
+        killed = why.memory_kills() > kills
+        outcomes = {
+            rank: (code, why.explained(reason, self.plan, killed) if code is Exit.FAULT else reason)
+            for rank, (code, reason) in self.attempt.outcomes(ranks).items()
+        }
         if reasons:
             reported = {rank: end for rank, end in outcomes.items() if self.attempt.has_reported(rank)}
             code = combine([Exit.FAULT, *(code for code, _ in reported.values())])

@@ -44,9 +44,11 @@ main() {
 
   rm -f -- "$log.code" "$log.late"
   echo "hatrain: the output of node N is in $log-node-N.log" >&2
-  "${command[@]}" bash "$folder/launch/step.sh" "$folder" "$log" &
+  # Slurm tells on srun's stderr that it killed a step for its memory.
+  "${command[@]}" bash "$folder/launch/step.sh" "$folder" "$log" 2> >(tee "$log.srun" >&2) &
   step=$!
   wait_for_step "$step"
+  record_memory_kill
   requeue_or_exit
 }
 
@@ -75,6 +77,16 @@ register() {
   mv --no-clobber -- "$here" "$run/plan.json"
   rm -f -- "$here"
   record "\"event\": \"submitted\", \"user\": \"$(id --user --name || id --user)\""
+}
+
+# Such a kill takes hatrain too, which then records nothing.
+record_memory_kill() {
+  local advice="the job needed more memory than Slurm gave it; raise memory in the cluster file"
+  if (( code != 0 )) && grep --quiet --ignore-case --extended-regexp "memory limit|oom.?kill" "$log.srun"; then
+    echo "hatrain: $advice" >&2
+    record "\"event\": \"killed\", \"reason\": \"$advice\""
+  fi
+  rm -f -- "$log.srun"
 }
 
 # Appends an event to the run's record.
