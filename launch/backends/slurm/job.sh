@@ -60,7 +60,8 @@ wait_for_step() { # PID
     wait "$1" || code=$?
   done
   # srun returns the highest code of all nodes, including those that it killed. The first node's is the run's.
-  if [[ -s $log.code ]]; then code=$(< "$log.code"); fi
+  # After the failure of a node it may return 0 although no task has ended.
+  if [[ -s $log.code ]]; then code=$(< "$log.code"); elif (( code == 0 )); then code=1; fi
   if [[ -e $log.late ]]; then code=75; fi
 }
 
