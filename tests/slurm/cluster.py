@@ -26,7 +26,7 @@ class Cluster:
     """A running Slurm. Its programs need `environ` to find it."""
 
     def __init__(self, folder: Path, *, accounting: bool = False):
-        self.folder = folder
+        self.folder, self.has_accounting = folder, accounting
         for name in ("etc", "state", "log", "dev", "munge", *(f"spool/node{n}" for n in range(1, NODES + 1))):
             (folder / name).mkdir(parents=True)
         ports = _free_ports(NODES + 3)
@@ -97,11 +97,16 @@ class Cluster:
                 found.append(int(path.name))
         return found
 
-    def kill_controller(self) -> None:
-        assert self.signal("slurmctld", signal.SIGKILL)
+    def stop_controller(self) -> None:
+        """End it in order, as for an upgrade."""
+        (process,) = self.signal("slurmctld", signal.SIGTERM)
+        deadline = time.monotonic() + DEADLINE
+        while self.signal("slurmctld", 0):
+            assert time.monotonic() < deadline, f"process {process} of the controller does not end"
+            time.sleep(0.1)
 
     def restart_controller(self) -> None:
-        """Start the controller again, with the state that the killed one left."""
+        """Start the controller again, with the state that it saved."""
         assert self._first.stdin is not None
         self._first.stdin.write(b"slurmctld -D\n")
         self._first.stdin.flush()
@@ -112,6 +117,16 @@ class Cluster:
         while subprocess.run(["squeue"], env=self.environ, capture_output=True, timeout=DEADLINE).returncode:
             assert time.monotonic() < deadline, "the controller did not start again"
             time.sleep(0.1)
+
+    def resume_nodes(self) -> None:
+        """Return nodes to service that Slurm has taken out of it."""
+        self.signal("slurmd", signal.SIGCONT)
+        deadline = time.monotonic() + DEADLINE
+        while set(self.run("sinfo", "-h", "-N", "-p", "gpu", "-o", "%T").split()) & {"down", "drained", "draining"}:
+            assert time.monotonic() < deadline, "the nodes did not return to service"
+            command = ["scontrol", "update", f"NodeName=node[1-{NODES}]", "State=RESUME"]
+            subprocess.run(command, env=self.environ, capture_output=True, timeout=DEADLINE)
+            time.sleep(0.5)
 
     def _await_nodes(self) -> None:
         deadline = time.monotonic() + DEADLINE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hatrain.runtime import seal
-from tests.slurm.cluster import DEADLINE, NODES, Cluster
+from tests.slurm.cluster import DEADLINE, NODES
 from tests.slurm.workspace import Workspace, calls, environment, exit_codes
 
 IMPATIENT = {"PATIENCE": "1", "HATRAIN_STOP_GRACE": "2"}
@@ -22,45 +22,64 @@ def on(node: int, **variables: str) -> dict[str, Any]:
     return {"directives": {"exclude": others}, "environment": variables}
 
 
-@pytest.fixture(scope="module", params=["slurm", "accounting"])
-def faults(request, tmp_path_factory) -> Iterator[Workspace]:
-    """Jobs that all meet their faults at the same time: Slurm takes some seconds for each end and each restart."""
-    cluster: Cluster = request.getfixturevalue(request.param)
-    workspace = Workspace(tmp_path_factory.mktemp("faults"), cluster)
-    cut_off = workspace.submit("cut-off", behavior="stop,finish")
-    hanging = workspace.submit("hanging", behavior="ignore-stops,finish", cluster={"environment": IMPATIENT})
-    caches = workspace.submit("caches", behavior="ignore-stops,finish", cluster=on(3))
-    away = workspace.submit("away", behavior="stop,finish", cluster=on(3))
-    cancelled = workspace.submit("cancelled", behavior="ignore-stops", cluster=on(3))
-    # Slurm drains the node of a batch shell that was killed.
-    killed = workspace.submit("killed", behavior="ignore-stops", cluster=on(2))
-    memory = workspace.submit("memory", "eat-memory", cluster={"memory": "200MiB"} | on(3), limits__retries=0)
-    for run in (cut_off, hanging, caches, away, cancelled, killed):
-        workspace.until_training(run)
+@pytest.fixture(scope="module")
+def both(slurm, accounting, tmp_path_factory) -> Iterator[dict[str, Workspace]]:
+    """The same jobs on both clusters, which all meet their faults at the same time: Slurm takes some seconds for each
+    end and each restart, and a minute for a step that ended while the controller was away."""
+    clusters = {"without accounting": slurm, "with accounting": accounting}
+    workspaces = {name: Workspace(tmp_path_factory.mktemp("faults"), each) for name, each in clusters.items()}
+    for workspace in workspaces.values():
+        start(workspace)
+    for workspace in workspaces.values():
+        bring_about_faults(workspace)
+    for workspace in workspaces.values():
+        take_the_controller_away(workspace)
+    yield workspaces
+    for cluster in clusters.values():
+        cluster.resume_nodes()
 
+
+@pytest.fixture(params=["without accounting", "with accounting"])
+def faults(request, both) -> Workspace:
+    return both[request.param]
+
+
+def start(workspace: Workspace) -> None:
+    workspace.submit("cut-off", behavior="stop,finish")
+    workspace.submit("hanging", behavior="ignore-stops,finish", cluster={"environment": IMPATIENT})
+    # Slurm drains the node of a batch shell that was killed.
+    workspace.submit("killed", behavior="ignore-stops", cluster=on(2))
+    workspace.submit("caches", behavior="ignore-stops,finish", cluster=on(3))
+    workspace.submit("away", behavior="stop,finish", cluster=on(3))
+    workspace.submit("cancelled", behavior="ignore-stops", cluster=on(3))
+    workspace.submit("memory", "eat-memory", cluster={"memory": "200MiB"} | on(3), limits__retries=0)
+
+
+def bring_about_faults(workspace: Workspace) -> None:
+    cluster, run = workspace.slurm, workspace.run
+    for name in ("cut-off", "hanging", "killed", "caches", "away", "cancelled"):
+        workspace.until_training(run(name))
     workspace.wait = workspace.start("wait", "cancelled")
-    cluster.run("scancel", workspace.job_id(cancelled))
-    script = cluster.folder / f"spool/node2/job{int(workspace.job_id(killed)):05}/slurm_script"
+    cluster.run("scancel", workspace.job_id(run("cancelled")))
+    script = cluster.folder / f"spool/node2/job{int(workspace.job_id(run('killed'))):05}/slurm_script"
     assert cluster.signal("bash", signal.SIGKILL, str(script))
-    workspace.first_cache = Path(environment(caches)["TRITON_CACHE_DIR"]).parent
-    cluster.run("scontrol", "requeue", workspace.job_id(caches))
+    workspace.first_cache = Path(environment(run("caches"))["TRITON_CACHE_DIR"]).parent
+    cluster.run("scontrol", "requeue", workspace.job_id(run("caches")))
     # Slurm loses a node and starts its jobs elsewhere, while their processes live on.
-    assert [workspace.squeue(run, "%N") for run in (cut_off, hanging)] == ["node1", "node1"]
+    assert [workspace.squeue(run(name), "%N") for name in ("cut-off", "hanging")] == ["node1", "node1"]
     assert cluster.signal("slurmd", signal.SIGSTOP, "node1")
     cluster.run("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=test")
-    for run in (cancelled, killed, memory):
-        workspace.end(run)
-    for run in (cut_off, hanging, caches):
-        workspace.end(run)
 
-    # The controller is away when this run ends.
-    cluster.kill_controller()
+
+def take_the_controller_away(workspace: Workspace) -> None:
+    """It is away when a run ends."""
+    for name in ("cut-off", "hanging", "killed", "caches", "cancelled", "memory"):
+        workspace.end(workspace.run(name))
+    away = workspace.run("away")
+    workspace.slurm.stop_controller()
     seal.write_json(away.attempts / "1/STOP", {"reason": "a test", "requeue": True})
     workspace.until_text(away.launch / f"slurm-{workspace.job_id(away)}.log", "asking again", away)
-    cluster.restart_controller()
-    yield workspace
-    cluster.signal("slurmd", signal.SIGCONT, "node1")
-    cluster.run("scontrol", "update", "NodeName=node1", "State=RESUME")
+    workspace.slurm.restart_controller()
 
 
 def status(workspace: Workspace, name: str) -> str:
@@ -86,15 +105,6 @@ def test_a_step_that_slurm_killed_for_its_memory_says_what_to_change(faults):
     assert "raise memory in the cluster file" in line
 
 
-def test_a_run_that_ends_while_the_controller_is_away_is_queued_again(faults):
-    run = faults.run("away")
-    assert faults.end(run) == "COMPLETED", faults.report(run)
-    assert exit_codes(run) == [75, 0]
-    log = (run.launch / f"slurm-{faults.job_id(run)}.log").read_text()
-    assert log.index("cannot be requeued yet") < log.index("exit code 75; requeued")
-    assert log.count("requeued\n") == 1
-
-
 def test_a_start_after_a_lost_node_asks_the_earlier_one_to_stop(faults):
     run = faults.run("cut-off")
     assert faults.end(run) == "COMPLETED", faults.report(run)
@@ -118,3 +128,12 @@ def test_the_caches_of_a_killed_start_are_removed_by_the_next(faults):
     assert faults.end(run) == "COMPLETED", faults.report(run)
     assert not faults.first_cache.exists()
     assert not list(faults.first_cache.parent.glob(f"hatrain-{faults.job_id(run)}-*"))
+
+
+def test_a_run_that_ends_while_the_controller_is_away_is_queued_again(faults):
+    run = faults.run("away")
+    assert faults.end(run) == "COMPLETED", faults.report(run)
+    assert exit_codes(run) == [75, 0]
+    log = (run.launch / f"slurm-{faults.job_id(run)}.log").read_text()
+    assert log.index("cannot be requeued yet") < log.index("exit code 75; requeued")
+    assert log.count("requeued\n") == 1
