@@ -11,6 +11,7 @@ from hatrain.contract import variables
 from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
 from hatrain.runtime import provenance, seal
+from launch.backends import backend
 from launch.backends.protocol import Submission
 
 _PACKAGES = ("hatrain", "launch")
@@ -19,7 +20,7 @@ _PACKAGES = ("hatrain", "launch")
 def planned(plans: Sequence[Plan]) -> list[Plan]:
     """The plans of a submission, started from the copy. Raises BadInput where an image has the package."""
     first = plans[0]
-    if first.launcher == "kubernetes" or getattr(first.cluster_spec, "container", None):
+    if backend(first.cluster_spec).has_image:
         raise BadInput("--snapshot: the image of this cluster has hatrain; pin the image by its digest instead")
     run = Path(first.paths.run)
     code = str((run if len(plans) == 1 else run.parents[1]) / "code")

@@ -124,6 +124,11 @@ class Backend(ABC, Generic[Spec]):
     def __init__(self, cluster: Spec):
         self.cluster = cluster
 
+    @property
+    def has_image(self) -> bool:
+        """Whether jobs run in an image, which has hatrain."""
+        return False
+
     @abstractmethod
     def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
         """What this cluster cannot provide for a job. `run` is the run's name."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrain.contract import variables
 from hatrain.contract.run import RunDirectory
 from tests.slurm.cluster import DEADLINE
 from tests.slurm.workspace import Workspace, calls, environment, exit_codes
@@ -341,7 +342,7 @@ def test_odd_names_and_values_neither_break_a_script_nor_run_as_code(slurm, tmp_
     workspace = Workspace(tmp_path / ODD, slurm)
     cluster = workspace.cluster_file(
         ODD.replace("/", ""),
-        environment={"ODD": LINES},
+        environment={"ODD": variables.literal(LINES)},
         directives={"comment": ODD},
         setup=["printf '%s' \"$ODD_OUTSIDE\" > /dev/null"],
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hatrain.contract import variables
 from hatrain.contract.run import RunDirectory
 from tests.slurm.cluster import DEADLINE, Cluster
 
@@ -37,7 +38,8 @@ class Workspace:
         written = {
             "kind": "slurm",
             "partition": "gpu",
-            "python": str(self.python),
+            "python": variables.literal(str(self.python)),
+            "cpus_per_gpu": 1,
             "cpus_per_process": 1,
             "memory": "1GiB",
             **changes,

@@ -79,6 +79,10 @@ class KubernetesBackend(Backend[KubernetesCluster]):
             if volume:
                 yield key, volume
 
+    @property
+    def has_image(self) -> bool:
+        return True
+
     def notes(self) -> Iterator[str]:
         image = self.cluster.image
         if "@" not in image:

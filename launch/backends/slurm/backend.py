@@ -16,6 +16,10 @@ LONGEST_LEAD = 65535
 
 
 class SlurmBackend(Backend[SlurmCluster]):
+    @property
+    def has_image(self) -> bool:
+        return self.cluster.container is not None
+
     def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
         cluster, time = self.cluster, job.limits.time
         yield from gpus.refusals(job, cluster.gpus)
