@@ -134,7 +134,7 @@ class StepTrainer(Trainer):
         job = context.plan.job
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
-        self.stop, self.counters = StopFlag(context.attempt), Counters()
+        self.stop, self.counters = StopFlag(context.attempt, context.run.lease), Counters()
         self.saver = Saver(self, from_all_ranks)
         self.progress = Progress(context.attempt.folder, int(os.environ.get("RANK", "0")))
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
