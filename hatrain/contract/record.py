@@ -12,6 +12,7 @@ _TYPES: dict[str, Any] = {
     "event": str,
     "attempt": int,
     "code": int,
+    "package": str,
     "reasons": dict,
     "reason": str,
     "step": int,

@@ -300,13 +300,13 @@ class _Leader:
             gradient_checkpointing=plan.gradient_checkpointing,
             versions=provenance.versions(),
             commit=provenance.commit(),
-            code=code,
+            package=code,
         )
 
     def _tell_if_code_changed(self, code: str) -> None:
         """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
-        recorded = [event for event in self.run.events() if event.get("code") and "versions" in event]
-        if recorded and (earlier := recorded[-1])["code"] != code:
+        recorded = [event for event in self.run.events() if event.get("package")]
+        if recorded and (earlier := recorded[-1])["package"] != code:
             before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
             facts = {"before": before, "now": now, "since": earlier["event"]}
             self.run.record("code changed", **facts)
