@@ -93,6 +93,7 @@ def plan(
     if memory and not memory.fits and not force:
         raise Refusal([("hardware.gpu", _too_large(job, memory))])
     rows = count_rows(job.data.train, workdir)
+    job = candidates.decided_as(job, chosen.layout)
     job_workdir, job_runs_root = (path.absolute() for path in target.roots(workdir, runs_root))
     return Plan(
         job=job,

@@ -191,7 +191,7 @@ def refusals(job: JobSpec) -> Iterator[tuple[str, str]]:
     """(key, reason) of each setting that does not work with the job's strategy, with what does."""
     key, sharding, count, strategy = "hardware.sharding", job.hardware.sharding, ranks(job), decided(job)
     if count == 1:
-        if job.hardware.offload != "none":
+        if job.hardware.offload not in ("none", "auto"):
             yield (
                 "hardware.offload",
                 f"found {job.hardware.offload} with one rank, which trains without DeepSpeed; write none, or several "

@@ -6,6 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+from hatrain.doctor import machine
+from hatrain.doctor.finding import Finding
 from hatrain.entry import attempt, main, nodes, peers, preconditions
 from hatrain.entry.stages import STAGES, Stage
 from hatrain.model import revision
@@ -38,6 +40,8 @@ if __name__ == "__main__":
     if "KILLS_AFTER" in os.environ:  # processes that the kernel kills for lack of memory, while a stage runs
         counts = iter([0, *[int(os.environ["KILLS_AFTER"])] * 9])
         memory.kills = lambda: next(counts)
+    if "TOOLS" not in os.environ:  # the stage that needs them is not the real one
+        machine.export_tools = lambda *, wanted: Finding("export tools", "ok", "not looked for")
     if "LATER_STAGE" in os.environ:
         attempt.STAGES = (*STAGES, LATER_STAGE)
     revision.commit_of = lambda ref: None  # no hub is reached

@@ -17,6 +17,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.train.rows import load_rows
+from launch import efficiency
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LORA = {"rank": 16, "alpha": 32, "dropout": 0, "modules": MODULES}
@@ -45,7 +46,11 @@ class Comparison:
         for turn in range(1, ROUNDS + 1):
             if self._has_time(f"hatrain, turn {turn}"):
                 with self.part.item(f"{self.title}: hatrain, turn {turn}"):
-                    self._record(f"hatrain, turn {turn}", time_hatrain(self.plan, self._turn(turn)))
+                    job = self.plan.job
+                    # What shares prefixes, as by_prefix orders rows, says nothing of other rows.
+                    of = {} if job.data.order == "by_prefix" else {"training": efficiency.training_of(job)}
+                    measured = time_hatrain(self.plan, self._turn(turn))
+                    self._record(f"hatrain, turn {turn}", measured, compiled=job.hardware.compile, **of)
             if turn == 1:
                 best = self._fastest(settings)
             if best and self._has_time(f"TRL, turn {turn}"):
@@ -99,7 +104,7 @@ class Comparison:
             [pair_columns(*sides) for sides in zip(self.rows.chosen, self.rows.rejected, strict=True)]
         )
 
-    def _record(self, name: str, measured: Measured) -> None:
+    def _record(self, name: str, measured: Measured, **of: Any) -> None:
         self.part.record(
             f"{self.title}: {name}",
             steps=measured.steps,
@@ -113,6 +118,7 @@ class Comparison:
             weights=measured.weights,
             tokens_per_row=self.tokens_per_row,
             **({"note": f"packing: {measured.packing}"} if measured.packing else {}),
+            **of,
         )
 
 

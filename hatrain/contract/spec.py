@@ -99,6 +99,8 @@ TokenIds = Annotated[
     BeforeValidator(_ids, json_schema_input_type=list[int] | str),
 ]
 Words = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_words, json_schema_input_type=list[str] | str)]
+Packing = Literal["tree", "plain", "off"]
+Offload = Literal["none", "optimizer", "all"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]
 
@@ -247,7 +249,7 @@ class _Method(Model):
     """Longest row in tokens."""
     gradient_checkpointing: bool | Literal["auto"] = True
     """Recompute activations in the backward pass: a quarter slower, far less memory."""
-    packing: Literal["tree", "plain", "off", "auto"] = "auto"
+    packing: Literal[Packing, "auto"] = "auto"
     """How rows are laid out in a micro-batch: tree trains what several begin with once, plain packs rows without
     sharing, off pads them; auto is the fastest that is right for the model. It changes speed and no result."""
     lora: LoraSpec | None = None
@@ -315,8 +317,9 @@ class HardwareSpec(Model):
     """A name with known memory and speed, or cpu."""
     sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"] = "auto"
     """How weights, gradients and optimizer state are sharded over the GPUs."""
-    offload: Literal["none", "optimizer", "all"] = "none"
-    """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3."""
+    offload: Literal[Offload, "auto"] = "none"
+    """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3. auto does so where
+    nothing else fits."""
     compile: bool = False
     """Compile the model's layers: faster steps with less memory, after a minute or so at the start. One rank only."""
 
@@ -333,7 +336,7 @@ class CheckpointSpec(Model):
     """sharded: each GPU writes its own part of the weights. Nothing is gathered, and the checkpoint cannot be
     evaluated."""
     sync_to: str | None = None
-    """A folder or a bucket such as s3://NAME to copy checkpoints and the model to."""
+    """A folder or a bucket such as s3://NAME to copy checkpoints, the model and exported files to."""
 
 
 class EvaluationSpec(Model):

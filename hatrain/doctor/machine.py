@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ SHARED_ADVICE = GIB
 LEAST_DISK = 64 * MIB
 CLOCK_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
+TOOLS_SECONDS = 60.0
 
 
 def shared_memory(ranks: int) -> Finding:
@@ -39,6 +42,23 @@ def shared_memory(ranks: int) -> Finding:
     if ranks > 1 and total < SHARED_ADVICE:
         return Finding(check, "note", found, remedy)
     return Finding(check, "ok", found)
+
+
+def export_tools(*, wanted: bool) -> Finding:
+    """Check llama.cpp and its converter, in a process of its own: the library takes hold of a GPU."""
+    check = "export tools"
+    try:
+        command = [sys.executable, "-m", "hatrain.export.tools"]
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TOOLS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Finding(check, "note", f"libllama did not load within {TOOLS_SECONDS:g} s")
+    found = "; ".join(line.removeprefix("export: ") for line in ended.stdout.splitlines())
+    if ended.returncode == 0:
+        return Finding(check, "ok", found)
+    found = found or (ended.stderr.strip().splitlines() or [f"libllama ends with code {ended.returncode}"])[-1]
+    if not wanted:
+        return Finding(check, "note", found, "only hatrain export and export: in a job need them")
+    return Finding(check, "bad", found, "without export: the run only trains", Exit.FATAL)
 
 
 def writable(check: str, folder: Path, *, only_machine: bool) -> Finding:

@@ -55,7 +55,7 @@ class Children:
 
     def run_ranks(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
         """Run this node's ranks of a stage to their end; none where this machine cannot train."""
-        unfit, reasons = doctor.preflight(self.plan)
+        unfit, reasons = doctor.preflight(self.plan, exports=self.node == 0)
         if unfit is not None:
             # After a fault of one node the others end soon; after an orderly end they wait for all ranks.
             fault = unfit is Exit.REQUEUE and self.plan.nodes > 1

@@ -9,6 +9,7 @@ from transformers import set_seed
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
 from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
@@ -19,7 +20,6 @@ from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
-from hatrain.train.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
 from hatrain.train.trainer import StopRequested, from_all_ranks
 
 

@@ -22,6 +22,7 @@ from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.save_interval import ASSUMED_MTBF_SECONDS, SaveSchedule
 from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
+from hatrain.contract.sync import SyncTarget
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
 from hatrain.runtime import progress, seal
@@ -36,7 +37,6 @@ from hatrain.train.rows import Rows, layout_of, sides
 from hatrain.train.saving import Saver
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
-from hatrain.train.sync import SyncTarget
 
 TEST_MICRO_BATCH_SIZE = 8
 """Test rows of one rank in a forward pass, unless micro_batch_size is larger: without gradients more rows fit."""

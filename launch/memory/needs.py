@@ -6,7 +6,7 @@ from hatrain.contract.checkpoint_size import STATE
 from hatrain.contract.gpus import GIB
 from hatrain.contract.spec import JobSpec
 from launch.memory.activations import BYTES, FP32
-from launch.memory.estimate import Layout
+from launch.memory.layout import Layout
 from launch.memory.structure import Structure, adapters
 
 PROCESS = 6 * GIB

@@ -60,7 +60,7 @@ cat > "$folder/plan.json" <<'END'
       "micro_batch_size": 2,
       "ctx_size": 2048,
       "gradient_checkpointing": true,
-      "packing": "auto",
+      "packing": "tree",
       "lora": {
         "rank": 32,
         "alpha": 32.0,
@@ -185,7 +185,7 @@ method:
   micro_batch_size: 2
   ctx_size: 2048
   gradient_checkpointing: true
-  packing: auto
+  packing: tree
   lora:
     rank: 32
     alpha: 32.0

@@ -1,6 +1,6 @@
-"""Copies of checkpoints and of the model at `checkpoints.sync_to`: a folder, or anything that fsspec reaches (s3://,
-gs://). A thread copies: what is slow, fails or never answers stops no training. A copy that failed is reported and
-tried again with the next one."""
+"""Copies of checkpoints, of the model and of exported files at `checkpoints.sync_to`: a folder, or anything that fsspec
+reaches (s3://, gs://). A thread copies: what is slow, fails or never answers stops no training. A copy of a checkpoint
+that failed is tried again with the next one."""
 
 import queue
 import threading
@@ -46,7 +46,8 @@ class SyncTarget:
             self._enqueue("checkpoints", self._copy_checkpoints)
 
     def folder(self, folder: Path) -> None:
-        self._enqueue(folder.name, lambda: self._copy(folder, folder.name))
+        """Copy a sealed folder, in place of an earlier one of its name."""
+        self._enqueue(folder.name, lambda: self._copy_in_place(folder))
 
     def wait(self, seconds: float) -> None:
         """Wait for the copies, and say so when they take longer."""
@@ -93,6 +94,15 @@ class SyncTarget:
         for step, name in remote.items():
             if local and step < min(local):
                 files.rm(f"{target}/checkpoints/{name}", recursive=True)
+
+    def _copy_in_place(self, folder: Path) -> None:
+        self._copy(folder, folder.name)
+        files, run_folder = self._connect()
+        target = f"{run_folder}/{folder.name}"
+        ours = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for path in files.find(target):
+            if str(path).partition(f"{target.lstrip('/')}/")[2] not in ours:
+                files.rm_file(path)
 
     def _names(self, path: str) -> dict[int, str]:
         """The checkpoints at the target by step, unfinished copies too."""
