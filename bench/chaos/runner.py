@@ -86,8 +86,7 @@ def attempt(run: RunDirectory, moment: str | None = None, kill: str | None = Non
                 beat = progress.read(current.folder, 0)
                 first_step = time.monotonic() - started if beat and beat.phase == progress.STEP else None
             if is_now is not None and not struck and is_now() and process.poll() is None:
-                KILLS[kill or ""].strike(run, current, process.pid)
-                struck = True
+                struck = KILLS[kill or ""].strike(run, current, process.pid)
             if time.monotonic() - started > LONGEST_ATTEMPT_SECONDS:
                 process.kill()
                 raise Wrong(f"{run.name}: attempt {number} did not end")
