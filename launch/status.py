@@ -125,7 +125,7 @@ def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str
         attempts = run.all_attempts()
         stop = attempts[-1].stop() if attempts and holder else None
         return ("stopping", stop.reason, None) if stop else ("running", job_state.reason, None)
-    last = _last(run, "outcome", "cancelled", "submitted", "attempt begun", "killed", "not requeued")
+    last = _last(run, "outcome", "cancelled", "submitted", "attempt begun", "killed", "not requeued", "not sent")
     if last.get("event") == "outcome":
         reasons = [*last.get("reasons", {}).values()]
         if job_state.advice and last["code"] == Exit.FAULT:
@@ -134,6 +134,8 @@ def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str
     if last.get("event") == "not requeued":
         reason = f"could not be queued again ({last.get('reason')}); to continue it: hatrain submit {run.name}"
         return _ended(last["code"]), reason, last["code"]
+    if last.get("event") == "not sent" and job_state.phase == "unknown" and not job_state.reason:
+        return "failed", f"was not sent as a whole: {last.get('reason')}", int(Exit.FAULT)
     if last.get("event") == "killed":
         return _ended(Exit.FAULT), str(last.get("reason")), int(Exit.FAULT)
     if last.get("event") == "cancelled":

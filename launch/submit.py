@@ -104,9 +104,18 @@ def send(submission: Submission, client: Client, command: Sequence[str], *, fres
     for path, text in submission.files.items():
         seal.write_text(submission.folder / path, text, 0o755 if path.endswith(".sh") else 0o644)
     snapshot.write(submission)
-    jobs = client.start(submission)
-    for planned, job in zip(submission.runs, jobs, strict=True):
+    # Recorded before it is sent, where that is possible: whatever happens meanwhile, the other verbs find it.
+    for planned, job in zip(submission.runs, submission.jobs, strict=False):
         record(planned, command, job)
+    try:
+        jobs = client.start(submission)
+    except BadInput as error:
+        for planned in submission.runs[: len(submission.jobs)]:
+            planned.directory.record("not sent", reason=error.problems[0])
+        raise
+    if not submission.jobs:
+        for planned, job in zip(submission.runs, jobs, strict=True):
+            record(planned, command, job)
     return jobs
 
 

@@ -38,6 +38,8 @@ class Submission:
     """Additional files of a sweep, by their path in `folder`."""
     command: tuple[str, ...]
     """Starts the submission once the files are written."""
+    jobs: tuple[str, ...] = ()
+    """The scheduler's id of each run, where they are known before anything is sent."""
 
     @property
     def is_sweep(self) -> bool:
@@ -105,6 +107,9 @@ class Client(Protocol):
 
     def cancel(self, job: str, run: RunDirectory) -> None:
         """Remove a job from the queue, or end it."""
+
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """Remove what a submission left that did not get through. Returns whether there was anything."""
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Ask the running attempt to save a checkpoint and exit for good. Returns what was done, as a sentence."""

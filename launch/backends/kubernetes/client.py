@@ -1,6 +1,7 @@
 """Talks to Kubernetes through kubectl: server-side apply, objects as JSON, deletion with the pods' grace period."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class KubernetesClient:
             folder,
             {} if one else {render.MANIFESTS: manifests},
             self._kubectl.command(*APPLY, "--filename", str(folder / render.MANIFESTS)),
+            tuple(_name(planned.plan) for planned in runs),
         )
 
     def check(self, submission: Submission) -> list[str]:
@@ -65,11 +67,14 @@ class KubernetesClient:
         """Objects of an earlier submission are deleted first: the pods of a Job cannot be changed, a finished Job does
         not start again, and deleting it later would delete the new files with it."""
         self._finished(submission)
-        names = [_name(planned.plan) for planned in submission.runs]
-        self._delete_earlier(names)
+        self._delete_earlier(submission.jobs)
         self._kubectl.run(*submission.command[len(self._kubectl.command()) :], seconds=2 * SECONDS)
-        self._set_owners(submission)
-        return names
+        try:
+            self._set_owners(submission)
+        except BadInput as error:
+            # The run is started. What has no owner stays until the run is cancelled or submitted again.
+            print(f"note: the files of the run will not be deleted with its Job: {error.problems[0]}", file=sys.stderr)
+        return list(submission.jobs)
 
     def diff(self, submission: Submission) -> str | None:
         """kubectl's own diff. None if the server cannot tell: the pods of a Job cannot be changed, and a submission
@@ -122,8 +127,7 @@ class KubernetesClient:
 
     def _set_owners(self, submission: Submission) -> None:
         """Make each Job the owner of its run's ConfigMap and Service, so that they are deleted with it."""
-        names = [_name(planned.plan) for planned in submission.runs]
-        owners = {pods.name(controller): controller for controller in self._controllers(names)}
+        owners = {pods.name(controller): controller for controller in self._controllers(submission.jobs)}
         parts: list[Json] = []
         for planned in submission.runs:
             if owner := owners.get(_name(planned.plan)):
@@ -172,6 +176,19 @@ class KubernetesClient:
         self._kubectl.run(
             *("delete", self._resource, job, "--cascade=foreground", "--wait=false", "--ignore-not-found")
         )
+        self.remove_rest(job, run)
+
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """Files and Services that no Job owns. One that is deleted while a pod uses it stays mounted there."""
+        found = [
+            each
+            for each in self._objects("service,configmap", [job])
+            if pods.run_of(each) == run.name and not each["metadata"].get("ownerReferences")
+        ]
+        if found:
+            names = [f"{each['kind'].lower()}/{pods.name(each)}" for each in found]
+            self._kubectl.run("delete", *names, "--wait=false", "--ignore-not-found")
+        return bool(found)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Runs stop.sh in the first running pod. Raises BadInput if none runs."""

@@ -91,6 +91,9 @@ class LocalClient:
         _signal_group(pid, signal.SIGKILL)
         end_orphans(str(run.folder), 0, 0)
 
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        return False
+
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Before an attempt has started, interrupt the process that waits to start it. Raises BadInput for a run of a
         sweep that has not started."""

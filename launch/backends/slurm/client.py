@@ -176,6 +176,10 @@ class SlurmClient:
     def cancel(self, job: str, run: RunDirectory) -> None:
         _run(["scancel", job])
 
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """sbatch takes a job as a whole, or not at all."""
+        return False
+
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         return stop_by_file(run, reason)
 

@@ -1,0 +1,155 @@
+"""The life of a run after apply, with a real kubectl and a small API server."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kubernetes.api_server import ApiServer, Failure
+from tests.require import need
+
+CLUSTER = {
+    "kind": "kubernetes",
+    "context": "my-cluster",
+    "namespace": "team",
+    "image": f"hatrain@sha256:{'0' * 64}",
+    "runs": {"claim": "runs", "access": "ReadWriteMany"},
+}
+JOB = {
+    "name": "kitchen",
+    "model": {"base": "some/base"},
+    "data": {"train": "train.jsonl"},
+    "hardware": {"gpu": "cpu", "nodes": 2},
+    "evaluation": {"requests": 0},
+    "limits": {"time": "01:00:00"},
+}
+
+
+class Laptop:
+    """A folder from which runs are submitted, and the server that they go to."""
+
+    def __init__(self, folder: Path, api: ApiServer):
+        self.folder, self.api = folder, api
+        (folder / "cluster.yaml").write_text(yaml.safe_dump(CLUSTER))
+        (folder / "kitchen.yaml").write_text(yaml.safe_dump(JOB))
+        (folder / "train.jsonl").write_text('{"text": "hello"}\n')
+        config = api.kubeconfig(folder / "kubeconfig")
+        self.environment = {**os.environ, "KUBECONFIG": str(config), "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "hatrain", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def hatrain(self, *arguments: str, code: int | None = 0) -> str:
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=600)
+        assert code is None or process.returncode == code, f"{arguments}: {process.returncode}:\n{output}"
+        return output
+
+    def submit(self, *arguments: str, code: int | None = 0) -> str:
+        return self.hatrain("submit", "kitchen.yaml", "--cluster", "cluster.yaml", *arguments, code=code)
+
+
+@pytest.fixture
+def laptop(tmp_path) -> Iterator[Laptop]:
+    need("kubectl")
+    api = ApiServer()
+    yield Laptop(tmp_path, api)
+    api.close()
+
+
+def kills(process: "subprocess.Popen[str]", api: ApiServer, k: int):
+    """Kills a verb and its kubectl once the k-th request is answered."""
+
+    def kill(request: str) -> None:
+        if len(api.requests) == k:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    return kill
+
+
+def refuses(word: str, failure: Failure, *, after: int = 0):
+    """Refuses requests with this word in them, but for the first `after` ones."""
+    seen = []
+
+    def answer(request: str) -> Failure | None:
+        if word not in request:
+            return None
+        seen.append(request)
+        return failure if len(seen) > after else None
+
+    return answer
+
+
+# --- a submission that does not get through -----------------------------------------------------------------
+
+
+def test_a_submission_is_started_looked_at_and_cancelled(laptop):
+    laptop.submit()
+    kinds = [name.partition("/")[0] for name in laptop.api.names()]
+    assert kinds == ["configmaps", "jobs", "services"]
+    job = laptop.api.objects["jobs", "kitchen"]
+    for key, each in laptop.api.objects.items():
+        owners = [owner["uid"] for owner in each["metadata"].get("ownerReferences", [])]
+        assert owners == ([] if key[0] == "jobs" else [job["metadata"]["uid"]])
+    assert laptop.hatrain("status", "kitchen").splitlines()[1].split()[2] == "queued"
+    laptop.hatrain("cancel", "kitchen")
+    assert laptop.api.names() == []
+
+
+def test_a_submission_that_is_killed_after_any_request_is_ended_by_cancel(laptop):
+    """Killed after its k-th request to an object, for every k."""
+    laptop.submit()
+    total = len(laptop.api.requests)
+    laptop.hatrain("cancel", "kitchen")
+    assert total > 8
+    states = set()
+    for k in range(1, total + 1):
+        laptop.api.requests.clear()
+        process = laptop.start("submit", "kitchen.yaml", "--cluster", "cluster.yaml")
+        laptop.api.after = kills(process, laptop.api, k)
+        process.communicate(timeout=600)
+        laptop.api.after = lambda request: None
+        assert process.returncode in (0, -signal.SIGKILL)
+        before = laptop.api.names()
+        if (laptop.folder / "runs/kitchen/plan.json").exists():
+            states.add(laptop.hatrain("status", "kitchen").splitlines()[1].split()[2])
+            laptop.hatrain("cancel", "kitchen", code=0 if before else 1)
+        assert laptop.api.names() == [], f"after request {k}: {before}"
+    assert states <= {"queued", "lost", "cancelled"}
+    laptop.submit()
+
+
+def test_a_refusal_of_the_owners_does_not_fail_a_submission(laptop):
+    laptop.api.answer = refuses("hatrain-ownership", Failure(500, "InternalError", "etcd is away"))
+    assert "will not be deleted with its Job: kubectl apply: " in laptop.submit()
+    laptop.api.answer = lambda request: None
+    laptop.hatrain("cancel", "kitchen")
+    assert laptop.api.names() == []
+
+
+def test_a_quota_that_refuses_the_second_job_of_a_sweep_leaves_runs_that_can_be_ended(laptop):
+    quota = 'jobs.batch "kitchen-sweep-1" is forbidden: exceeded quota: gpus, requested: 1, used: 1, limited: 1'
+    answer = refuses("jobs/kitchen-sweep-1?", Failure(403, "Forbidden", quota))
+    laptop.api.answer = lambda request: answer(request) if "PATCH" in request and "dryRun" not in request else None
+    assert "exceeded quota" in laptop.submit("--sweep", "seed=1,2", code=2)
+    first, second = laptop.hatrain("status", "kitchen").splitlines()[1:3]
+    assert first.split()[2] == "queued"
+    assert second.split()[2] == "failed" and "was not sent as a whole" in second and "exceeded quota" in second
+    assert "is queued already" in laptop.submit("--sweep", "seed=1,2", code=2)
+    laptop.hatrain("cancel", "kitchen")
+    assert laptop.api.names() == []
+    laptop.api.answer = lambda request: None
+    laptop.submit("--sweep", "seed=1,2")
