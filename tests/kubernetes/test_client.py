@@ -444,7 +444,8 @@ def test_no_jobs_are_no_query(stub):
 
 
 def test_a_cancelled_job_is_deleted_with_the_grace_period_of_its_pods(tmp_path, stub):
-    stub.answer("get", stdout=json.dumps(job("kitchen")))
+    stub.answer("get", "job.batch", stdout=json.dumps(job("kitchen")))
+    stub.answer("get", "service,configmap", objects=[])
     stub.answer("delete")
     client().cancel("kitchen", a_run(tmp_path, planned()))
     ((arguments, _),) = stub.calls("delete")

@@ -517,7 +517,7 @@ def test_an_overlay_is_merged_last_by_key_and_by_name():
     assert pod["runtimeClassName"] == "nvidia"
     assert pod["securityContext"]["supplementalGroups"] == [7]
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}, {"operator": "Exists"}]
     assert "enableServiceLinks" not in pod
     variables = {each["name"]: each.get("value") for each in checks.container_of(text)["env"]}
     assert (variables["HOME"], variables["MORE"], variables["USER"]) == ("/cache", "1", "hatrain")

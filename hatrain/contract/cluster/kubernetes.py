@@ -209,7 +209,7 @@ class KubernetesCluster(BaseCluster):
     keep_finished: Duration = "168:00:00"
     """How long a finished Job is kept."""
     pod_overlay: Annotated[yaml_values.Mapping, AfterValidator(_overlay)] = Field(default_factory=dict)
-    """Merged into the pod's spec last, for settings without a key here: mappings by key, lists of named objects by
-    name, other lists as a whole; null removes a key."""
+    """Merged into the pod's spec last, for settings without a key here: mappings by key, lists by the keys that
+    Kubernetes merges them by (mounts by mountPath, variables by name), other lists as a whole; null removes a key."""
     secrets: ClusterSecrets = Field(default_factory=dict)
     """Variables from Secrets, such as HF_TOKEN: {secret: huggingface, key: token}."""
