@@ -116,15 +116,16 @@ def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str
     """(state, reason, exit code). The scheduler's state counts while it has the job, the record's afterwards."""
     if run.done.exists():
         return "finished", "", 0
+    told = f"{job_state.reason}; {job_state.advice}" if job_state.advice else job_state.reason
     if job_state.phase == "queued":
-        return "queued", job_state.reason, None
+        return "queued", told, None
     holder = run.lease.holder()
     if holder and job_state.phase == "ended" and _is_of(holder, job):
         holder = None  # a process that was killed elsewhere: its lease goes stale later
     if job_state.phase == "running" or holder:
         attempts = run.all_attempts()
         stop = attempts[-1].stop() if attempts and holder else None
-        return ("stopping", stop.reason, None) if stop else ("running", job_state.reason, None)
+        return ("stopping", stop.reason, None) if stop else ("running", told, None)
     last = _last(run, "outcome", "cancelled", "submitted", "attempt begun", "killed", "not requeued", "not sent")
     if last.get("event") == "outcome":
         reasons = [*last.get("reasons", {}).values()]

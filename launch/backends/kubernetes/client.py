@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hatrain.contract.cluster import KubernetesCluster
@@ -13,7 +14,7 @@ from launch.backends.kubernetes import pods, render
 from launch.backends.kubernetes.kubectl import SECONDS, Json, Kubectl, complaint
 from launch.backends.kubernetes.pod import CONTAINER, FILES
 from launch.backends.kubernetes.reader import PodReader
-from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.protocol import AccessRefused, JobState, PlannedRun, Reader, Submission
 
 APPLY = ("apply", "--server-side", "--field-manager=hatrain")
 OWNERSHIP = ("apply", "--server-side", "--field-manager=hatrain-ownership", "--filename", "-")
@@ -152,8 +153,20 @@ class KubernetesClient:
             elif (owner := pods.run_of(controllers[job])) != run.name:
                 states[job] = JobState("unknown", f"the {self._kind} {job} now belongs to the run {owner}")
             else:
-                states[job] = pods.state(controllers[job], resources)
+                states[job] = pods.state(controllers[job], resources, datetime.now(UTC))
+        waiting = [job for job, state in states.items() if state.phase == "queued" and not state.advice]
+        if waiting and (events := self._warnings()):
+            for job in waiting:
+                states[job] = pods.state(controllers[job], [*resources, *events], datetime.now(UTC))
         return states
+
+    def _warnings(self) -> list[Json]:
+        """Warnings of the namespace, which name what the objects do not, such as a quota; none where they are not to
+        be read."""
+        try:
+            return self._kubectl.objects("event", "--field-selector", "type=Warning")
+        except BadInput:
+            return []
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Raises BadInput for a node that the run lacks."""
@@ -195,15 +208,24 @@ class KubernetesClient:
         running = [
             pod
             for pod in pods.of(self._objects("pod", [job]), job, "Pod")
-            if pods.is_running(pod) and pods.run_of(pod) == run.name
+            if pods.is_running(pod) and pods.run_of(pod) == run.name and "deletionTimestamp" not in pod["metadata"]
         ]
         if not running:
             raise BadInput(f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}")
-        first = min(running, key=pods.index)
         request = json.dumps({"reason": reason, "requeue": False}, ensure_ascii=False)
         command = ("bash", f"{FILES}/launch/stop.sh", run.plan().paths.run, request)
-        output = self._kubectl.run("exec", pods.name(first), "--container", CONTAINER, "--", *command).stdout
-        return output.strip() or "was asked to stop"
+        problems: list[str] = []
+        for pod in sorted(running, key=pods.index):
+            # Every pod sees the run: where one does not answer, the next may.
+            try:
+                output = self._kubectl.run("exec", pods.name(pod), "--container", CONTAINER, "--", *command).stdout
+            except AccessRefused:
+                raise
+            except BadInput as error:
+                problems += error.problems
+            else:
+                return output.strip() or "was asked to stop"
+        raise BadInput(problems)
 
 
 def _name(plan: Plan) -> str:
