@@ -166,8 +166,10 @@ class _Leader:
     def refuse(self, error: BadInput | NotStarted) -> Exit:
         """Leave without an attempt, and let the other nodes leave. Raises a BadInput again, for its lines to be
         shown."""
+        facts = {}
         if isinstance(error, NotStarted):
             code, reasons = error.code, error.reasons
+            facts = {"absent": True} if error.absent else {}
             if error.counts and self.current:
                 self._record_start(self.current, [])
         else:
@@ -175,7 +177,7 @@ class _Leader:
         if self._is_superseded():
             return Exit.REQUEUE
         if self.lost is not None:
-            self._record_outcome(code, reasons)
+            self._record_outcome(code, reasons, **facts)
         self.nodes.refuse(code, reasons)
         if isinstance(error, BadInput):
             raise error

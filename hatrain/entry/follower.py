@@ -130,7 +130,7 @@ class _Enlistment:
             if self.problems:
                 raise NotStarted(Exit.FATAL, {f"node {self.nodes.rank}": "\n".join(self.problems)})
             reason = f"did not appear within {self.patience:g} s; does it see {self.run.folder}?"
-            raise NotStarted(Exit.FAULT, {"node 0": reason})
+            raise NotStarted(preconditions.absence_code(self.nodes), {"node 0": reason})
 
     def _log_once(self, text: str) -> None:
         if text not in self.logged:

@@ -21,15 +21,19 @@ PARENT_PATIENCE_SECONDS = 3600.0
 """How long to wait for a parent without a run directory. It may still be queued or pull its image; more often its
 name is wrong, and the node that waits costs money. $HATRAIN_PARENT_PATIENCE overrides it."""
 PARENT_POLL_SECONDS = 5.0
+LONGEST_ABSENCE = 48
+"""How often in a row a node may wait in vain for others where each starts as there is room: a day of half hours."""
 
 
 class NotStarted(Exception):
     """No attempt starts, through no mistake of the user's."""
 
-    def __init__(self, code: Exit, reasons: Mapping[str, str], *, counts: bool = False):
+    def __init__(self, code: Exit, reasons: Mapping[str, str], *, counts: bool = False, absent: bool = False):
         self.code, self.reasons = code, dict(reasons)
         self.counts = counts
         """Whether it counts against `limits.retries`."""
+        self.absent = absent
+        """Whether other nodes did not come, for which a launcher may have had no room yet."""
         super().__init__(", ".join(self.reasons.values()))
 
 
@@ -163,8 +167,7 @@ def gather(run: RunDirectory, nodes: Nodes, wait: Wait) -> dict[int, dict[str, A
             _update(nodes, present, spent, nodes.others)
         absent = [rank for rank in nodes.others if rank not in present]
         if absent and time.monotonic() > deadline:
-            reason = f"did not appear within {longest:g} s; does it see {run.folder}?"
-            raise NotStarted(Exit.FAULT, {f"node {rank}": reason for rank in absent}, counts=True)
+            raise _absence(run, nodes, {f"node {rank}": f"did not appear within {longest:g} s" for rank in absent})
         return not absent
 
     if not all_present():
@@ -172,6 +175,30 @@ def gather(run: RunDirectory, nodes: Nodes, wait: Wait) -> dict[int, dict[str, A
         log(f"{run.name}: waiting for node {', '.join(absent)} of {nodes.count}")
         wait.until(all_present, every_node.POLL_SECONDS)
     return present
+
+
+def absence_code(nodes: Nodes) -> Exit:
+    """How a node leaves that waited in vain for another: where the launcher starts all at once (Slurm), with a fault;
+    elsewhere there may be no room for all yet."""
+    return Exit.FAULT if nodes.start else Exit.REQUEUE
+
+
+def _absence(run: RunDirectory, nodes: Nodes, reasons: Mapping[str, str]) -> NotStarted:
+    """Raises BadInput once that has happened too often."""
+    if nodes.start:
+        seen = {name: f"{reason}; does it see {run.folder}?" for name, reason in reasons.items()}
+        return NotStarted(absence_code(nodes), seen, counts=True)
+    waits = 1
+    for event in reversed(run.events()):
+        if event.get("event") != "outcome" or not event.get("absent"):
+            break
+        waits += 1
+    if waits >= LONGEST_ABSENCE:
+        raise BadInput(
+            f"{', '.join(reasons)}: did not appear in {waits} waits in a row; is there room for all {nodes.count} "
+            f"nodes at once, and do they see {run.folder}?"
+        )
+    return NotStarted(absence_code(nodes), reasons, absent=True)
 
 
 def _update(nodes: Nodes, present: dict[int, dict[str, Any]], spent: set[str], ranks: Sequence[int]) -> None:

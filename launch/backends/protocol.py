@@ -142,6 +142,10 @@ class Backend(ABC, Generic[Spec]):
         """What a user should know about the cluster file, one line each."""
         yield from ()
 
+    def notes_on(self, job: JobSpec) -> Iterator[str]:
+        """What a user should know about a job on this cluster, one line each."""
+        yield from ()
+
     def resources(self, job: JobSpec, run: str) -> ResourceRequest | None:
         """What the job requests from the scheduler; None without a scheduler."""
         return None
