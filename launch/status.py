@@ -1,5 +1,6 @@
 """The state of runs, from their directories and from what their schedulers report."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Status:
     attempt: int | None
     step: tuple[int, int] | None
     """The newest logged step, and the steps of the run."""
+    newest: str = ""
+    """The newest line of training, with its figures, where the run's directory is elsewhere."""
 
     @property
     def alive(self) -> bool:
@@ -109,7 +112,25 @@ def _status(submitted: _SubmittedRun, job_state: JobState) -> Status:
         run.record("outcome", code=code, outcome=state, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
     attempt = attempts[-1].number if attempts else None
-    return Status(run, plan.cluster, job, state, reason, code, attempt, progress(run))
+    newest = _newest_step(run, plan, job) if state in ("running", "stopping") else ""
+    step = progress(run) or _step(newest)
+    return Status(run, plan.cluster, job, state, reason, code, attempt, step, newest)
+
+
+def _newest_step(run: RunDirectory, plan: Plan, job: str | None) -> str:
+    """Only informs: a scheduler that does not answer here changes nothing."""
+    target = backend(plan.cluster_spec)
+    if job is None or target.shares_files:
+        return ""
+    try:
+        return target.client().newest_step(job, run)
+    except BadInput:
+        return ""
+
+
+def _step(line: str) -> tuple[int, int] | None:
+    found = re.match(r"step (\d+)/(\d+) ", line)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str, str, int | None]:

@@ -35,6 +35,17 @@ def prepare(plans: Sequence[Plan], *, at_once: int | None = None) -> tuple[Submi
     return client.submission(runs, folder, _parent(plans[0]), at_once), client
 
 
+def fresh(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans of a submission that starts anew. Where this machine does not see the run directory, the run itself
+    sets the old one aside, once."""
+    return [
+        plan
+        if backend(plan.cluster_spec).shares_files
+        else plan.model_copy(update={"environment": {**plan.environment, "HATRAIN_FRESH": "1"}})
+        for plan in plans
+    ]
+
+
 def _parent(plan: Plan) -> str | None:
     """The scheduler's id of the job that must finish first; None if it has, or if another scheduler has it."""
     if plan.job.after is None:

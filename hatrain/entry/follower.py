@@ -83,6 +83,11 @@ class _Enlistment:
         while True:
             stop = self.signals.stop  # read first: this node must not leave an attempt that it is part of by then
             every_node.refresh(self.run.folder)
+            if preconditions.begins_anew(self.run):
+                # Node 0 will move the directory, and what this node writes there.
+                self._check_patience()
+                time.sleep(every_node.POLL_SECONDS)
+                continue
             if self.run.done.exists():
                 raise NotStarted(Exit.FINISHED, {})
             if report := self.nodes.refusal():

@@ -57,6 +57,13 @@ def stopped(stop: Stop) -> NotStarted:
     return NotStarted(code, {"entry": f"stopped before it started: {stop.reason}"})
 
 
+def begins_anew(run: RunDirectory) -> bool:
+    """Whether this start is the first of a submission with `--fresh` from a machine that does not see the run."""
+    submission = os.environ.get("HATRAIN_SUBMISSION")
+    wanted = bool(os.environ.get("HATRAIN_FRESH") and submission)
+    return wanted and submission not in (event.get("submission") for event in run.events())
+
+
 # --- the lease ----------------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,9 @@ class AccessRefused(BadInput):
 class Reader(Protocol):
     """The output of a job, from one moment on."""
 
+    problem: "tuple[int, list[str]] | None"
+    """(exit code, lines) of the program that could not read all output; None while there was no problem."""
+
     def read(self) -> bytes:
         """Output since the last call. Does not wait for more."""
 
@@ -113,6 +116,10 @@ class Client(Protocol):
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Ask the running attempt to save a checkpoint and exit for good. Returns what was done, as a sentence."""
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        """The newest line of training of a running job whose run directory this machine does not see; empty if there is
+        none, or if it does."""
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Output of one node of a job: all of it, or what is written from now on."""

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tests.kubernetes.api_server import ApiServer, Failure
+from tests.kubernetes.objects import pod
 from tests.require import need
 
 CLUSTER = {
@@ -154,3 +156,60 @@ def test_a_quota_that_refuses_the_second_job_of_a_sweep_leaves_runs_that_can_be_
     assert laptop.api.names() == []
     laptop.api.answer = lambda request: None
     laptop.submit("--sweep", "seed=1,2")
+
+
+# --- a run that goes on -------------------------------------------------------------------------------------
+
+
+def running() -> dict:
+    """The pod of the first node."""
+    started = pod("kitchen", "Running")
+    started["spec"]["containers"] = [{"name": "hatrain"}]
+    return started
+
+
+def test_a_running_run_shows_its_step_its_figures_and_its_log(laptop):
+    laptop.submit()
+    laptop.api.put(running())
+    laptop.api.logs["kitchen-0-m01"] = (
+        "loading\nstep 10/200  epoch 0.1  loss 2.5\nstep 20/200  epoch 0.2  loss 2.25\nmore\n"
+    )
+    output = laptop.hatrain("status", "kitchen")
+    assert output.splitlines()[1].split()[2:4] == ["running", "20/200"]
+    assert "step 20/200  epoch 0.2  loss 2.25" in output
+    assert laptop.hatrain("logs", "kitchen").startswith("loading\nstep 10/200")
+
+
+def test_what_kubectl_says_about_a_log_is_passed_on_with_its_code(laptop):
+    laptop.submit()
+    laptop.api.put(running())
+    gone = Failure(500, "InternalError", "the node gpu-3 does not answer")
+    laptop.api.answer = lambda request: gone if "/log" in request else None
+    assert "the node gpu-3 does not answer" in laptop.hatrain("logs", "kitchen", code=1)
+
+
+def test_waiting_gives_up_at_once_where_access_is_refused_and_not_where_a_server_stumbles(laptop):
+    laptop.submit()
+    stumbles = iter([Failure(503, "ServiceUnavailable", "try again")] * 3)
+    laptop.api.answer = lambda request: next(stumbles, None) if "GET" in request else None
+    refused = Failure(403, "Forbidden", 'jobs.batch is forbidden: User "ada" cannot list')
+
+    def answer(request: str) -> Failure | None:
+        return next(stumbles, refused) if "namespaces/team" in request else None
+
+    waiting = laptop.start("wait", "kitchen")
+    seen = len(laptop.api.requests)
+    while len(laptop.api.requests) == seen:
+        assert waiting.poll() is None
+        time.sleep(0.05)
+    laptop.api.answer = answer
+    output, _ = waiting.communicate(timeout=600)
+    assert waiting.returncode == 2 and "cannot list" in output
+
+
+def test_a_fresh_submission_lets_the_run_set_the_old_one_aside(laptop):
+    laptop.submit()
+    laptop.hatrain("cancel", "kitchen")
+    laptop.submit("--fresh")
+    (files,) = [each["data"] for key, each in laptop.api.objects.items() if key[0] == "configmaps"]
+    assert "export HATRAIN_FRESH=1\n" in files["env.sh"]

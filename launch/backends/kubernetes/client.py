@@ -1,6 +1,7 @@
 """Talks to Kubernetes through kubectl: server-side apply, objects as JSON, deletion with the pods' grace period."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from launch.backends.kubernetes.reader import PodReader
 from launch.backends.protocol import AccessRefused, JobState, PlannedRun, Reader, Submission
 
 APPLY = ("apply", "--server-side", "--field-manager=hatrain")
+TAIL = 200
+"""Lines of a log in which the newest step is looked for."""
 OWNERSHIP = ("apply", "--server-side", "--field-manager=hatrain-ownership", "--filename", "-")
 
 
@@ -167,6 +170,15 @@ class KubernetesClient:
             return self._kubectl.objects("event", "--field-selector", "type=Warning")
         except BadInput:
             return []
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        """From the log of the first running pod."""
+        running = [pod for pod in pods.of(self._objects("pod", [job]), job, "Pod") if pods.is_running(pod)]
+        if not running:
+            return ""
+        name = pods.name(min(running, key=pods.index))
+        output = self._kubectl.run("logs", name, "--container", CONTAINER, f"--tail={TAIL}").stdout
+        return next((line for line in reversed(output.splitlines()) if re.match(r"step \d+/\d+ ", line)), "")
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Raises BadInput for a node that the run lacks."""

@@ -106,6 +106,9 @@ class LocalClient:
             raise BadInput(f"{run.name}: has not started yet; {_whole_sweep(run, 'stop')}")
         return stop_by_file(run, reason)
 
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        return ""
+
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         if node:
             raise BadInput(f"--node {node}: a local run has one node, 0")
