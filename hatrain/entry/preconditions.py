@@ -1,6 +1,7 @@
 """What must hold before an attempt starts: the lease is free, the parent is DONE, the other nodes are here. Every wait
 ends on a stop."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
