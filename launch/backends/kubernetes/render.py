@@ -82,7 +82,8 @@ def parts(plan: Plan, cluster: KubernetesCluster) -> list[Json]:
 
 _ABOUT_FILES = """\
 Written by hatrain; start it with kubectl apply --server-side -f -. These are the files of the run as resolved, which
-its pods mount at /etc/hatrain. The name contains a hash of the contents, so that nothing changes under a running pod."""
+its pods mount at /etc/hatrain. The name contains a hash of the contents, so that nothing changes under a running
+pod."""
 _ABOUT_SERVICE = """\
 The address of node 0. It is published before the pods are ready, because each waits for the others."""
 _ABOUT_JOB = """\
