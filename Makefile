@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: help setup gptq transformers4 gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq transformers4 gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,16 @@ test: setup ## the whole suite
 
 test-long: setup gptq transformers4 gguf ## tests that take too long for every change; property tests draw new examples
 	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
+
+KILLS ?= 12
+SEED ?= 1
+MINUTES ?= 60
+
+chaos: setup ## real runs killed at random points, damaged, starved of disk: make chaos [KILLS=12] [SEED=1]
+	@$(BIN)/python -m bench.chaos --kills $(KILLS) --seed $(SEED)
+
+fuzz: setup ## hostile inputs for everything that reads a file or a model's text: make fuzz [MINUTES=60]
+	@$(BIN)/python -m bench.fuzz --minutes $(MINUTES)
 
 image-test: setup ## build the whole CPU image, and train in it (buildah, podman, debootstrap; as root)
 	$(PYTEST) tests/image

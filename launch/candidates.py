@@ -1,5 +1,5 @@
-"""Ways of running a job that leave its result unchanged: sharding, micro-batch and checkpointing. The fastest that fits
-into the memory of its GPUs is chosen."""
+"""Ways of running a job that leave its result unchanged: sharding, offload, micro-batch, checkpointing and packing. The
+fastest that fits into the memory of its GPUs is chosen."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatrain.contract.gpus import CPU, GPUS
-from hatrain.contract.spec import JobSpec
+from hatrain.contract.plan import Sharding
+from hatrain.contract.spec import MIXING_LOSSES, Dpo, JobSpec, Offload, Packing
 from hatrain.contract.steps import divide_batch
 from hatrain.text import count
 from launch import speed, strategies
-from launch.memory.estimate import Estimate, Layout, estimate
+from launch.memory.estimate import Estimate, estimate
+from launch.memory.layout import Layout
 from launch.memory.structure import NotKnown, Structure
 
 MARGIN = 0.92
 """Of a GPU's memory, for what is chosen here. What a job sets itself may need all of it."""
-AUTOMATIC = ("ddp", "fsdp", "zero2", "zero3")
+AUTOMATIC: tuple[Sharding, ...] = ("ddp", "fsdp", "zero2", "zero3")
 """What `sharding: auto` chooses among, the simplest first."""
+OFFLOADS: tuple[Offload, ...] = ("optimizer", "all")
+"""What `offload: auto` chooses among beside none."""
 CPU_ROWS = 4
 """Rows of a micro-batch on processors, which larger ones do not make faster."""
 
@@ -29,22 +33,49 @@ class Candidate:
     """None where it cannot be predicted."""
 
 
-def candidates(job: JobSpec, model: Structure | None) -> Iterator[Candidate]:
-    """Every way of running a job that its settings allow, each with its need of memory."""
+def layouts(job: JobSpec, model: Structure | None) -> Iterator[Layout]:
+    """Every way of running a job that its settings allow."""
     ranks, method = strategies.ranks(job), job.method
-    for sharding, rows, checkpointing in itertools.product(_shardings(job), _rows(job, ranks), _checkpointing(job)):
+    ways = itertools.product(_strategies(job), _rows(job, ranks), _checkpointing(job), _packings(job, model))
+    for (sharding, offload), rows, checkpointing, packing in ways:
         batch = divide_batch(method.batch_size, rows, ranks)
         if batch is None:
             continue
-        layout = Layout(rows, batch.accumulation, checkpointing, sharding, ranks, job.hardware.offload)
-        yield Candidate(layout, estimate(model, job, layout) if model else None)
+        yield Layout(rows, batch.accumulation, checkpointing, sharding, ranks, offload, packing)
 
 
-def _shardings(job: JobSpec) -> list[Any]:
-    decided = strategies.decided(job)
-    if job.hardware.sharding != "auto" or decided == "none" or job.hardware.gpu == CPU:
-        return [decided]
-    return [name for name in AUTOMATIC if not list(strategies.refusals(with_changes(job, {"hardware.sharding": name})))]
+def _strategies(job: JobSpec) -> list[tuple[Sharding, Offload]]:
+    """Sharding and offload, as far as they go together and with the job's other settings."""
+    decided, is_alone = strategies.decided(job), strategies.decided(job) == "none" or job.hardware.gpu == CPU
+    shardings = AUTOMATIC if job.hardware.sharding == "auto" and not is_alone else (decided,)
+    wanted = job.hardware.offload
+    offloads = ("none", *(() if is_alone else OFFLOADS)) if wanted == "auto" else (wanted,)
+    pairs = [(sharding, offload) for sharding in shardings for offload in offloads]
+    if len(pairs) == 1:
+        return pairs  # the planner says why it is refused, if it is
+    return [pair for pair in pairs if not list(strategies.refusals(_with_strategy(job, *pair)))]
+
+
+def _with_strategy(job: JobSpec, sharding: Sharding, offload: Offload) -> JobSpec:
+    hardware = job.hardware.model_copy(update={"sharding": sharding, "offload": offload})
+    return job.model_copy(update={"hardware": hardware})
+
+
+def decided_as(job: JobSpec, layout: Layout) -> JobSpec:
+    """The job with the decisions that its run reads from the job itself: packing and offload."""
+    decided = job.model_copy(update={"method": job.method.model_copy(update={"packing": layout.packing})})
+    return decided if job.hardware.offload != "auto" else _with_strategy(decided, layout.sharding, layout.offload)
+
+
+def _packings(job: JobSpec, model: Structure | None) -> list[Packing]:
+    """Trees are never slower than plain packs. Rows are padded where packs would change the result."""
+    method = job.method
+    if method.packing != "auto":
+        return [method.packing]
+    mixes = isinstance(method, Dpo) and method.loss in MIXING_LOSSES
+    if mixes or (model and method.ctx_size > model.packs_to):
+        return ["off"]
+    return ["tree", "off"]
 
 
 def _rows(job: JobSpec, ranks: int) -> list[int]:
@@ -65,19 +96,22 @@ def _checkpointing(job: JobSpec) -> list[bool]:
 def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str]:
     """Return the fastest way that fits, or the one that needs least if none does, and why it was chosen; None where the
     batch does not divide."""
-    found = list(candidates(job, model))
+    found = list(layouts(job, model))
     if not found:
         return None, ""
     if job.hardware.gpu == CPU:
-        return max(found, key=lambda one: _preference_on_cpu(one.layout)), ""
+        return Candidate(max(found, key=_preference_on_cpu), None), ""
     if model is None:
-        return max(found, key=lambda one: (one.layout.checkpointing, -AUTOMATIC_RANK.get(one.layout.sharding, 0))), ""
+        safest = max(found, key=lambda one: (one.checkpointing, -AUTOMATIC_RANK.get(one.sharding, 0)))
+        return Candidate(safest, None), ""
     limit = MARGIN * GPUS[job.hardware.gpu].memory
-    fitting = [one for one in found if one.need and one.need.total <= limit]
-    if not fitting:
-        return min(found, key=_need), ""
-    best = max(fitting, key=lambda one: (speed.relative(job, one.layout), one.layout.checkpointing))
-    return best, _why(job, best, found, len(fitting))
+    needs: dict[Layout, Estimate] = {}
+    for layout in sorted(found, key=lambda one: (speed.relative(job, one), one.checkpointing), reverse=True):
+        needs[layout] = estimate(model, job, layout)
+        if needs[layout].total <= limit:
+            return Candidate(layout, needs[layout]), _why(job, layout, len(found))
+    least = min(found, key=lambda one: needs[one].total)
+    return Candidate(least, needs[least]), ""
 
 
 AUTOMATIC_RANK = {name: number for number, name in enumerate(AUTOMATIC)}
@@ -88,23 +122,19 @@ def _preference_on_cpu(layout: Layout) -> tuple[bool, int]:
     return fits, layout.micro_batch if fits else -layout.micro_batch
 
 
-def _need(candidate: Candidate) -> int:
-    return candidate.need.total if candidate.need else 0
-
-
-def _why(job: JobSpec, best: Candidate, found: list[Candidate], fitting: int) -> str:
-    if len(found) == 1:
+def _why(job: JobSpec, layout: Layout, ways: int) -> str:
+    if ways == 1:
         return ""
-    layout = best.layout
     parts = [
         f"micro_batch_size {layout.micro_batch}" if job.method.micro_batch_size == "auto" else "",
         f"checkpointing {'on' if layout.checkpointing else 'off'}"
         if job.method.gradient_checkpointing == "auto"
         else "",
         f"sharding {layout.sharding}" if job.hardware.sharding == "auto" and layout.ranks > 1 else "",
+        f"offload {layout.offload}" if job.hardware.offload == "auto" else "",
+        f"packing {layout.packing}" if job.method.packing == "auto" else "",
     ]
-    chosen = ", ".join(filter(None, parts))
-    return f"{chosen}: the fastest of the {count(fitting, 'way')} of {len(found)} that fit into {MARGIN:.0%}"
+    return f"{', '.join(filter(None, parts))}: the fastest of {count(ways, 'way')} that fits into {MARGIN:.0%}"
 
 
 # --- what would fit -----------------------------------------------------------------------------------------
@@ -175,6 +205,8 @@ def _changes(job: JobSpec) -> Iterator[dict[str, Any]]:
             if job.hardware.sharding != sharding:
                 yield {"hardware.sharding": sharding}
                 yield {**least, "hardware.sharding": sharding}
+        if job.hardware.offload == "none":
+            yield from ({**least, "hardware.sharding": "zero3", "hardware.offload": offload} for offload in OFFLOADS)
     if method.optimizer in ("adamw", "adafactor") and (ranks == 1 or job.hardware.sharding == "ddp"):
         yield {"method.optimizer": "adamw_8bit"}
         yield {**least, "method.optimizer": "adamw_8bit"}

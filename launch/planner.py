@@ -93,6 +93,7 @@ def plan(
     if memory and not memory.fits and not force:
         raise Refusal([("hardware.gpu", _too_large(job, memory))])
     rows = count_rows(job.data.train, workdir)
+    job = candidates.decided_as(job, chosen.layout)
     job_workdir, job_runs_root = (path.absolute() for path in target.roots(workdir, runs_root))
     return Plan(
         job=job,
@@ -259,6 +260,7 @@ def _refusals(job: JobSpec, target: Backend[Any], run: str) -> Iterator[Reason]:
     yield from _dtype(job)
     yield from _quantization(job)
     yield from _packing(job)
+    yield from _compile(job)
 
 
 def _dtype(job: JobSpec) -> Iterator[Reason]:
@@ -278,6 +280,22 @@ def _packing(job: JobSpec) -> Iterator[Reason]:
             "method.packing",
             f"found {method.packing} with loss: {method.loss}, which looks at several pairs at once, so that its "
             "result would depend on the packs; write auto or off",
+        )
+
+
+def _compile(job: JobSpec) -> Iterator[Reason]:
+    if not job.hardware.compile:
+        return
+    if job.method.gradient_checkpointing is True:
+        yield (
+            "hardware.compile",
+            "found true with gradient_checkpointing: true, but torch compiles nothing that it recomputes; write false, "
+            "or gradient_checkpointing: false",
+        )
+    if job.model.quantization:
+        yield (
+            "hardware.compile",
+            f"found true with a {job.model.quantization.kind} base, which is not tested; write false",
         )
 
 

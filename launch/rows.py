@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from hatrain.contract.inputs import LONGEST_LINE, LONGEST_LIST
+from hatrain.contract.paths import expanded
 from hatrain.contract.spec import DatasetSpec
 from hatrain.contract.steps import weighted_rows
 
@@ -18,7 +19,7 @@ def count_rows(datasets: Iterable[DatasetSpec], workdir: Path) -> int | None:
     total = 0
     for dataset in datasets:
         try:
-            path = workdir / Path(dataset.path).expanduser()
+            path = workdir / expanded(dataset.path)
             stat = path.stat()
             rows = _rows_of(path, stat.st_size, stat.st_mtime_ns)
             total += weighted_rows(rows, dataset.weight)

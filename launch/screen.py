@@ -18,7 +18,7 @@ def progress(run: RunDirectory) -> tuple[int, int] | None:
             file.seek(max(0, run.metrics.stat().st_size - _TAIL_BYTES))
             newest = json.loads(file.read().splitlines()[-1])
             return int(newest["step"]), int(newest["steps"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -1,18 +1,15 @@
-"""How long a run takes: the operations of its steps, and the share of a GPU's speed that the trainer reaches. Every
-figure is an estimate until it is measured."""
+"""How long a run takes: the operations of its steps, and the share of a GPU's speed that the trainer reaches."""
 
 from pathlib import Path
 
 from hatrain.contract.gpus import GPUS
+from hatrain.contract.paths import expanded
 from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.steps import weighted_rows
-from launch.memory.estimate import Layout
+from launch import efficiency
+from launch.memory.layout import Layout
 from launch.memory.structure import Structure
 
-EFFICIENCY: dict[str, float] = {}
-"""Share of `Gpu.tflops` that training reaches, measured on that GPU with bench/gpu.sh (its MFU, part 2)."""
-ASSUMED = 0.25
-"""The share where nothing was measured."""
 BYTES_PER_TOKEN = 4.0
 """Of a row's JSON, so that the tokens of a file are known before there is a tokenizer."""
 RECOMPUTED = 4 / 3
@@ -21,13 +18,23 @@ HALF_SPEED = 256
 """Tokens of a micro-batch at which half of the time is spent outside of large products."""
 SHARDING = {"none": 1.0, "ddp": 0.97, "fsdp": 0.9, "zero1": 0.93, "zero2": 0.9, "zero3": 0.8}
 """Speed with each strategy, compared with one rank: assumed, for it depends on the links between the GPUs."""
+OFFLOAD = {"none": 1.0, "optimizer": 0.6, "all": 0.3}
+"""Speed with state in main memory: assumed, for it depends on the processors and their link to the GPU."""
+PACKING = {"tree": 1.0, "plain": 1.0, "off": 0.8}
+"""Speed of a layout: a fifth of padded rows of usual lengths is padding. What rows share saves more, and is not known
+without them."""
 
 
 def relative(job: JobSpec, layout: Layout) -> float:
     """Speed of a way of running a job, compared with others of the same job."""
     tokens = layout.micro_batch * job.method.ctx_size
     recomputed = RECOMPUTED if layout.checkpointing else 1.0
-    return SHARDING[layout.sharding] * tokens / (tokens + HALF_SPEED) / recomputed
+    return _share(layout) * tokens / (tokens + HALF_SPEED) / recomputed
+
+
+def _share(layout: Layout) -> float:
+    """Speed of a layout, compared with packed rows on one GPU that holds everything."""
+    return SHARDING[layout.sharding] * OFFLOAD[layout.offload] * PACKING[layout.packing]
 
 
 def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path) -> int | None:
@@ -38,19 +45,15 @@ def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path) -> in
     passes = 4 if job.method.lora else 6
     passes += 2 if layout.checkpointing else 0
     gpu = GPUS[job.hardware.gpu]
-    reached = gpu.tflops * 1e12 * EFFICIENCY.get(gpu.name, ASSUMED) * SHARDING[layout.sharding] * layout.ranks
+    reached = gpu.tflops * 1e12 * efficiency.of(job)[0] * _share(layout) * layout.ranks
     return max(1, round(tokens * job.method.epochs * passes * model.weights / reached))
-
-
-def is_measured(gpu: str) -> bool:
-    return gpu in EFFICIENCY
 
 
 def _tokens(job: JobSpec, workdir: Path) -> float | None:
     """About as many tokens as an epoch has. Both sides of a pair are in its row."""
     total = 0.0
     for dataset in job.data.train:
-        path = workdir / Path(dataset.path).expanduser()
+        path = workdir / expanded(dataset.path)
         try:
             size = path.stat().st_size
         except OSError:

@@ -1,5 +1,6 @@
 """The state of runs, from their directories and from what their schedulers report."""
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,19 @@ def look(runs: Sequence[RunDirectory]) -> list[Status]:
     states: dict[str, JobState] = {}
     for group in by_cluster.values():
         states |= _query(group)
-    return [_status(each, states.get(each.run.name, JobState("unknown"))) for each in submitted]
+    return [_readable(each, states.get(each.run.name, JobState("unknown"))) for each in submitted]
+
+
+def _readable(submitted: "_SubmittedRun", job_state: JobState) -> Status:
+    """The status of a run; unknown, with the reason, where a file of it cannot be read."""
+    try:
+        return _status(submitted, job_state)
+    except OSError as error:
+        return Status(submitted.run, "-", submitted.job, "unknown", _reason(error), None, None, None)
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}"
 
 
 @dataclass(frozen=True)
@@ -75,11 +88,14 @@ class _SubmittedRun:
 
     @staticmethod
     def of(run: RunDirectory) -> "_SubmittedRun":
-        job = _last(run, "submitted").get("job")
+        job = None
         try:
+            job = _last(run, "submitted").get("job")
             return _SubmittedRun(run, run.plan(), "", job)
         except BadInput as error:
             return _SubmittedRun(run, None, error.problems[0], job)
+        except OSError as error:
+            return _SubmittedRun(run, None, _reason(error), job)
 
 
 def _query(group: Sequence[_SubmittedRun]) -> dict[str, JobState]:
@@ -108,8 +124,9 @@ def _status(submitted: _SubmittedRun, job_state: JobState) -> Status:
         and not backend(plan.cluster_spec).shares_files
         and _last(run, "outcome", "cancelled", "submitted").get("event") == "submitted"
     ):
-        # The run's own record is elsewhere, and the scheduler will forget the job: keep its outcome.
-        run.record("outcome", code=code, outcome=state, reasons={"cluster": reason} if reason else {})
+        # The run's own record is elsewhere, and the scheduler will forget the job: keep its outcome, if this user may.
+        with contextlib.suppress(OSError):
+            run.record("outcome", code=code, outcome=state, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
     attempt = attempts[-1].number if attempts else None
     newest = _newest_step(run, plan, job) if state in ("running", "stopping") else ""

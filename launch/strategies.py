@@ -118,6 +118,15 @@ SETTINGS = (
         ("zero3",),
         "which needs weights that DeepSpeed shards",
     ),
+    Setting("hardware.compile", "no compiled layers", "compile: false", lambda job: not job.hardware.compile),
+    Setting(
+        "hardware.compile",
+        "compiled layers",
+        "compile: true",
+        lambda job: job.hardware.compile,
+        (),
+        "which is not tested over several ranks",
+    ),
     Setting("checkpoints.state", "full", "state: full", lambda job: job.checkpoints.state == "full"),
     Setting(
         "checkpoints.state",
@@ -182,7 +191,7 @@ def refusals(job: JobSpec) -> Iterator[tuple[str, str]]:
     """(key, reason) of each setting that does not work with the job's strategy, with what does."""
     key, sharding, count, strategy = "hardware.sharding", job.hardware.sharding, ranks(job), decided(job)
     if count == 1:
-        if job.hardware.offload != "none":
+        if job.hardware.offload not in ("none", "auto"):
             yield (
                 "hardware.offload",
                 f"found {job.hardware.offload} with one rank, which trains without DeepSpeed; write none, or several "

@@ -141,7 +141,7 @@ def record(planned: PlannedRun, command: Sequence[str], job: str | None) -> None
         cluster=planned.plan.cluster,
         job=job,
         commit=provenance.commit(),
-        **({"code": code} if code else {}),
+        **({"package": code} if code else {}),
         versions=provenance.versions(),
     )
 

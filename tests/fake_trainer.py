@@ -64,6 +64,16 @@ elif act == "progress":
     sys.exit(1)
 elif act == "fatal":
     leave(Exit.FATAL, "out of GPU memory; lower method.micro_batch_size")
+elif act == "full":
+    attempt.report_exit(reporter, Exit.REQUEUE, "the disk is full", decides=True)
+    sys.exit(1)
+elif act == "secret":
+    # In two writes, so that a reader sees the line in parts.
+    os.write(1, b"cannot reach https://ada:canary-")
+    time.sleep(0.3)
+    os.write(1, f"in-url@host/x, with {os.environ['HF_TOKEN']}".encode())
+    attempt.report_exit(reporter, Exit.FAULT, f"refused: {os.environ['HF_TOKEN']}")
+    sys.exit(1)
 elif act == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 elif act == "stop":

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.gpu import report
+from bench.gpu import efficiency, report
 from bench.gpu.runner import Budget, Part, run_part
 from hatrain.runtime import provenance, seal
 
@@ -22,8 +22,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 PARTS = (
     Part(1, "parity", "Does the GPU compute what the CPU computes?", "parity", 50),
-    Part(2, "full", "SFT of all weights at 1.1B, beside TRL", "speed", 130, 40),
-    Part(3, "more", "LoRA at 3B and DPO at 1.1B, beside TRL", "speed", 130, 40),
+    Part(2, "full", "SFT of all weights at 1.1B, beside TRL", "speed", 170, 40),
+    Part(3, "more", "LoRA at 3B and DPO at 1.1B, beside TRL", "speed", 90, 40),
     Part(4, "stops", "A stop, a resume, a kill, a resume", "processes", 80, 40),
     Part(5, "strategies", "FSDP2, ddp and ZeRO on one rank", "processes", 60, 30),
     Part(6, "memory", "Peak memory of twelve configurations", "memory", 60),
@@ -77,6 +77,8 @@ def main() -> int:
         if any(_failed(entry) for entry in results["parts"]):
             shutil.copytree(Path(work) / "logs", args.out / f"logs-gpu{name}", dirs_exist_ok=True)
             print(f"logs of the parts: {args.out / f'logs-gpu{name}'}")
+    if renewed := efficiency.renew(results):
+        print(f"{efficiency.TABLE.name}: {renewed} entries renewed, for the hours of plans")
     print(f"{results['seconds']:.0f} s; {files[0]}, {files[1]}")
     return int(any(_failed(entry) for entry in results["parts"]))
 
@@ -132,8 +134,11 @@ for name in names:
         versions[name] = metadata.version(name)
     except metadata.PackageNotFoundError:
         pass
-gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-print(json.dumps({"gpu": gpu, "versions": {name: version for name, version in versions.items() if version}}))
+is_there = torch.cuda.is_available()
+gpu = torch.cuda.get_device_name() if is_there else None
+memory = torch.cuda.get_device_properties(0).total_memory if is_there else None
+versions = {name: version for name, version in versions.items() if version}
+print(json.dumps({"gpu": gpu, "gpu_memory": memory, "versions": versions}))
 """
 
 

@@ -136,7 +136,10 @@ class Inputs:
             "name": name,
             "data": {"train": train, **job.pop("data", {})},
             "method": method,
-            "hardware": {"gpu": "cpu" if (device or self.device) == "cpu" else planned_gpu()},
+            "hardware": {
+                "gpu": "cpu" if (device or self.device) == "cpu" else planned_gpu(),
+                **job.pop("hardware", {}),
+            },
             "checkpoints": {"save_steps": NEVER},
             "evaluation": {"requests": 0},
             "logging": {"logging_steps": NEVER},

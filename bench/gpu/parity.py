@@ -110,7 +110,7 @@ def measure(part: Part) -> None:
         elif attention == "flex_attention" and inputs.device == "cpu":
             part.skip(attention, "needs CUDA: its CPU kernels have no backward pass")
         else:
-            for dtype in ("fp32", "bf16"):
+            for dtype in ("bf16", "fp32"):
                 if not (attention.startswith("flash") and dtype == "fp32"):  # its kernels know half precision only
                     items[f"{inputs.device} {dtype} {attention}"] = lambda a=attention, d=dtype: compare(d, a)
     part.each(items, 3)

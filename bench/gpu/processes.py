@@ -123,7 +123,7 @@ def _until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
 
 
 def _newest(run: RunDirectory) -> int:
-    found = checkpoints.newest(run.checkpoints)
+    found = checkpoints.newest(run.checkpoints, run.plan().identity)
     if found is None:
         raise RuntimeError(f"{run.name}: no whole checkpoint")
     return int(found.name.rpartition("-")[2])

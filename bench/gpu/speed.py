@@ -17,6 +17,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.model.tokenizer import tokenizer_of
 from hatrain.train.rows import load_rows
+from launch import efficiency
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LORA = {"rank": 16, "alpha": 32, "dropout": 0, "modules": MODULES}
@@ -45,7 +46,11 @@ class Comparison:
         for turn in range(1, ROUNDS + 1):
             if self._has_time(f"hatrain, turn {turn}"):
                 with self.part.item(f"{self.title}: hatrain, turn {turn}"):
-                    self._record(f"hatrain, turn {turn}", time_hatrain(self.plan, self._turn(turn)))
+                    job = self.plan.job
+                    # What shares prefixes, as by_prefix orders rows, says nothing of other rows.
+                    of = {} if job.data.order == "by_prefix" else {"training": efficiency.training_of(job)}
+                    measured = time_hatrain(self.plan, self._turn(turn))
+                    self._record(f"hatrain, turn {turn}", measured, compiled=job.hardware.compile, **of)
             if turn == 1:
                 best = self._fastest(settings)
             if best and self._has_time(f"TRL, turn {turn}"):
@@ -99,7 +104,7 @@ class Comparison:
             [pair_columns(*sides) for sides in zip(self.rows.chosen, self.rows.rejected, strict=True)]
         )
 
-    def _record(self, name: str, measured: Measured) -> None:
+    def _record(self, name: str, measured: Measured, **of: Any) -> None:
         self.part.record(
             f"{self.title}: {name}",
             steps=measured.steps,
@@ -112,6 +117,8 @@ class Comparison:
             peak_memory=measured.memory,
             weights=measured.weights,
             tokens_per_row=self.tokens_per_row,
+            **({"note": f"packing: {measured.packing}"} if measured.packing else {}),
+            **of,
         )
 
 
@@ -129,8 +136,8 @@ def sft_settings(inputs: Inputs, tokens_per_row: float, ctx_size: int, rows_per_
     accumulation = max(1, packs // micro)
     rows = 2 if inputs.short else 8
     settings = [
-        Setting("padded, sdpa", "sdpa", None, rows, rows_per_step // rows),
         Setting("packed (wrapped, rows see each other), sdpa", "sdpa", "wrapped", micro, accumulation),
+        Setting("padded, sdpa", "sdpa", None, rows, rows_per_step // rows),
         Setting("packed (bfd), sdpa", "sdpa", "bfd", micro, accumulation),
     ]
     for attention, module in (("flash_attention_3", "flash_attn_interface"), ("flash_attention_2", "flash_attn")):
@@ -150,9 +157,26 @@ def full(part: Part) -> None:
     inputs = Inputs(part.work, part.short)
     shape = inputs.shape("1.1b")
     method = sft_method(inputs)
-    plan = inputs.plan("full", inputs.base(shape), method)
-    comparison = Comparison(part, inputs, f"SFT {shape}, all weights", plan, part.left)
-    comparison.run(sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"]))
+    base = inputs.base(shape)
+    plan = inputs.plan("full", base, method)
+
+    def shuffled() -> None:
+        comparison = Comparison(part, inputs, f"SFT {shape}, all weights", plan, part.left / 2)
+        comparison.run(sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"]))
+
+    def homes() -> None:
+        by_prefix = inputs.plan("homes", base, {**method, "train": inputs.homes}, data={"order": "by_prefix"})
+        title = f"SFT {shape}, all weights, 8 requests a home"
+        comparison = Comparison(part, inputs, title, by_prefix, part.left)
+        settings = sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"])
+        comparison.run([settings[0], settings[-1]])
+
+    def compiled() -> None:
+        with_compile = inputs.plan("compiled", base, method, hardware={"compile": True})
+        Comparison(part, inputs, f"SFT {shape}, all weights, layers compiled", with_compile, part.left).run([])
+
+    items = {f"SFT {shape}": shuffled, f"SFT {shape}, 8 requests a home": homes}
+    part.each(items | {f"SFT {shape}, layers compiled": compiled}, 10 if part.short else 20)
 
 
 def more(part: Part) -> None:
@@ -179,14 +203,7 @@ def more(part: Part) -> None:
         accumulation = sizes["batch_size"] // sizes["micro_batch_size"]
         comparison.run([Setting("padded, sdpa", "sdpa", None, sizes["micro_batch_size"], accumulation)])
 
-    def homes() -> None:
-        plan = inputs.plan("homes", inputs.base(medium), {**method, "train": inputs.homes}, data={"order": "by_prefix"})
-        title = f"SFT {medium}, all weights, 8 requests a home"
-        comparison = Comparison(part, inputs, title, plan, part.left / 3)
-        settings = sft_settings(inputs, comparison.tokens_per_row, method["ctx_size"], method["batch_size"])
-        comparison.run([settings[0], settings[-1]])
-
-    items: dict[str, Callable[[], None]] = {f"SFT {medium}, 8 requests a home": homes, f"SFT {large}, LoRA": lora}
+    items: dict[str, Callable[[], None]] = {f"SFT {large}, LoRA": lora}
     if importlib.util.find_spec("bitsandbytes"):
         items[f"SFT {large}, LoRA on 4 bits"] = four_bits
     else:

@@ -41,6 +41,8 @@ class Measured:
     """Of the model, without adapters."""
     memory: int | None
     """Peak bytes allocated on the GPU, from the loading of the model on."""
+    packing: str | None = None
+    """How hatrain laid the rows out."""
 
 
 def run_hatrain(plan: Plan, watch: Callable[[Any], None]) -> None:
@@ -104,6 +106,7 @@ def time_hatrain(plan: Plan, seconds: float) -> Measured:
         sum(step.tokens for step in steps),
         base_weights(trainer.model),
         peak_memory(),
+        trainer.packing,
     )
 
 

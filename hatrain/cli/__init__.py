@@ -1,13 +1,14 @@
 """The command line: one file a verb, imported only when it is called, so that light verbs start fast."""
 
 import argparse
+import contextlib
 import importlib
 import keyword
-import os
 import sys
 from collections.abc import Sequence
 
 from hatrain.errors import BadInput, nearest
+from hatrain.runtime import credentials, streams
 
 VERBS = {
     "plan": "print every decision about a job, before anything runs",
@@ -37,6 +38,8 @@ VERBS = {
     "schema": "print the JSON Schema of a job",
 }
 
+_LONGEST_PATH = 200
+
 
 def overview() -> str:
     """Return what `hatrain` without arguments prints."""
@@ -52,7 +55,27 @@ def _module(verb: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns 0, 1 for a failure, 2 for bad input, or the exit code of the run that it waits for."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    streams.prepare()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:
+        return 141  # the reader (head, less) has closed the pipe
+    except OSError as error:
+        # Errors of the network are among them, and name proxies with their passwords.
+        where = f"{_short(str(error.filename))}: " if error.filename else ""
+        reason = credentials.hide(str(error.strerror or error) or type(error).__name__).splitlines()[0]
+        with contextlib.suppress(OSError):
+            print(f"hatrain: {where}{reason}", file=sys.stderr)
+        return 1
+    finally:
+        streams.discard_unwritable()
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}…"
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -68,15 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `train` also takes the training guide's flags, which argparse would refuse.
         if (as_written := getattr(module, "run_as_written", None)) and (code := as_written(rest)) is not None:
             return int(code)
-        return int(module.run(parser.parse_args(rest)))
+        code = int(module.run(parser.parse_args(rest)))
+        sys.stdout.flush()
+        return code
     except BadInput as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # The reader (head, less) has closed the pipe. Closing stdout would raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hatrain.errors import BadInput
+from hatrain.runtime import streams
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if not command:
         raise BadInput("hatrain import: found no command; accepted: for example -- python3 train.py --run_name …")
     translation = translate(command)
-    print(translation.text, end="")
+    streams.write_utf8(translation.text)
     for note in translation.notes:
         print(f"note: {note}", file=sys.stderr)
     return 0

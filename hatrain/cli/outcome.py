@@ -1,5 +1,7 @@
 """What submit and train print when a run has ended: its outcome, its results, and where its files are."""
 
+import contextlib
+import sys
 from pathlib import Path
 
 from hatrain.cli.columns import aligned
@@ -15,6 +17,12 @@ _OUTCOMES: dict[int, str] = {
 
 
 def show(run: RunDirectory, code: int) -> None:
+    """Print it. What nobody can read any more changes no exit code."""
+    with contextlib.suppress(OSError):
+        _show(run, code)
+
+
+def _show(run: RunDirectory, code: int) -> None:
     from rich.console import Console
 
     from hatrain.cli import summary
@@ -24,3 +32,4 @@ def show(run: RunDirectory, code: int) -> None:
         Console().print(summary.table(run))
     if paths := summary.paths(run, Path.cwd()):
         print(aligned([("", name, path) for name, path in paths]))
+    sys.stdout.flush()

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
 from hatrain.contract.plan import Memory, Plan, ResourceRequest
-from hatrain.contract.run import runs_root
-from hatrain.contract.spec import ExportSpec
+from hatrain.contract.run import RunDirectory, runs_root
+from hatrain.contract.save_interval import ASSUMED_MTBF_SECONDS, WRITE_BYTES_PER_SECOND, best_seconds
+from hatrain.contract.spec import ExportSpec, seconds
 from hatrain.contract.steps import warmup_steps
 from hatrain.errors import BadInput, nearest
 from hatrain.text import count
@@ -58,7 +60,7 @@ def matrix() -> str:
 def comparison(args: argparse.Namespace) -> str:
     """One line for each GPU, and below them why a GPU is refused. Raises BadInput for a name that is not in the table,
     and for files that cannot be read."""
-    from launch import cluster_files, planner, speed
+    from launch import cluster_files, efficiency, planner
 
     names = [name.strip() for name in args.gpu.split(",") if name.strip()]
     for name in names or [args.gpu]:
@@ -67,7 +69,7 @@ def comparison(args: argparse.Namespace) -> str:
     cluster_name, cluster = cluster_files.load_cluster(args.cluster)
     rows = [["GPU", "FITS", "NEEDS", "OF", "MICRO-BATCH", "CHECKPOINTING", "HOURS", "GPU-HOURS", "COST"]]
     lines: dict[str, None] = {}
-    assumed = False
+    shares: dict[str, str] = {}
     for name in names:
         job, _ = read_job(args.job, [*args.settings, f"hardware.gpu={name}"])
         try:
@@ -96,9 +98,11 @@ def comparison(args: argparse.Namespace) -> str:
                 f"{hours * plan.world_size * price:.2f}" if hours and price is not None else "-",
             ]
         )
-        assumed |= hours is not None and not speed.is_measured(name)
-    if assumed:
-        lines[f"hours: an estimate, from {speed.ASSUMED:.0%} of each GPU's speed; nothing was measured on them"] = None
+        if hours:
+            share, is_measured = efficiency.of(job)
+            shares[name] = f"{share:.0%} of its speed{', as measured' if is_measured else ', an estimate'}"
+    if shares:
+        lines[f"hours: {'; '.join(f'{name}: {share}' for name, share in shares.items())}"] = None
     return "\n".join([aligned(rows), *lines])
 
 
@@ -132,7 +136,7 @@ def table(plan: Plan) -> str:
         f"{method.learning_rate_schedule}",
         "ranks": f"{plan.world_size} = {count(plan.nodes, 'node')} × {per_node}",
         **({"each node": _resources(plan.resources)} if plan.resources else {}),
-        "sharding": plan.sharding,
+        "sharding": plan.sharding + _OFFLOADED[hardware.offload],
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
@@ -140,8 +144,9 @@ def table(plan: Plan) -> str:
         if steps
         else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
+        "packing": _PACKED[method.packing],
         **(_memory_lines(plan)),
-        "checkpoints": f"{_interval(job.checkpoints.save_steps)}, the newest {job.checkpoints.save_total_limit} kept",
+        "checkpoints": f"{_interval(plan)}, the newest {job.checkpoints.save_total_limit} kept",
         **({"export": _export(job.export)} if job.export else {}),
         "retries": f"{plan.retries} without a new checkpoint",
         "workdir": plan.paths.workdir,
@@ -154,6 +159,20 @@ def table(plan: Plan) -> str:
     return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
 
 
+_PACKED = {
+    "tree": "tree: what rows begin with in common is trained once",
+    "plain": "plain: rows of a micro-batch stand one after the other",
+    "off": "off: rows of a micro-batch are padded to the longest",
+    "auto": "auto: tree where the model allows it",
+}
+_OFFLOADED = {
+    "none": "",
+    "optimizer": ", optimizer state in main memory",
+    "all": ", weights and optimizer state in main memory",
+    "auto": "",
+}
+
+
 def _memory_lines(plan: Plan) -> dict[str, str]:
     memory, lines = plan.memory, {}
     if memory:
@@ -163,9 +182,11 @@ def _memory_lines(plan: Plan) -> dict[str, str]:
         lines["host memory"] = f"{memory.host / GIB:.0f} GiB on each node"
         lines["disk"] = f"{memory.disk / GIB:.0f} GiB for checkpoints and the model"
     if plan.seconds:
-        lines["time"] = (
-            f"about {plan.seconds / 3600:.1f} hours, an estimate; an attempt may take {plan.job.limits.time}"
-        )
+        from launch import efficiency
+
+        share, is_measured = efficiency.of(plan.job)
+        how = f"{share:.0%} of the GPU's speed, {'as measured' if is_measured else 'an estimate'}"
+        lines["time"] = f"about {plan.seconds / 3600:.1f} hours, at {how}; an attempt may take {plan.job.limits.time}"
     return lines
 
 
@@ -193,5 +214,16 @@ def _sizes(request: ResourceRequest) -> list[tuple[str, int | None]]:
     ]
 
 
-def _interval(save_steps: int | None) -> str:
-    return f"every {count(save_steps, 'step')}" if save_steps else "at the end of each epoch"
+def _interval(plan: Plan) -> str:
+    save_steps = plan.job.checkpoints.save_steps
+    if save_steps != "auto":
+        return f"every {count(save_steps, 'step')}" if save_steps else "at the end of each epoch"
+    stated = plan.cluster_spec.mean_time_between_failures
+    mtbf = seconds(stated) if stated else ASSUMED_MTBF_SECONDS
+    text = f"every √(2 × save × {mtbf / 3600:g} h), measured as it runs"
+    if not stated:
+        text += "; mean_time_between_failures is not stated for the cluster"
+    if size := next_checkpoint(RunDirectory(Path(plan.paths.run)), plan):
+        save = size / WRITE_BYTES_PER_SECOND
+        text += f"; about every {best_seconds(save, mtbf) / 60:.0f} min if a save takes {save:.0f} s"
+    return text

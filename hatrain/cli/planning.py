@@ -134,9 +134,13 @@ def _between_commas(text: str) -> list[str]:
 
 
 def note_missing(plan: Plan) -> None:
-    """Note on stderr which inputs are missing on this machine; the machines that run the job may have them."""
+    """Note on stderr which inputs are missing on this machine, and, where this interpreter runs the job, which tools of
+    its export; the machines that run the job may have the inputs."""
+    from hatrain.export import tools
     from launch.backends import backend
 
-    if backend(plan.cluster_spec).shares_files:
-        for problem in missing(plan):
-            print(f"note: not on this machine: {problem}", file=sys.stderr)
+    problems = missing(plan) if backend(plan.cluster_spec).shares_files else []
+    if plan.job.export and plan.python == sys.executable:
+        problems = [*problems, *tools.missing()]
+    for problem in problems:
+        print(f"note: not on this machine: {problem}", file=sys.stderr)

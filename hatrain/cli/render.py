@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hatrain.errors import BadInput
-    from hatrain.runtime import seal
+    from hatrain.runtime import seal, streams
     from launch import run_files
     from launch.backends import backend
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     note_missing(plan)
     target = backend(plan.cluster_spec)
     if args.out is None:
-        print(target.single_file(plan), end="")
+        streams.write_utf8(target.single_file(plan))
         return 0
     if args.out.exists() and not args.out.is_dir():
         raise BadInput(f"--out {args.out}: found a file; accepted: a folder, existing or new")

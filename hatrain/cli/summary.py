@@ -13,7 +13,8 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
     """The logged steps in order; for a step that several attempts logged, the last."""
     by_step: dict[tuple[int, bool], dict[str, Any]] = {}
     for line in seal.read_lines(run.metrics):
-        by_step[line.get("step", 0), "test_loss" in line] = line
+        if all(isinstance(value, int | float) for value in line.values()) and isinstance(line.get("step"), int):
+            by_step[line["step"], "test_loss" in line] = line
     return [by_step[key] for key in sorted(by_step)]
 
 
@@ -40,10 +41,10 @@ def results(run: RunDirectory) -> dict[str, str]:
     """Values for a comparison, by name."""
     events, logged = run.events(), metrics(run)
     steps = [line for line in logged if "loss" in line]
-    seconds = int(sum(event["seconds"] for event in events if event.get("event") == "outcome"))
+    seconds = int(sum(event.get("seconds", 0) for event in events if event["event"] == "outcome"))
     values = {
         "attempts": str(len(run.all_attempts())),
-        "steps": f"{steps[-1]['step']:,}/{steps[-1]['steps']:,}" if steps else "",
+        "steps": f"{steps[-1]['step']:,}/{steps[-1].get('steps', 0):,}" if steps else "",
         "loss, last step": _number(steps[-1]["loss"] if steps else None, "{:.4f}"),
         **{f"{name}, after" if before else name: after for name, before, after in rows(run)},
         **{f"{name}, after": share for name, share in _answers(run).items()},
@@ -101,10 +102,12 @@ def _relative(path: Path, workdir: Path) -> str:
 
 def _evaluation(run: RunDirectory) -> dict[str, Any]:
     try:
-        return dict(json.loads(run.evaluation.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        evaluation = json.loads(run.evaluation.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    figures = evaluation if isinstance(evaluation, dict) else {}
+    return {key: value for key, value in figures.items() if isinstance(value, dict if key != "skipped" else str)}
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _number(value: Any, form: str) -> str:
+    return form.format(value) if isinstance(value, int | float) else ""

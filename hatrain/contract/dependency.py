@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hatrain.contract.paths import expanded
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Exit, RunDirectory
 
@@ -24,7 +25,7 @@ def makes(parent: RunDirectory, plan: Plan, path: Path) -> bool:
 def makes_base(parent: RunDirectory, plan: Plan) -> bool:
     """Whether the base model is what the parent leaves, by its path or by the parent's name."""
     base = plan.job.model.base
-    path = Path(plan.paths.workdir) / Path(base).expanduser()
+    path = Path(plan.paths.workdir) / expanded(base)
     return base.removeprefix("runs/") == parent.name or makes(parent, plan, path)
 
 

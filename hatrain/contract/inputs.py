@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hatrain.contract import dependency, model_ref
+from hatrain.contract.paths import expanded
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
@@ -15,7 +16,7 @@ LONGEST_LIST = 2**30
 
 def resolve(path: str, workdir: str | Path) -> Path:
     """Return a job's path with `~` expanded; a relative one starts from `workdir`."""
-    return Path(workdir) / Path(path).expanduser()
+    return Path(workdir) / expanded(path)
 
 
 def missing(plan: Plan) -> list[str]:

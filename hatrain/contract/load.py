@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hatrain.errors import BadInput, nearest
+from hatrain.runtime import credentials
 
 if TYPE_CHECKING:
     from hatrain.contract.spec import JobSpec
@@ -171,7 +172,7 @@ def override(document: Document, settings: Iterable[str], flag: str = "--set") -
     """Apply `a.b=value` settings of a command-line `flag` to a document, in place. Values are read as YAML."""
     for setting in settings:
         name, equals, text = setting.partition("=")
-        place = f"{flag} {setting}"
+        place = credentials.hide(f"{flag} {setting}")
         if not equals or not name.strip():
             document.problems.append(f"{place}: found no KEY=VALUE; accepted: for example method.epochs=2")
             continue
@@ -330,7 +331,7 @@ def _shown(value: Any, key: Key = ()) -> str:
         return "nothing"
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    return repr(value)
+    return credentials.hide(repr(value))
 
 
 def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDetails]) -> list[str]:
@@ -362,9 +363,22 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
     return [line for _, line in sorted(lines, key=lambda item: item[0])]
 
 
+def _credentials(value: Any, key: Key, document: Document) -> list[str]:
+    """A line for each URL with a password or a token in it: the job is written into every run."""
+    if isinstance(value, str):
+        if SECRETS in key or not credentials.in_url(value):
+            return []
+        return [
+            f"{document.where(key)}: found a URL with a password or a token in it; accepted: the URL without, and the "
+            "credentials where its library looks for them (its environment variables or files)"
+        ]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [line for name, item in items for line in _credentials(item, (*key, name), document)]
+
+
 def validate(model: type[M], document: Document) -> M:
     """Validate a document. Raises BadInput with all its problems."""
-    problems = list(document.problems)
+    problems = [*document.problems, *_credentials(document.data, (), document)]
     result: M | None = None
     if document.data is None and not problems:
         problems.append(f"{document.source}: empty")

@@ -4,6 +4,7 @@ the trainer and the evaluation all resolve a base here. Nothing is opened or dow
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatrain.contract.paths import expanded
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 
@@ -53,7 +54,7 @@ def find_folder(name: str, *, workdir: Path, runs_root: Path) -> Path | None:
 
     Raises BadInput for a name that can only be a path, when there is no such folder.
     """
-    folder = workdir.absolute() / Path(name).expanduser()
+    folder = workdir.absolute() / expanded(name)
     if folder.is_dir():
         return folder
     # $HATRAIN_RUNS may lie elsewhere: runs/NAME means the run in either case.

@@ -138,7 +138,7 @@ class Plan(Model):
     """Estimated time of all steps; None where rows or model are not known, and on processors."""
     paths: Paths
     retries: NonNegativeInt
-    """Consecutive attempts after the first that may seal no checkpoint."""
+    """Consecutive attempts after the first that may fail and seal no checkpoint."""
 
     @model_validator(mode="before")
     @classmethod

@@ -4,16 +4,17 @@ import enum
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from hatrain.contract.plan import Plan
+from hatrain.contract.record import Fruitless, fruitless, well_formed
 from hatrain.contract.spec import JobSpec, leaves
 from hatrain.errors import BadInput, nearest
-from hatrain.runtime import seal
+from hatrain.runtime import credentials, reserve, seal
 from hatrain.runtime.lease import Lease
 from hatrain.runtime.stop import Stop
 from hatrain.runtime.stop import read as read_stop
@@ -48,6 +49,7 @@ def runs_root() -> Path:
     return Path(os.environ.get("HATRAIN_RUNS") or "runs").absolute()
 
 
+NO_REPORT = "ended without an exit report"
 _DATE_BEFORE = date(2024, 7, 26)
 """The date of runs that began before it was recorded."""
 
@@ -62,28 +64,42 @@ class Attempt:
     def request_stop(self, stop: Stop) -> None:
         """Write the stop file, unless an earlier request stands (`Stop.replaces`)."""
         if stop.replaces(self.stop()):
-            seal.write_json(self.folder / "STOP", {"reason": stop.reason, "requeue": stop.requeue})
+            request = {"reason": stop.reason, "requeue": stop.requeue}
+            self._with_room(lambda: seal.write_json(self.folder / "STOP", request))
 
     def stop(self) -> Stop | None:
         return read_stop(self.folder / "STOP")
 
-    def report_exit(self, rank: int | str, code: Exit, reason: str) -> None:
-        """Write the exit report of a rank, or of a stage by its name: torchrun turns every exit code into 1."""
-        seal.write_json(self.folder / f"rank-{rank}.json", {"code": int(code), "reason": reason})
+    def report_exit(self, rank: int | str, code: Exit, reason: str, *, decides: bool = False) -> None:
+        """Write the exit report of a rank, or of a stage by its name: torchrun turns every exit code into 1.
+
+        One that `decides` is why the other ranks could not go on: their faults do not count.
+        """
+        report = {"code": int(code), "reason": credentials.hide(reason), **({"decides": True} if decides else {})}
+        self._with_room(lambda: seal.write_json(self.folder / f"rank-{rank}.json", report))
+
+    def _with_room(self, write: Callable[[], None]) -> None:
+        reserve.with_room(self.folder.parents[1], write)
 
     def has_reported(self, rank: int | str) -> bool:
         return (self.folder / f"rank-{rank}.json").exists()
 
     def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
-        """Return each rank's exit code and reason; a rank without an exit report is a fault."""
+        """Return each rank's exit code and reason; a rank without an exit report is a fault. Where one report decides,
+        only those that decide are returned, and what can never succeed."""
         outcomes: dict[int | str, tuple[Exit, str]] = {}
+        deciding: set[int | str] = set()
         for rank in ranks:
             try:
                 report = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
                 outcomes[rank] = (combine([report["code"]]), str(report["reason"]))
-            except (OSError, ValueError, KeyError, TypeError):
-                outcomes[rank] = (Exit.FAULT, "ended without an exit report")
-        return outcomes
+                if report.get("decides") is True:
+                    deciding.add(rank)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                outcomes[rank] = (Exit.FAULT, NO_REPORT)
+        if not deciding:
+            return outcomes
+        return {rank: end for rank, end in outcomes.items() if rank in deciding or end[0] is Exit.FATAL}
 
 
 SWEEP = "sweep"
@@ -117,8 +133,10 @@ class RunDirectory:
         """Read plan.json. Raises BadInput when it is missing, or of a version that cannot be read."""
         try:
             return Plan.model_validate_json(self.plan_file.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise BadInput(f"{self.plan_file}: no such file; {self.folder} is not a run") from None
+        except OSError as error:
+            raise BadInput(f"{self.plan_file}: cannot be read: {error.strerror}") from None
         except ValueError as error:
             first = str(error).splitlines()[0]
             raise BadInput(f"{self.plan_file}: not a plan that this version reads: {first}") from None
@@ -136,11 +154,12 @@ class RunDirectory:
     def record(self, event: str, **facts: Any) -> None:
         """Append an event to record.jsonl, with the time (UTC)."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        seal.append_line(self.record_file, {"time": now, "event": event, **facts})
+        line = credentials.hidden({"time": now, "event": event, **facts})
+        reserve.with_room(self.folder, lambda: seal.append_line(self.record_file, line))
 
     def events(self) -> list[dict[str, Any]]:
-        """Read the record, oldest event first."""
-        return seal.read_lines(self.record_file)
+        """Read the record, oldest event first. Raises OSError when it is no readable file."""
+        return list(well_formed(seal.read_lines(self.record_file)))
 
     def today(self) -> date:
         """Return the run's date, which the first attempt recorded as it began; today's before that.
@@ -152,15 +171,14 @@ class RunDirectory:
             return datetime.now(UTC).date()
         return date.fromisoformat(begun["date"]) if "date" in begun else _DATE_BEFORE
 
-    def attempts_without_progress(self) -> int:
-        """Count the latest attempts in a row that began and sealed nothing. A submission resets the count."""
-        count = 0
-        for event in self.events():
-            if event.get("event") == "attempt begun":
-                count += 1
-            elif event.get("event") in ("submitted", "checkpoint sealed", "model sealed"):
-                count = 0
-        return count
+    def fruitless(self) -> Fruitless:
+        """Count the latest attempts in a row that began and sealed nothing."""
+
+        def was_stopped(number: int) -> bool:
+            stop = Attempt(self.attempts / str(number)).stop()
+            return stop is not None and stop.requeue
+
+        return fruitless(self.events(), was_stopped)
 
     # --- attempts ---
 
@@ -172,8 +190,15 @@ class RunDirectory:
     def new_attempt(self) -> Attempt:
         earlier = self.all_attempts()
         folder = self.attempts / str(earlier[-1].number + 1 if earlier else 1)
-        folder.mkdir(parents=True)
+        reserve.with_room(self.folder, lambda: folder.mkdir(parents=True))
         return Attempt(folder)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed attempt was writing. Only the holder of the lease may."""
+        for folder in (self.folder, self.checkpoints):
+            for path in (*folder.glob(".partial-*"), *folder.glob(".old-*")):
+                with suppress(OSError):
+                    seal.remove(path)
 
     # --- taking over ---
 
@@ -246,8 +271,10 @@ class RunDirectory:
 
 
 def all_runs() -> list[RunDirectory]:
-    """Return all runs, those of sweeps too, sorted by name."""
+    """Return all runs, those of sweeps too, sorted by name. Raises BadInput when the runs folder is a file."""
     root = runs_root()
+    if root.exists() and not root.is_dir():
+        raise BadInput(f"{root}: found a file; accepted: a folder of runs ($HATRAIN_RUNS, else ./runs)")
     swept = (path for path in root.glob(f"*/{SWEEP}/*/plan.json") if path.parent.name.isdigit())
     runs = (RunDirectory(path.parent) for path in (*root.glob("*/plan.json"), *swept))
     return sorted(runs, key=lambda run: _natural(run.name))

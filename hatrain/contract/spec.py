@@ -99,6 +99,8 @@ TokenIds = Annotated[
     BeforeValidator(_ids, json_schema_input_type=list[int] | str),
 ]
 Words = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_words, json_schema_input_type=list[str] | str)]
+Packing = Literal["tree", "plain", "off"]
+Offload = Literal["none", "optimizer", "all"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rows = Annotated[int, Field(gt=0, le=1_000_000)]
 
@@ -247,7 +249,7 @@ class _Method(Model):
     """Longest row in tokens."""
     gradient_checkpointing: bool | Literal["auto"] = True
     """Recompute activations in the backward pass: a quarter slower, far less memory."""
-    packing: Literal["tree", "plain", "off", "auto"] = "auto"
+    packing: Literal[Packing, "auto"] = "auto"
     """How rows are laid out in a micro-batch: tree trains what several begin with once, plain packs rows without
     sharing, off pads them; auto is the fastest that is right for the model. It changes speed and no result."""
     lora: LoraSpec | None = None
@@ -315,22 +317,26 @@ class HardwareSpec(Model):
     """A name with known memory and speed, or cpu."""
     sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"] = "auto"
     """How weights, gradients and optimizer state are sharded over the GPUs."""
-    offload: Literal["none", "optimizer", "all"] = "none"
-    """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3."""
+    offload: Literal[Offload, "auto"] = "none"
+    """Keep optimizer state, or weights too, in CPU memory: slower, and only with zero1 to zero3. auto does so where
+    nothing else fits."""
+    compile: bool = False
+    """Compile the model's layers: faster steps with less memory, after a minute or so at the start. One rank only."""
 
 
 class CheckpointSpec(Model):
     """When checkpoints are saved, and how many are kept."""
 
-    save_steps: PositiveInt | None = None
-    """Optimizer steps between checkpoints; null saves at the end of each epoch."""
+    save_steps: PositiveInt | Literal["auto"] | None = None
+    """Optimizer steps between checkpoints; null saves at the end of each epoch, auto as often as loses the least time
+    at the cluster's mean time between failures."""
     save_total_limit: PositiveInt = 1
     """Newest checkpoints kept."""
     state: Literal["full", "sharded"] = "full"
     """sharded: each GPU writes its own part of the weights. Nothing is gathered, and the checkpoint cannot be
     evaluated."""
     sync_to: str | None = None
-    """A folder or a bucket such as s3://NAME to copy checkpoints and the model to."""
+    """A folder or a bucket such as s3://NAME to copy checkpoints, the model and exported files to."""
 
 
 class EvaluationSpec(Model):
@@ -338,8 +344,8 @@ class EvaluationSpec(Model):
 
     eval_steps: PositiveInt = 200
     """Optimizer steps between two test losses."""
-    sample: PositiveInt = 256
-    """Rows for the test loss during training: drawn at random once."""
+    sample: PositiveInt | Literal["all"] = 256
+    """Rows for the test loss before, during and after training, drawn at random once; all takes the whole test set."""
     requests: NonNegativeInt = 200
     """Test requests that the model answers before and after training; 0 for none."""
 
@@ -390,7 +396,11 @@ class LimitsSpec(Model):
     time: Duration | Literal["auto"] = "24:00:00"
     """Longest time of one attempt; auto is half as much again as the plan's estimate."""
     retries: NonNegativeInt = 3
-    """Consecutive attempts after the first that may seal no checkpoint."""
+    """Consecutive attempts after the first that may fail and seal no checkpoint. Those that a scheduler ended are
+    counted apart."""
+    hang: Duration | Literal["auto"] = "auto"
+    """How long all ranks of a node may show no progress before the attempt ends as hung; auto is ten times the slowest
+    step so far, and at least five minutes."""
 
 
 class JobSpec(Model):

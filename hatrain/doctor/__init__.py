@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Exit, combine, runs_root
+from hatrain.contract.run import Exit, RunDirectory, combine, runs_root
 from hatrain.doctor import gpus, machine
 from hatrain.doctor.finding import Finding
 
@@ -20,20 +21,22 @@ it was looked up too early, the cluster's DNS repeats the failure for 30 s, and 
 _COMPILER_CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
 
 
-def preflight(plan: Plan, *, resolve_seconds: float = RESOLVE_SECONDS) -> tuple[Exit | None, dict[str, str]]:
-    """Check what a run needs before its first step.
+def preflight(
+    plan: Plan, *, resolve_seconds: float = RESOLVE_SECONDS, exports: bool = True
+) -> tuple[Exit | None, dict[str, str]]:
+    """Check what a run needs before its first step. `exports`: this node is the one that exports, if the job does.
 
     Returns (None, {}) if it can start, else the exit code to leave with and the reason for each failed check. Call it
     after the attempt is recorded: exit code 75 is bounded only by the retries of recorded attempts.
     """
-    bad = [finding for finding in _needed_by(plan, resolve_seconds) if finding.state == "bad"]
+    bad = [finding for finding in _needed_by(plan, resolve_seconds, exports) if finding.state == "bad"]
     if not bad:
         return None, {}
     code = combine(finding.code or Exit.FATAL for finding in bad)
     return code, {finding.check: finding.line() for finding in bad}
 
 
-def _needed_by(plan: Plan, resolve_seconds: float) -> Iterator[Finding]:
+def _needed_by(plan: Plan, resolve_seconds: float, exports: bool) -> Iterator[Finding]:
     run, only_machine = Path(plan.paths.run), plan.cluster_spec.single_machine
     if plan.device == "cuda":
         facts = gpus.ask_driver()
@@ -42,7 +45,9 @@ def _needed_by(plan: Plan, resolve_seconds: float) -> Iterator[Finding]:
         yield machine.shared_memory(plan.processes_per_node)
     yield machine.writable("run directory", run, only_machine=only_machine)
     yield machine.writable("temporary files", machine.temporary(), only_machine=only_machine)
-    yield machine.disk("disk of the run", run, machine.checkpoint_bytes(run))
+    yield machine.disk("disk of the run", run, next_checkpoint(RunDirectory(run), plan))
+    if plan.job.export and exports:
+        yield machine.export_tools(wanted=True)
     if plan.nodes > 1:
         yield machine.rendezvous(os.environ.get("MASTER_ADDR"), None, resolve_seconds)
 
@@ -67,9 +72,10 @@ def examine(plan: Plan | None = None, rendezvous: tuple[str, int | None] | None 
         if folder := os.environ.get(variable):
             finding = machine.writable(variable, Path(folder), only_machine=only_machine)
             yield finding if facts.gpus else _not_needed(finding)
-    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, machine.checkpoint_bytes(run))
+    yield machine.disk(f"disk of the {'run' if plan else 'runs'}", run, next_checkpoint(RunDirectory(run), plan))
     yield machine.disk("disk of temporary files", machine.temporary(), 0)
     yield machine.clock(run)
+    yield machine.export_tools(wanted=bool(plan and plan.job.export))
     host, port = rendezvous or (os.environ.get("MASTER_ADDR"), _port(os.environ.get("MASTER_PORT")))
     if host or (plan and plan.nodes > 1):
         yield machine.rendezvous(host, port, machine.CONNECT_SECONDS)

@@ -4,11 +4,13 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from hatrain.contract.run import Exit, RunDirectory
+from hatrain.contract.run import Exit
 from hatrain.doctor.finding import GIB, MIB, Finding, State, size
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -18,6 +20,7 @@ SHARED_ADVICE = GIB
 LEAST_DISK = 64 * MIB
 CLOCK_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
+TOOLS_SECONDS = 60.0
 
 
 def shared_memory(ranks: int) -> Finding:
@@ -39,6 +42,23 @@ def shared_memory(ranks: int) -> Finding:
     if ranks > 1 and total < SHARED_ADVICE:
         return Finding(check, "note", found, remedy)
     return Finding(check, "ok", found)
+
+
+def export_tools(*, wanted: bool) -> Finding:
+    """Check llama.cpp and its converter, in a process of its own: the library takes hold of a GPU."""
+    check = "export tools"
+    try:
+        command = [sys.executable, "-m", "hatrain.export.tools"]
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TOOLS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Finding(check, "note", f"libllama did not load within {TOOLS_SECONDS:g} s")
+    found = "; ".join(line.removeprefix("export: ") for line in ended.stdout.splitlines())
+    if ended.returncode == 0:
+        return Finding(check, "ok", found)
+    found = found or (ended.stderr.strip().splitlines() or [f"libllama ends with code {ended.returncode}"])[-1]
+    if not wanted:
+        return Finding(check, "note", found, "only hatrain export and export: in a job need them")
+    return Finding(check, "bad", found, "without export: the run only trains", Exit.FATAL)
 
 
 def writable(check: str, folder: Path, *, only_machine: bool) -> Finding:
@@ -66,7 +86,7 @@ def disk(check: str, folder: Path, needed: int) -> Finding:
     least = max(needed, LEAST_DISK)
     if free >= least:
         return Finding(check, "ok", f"{size(free)} free")
-    purpose = " for the next checkpoint, before the oldest is deleted" if needed > LEAST_DISK else ""
+    purpose = " for the next checkpoint, which is written before the oldest is deleted" if needed > LEAST_DISK else ""
     return Finding(
         check,
         "bad",
@@ -107,13 +127,6 @@ def temporary() -> Path:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
         return Path(os.environ.get("TMPDIR") or "/tmp")
-
-
-def checkpoint_bytes(run: Path) -> int:
-    """Return the size of a run's newest checkpoint in bytes; 0 if there is none."""
-    folders = [path for path in RunDirectory(run).checkpoints.glob("checkpoint-*") if path.is_dir()]
-    newest = max(folders, key=lambda path: path.stat().st_mtime, default=None)
-    return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()) if newest else 0
 
 
 def rendezvous(host: str | None, port: int | None, resolve_seconds: float) -> Finding:

@@ -13,22 +13,26 @@ from typing import Any
 
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
+from hatrain.contract.record import Fruitless
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.entry import preconditions, process
 from hatrain.entry.children import Children, Outcome, log
 from hatrain.entry.follower import follow
 from hatrain.entry.nodes import Nodes, refresh
 from hatrain.entry.peers import PeerMonitor
-from hatrain.entry.preconditions import NotStarted, seconds
+from hatrain.entry.preconditions import NotStarted
+from hatrain.entry.process import seconds
 from hatrain.entry.stages import STAGES, Command, Stage
 from hatrain.errors import BadInput
 from hatrain.model import revision
-from hatrain.runtime import provenance, seal
+from hatrain.runtime import provenance, reserve, seal
 from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
 from hatrain.runtime.stop import SignalListener
 
 GRACE_SECONDS = 600.0
 """How long ranks may take to leave after a stop: a step and a checkpoint. $HATRAIN_STOP_GRACE overrides it."""
+OUTSIDE_ENDS = 20
+"""How often in a row a scheduler, or an unfit machine, may end an attempt before it sealed a checkpoint."""
 LEASE_PATIENCE_SECONDS = STALE_SECONDS + 15.0
 """How long to wait for another attempt's lease: a holder that died on another machine is stale by then."""
 
@@ -66,6 +70,10 @@ def enter(
         for problem in error.problems:
             log(problem)
         return Exit.FATAL
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        log(f"{target}: {where}{error.strerror or error}")
+        return Exit.REQUEUE if reserve.is_full(error) else Exit.FAULT
 
 
 def _locate(target: Path) -> tuple[RunDirectory, Plan, dict[str, str] | None]:
@@ -137,18 +145,21 @@ class _Leader:
             log(f"{run.name}: finished meanwhile, {run.done} is there")
             return Exit.FINISHED
         started = time.monotonic()
+        reserve.make(run.folder)
         wanted = [stage for stage in stages if stage.is_wanted(plan)]
         todo = [stage for stage in wanted if stage.unfinished(plan, run, True)]
         self._check_retries_and_inputs()
         # The folder comes before all waiting: `hatrain stop` writes the stop file there.
         refresh(run.folder, run.attempts)
         self.current = attempt = run.new_attempt()
+        self._pause(attempt)
         peers = self._wait(attempt, alone=nodes.count == 1 or not any(stage.on_all_ranks for stage in todo))
         self._record_start(attempt, [lease["host"] for _, lease in sorted(peers.items())])
         log(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
         monitor = PeerMonitor(nodes, attempt, peers, self.grace)
         children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace, lease=nodes.token)
         children.end_orphans()
+        run.remove_unfinished()
         for stage in wanted:
             if stage not in todo:
                 log(f"{run.name}: {stage.name} is done")
@@ -190,15 +201,35 @@ class _Leader:
     # --- before the stages ---
 
     def _check_retries_and_inputs(self) -> None:
-        if (count := self.run.attempts_without_progress()) > self.plan.retries:
-            ends = [event for event in self.run.events() if event.get("event") in ("killed", "outcome")]
-            why = f"; the last was killed: {ends[-1]['reason']}" if ends and ends[-1]["event"] == "killed" else ""
+        run, ended = self.run, self.run.fruitless()
+        if ended.own > self.plan.retries:
             raise BadInput(
-                f"{self.run.name}: retries used up: {count} attempts in a row sealed no checkpoint "
-                f"(limits.retries: {self.plan.retries}){why}; see {self.run.all_attempts()[-1].folder / 'log.txt'}"
+                f"{run.name}: retries used up: {ended.own} attempts in a row sealed no checkpoint "
+                f"(limits.retries: {self.plan.retries}){self._why(ended)}"
+            )
+        if ended.outside >= OUTSIDE_ENDS:
+            raise BadInput(
+                f"{run.name}: stopped from outside {ended.outside} times in a row before a checkpoint was sealed; save "
+                f"more often (checkpoints.save_steps), or ask for a machine that is left to the run{self._why(ended)}"
             )
         if problems := missing(self.plan):
             raise BadInput(problems)
+
+    def _why(self, ended: Fruitless) -> str:
+        """Say what the last of these attempts recorded, and where more is written."""
+        logs = [attempt.folder / "log.txt" for attempt in self.run.all_attempts()]
+        file = next((log for log in reversed(logs) if log.exists()), self.run.record_file)
+        reason = " ".join(ended.reason.split())
+        return (f"; the last: {reason}" if reason else "") + f"; see {file}"
+
+    def _pause(self, attempt: Attempt) -> None:
+        """Wait before an attempt after several that a scheduler or an unfit machine ended: the same would end it."""
+        length = preconditions.pause(self.run.fruitless().outside)
+        if length:
+            log(f"{self.run.name}: pausing {length:g} s: the attempts before were ended from outside")
+            ready = time.monotonic() + length
+            wait = preconditions.Wait(attempt, self.signals, self._why_lost)
+            wait.until(lambda: time.monotonic() >= ready, min(length, 5.0))
 
     def _wait(self, attempt: Attempt, *, alone: bool) -> Mapping[int, Mapping[str, Any]]:
         """Wait for the parent and, unless `alone`, for the other nodes. Returns the lease of each of those."""
@@ -274,13 +305,13 @@ class _Leader:
             gradient_checkpointing=plan.gradient_checkpointing,
             versions=provenance.versions(),
             commit=provenance.commit(),
-            code=code,
+            package=code,
         )
 
     def _tell_if_code_changed(self, code: str) -> None:
         """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
-        recorded = [event for event in self.run.events() if event.get("code") and "versions" in event]
-        if recorded and (earlier := recorded[-1])["code"] != code:
+        recorded = [event for event in self.run.events() if event.get("package")]
+        if recorded and (earlier := recorded[-1])["package"] != code:
             before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
             facts = {"before": before, "now": now, "since": earlier["event"]}
             self.run.record("code changed", **facts)
@@ -295,9 +326,15 @@ class _Leader:
         self.run.record("outcome", **number, **outcome, **facts)
 
     def _log_outcome(self, code: Exit, reasons: Mapping[str, str]) -> None:
-        log(f"{self.run.name}: {code.name.lower()} ({int(code)})")
-        for name, reason in reasons.items():
-            log(f"  {name}: {reason}")
+        """Print the outcome, and append it to the attempt's log, where a reader looks for the reason."""
+        lines = [f"{self.run.name}: {code.name.lower()} ({int(code)})"]
+        lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
+        for line in lines:
+            log(line)
+        if self.current:
+            text = "".join(f"hatrain: {line}\n" for line in lines)
+            with contextlib.suppress(OSError), (self.current.folder / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(text)
 
     def _link_model(self) -> None:
         models = Path(self.plan.paths.models)

@@ -12,11 +12,14 @@ from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
 from hatrain.entry import process, why
 from hatrain.entry.nodes import refresh
 from hatrain.entry.stages import Stage
-from hatrain.runtime import orphans
+from hatrain.entry.watchdog import Watchdog
+from hatrain.runtime import memory, orphans
 from hatrain.runtime.stop import SignalListener, Stop
 
 Outcome = tuple[Exit, dict[str, str]]
 """The exit code, and a reason for each rank, node or stage that did not finish."""
+Outcomes = dict[int | str, tuple[Exit, str]]
+"""Exit code and reason by rank or stage."""
 WhyAbandon = Callable[[], str | None]
 """Returns why a child must end at once, as soon as it must."""
 
@@ -55,14 +58,16 @@ class Children:
 
     def run_ranks(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
         """Run this node's ranks of a stage to their end; none where this machine cannot train."""
-        unfit, reasons = doctor.preflight(self.plan)
+        unfit, reasons = doctor.preflight(self.plan, exports=self.node == 0)
         if unfit is not None:
             # After a fault of one node the others end soon; after an orderly end they wait for all ranks.
             fault = unfit is Exit.REQUEUE and self.plan.nodes > 1
             problems = {f"{self.name}, {check}": reason for check, reason in reasons.items()}
             return Exit.FAULT if fault else unfit, problems
         first = self.node * self.plan.processes_per_node
-        return self._run(stage, range(first, first + self.plan.processes_per_node), why_abandon)
+        ranks = range(first, first + self.plan.processes_per_node)
+        watchdog = Watchdog.of(self.attempt, self.plan, ranks)
+        return self._run(stage, ranks, lambda: why_abandon() or watchdog.why_hung())
 
     def run_alone(self, stage: Stage, why_abandon: WhyAbandon) -> Outcome:
         return self._run(stage, [stage.name], why_abandon)
@@ -75,7 +80,7 @@ class Children:
                 reasons.append(reason)
             return bool(reasons)
 
-        kills = why.memory_kills()
+        kills = memory.kills()
         exit_code = process.run(
             stage.command(self.plan, self.run),
             cwd=self.plan.paths.workdir,
@@ -85,7 +90,7 @@ class Children:
             grace=self.grace,
             abandoned=abandoned,
         )
-        killed = why.memory_kills() > kills
+        killed = memory.kills() > kills
         outcomes = {
             rank: (code, why.explained(reason, self.plan, killed) if code is Exit.FAULT else reason)
             for rank, (code, reason) in self.attempt.outcomes(ranks).items()
@@ -128,7 +133,7 @@ class Children:
         }
 
 
-def _unfinished(outcomes: dict[int | str, tuple[Exit, str]]) -> dict[str, str]:
+def _unfinished(outcomes: Outcomes) -> dict[str, str]:
     return {
         f"rank {rank}" if isinstance(rank, int) else rank: reason
         for rank, (code, reason) in outcomes.items()

@@ -110,14 +110,14 @@ class Nodes:
         refresh(self.folder)
         owner = None
         with contextlib.suppress(OSError):
-            owner = self.lease(rank).holder()
+            owner = self.lease(rank).contender()
         return owner if owner and owner.get("token") and owner["token"] not in spent else None
 
     def is_alive(self, rank: int, token: str) -> bool:
         """Whether the process of a token still holds its node's lease. Node 0's is the run's own."""
         refresh(self.folder, self.run.folder)
         try:
-            owner = (self.lease(rank) if rank else self.run.lease).holder()
+            owner = (self.lease(rank) if rank else self.run.lease).contender()
         except OSError:
             return True  # a file server that does not answer for a moment is no sign of a dead node
         return owner is not None and owner.get("token") == token
@@ -126,7 +126,7 @@ class Nodes:
         """Whether a node 0 of these nodes holds the run's lease."""
         refresh(self.run.folder)
         try:
-            owner = self.run.lease.holder()
+            owner = self.run.lease.contender()
         except OSError:
             return True
         return owner is not None and owner.get("nodes") == self.folder.name

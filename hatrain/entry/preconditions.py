@@ -12,6 +12,7 @@ from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.entry import nodes as every_node
 from hatrain.entry.children import log
 from hatrain.entry.nodes import Nodes
+from hatrain.entry.process import seconds
 from hatrain.errors import BadInput
 from hatrain.runtime.stop import SignalListener, Stop
 
@@ -21,6 +22,10 @@ PARENT_PATIENCE_SECONDS = 3600.0
 """How long to wait for a parent without a run directory. It may still be queued or pull its image; more often its
 name is wrong, and the node that waits costs money. $HATRAIN_PARENT_PATIENCE overrides it."""
 PARENT_POLL_SECONDS = 5.0
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 600.0
+"""The first pause, which doubles each time, and the longest."""
+UNPAUSED_ENDS = 2
+"""Attempts in a row that may be ended from outside before there is a pause: a preemption is no sign of trouble."""
 LONGEST_ABSENCE = 48
 """How often in a row a node may wait in vain for others where each starts as there is room: a day of half hours."""
 
@@ -37,15 +42,6 @@ class NotStarted(Exception):
         super().__init__(", ".join(self.reasons.values()))
 
 
-def seconds(variable: str, default: float) -> float:
-    """Read a number of seconds from the environment. Raises BadInput when it is none."""
-    value = os.environ.get(variable) or default
-    try:
-        return float(value)
-    except ValueError:
-        raise BadInput(f"{variable}: found {value!r}; accepted: a number of seconds") from None
-
-
 def node_patience() -> float:
     """How many seconds a node waits for others. Raises BadInput as `seconds` does."""
     return seconds("HATRAIN_NODE_PATIENCE", NODE_PATIENCE_SECONDS)
@@ -55,6 +51,12 @@ def stopped(stop: Stop) -> NotStarted:
     """Return how a node leaves that was stopped while it waited."""
     code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
     return NotStarted(code, {"entry": f"stopped before it started: {stop.reason}"})
+
+
+def pause(ended_from_outside: int) -> float:
+    """How many seconds to wait after so many attempts in a row that were ended from outside and sealed nothing."""
+    over = ended_from_outside - UNPAUSED_ENDS
+    return min(PAUSE_SECONDS * 2 ** min(over, 10), LONGEST_PAUSE_SECONDS) if over >= 0 else 0.0
 
 
 def begins_anew(run: RunDirectory) -> bool:
@@ -74,7 +76,7 @@ def wait_for_lease(run: RunDirectory, nodes: Nodes, signals: SignalListener, dea
     Raises BadInput at the deadline for any other holder, NotStarted on a stop.
     """
     logged = False
-    while run.folder.is_dir() and (owner := run.lease.holder()) and not signals.stop:
+    while run.folder.is_dir() and (owner := run.lease.contender()) and not signals.stop:
         holder = f"process {owner['pid']} on {owner['host']}"
         is_earlier = nodes.is_earlier_start(owner)
         if is_earlier and not logged and (attempts := run.all_attempts()):

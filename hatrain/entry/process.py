@@ -13,9 +13,12 @@ from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
+from hatrain.runtime import credentials
 from hatrain.runtime.orphans import end_descendants
 
 POLL_SECONDS = 0.2
+LONGEST_LINE = 2**20
+"""Bytes of output without a line's end that are held back."""
 TERM_SECONDS = 15.0
 """The longest wait between SIGTERM and SIGKILL."""
 RENDEZVOUS_SECONDS = 600
@@ -51,6 +54,15 @@ def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]
         *("--master-addr", address, "--master-port", port),
         *("-m", module, str(folder)),
     ]
+
+
+def seconds(variable: str, default: float) -> float:
+    """Read a number of seconds from the environment. Raises BadInput when it is none."""
+    value = os.environ.get(variable) or default
+    try:
+        return float(value)
+    except ValueError:
+        raise BadInput(f"{variable}: found {value!r}; accepted: a number of seconds") from None
 
 
 def _free_port() -> int:
@@ -123,13 +135,24 @@ def _wait(
 def _copy(source: int, log: int) -> None:
     """Copy bytes to the log and to stdout. A target that fails (disk full, pipe closed) is dropped and the others go
     on: the child must never block on its output."""
-    targets = [log, 1]
+    targets, tail = [log, 1], b""
     while data := os.read(source, 65536):
-        for target in list(targets):
-            try:
-                _write_all(target, data)
-            except OSError:
-                targets.remove(target)
+        # By whole lines: a credential may lie across two reads.
+        lines, end, tail = (tail + data).rpartition(b"\n")
+        if len(tail) > LONGEST_LINE:
+            lines, end, tail = lines + end + tail, b"", b""
+        _pass_on(lines + end, targets)
+    _pass_on(tail, targets)
+
+
+def _pass_on(data: bytes, targets: list[int]) -> None:
+    """Write output, without credentials, to each target. One that fails is removed."""
+    data = credentials.hide(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    for target in list(targets):
+        try:
+            _write_all(target, data)
+        except OSError:
+            targets.remove(target)
 
 
 def _write_all(target: int, data: bytes) -> None:

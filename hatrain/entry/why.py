@@ -2,8 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 from hatrain.contract.plan import Plan
 
@@ -17,33 +15,10 @@ _MEMORY = {
 }
 
 
-def memory_kills(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Count the processes of this control group that the kernel killed for their memory; 0 where it is not told."""
-    return max(_counts(cgroups, own), default=0)
-
-
-def _counts(cgroups: Path, own: Path) -> Iterator[int]:
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers in ("", "memory"):
-            folder = cgroups / controllers / group.lstrip("/")
-            for name in ("memory.events", "memory.oom_control"):  # of version 2, and of version 1
-                try:
-                    text = (folder / name).read_text()
-                except OSError:
-                    continue
-                if found := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE):
-                    yield int(found[1])
-
-
 def explained(reason: str, plan: Plan, killed: bool) -> str:
     """Add to the reason of a fault what to change. `killed`: the kernel killed a process for its memory meanwhile."""
     if killed:
-        return f"{reason}; killed because the memory of the job was used up: {_MEMORY[plan.launcher]}"
+        return f"{reason}; the kernel killed a process for lack of main memory: {_MEMORY[plan.launcher]}"
     try:
         free = shutil.disk_usage(plan.paths.run).free
     except OSError:

@@ -178,7 +178,7 @@ def _finished(run: RunDirectory) -> Source:
     for path in (run.model, run.adapter):
         if _is_weights(path):
             return Source(run.name, str(path), run)
-    newest = checkpoints.newest(run.checkpoints)
+    newest = checkpoints.newest(run.checkpoints, run.plan().identity)
     if newest is None:
         raise BadInput(f"{run.folder}: no model and no whole checkpoint yet")
     return Source(f"{run.name}, {newest.name}", str(newest), run)

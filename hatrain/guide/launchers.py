@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hatrain.contract.load import Document, read_file
+from hatrain.contract.spec import Offload
 from hatrain.errors import BadInput, nearest
 
 Sharding = Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"]
-Offload = Literal["none", "optimizer", "all"]
 Setting = Callable[..., tuple[str | None, str]]
 """Returns a setting from the launcher's command line, else from its file; and where it was found."""
 

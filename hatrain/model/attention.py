@@ -6,6 +6,7 @@ reaches layers that are computed again in the backward pass.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from hatrain.data.packs import Segment
-from hatrain.model import cpu_attention
+from hatrain.model import cpu_attention, cuda_attention
 from hatrain.model.cpu_attention import HIDDEN, Block
 
 NAME = "hatrain_packed"
@@ -50,6 +51,7 @@ class PackLayout:
         self.blocks = cache(self._blocks)
         self.blocks_of_used = cache(self._blocks_of_used)
         self.block_mask = cache(self._block_mask)
+        self.paths = cache(functools.partial(cuda_attention.paths_of, segments))
 
     def _blocks(self, window: int | None) -> list[Block]:
         """Return the blocks of a layer: each segment attends to itself, and all that descends from it to all of it.
@@ -197,7 +199,10 @@ def attention(
         raise NotReached("attention with capped scores")
     query, key, value = _same_dtype(query, key, value)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.is_cuda and not dropout:
+    if query.is_cuda and not dropout and cuda_attention.fits(query, value):
+        paths = attention_mask.layout.paths(query.device)
+        out = cuda_attention.attend(query, key, value, paths, scaling, attention_mask.window)
+    elif query.is_cuda and not dropout:
         out = _flex(query, key, value, attention_mask, scaling)
     elif dropout:
         out = _whole_rows(query, key, value, attention_mask, dropout, scaling)
@@ -264,7 +269,7 @@ def _whole_rows(
     return torch.cat(parts, dim=2)
 
 
-# --- on CUDA ------------------------------------------------------------------------------------------------
+# --- on CUDA, for what the flash kernels do not know: fp32, old GPUs, large heads ---------------------------
 
 
 def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: PackMask, scale: float) -> torch.Tensor:
@@ -277,6 +282,7 @@ def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Pac
         block_mask=mask.layout.block_mask(mask.window, query.device),
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},  # and not the kernel for decoding, for few queries
     )
     return out
 

@@ -1,4 +1,5 @@
-"""The lease of a run: one live attempt at a time, on machines that share a file system. It never waits."""
+"""The lease of a run: one live attempt at a time, on machines that share a file system. It never waits, and looking at
+it writes nothing."""
 
 import contextlib
 import fcntl
@@ -7,6 +8,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ BEAT_SECONDS = 10.0
 """Between two heartbeats."""
 STALE_SECONDS = 90.0
 """A holder on another machine is dead after this long without a heartbeat: nine of them, since file servers stall."""
+SKEW_SECONDS = 60.0
+"""How far the clocks of this machine and of the file server may differ, for one who only looks."""
 
 
 class LeaseHeld(Exception):
@@ -63,21 +67,31 @@ class Lease:
         self.path = path
 
     def holder(self) -> dict[str, Any] | None:
-        """Return the content of the lease file while its holder is alive."""
-        try:
-            owner = json.loads(self.path.read_text(encoding="utf-8"))
-            age = self._now() - self.path.stat().st_mtime
-        except (FileNotFoundError, ValueError):
-            return None
-        if not isinstance(owner, dict) or not {"host", "pid"} <= set(owner):
-            return None
-        same_machine = (owner.get("host"), owner.get("namespace")) == (socket.gethostname(), _namespace())
-        if same_machine and owner.get("started"):
-            return owner if process_start(int(owner["pid"])) == owner["started"] else None
-        return owner if age < STALE_SECONDS else None
+        """Return the content of the lease file while its holder seems to be alive. It writes nothing, and so compares
+        with this machine's clock. Raises OSError when the file cannot be read."""
+        return self._live(time.time, STALE_SECONDS + SKEW_SECONDS)
 
-    def _now(self) -> float:
-        """Return the file server's time: its time stamps cannot be compared with this machine's clock."""
+    def contender(self) -> dict[str, Any] | None:
+        """Return the content of the lease file while its holder is alive, for one who may write beside it: the time
+        stamp of a new file tells the file server's time. Raises OSError."""
+        return self._live(self._server_time, STALE_SECONDS)
+
+    def _live(self, clock: Callable[[], float], patience: float) -> dict[str, Any] | None:
+        try:
+            # Opening the file makes NFS ask for its newest time stamp.
+            with self.path.open("rb") as file:
+                owner, beat = json.loads(file.read()), os.fstat(file.fileno()).st_mtime
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+            return None
+        if not isinstance(owner, dict) or not isinstance(owner.get("host"), str) or type(owner.get("pid")) is not int:
+            return None
+        same_machine = (owner["host"], owner.get("namespace")) == (socket.gethostname(), _namespace())
+        if same_machine and owner.get("started"):
+            return owner if process_start(owner["pid"]) == owner["started"] else None
+        # A live holder renews a stamp from the future, which a wrong clock has left, at its next heartbeat.
+        return owner if abs(clock() - beat) < patience else None
+
+    def _server_time(self) -> float:
         probe = self.path.with_name(f".clock.{secrets.token_hex(8)}")
         try:
             probe.touch()
@@ -107,7 +121,7 @@ class Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if (owner := self.holder()) and not supersedes(owner):
+            if (owner := self.contender()) and not supersedes(owner):
                 raise LeaseHeld(f"process {owner['pid']} on {owner['host']}")
             mine = {**_this_process(), **facts}
             seal.write_json(self.path, mine)

@@ -26,7 +26,7 @@ def end_orphans(folder: str, attempt: int, node: int) -> list[int]:
 
 
 def end_descendants(folder: str, attempt: int, node: int) -> list[int]:
-    """Kill what an attempt's processes on a node started and left, and nothing of later ones. Returns their ids."""
+    """Kill what an attempt's processes on a node started and left, nothing of a later attempt. Returns their ids."""
     wanted = {f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items()}
     return _end(lambda variables: wanted <= set(variables))
 

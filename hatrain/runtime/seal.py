@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
@@ -82,14 +82,15 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the JSON objects of a file of lines. Lines cut off by a crash are skipped; a missing file has none."""
+    """Read the JSON objects of a file of lines. Lines that are none, such as one cut off by a crash, are skipped; a
+    missing file has none."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     lines = []
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
+    for line in text.split("\n"):
+        with contextlib.suppress(ValueError, RecursionError):
             if isinstance(value := json.loads(line), dict):
                 lines.append(value)
     return lines
@@ -112,6 +113,14 @@ def share(folder: Path) -> None:
         path.chmod(0o666 & ~umask)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder, a file or a link, dangling or not. Nothing happens where there is none. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def seal(partial: Path, final: Path, **facts: Any) -> None:
     """Flush the folder `partial`, write its manifest with `facts` in it, and rename it to `final`, which it
     replaces."""
@@ -123,35 +132,90 @@ def seal(partial: Path, final: Path, **facts: Any) -> None:
         entries[path.relative_to(partial).as_posix()] = {"size": path.stat().st_size, "sha256": digest(path)}
     for folder in [path for path in partial.rglob("*") if path.is_dir()]:
         sync_folder(folder)
-    write_json(partial / MANIFEST, {**facts, "files": entries})
-    if final.exists():
-        shutil.rmtree(final)
+    content = {**facts, "files": entries}
+    write_json(partial / MANIFEST, {"sha256": _checksum(content), "content": content})
     final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(f".old-{final.name}.{secrets.token_hex(4)}")
+    with contextlib.suppress(FileNotFoundError):
+        final.rename(old)
     partial.rename(final)
     sync_folder(final.parent)
+    with contextlib.suppress(OSError):
+        remove(old)
 
 
 def verify(folder: Path, *, checksums: bool = True) -> str | None:
-    """Return what is wrong with a sealed folder; None when it is whole."""
-    if not folder.is_dir():
-        return "not there"
+    """Return what is wrong with a sealed folder, whatever it is; None when it is whole."""
     try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        return "no manifest: its writing was not finished"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its manifest cannot be read"
-    for name, entry in entries.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if (size := path.stat().st_size) != entry["size"]:
-            return f"{name} has {size} bytes of {entry['size']}"
-        if checksums and digest(path) != entry["sha256"]:
-            return f"{name} has another checksum"
+        entries = _content(folder)["files"]
+        for name, entry in entries.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if (size := path.stat().st_size) != entry["size"]:
+                return f"{name} has {size} bytes of {entry['size']}"
+            if checksums and digest(path) != entry["sha256"]:
+                return f"{name} has another checksum"
+    except Damaged as damage:
+        return str(damage)
+    except OSError as error:
+        name = Path(error.filename).name if error.filename else "a file"
+        return f"{name} cannot be read: {error.strerror}"
     return None
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return {key: value for key, value in manifest.items() if key != "files"}
+    """Return what `seal` was given. Raises Damaged when the manifest cannot be read."""
+    return {key: value for key, value in _content(folder).items() if key != "files"}
+
+
+class Damaged(Exception):
+    """A manifest that cannot be read, and why."""
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """Return what a manifest says: its facts, and under `files` the size and the checksum of each file.
+
+    A manifest of an earlier version is that content itself, without a checksum. Raises Damaged.
+    """
+    try:
+        if not folder.is_dir():
+            raise Damaged("not there")
+        if not (folder / MANIFEST).exists():
+            raise Damaged("no manifest: its writing was not finished")
+        text = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).is_file() else b""
+    except OSError as error:
+        raise Damaged(f"its manifest cannot be read: {error.strerror}") from None
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and content.keys() == {"sha256", "content"}:
+            if _checksum(content["content"]) != content["sha256"]:
+                raise Damaged("its manifest has another checksum")
+            content = content["content"]
+    except (ValueError, RecursionError):
+        raise Damaged("its manifest is not JSON") from None
+    if not isinstance(content, dict) or not _is_entries(content.get("files")):
+        raise Damaged("its manifest does not list its files")
+    return content
+
+
+def _checksum(content: Any) -> str:
+    """The SHA-256 of a manifest's content, however it is laid out as JSON."""
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_entries(files: Any) -> bool:
+    return isinstance(files, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("size"), int)
+        and isinstance(entry.get("sha256"), str)
+        and _is_inside(name)
+        for name, entry in files.items()
+    )
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a manifest's name is that of a file in its folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name

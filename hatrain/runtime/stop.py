@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,15 @@ class Stop:
 
 
 def on_signals(handle: Callable[[Stop], None]) -> None:
-    """From now on call `handle` for SIGTERM, SIGUSR1 (a scheduler's) and SIGINT (a user's), which end nothing."""
+    """From now on call `handle` for SIGTERM, SIGUSR1 (a scheduler's), SIGHUP (a lost terminal) and SIGINT (a user's),
+    which end nothing. A SIGHUP that is ignored, as under nohup, stays ignored."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         handle(Stop(signal.Signals(number).name, requeue=number != signal.SIGINT))
 
     for number in SIGNALS:
-        signal.signal(number, handler)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def ignore_signals() -> None:
@@ -46,7 +48,7 @@ def read(path: Path) -> Stop | None:
         return Stop(str(content.get("reason", "")), bool(content.get("requeue", False)))
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return Stop("the stop file", requeue=False)
 
 

@@ -1,15 +1,18 @@
 """`python -m hatrain.train RUN`: one rank of one attempt, started by torchrun. It reports its exit in a file."""
 
+import faulthandler
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.stage import full_disk
 from hatrain.errors import BadInput
 from hatrain.model.quiet import quiet
-from hatrain.runtime import stop
+from hatrain.runtime import reserve, stop
 
 
 def main(folder: str, number: str) -> Exit:
@@ -17,10 +20,12 @@ def main(folder: str, number: str) -> Exit:
     run = RunDirectory(Path(folder))
     attempt = Attempt(run.attempts / number)
     stop.on_signals(attempt.request_stop)
+    # On this signal the watchdog gets the stacks of a rank that hangs, even within C.
+    faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
     rank = int(os.environ.get("RANK", "0"))
     _unset_single_rank()
     code, reason = Exit.FAULT, "ended unexpectedly"
-    plan = None
+    plan, decides = None, False
     try:
         plan = run.plan()
         quiet()
@@ -30,12 +35,14 @@ def main(folder: str, number: str) -> Exit:
     except BadInput as error:
         code, reason = Exit.FATAL, "\n".join(error.problems)
     except BaseException as error:
-        code, reason = _outcome(error, plan, run, attempt)
+        # The disk is full on one rank, and the others fault because it leaves.
+        decides = reserve.is_full(error)
+        code, reason = full_disk(run, error) if decides else _outcome(error, plan, run, attempt)
         if code is Exit.FAULT:
             traceback.print_exc()
     finally:
-        attempt.report_exit(rank, code, reason)
-    if code in (Exit.FATAL, Exit.FAULT):
+        attempt.report_exit(rank, code, reason, decides=decides)
+    if code in (Exit.FATAL, Exit.FAULT) or decides:
         print(reason, file=sys.stderr, flush=True)
     return code
 
@@ -47,10 +54,11 @@ def _unset_single_rank() -> None:
             os.environ.pop(name, None)
 
 
-def status(code: Exit) -> int:
+def status(code: Exit, others_wait: bool) -> int:
     """The exit status of this process. hatrain.entry reads the rank's report. On a stop the status must be 0: torchrun
-    would print a traceback, and kill the ranks that are still saving."""
-    return int(code) if code in (Exit.FATAL, Exit.FAULT) else 0
+    would print a traceback, and kill the ranks that are still saving. It must end those that wait for this one
+    (`others_wait`) where this one leaves alone, for a full disk."""
+    return int(code) if code in (Exit.FATAL, Exit.FAULT) or others_wait else 0
 
 
 def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -76,4 +84,8 @@ def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt
 
 
 if __name__ == "__main__":
-    sys.exit(status(main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"])))
+    number = os.environ["HATRAIN_ATTEMPT"]
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    code = main(sys.argv[1], number)
+    is_stop = Attempt(RunDirectory(Path(sys.argv[1])).attempts / number).stop() is not None
+    sys.exit(status(code, others_wait=ranks > 1 and code is Exit.REQUEUE and not is_stop))

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hatrain.contract.spec import Packing
 from hatrain.data.labels import Example
 from hatrain.data.packs import Labels, labels_of, make_pack
 from hatrain.model.attention import PackLayout
-from hatrain.train.layouts import Packing
 
 Batch = dict[str, Any]
 """`model`: what the model's forward pass takes, with `positions` and `targets`, each `[labels]`, and `pack`.

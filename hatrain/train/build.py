@@ -10,13 +10,13 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.contract.steps import count_steps, warmup_steps
+from hatrain.contract.sync import SyncTarget
 from hatrain.train import packing, sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.prefixes import prefix_groups
 from hatrain.train.rows import Rows, layout_of
 from hatrain.train.sft import SftTrainer
 from hatrain.train.step_dataset import StepDataset
-from hatrain.train.sync import SyncTarget
 from hatrain.train.trainer import StepTrainer, TrainingContext
 
 OPTIMIZERS = {

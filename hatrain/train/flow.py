@@ -9,10 +9,13 @@ from transformers import set_seed
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
 from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.runtime import checkpoints
+from hatrain.runtime import checkpoints, seal
+from hatrain.runtime.progress import Progress
+from hatrain.text import count
 from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
@@ -25,6 +28,7 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
 
     Raises BadInput and NotFiniteError for what no retry can fix; any other exception is a fault.
     """
+    Progress(attempt.folder, rank())  # loading
     plan = revision.pinned(plan, run)
     job = plan.job
     os.chdir(plan.paths.workdir)
@@ -42,24 +46,47 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     trainer = build(plan, run, attempt, model, tokenizer, rows)
     del settings
     check_same_everywhere(from_all_ranks(rows.files))
-    resume = from_rank_zero(newest_checkpoint(run, attempt) if rank() == 0 else None)
+    resume = from_rank_zero(newest_checkpoint(run, attempt, plan.identity) if rank() == 0 else None)
     if resume:
         check_unchanged(resume, rows.files)
         sharding.check_strategy(resume, plan)
         if rank() == 0:
             print(f"resuming from {resume.name}", flush=True)
+            say_if_ranks_changed(resume, plan, run, attempt)
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
         return stopped(attempt, "before the first step")
+    finally:
+        trainer.saver.settle()
+    trainer.saver.wait()
+    sync = trainer.context.sync
     if rank() == 0:
         peak.record(plan, run, attempt, ended="trained")
     if trainer.state.global_step < trainer.state.max_steps:
+        if sync:
+            sync.wait(PATIENCE_AT_STOP_SECONDS)
         return stopped(attempt, f"after step {trainer.state.global_step}")
-    # A stop from here on only skips the test loss: the weights are trained, and saving them ends the run soonest.
-    trainer.record_test_loss("after")
+    if not trainer.record_test_loss("after"):
+        return stopped(attempt, "after the last step")
     save_model(trainer, added)
+    if sync:
+        sync.wait(PATIENCE_SECONDS)
     return Exit.FINISHED, "trained"
+
+
+def say_if_ranks_changed(checkpoint: Path, plan: Plan, run: RunDirectory, attempt: Attempt) -> None:
+    """Say, and record, that a result will not be equal to the bit: the rows go on from the same place, but dropout and
+    the order of sums follow the ranks."""
+    before = seal.facts(checkpoint).get("ranks", plan.world_size)
+    if before == plan.world_size:
+        return
+    print(
+        f"{checkpoint.name} was saved by {count(before, 'rank')} and is resumed by {plan.world_size}: no row is missed "
+        "or seen twice, but the result is no longer equal to the bit",
+        flush=True,
+    )
+    run.record("ranks changed", attempt=attempt.number, checkpoint=checkpoint.name, before=before, now=plan.world_size)
 
 
 def what_stands_on_the_base(run: RunDirectory) -> str | None:
@@ -74,14 +101,20 @@ def device(plan: Plan) -> str:
     return "cpu" if plan.device == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def newest_checkpoint(run: RunDirectory, attempt: Attempt) -> Path | None:
-    """Return the newest whole checkpoint. Damaged newer ones are named, with the reason, in log and record."""
+def newest_checkpoint(run: RunDirectory, attempt: Attempt, identity: str) -> Path | None:
+    """Return the newest whole checkpoint of this run. Each newer one is named, with the reason, in log and record, and
+    set aside."""
 
-    def report(path: Path, damage: str) -> None:
-        print(f"skipped {path.name}: {damage}", flush=True)
-        run.record("checkpoint passed over", attempt=attempt.number, checkpoint=path.name, reason=damage)
+    def report(path: Path, reason: str) -> None:
+        try:
+            place = checkpoints.set_aside(path).relative_to(run.folder)
+        except OSError as error:
+            place = None
+            reason = f"{reason} (it stays where it is: {error.strerror})"
+        print(f"skipped {path.name}: {reason}" + (f"; it is now {place}" if place else ""), flush=True)
+        run.record("checkpoint passed over", attempt=attempt.number, checkpoint=path.name, reason=reason)
 
-    return checkpoints.newest(run.checkpoints, report)
+    return checkpoints.newest(run.checkpoints, identity, report)
 
 
 def from_rank_zero(value: Any) -> Any:

@@ -74,7 +74,11 @@ def save_optimizer(trainer: Any, checkpoint: Path) -> None:
     state = get_optimizer_state_dict(trainer.model, trainer.optimizer.optimizer)
     dcp.save(state, checkpoint_id=checkpoint / OPTIMIZER_FOLDER)
     if trainer.is_world_process_zero():
-        torch.save(trainer.lr_scheduler.state_dict(), checkpoint / SCHEDULER_NAME)
+        save_scheduler(trainer, checkpoint)
+
+
+def save_scheduler(trainer: Any, checkpoint: Path) -> None:
+    torch.save(trainer.lr_scheduler.state_dict(), checkpoint / SCHEDULER_NAME)
 
 
 def load_optimizer(trainer: Any, checkpoint: Path) -> None:

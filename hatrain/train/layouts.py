@@ -3,12 +3,10 @@ tokens."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from hatrain.contract.steps import Layout, MicroBatch
 from hatrain.data.packs import Tree, Unit, in_order, sort_key
-
-Packing = Literal["tree", "plain", "off"]
 
 
 def packed(units: Callable[[int], Unit], capacity: int, ranks: int, *, share: bool) -> Layout:

@@ -23,11 +23,12 @@ _NAMES = {  # transformers' name: ours
 
 @dataclass
 class Counters:
-    """Tokens of all ranks since the last logged line, and the seconds spent in steps."""
+    """Tokens of all ranks since the last logged line, and the seconds spent in steps and in waiting for checkpoints."""
 
     tokens: int = 0
     supervised: int = 0
     seconds: float = 0.0
+    saving: float = 0.0
 
 
 def peak_memory() -> int:
@@ -97,6 +98,9 @@ class MetricsCallback(TrainerCallback):
             values["supervised_tokens_per_second"] = self.counters.supervised / self.counters.seconds
             self.counters.tokens = self.counters.supervised = 0
             self.counters.seconds = 0.0
+        if "loss" in values and self.counters.saving > 0:
+            values["saving_seconds"] = round(self.counters.saving, 4)
+            self.counters.saving = 0.0
         metrics = {
             "attempt": self.attempt,
             "step": state.global_step,

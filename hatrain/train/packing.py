@@ -9,11 +9,10 @@ import torch
 from peft import PeftModel
 
 from hatrain.contract.plan import Plan
-from hatrain.contract.spec import MIXING_LOSSES, Dpo
+from hatrain.contract.spec import MIXING_LOSSES, Dpo, Packing
 from hatrain.data.labels import Example
 from hatrain.model import attention
 from hatrain.train.batches import Batch, batch_of
-from hatrain.train.layouts import Packing
 
 PACKABLE = {"full_attention", "sliding_attention"}
 """Kinds of layers, by transformers' names, that see other tokens through attention alone."""

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
+from hatrain.contract.spec import Packing
 from hatrain.contract.steps import Layout, padded
 from hatrain.data.dataset import TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.jsonfile import parsed_values
@@ -20,7 +21,7 @@ from hatrain.data.pairs import TokenizedPairs, tokenize_pairs
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
 from hatrain.text import count
-from hatrain.train.layouts import Packing, packed
+from hatrain.train.layouts import packed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hatrain.contract.run import RunDirectory
 from hatrain.model.base import DTYPES
 from hatrain.model.portable import make_portable
 from hatrain.model.prepare import merged
-from hatrain.runtime import seal
+from hatrain.runtime import progress, seal
 from hatrain.train import sharding
 from hatrain.train.batches import padded_batch
 from hatrain.train.rows import sides
@@ -27,6 +27,7 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
     plan, run = trainer.context.plan, trainer.context.run
     lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
     facts = {"identity": plan.identity, "steps": trainer.state.global_step}
+    trainer.progress.at(progress.FINISHING, trainer.state.global_step)
     trainer.check_weights()
     state = sharding.gather_weights(trainer)
     sharding.unset(plan)

@@ -3,8 +3,10 @@ and adapters stay with transformers, accelerate and PEFT; the loss is the method
 
 import contextlib
 import math
-import shutil
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,30 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
+from hatrain.contract.save_interval import ASSUMED_MTBF_SECONDS, SaveSchedule
+from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank
+from hatrain.contract.sync import SyncTarget
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
-from hatrain.model.portable import make_portable
-from hatrain.runtime import checkpoints, seal
+from hatrain.runtime import progress, seal
+from hatrain.runtime.counting import Counting
+from hatrain.runtime.progress import Progress
+from hatrain.text import count
 from hatrain.train import fsdp, packing, sharding, zero
 from hatrain.train.batches import Batch, batch_of
+from hatrain.train.compiled import compile_layers
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
 from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.rows import Rows, layout_of, sides
+from hatrain.train.saving import Saver
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
-from hatrain.train.sync import SyncTarget
 
 TEST_MICRO_BATCH_SIZE = 8
 """Test rows of one rank in a forward pass, unless micro_batch_size is larger: without gradients more rows fit."""
@@ -62,19 +69,46 @@ class FlowCallback(TrainerCallback):
 
     def __init__(self, trainer: "StepTrainer"):
         self.trainer, job = trainer, trainer.context.plan.job
-        self.save_steps = job.checkpoints.save_steps
+        every = job.checkpoints.save_steps
+        self.save_steps = None if every == "auto" else every
+        self.schedule = SaveSchedule(1, _mtbf(trainer.context.plan)) if every == "auto" else None
+        self.saves_epochs = every is None
+        self.step_seconds: deque[float] = deque(maxlen=50)
+        self._step_started = 0.0
         self.eval_steps = job.evaluation.eval_steps if trainer.test_rows else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self.schedule:
+            self.schedule.next = state.global_step + 1
         self.trainer.choose_packing()
         self.trainer.before_training()
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_started = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Choose the next step to save after, the same on all ranks: by the first one's times."""
+        if self.schedule:
+            # The first step of an attempt compiles and warms up.
+            seconds, steps = from_all_ranks((self.trainer.saver.seconds, [*self.step_seconds][1:]))[0]
+            self.schedule.saved(state.global_step, seconds, steps)
+            if self.schedule.interval:
+                self.trainer._say(f"the next checkpoint follows after {count(self.schedule.interval, 'step')}")
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.step_seconds.append(time.monotonic() - self._step_started)
+        self.trainer.saver.check()
         control.should_save |= _is_due(self.save_steps, state.global_step)
+        control.should_save |= self.schedule is not None and self.schedule.is_due(state.global_step)
         control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
-        control.should_log |= state.global_step >= state.max_steps
+        # The last step is saved too: what follows training can then be interrupted anywhere, and trains nothing again.
+        is_last = state.global_step >= state.max_steps
+        control.should_log |= is_last
+        control.should_save |= is_last
         if self.trainer.stop.poll():
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
@@ -82,7 +116,7 @@ class FlowCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save |= self.save_steps is None and not self.trainer.stop.is_set
+        control.should_save |= self.saves_epochs and not self.trainer.stop.is_set
 
 
 class StepTrainer(Trainer):
@@ -94,7 +128,6 @@ class StepTrainer(Trainer):
 
     processing_class: Any
     model: Any
-    _sealed_step: int | None = None
     _step: Step
     _losses: list[torch.Tensor]
 
@@ -103,6 +136,8 @@ class StepTrainer(Trainer):
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
         self.stop, self.counters = StopFlag(context.attempt, context.run.lease), Counters()
+        self.saver = Saver(self, from_all_ranks)
+        self.progress = Progress(context.attempt.folder, int(os.environ.get("RANK", "0")))
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
         self.test_sample: Sequence[int] = (
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
@@ -142,8 +177,19 @@ class StepTrainer(Trainer):
         """Called before the first step, when the model is already sharded. Raises StopRequested."""
         if self.state.global_step == 0:
             self.record_test_loss("before")
+        elif self._was_interrupted():
+            self.evaluate()
         if self.stop.poll():
             raise StopRequested
+
+    def _was_interrupted(self) -> bool:
+        """Whether a stop cut the test loss of the step short that is resumed from."""
+        step, every = self.state.global_step, self.context.plan.job.evaluation.eval_steps
+        known = any("eval_loss" in line and line["step"] == step for line in self.state.log_history)
+        return self.test_rows is not None and _is_due(every, step) and not known
+
+    def save_method_state(self, folder: Path) -> None:
+        """Write into a checkpoint what the method needs beside weights and optimizer, on rank 0."""
 
     def choose_packing(self) -> None:
         """Lay rows out as the job asks for, or padded where that is wrong for the model. A collective call."""
@@ -155,6 +201,9 @@ class StepTrainer(Trainer):
             self.packing = "off"
             self._say(f"packing: off, for this model cannot be packed: {reason}")
         self.context.steps.layout = self._layout(self.train_rows, self.context.plan.batch.micro_batch_size)
+        plan = self.context.plan
+        if plan.job.hardware.compile and (reason := compile_layers(self.model, recomputes=plan.gradient_checkpointing)):
+            self._say(f"layers are not compiled: {reason}")
 
     def _say(self, text: str) -> None:
         if self.is_world_process_zero():
@@ -181,6 +230,7 @@ class StepTrainer(Trainer):
         scale = self.args.world_size / max(self.step_weight(step), 1)
         losses = []
         for number, micro_batch in enumerate(step.micro_batches, start=1):
+            self.progress.at(progress.STEP, self.state.global_step)
             is_last = number == len(step.micro_batches)
             with self._gradient_sync(model, is_last):
                 loss = self._loss_of(model, self.train_rows, micro_batch) * scale
@@ -312,14 +362,16 @@ class StepTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def record_test_loss(self, when: str) -> None:
-        """Record the loss over the whole test set, `before` or `after` training."""
+    def record_test_loss(self, when: str) -> bool:
+        """Record the loss over the test sample, `before` or `after` training. Returns whether no stop cut it
+        short."""
         if self.test_rows is None:
-            return
-        loss = self.test_loss(range(len(self.test_rows)))
+            return True
+        loss = self.test_loss(self.test_sample)
         if loss is not None and self.is_world_process_zero():
             self.context.run.record("test loss", attempt=self.context.attempt.number, when=when, loss=loss)
             print(f"test loss {when} training {loss:.4f}", flush=True)
+        return loss is not None
 
     def test_loss(self, rows: Sequence[int]) -> float | None:
         """Return the mean loss over some rows of the test set, or None if a stop came first. The random state does not
@@ -330,9 +382,10 @@ class StepTrainer(Trainer):
         sums = torch.zeros(2, dtype=torch.float64)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=_devices(self.args.device)):
-                for micro_batch in self.micro_batches(self.test_rows, rows):
+                for micro_batch in self.counted("test loss", self.test_rows, rows):
                     if self.stop.poll():
                         return None
+                    self.progress.at(progress.TEST, self.state.global_step)
                     loss = self._loss_of(model, self.test_rows, micro_batch)
                     if micro_batch.counts:
                         weight = self.test_weight(micro_batch)
@@ -344,6 +397,17 @@ class StepTrainer(Trainer):
             dist.all_reduce(sums)
         return float(sums[0] / sums[1].clamp(min=1))
 
+    def counted(self, what: str, dataset: Any, rows: Sequence[int]) -> Iterator[MicroBatch]:
+        """Yield this rank's micro-batches over some rows that are not trained on. The first rank says how far it is."""
+        micro_batches = self.micro_batches(dataset, rows)
+        unit = "pairs" if self.context.plan.job.method.kind == "dpo" else "rows"
+        counting = Counting(what, unit, sum(len(each.rows) for each in micro_batches), self._say)
+        done = 0
+        for micro_batch in micro_batches:
+            yield micro_batch
+            done += len(micro_batch.rows)
+            counting.at(done)
+
     def micro_batches(self, dataset: Any, rows: Sequence[int]) -> tuple[MicroBatch, ...]:
         """Return this rank's micro-batches over some rows that are not trained on."""
         size = max(TEST_MICRO_BATCH_SIZE, self.context.plan.batch.micro_batch_size)
@@ -352,53 +416,7 @@ class StepTrainer(Trainer):
     # --- checkpoints ---
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any = None) -> None:
-        """Seal a checkpoint of this step: every rank writes into a partial folder, rank 0 moves it into place."""
-        step, run = self.state.global_step, self.context.run
-        if step == self._sealed_step:
-            return
-        self.check_weights()
-        partial = run.checkpoints / f".partial-{step}"
-        if self.is_world_process_zero():
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        barrier()
-        self._save_weights(partial)
-        self._save_optimizer_and_scheduler(str(partial))
-        self._save_scaler(str(partial))
-        self._save_rng_state(str(partial))
-        barrier()
-        if self.is_world_process_zero():
-            self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
-            make_portable(partial)
-            self._seal_checkpoint(partial, step)
-        barrier()
-        self._sealed_step = step
-
-    def _seal_checkpoint(self, partial: Path, step: int) -> None:
-        plan, run, attempt = self.context.plan, self.context.run, self.context.attempt.number
-        final = run.checkpoints / checkpoints.folder_name(step)
-        facts = {
-            "identity": plan.identity,
-            "ranks": plan.world_size,
-            "sharding": plan.sharding,
-            "offload": plan.job.hardware.offload,
-            "data": self.context.rows.files,
-        }
-        self.stop.check_lease()
-        seal.seal(partial, final, step=step, attempt=attempt, **facts)
-        run.record("checkpoint sealed", attempt=attempt, step=step)
-        print(f"checkpoint {final.name} sealed", flush=True)
-        checkpoints.rotate(run.checkpoints, plan.job.checkpoints.save_total_limit, step)
-        if self.context.sync:
-            self.context.sync.checkpoints()
-
-    def _save_weights(self, folder: Path) -> None:
-        """Write whole weights as a model, or each rank its own shard. ZeRO-3's shards are in what DeepSpeed writes with
-        the optimizer state."""
-        if not sharding.writes_shards(self.context.plan):
-            self.save_model(str(folder), _internal_call=True)
-        elif self.is_fsdp_enabled:
-            fsdp.save_weights(self.model_wrapped, folder)
+        self.saver.save()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict and sharding.without_tied_copies(self.model, state_dict))
@@ -414,6 +432,16 @@ class StepTrainer(Trainer):
             fsdp.load_weights(self.model_wrapped, Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Restore this rank's random state. On another number of ranks than saved it each begins from a state of its
+        own: some would find none."""
+        if checkpoint is None:
+            return
+        if seal.facts(Path(checkpoint)).get("ranks", self.args.world_size) == self.args.world_size:
+            super()._load_rng_state(checkpoint)
+        else:
+            set_seed(self.args.seed + self.args.world_size * self.state.global_step + self.args.process_index)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.is_fsdp_enabled and checkpoint:
@@ -465,6 +493,12 @@ def _finite(weight: Any) -> bool:
 def barrier() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+def _mtbf(plan: Plan) -> float:
+    """The seconds between two failures that the cluster file states."""
+    stated = plan.cluster_spec.mean_time_between_failures
+    return seconds_of(stated) if stated else ASSUMED_MTBF_SECONDS
 
 
 def _is_due(every: int | None, step: int) -> bool:

@@ -40,5 +40,10 @@ def stop_by_file(run: RunDirectory, reason: str) -> str:
     attempts = run.all_attempts()
     if not attempts or run.lease.holder() is None:
         raise BadInput(f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}")
-    attempts[-1].request_stop(Stop(reason, requeue=False))
+    try:
+        attempts[-1].request_stop(Stop(reason, requeue=False))
+    except OSError as error:
+        raise BadInput(
+            f"{run.name}: cannot write to {attempts[-1].folder}: {error.strerror}; ask the run's own user to stop it"
+        ) from None
     return f"attempt {attempts[-1].number} saves a checkpoint after its current step and exits"

@@ -1,11 +1,12 @@
 """Bytes that one token leaves in a layer between the forward and the backward pass: what autograd keeps, operation by
 operation, under autocast. tests/launch/test_memory_activations.py traces every family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hatrain.contract.spec import LoraSpec
 from launch.memory.families import Family
-from launch.memory.structure import Adapters, Linear, Structure, adapters
+from launch.memory.structure import Linear, Structure, adapters
 
 FP32 = 4
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -27,14 +28,33 @@ class Dtypes:
         return self.product != FP32
 
 
-def layer_bytes(model: Structure, lora: LoraSpec | None, dtype: str, *, padded: bool = False) -> int:
-    """Bytes that one token leaves in a layer. In rows that are padded the attention needs a mask, and then repeats keys
-    and values for every head."""
+@dataclass(frozen=True)
+class Kept:
+    """Bytes that one token leaves in a layer."""
+
+    before: int
+    """In norms and attention."""
+    mlp: int
+    """In the MLP. The trainer runs that of the last layer where something is predicted only."""
+
+    @property
+    def layer(self) -> int:
+        return self.before + self.mlp
+
+
+def kept(model: Structure, lora: LoraSpec | None, dtype: str, *, padded_to: int = 0) -> Kept:
+    """What one token leaves in a layer. Rows that are padded, to so many tokens, need a mask: the attention then
+    repeats keys and values for every head, and each layer has its own copy of the mask."""
     kinds = Dtypes(BYTES[dtype], lora is None)
     adapted = adapters(model, lora) if lora else None
-    repeated = 2 * kinds.product * (model.queries - model.keys) if padded else 0
-    inputs = _inputs(model, kinds, adapted, lora)
-    return _norms(model, kinds) + inputs + _attention(model, kinds) + repeated + _between(model, kinds)
+    masked = kinds.product * (2 * (model.queries - model.keys) + padded_to) if padded_to else 0
+    trained = model.linears if adapted is None else adapted.modules
+    of_attention, of_mlp = ([m for m in trained if m.group == group] for group in ("attention", "mlp"))
+    before = _norms(model, kinds) + _inputs(model, kinds, of_attention, lora) + _attention(model, kinds) + masked
+    inputs = _inputs(model, kinds, of_mlp, lora)
+    if model.family.parallel and model.family.norms == 1 and not _is_copied(kinds, lora):
+        inputs -= FP32 * model.width * (_reads(model, of_attention) and _reads(model, of_mlp))  # the same
+    return Kept(before, inputs + _between(model, kinds))
 
 
 def _norms(model: Structure, kinds: Dtypes) -> int:
@@ -64,21 +84,26 @@ def _norm(family: Family, width: int, kinds: Dtypes, *, of_product: bool = False
     return own + (multiplied * width if kinds.trains_base else 0)
 
 
-def _inputs(model: Structure, kinds: Dtypes, adapted: Adapters | None, lora: LoraSpec | None) -> int:
-    """The inputs of the linear modules of a layer whose weights or adapters are trained. What the attention gives to
-    its output is counted there, unless it is copied."""
-    trained = model.linears if adapted is None else adapted.modules
-    dropout = lora is not None and lora.dropout > 0
-    own = sum(lora.rank * kinds.product for _ in trained) if lora else 0
-    if dropout:
+def _inputs(model: Structure, kinds: Dtypes, trained: Sequence[Linear], lora: LoraSpec | None) -> int:
+    """The inputs of linear modules of one block, attention or MLP, whose weights or adapters are trained. What the
+    attention gives to its output is counted there, unless it is copied."""
+    own = lora.rank * kinds.product * len(trained) if lora else 0
+    if lora and lora.dropout > 0:
         own += sum(module.inputs for module in trained)
-    output, down = _output(model, "attention"), _output(model, "mlp")
-    if kinds.casts or dropout:
-        shared = [] if lora else [output]
-        return own + sum(kinds.product * module.inputs for module in trained if module not in shared)
-    readers = {module.group for module in trained if module not in (output, down)}
-    blocks = min(len(readers), model.family.norms) if model.family.parallel else len(readers)
-    return own + FP32 * (blocks * model.width + (down.inputs if down in trained else 0))
+    attention, down = _output(model, "attention"), _output(model, "mlp")
+    if _is_copied(kinds, lora):
+        return own + sum(kinds.product * module.inputs for module in trained if lora or module != attention)
+    return own + FP32 * (model.width * _reads(model, trained) + (down.inputs if down in trained else 0))
+
+
+def _reads(model: Structure, trained: Sequence[Linear]) -> bool:
+    """Whether one of the modules reads what goes into its block."""
+    return any(module != _output(model, module.group) for module in trained)
+
+
+def _is_copied(kinds: Dtypes, lora: LoraSpec | None) -> bool:
+    """Whether each module has a copy of its input: one that autocast or dropout makes."""
+    return kinds.casts or (lora is not None and lora.dropout > 0)
 
 
 def _output(model: Structure, group: str) -> Linear:

@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hatrain.contract.plan import NOT_TENSORS, Sharding
+from hatrain.contract.plan import NOT_TENSORS
 from hatrain.contract.spec import Dpo, JobSpec
-from launch.memory.activations import BYTES, FP32, WRITTEN_OUT, layer_bytes
+from launch.memory.activations import BYTES, FP32
+from launch.memory.layout import Layout
+from launch.memory.shapes import Shapes
 from launch.memory.structure import Adapters, Structure, adapters, quantized_bytes
 
 MIB = 2**20
-LOGIT_BYTES = 2**29
-"""Bytes of fp32 logits at a time, as in hatrain/train/log_probabilities.py."""
-TEST_ROWS = 8
-"""Test rows in a forward pass, as in hatrain/train/trainer.py."""
 CONTEXT = 800 * MIB
 """Of CUDA: the driver's context, the kernels that are loaded, and cuBLAS' work space: 750 to 780 MiB on an H200."""
 NCCL = 700 * MIB
@@ -35,20 +33,6 @@ SHARDED: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a job runs, as far as memory depends on it."""
-
-    micro_batch: int
-    """Rows of one rank."""
-    accumulation: int
-    """Micro-batches of a step."""
-    checkpointing: bool
-    sharding: Sharding = "none"
-    ranks: int = 1
-    offload: str = "none"
-
-
-@dataclass(frozen=True)
 class Estimate:
     """Bytes of one GPU at the moment of a step that needs most, by part."""
 
@@ -68,7 +52,16 @@ class Estimate:
 def estimate(
     model: Structure, job: JobSpec, layout: Layout, *, tokens: int | None = None, labels: int | None = None
 ) -> Estimate:
-    """Return the peak of a job on one GPU.
+    """Return the peak of a job on one GPU: the moment that needs most. See `moments`."""
+    found = moments(model, job, layout, tokens=tokens, labels=labels)
+    name = max(found, key=lambda moment: sum(found[moment].values()))
+    return Estimate({**_ordered(found[name]), **_outside(found[name], layout)}, name)
+
+
+def moments(
+    model: Structure, job: JobSpec, layout: Layout, *, tokens: int | None = None, labels: int | None = None
+) -> dict[str, dict[str, int]]:
+    """Return the bytes of tensors at each moment of a step at which memory can peak, by part.
 
     `tokens` are those of a micro-batch, by default as many as it may hold; `labels` those that are predicted, by
     default all of them. Raises NotKnown for modules whose size is not known.
@@ -94,9 +87,9 @@ def estimate(
     gradients //= divide.get("gradients", 1)
     state = {**held, "optimizer": optimizer}
     sharing = {"communication": _communication(model, layout, trained, dtype)}
-    shapes = _Shapes(model, job, layout, adapted, tokens, labels, dtype)
+    shapes = Shapes(model, job, layout, adapted, tokens, labels, dtype)
     steady = {**state, **sharing}
-    moments = {
+    found = {
         "end of the forward pass": {
             **steady,
             "gradients": gradients if layout.accumulation > 1 else 0,
@@ -115,13 +108,19 @@ def estimate(
             **steady,
             "gradients": (gradients + shapes.tied_gradient if layout.accumulation > 1 else shapes.head_gradient(FP32)),
             "copies of weights": shapes.layer_copy if layout.checkpointing else shapes.copies,
-            "activations": shapes.kept + shapes.recomputed + shapes.backward,
+            "activations": shapes.kept + shapes.recomputed(shapes.last_layer) + shapes.backward(labels),
+        },
+        "backward pass of the layer before the last": {
+            **steady,
+            "gradients": (gradients + shapes.tied_gradient if layout.accumulation > 1 else shapes.head_gradient(FP32)),
+            "copies of weights": shapes.layer_copy if layout.checkpointing else shapes.copies,
+            "activations": shapes.kept_before_last + shapes.recomputed(shapes.layer) + shapes.backward(tokens),
         },
         "backward pass of the first layer": {
             **steady,
-            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.embedding_gradient // layout_share),
+            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.not_computed_yet // layout_share),
             "copies of weights": shapes.layer_copy,
-            "activations": shapes.layer + shapes.backward,
+            "activations": shapes.layer + shapes.backward(tokens),
         },
         "end of the backward pass": {
             **steady,
@@ -130,9 +129,8 @@ def estimate(
     }
     if job.data.test or sides == 2:
         for part, size in shapes.test(sides).items():
-            moments[f"test loss, {part}"] = {**steady, "copies of weights": shapes.copies, part: size}
-    name = max(moments, key=lambda moment: sum(moments[moment].values()))
-    return Estimate({**_ordered(moments[name]), **_outside(moments[name], layout)}, name)
+            found[f"test loss, {part}"] = {**steady, "copies of weights": shapes.copies, part: size}
+    return found
 
 
 _ORDER = (
@@ -215,85 +213,3 @@ def _communication(model: Structure, layout: Layout, trained: int, dtype: int) -
             own = FP32 * trained // layout.ranks if layout.offload == "none" else 0
             return 3 * ZERO_BUCKET + own + FP32 * (2 * model.layer + max(model.layer, ends))
     return 0
-
-
-# --- what comes and goes in a step --------------------------------------------------------------------------
-
-
-class _Shapes:
-    """Bytes of what a micro-batch needs, at its moments."""
-
-    def __init__(
-        self,
-        model: Structure,
-        job: JobSpec,
-        layout: Layout,
-        adapted: Adapters | None,
-        tokens: int,
-        labels: int,
-        dtype: int,
-    ):
-        self.model, self.job, self.adapted, self.dtype = model, job, adapted, dtype
-        self.micro_batch = layout.micro_batch
-        self.tokens, self.labels = tokens, labels
-        self.trains_head = adapted is None or model.family.head in adapted.saved_ends
-        trains_base = adapted is None
-        gathers = layout.sharding in ("fsdp", "zero3")
-        self.stream = FP32 if trains_base else dtype
-        layer = layer_bytes(model, job.method.lora, job.model.dtype, padded=job.method.packing == "off") * tokens
-        casts = dtype != FP32 and not gathers
-        matrices = sum(module.weights for module in model.linears)
-        self.layer_copy = dtype * matrices if casts and trains_base else 0
-        self.head_copy = dtype * model.embedding if casts and self.trains_head else 0
-        own = dtype * (adapted.layer * model.layers) if adapted and casts else 0
-        self.copies = self.layer_copy * model.layers + self.head_copy + own
-        ends = (self.stream + FP32) * model.width * tokens + (self.stream + dtype) * model.width * labels
-        if layout.checkpointing:
-            self.kept = self.stream * model.width * tokens * model.layers + ends
-            self.recomputed = layer
-        else:
-            self.kept = layer * model.layers + ends
-            self.recomputed = 0
-        self.layer = layer
-
-    @property
-    def backward(self) -> int:
-        """Gradients that pass through the MLP of a layer while all that the layer keeps is still there."""
-        if self.model.activation in WRITTEN_OUT:
-            products = 3 * FP32
-        else:
-            products = (3 if self.model.family.gated else 2) * self.dtype
-        return self.tokens * ((self.stream + self.dtype) * self.model.width + products * self.model.inner)
-
-    @property
-    def _chunk(self) -> int:
-        """Labels whose logits are computed at a time."""
-        return min(self.labels, max(1, LOGIT_BYTES // (FP32 * self.model.vocabulary)))
-
-    def logits(self, bytes_each: int) -> int:
-        """`bytes_each` in fp16 or bf16: logits, their fp32 copy, log-probabilities and gradients."""
-        return (bytes_each + (0 if self.dtype < FP32 else 2)) * self._chunk * self.model.vocabulary
-
-    def head_gradient(self, bytes_each: int) -> int:
-        return bytes_each * self.model.embedding if self.trains_head else 0
-
-    @property
-    def tied_gradient(self) -> int:
-        """Of the head, held until the embedding's is there to be added, where both are one matrix."""
-        return FP32 * self.model.embedding if self.trains_head and self.model.tied else 0
-
-    @property
-    def embedding_gradient(self) -> int:
-        """A whole matrix, before it is added to that of the micro-batches before."""
-        trained = self.adapted is None or self.model.family.embedding in self.adapted.saved_ends
-        return FP32 * self.model.embedding if trained else 0
-
-    def test(self, sides: int) -> dict[str, int]:
-        """A forward pass over test rows: what one layer holds at a time, and the logits."""
-        model = self.model
-        tokens = sides * max(TEST_ROWS, self.micro_batch) * self.job.method.ctx_size
-        width = 2 * self.stream + FP32 + 2 * self.dtype
-        mlp = width * model.width + 3 * self.dtype * model.inner
-        attention = width * model.width + self.dtype * 2 * (2 * model.queries + 2 * model.keys)
-        chunk = max(1, LOGIT_BYTES // (FP32 * model.vocabulary))
-        return {"activations": tokens * max(mlp, attention), "logits": 10 * min(tokens, chunk) * model.vocabulary}

@@ -40,6 +40,8 @@ class Family:
     head: str = "lm_head"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Keys that config.json may leave out, beside `tie_word_embeddings: false` and as many key heads as heads."""
+    packs: bool = True
+    """Whether its attention can be that of packed rows: it cannot where it caps scores."""
     adapted: tuple[str, ...] | None = None
     """What PEFT adapts unless told otherwise; all of the attention where it has no default."""
 
@@ -62,7 +64,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(mlp_bias=False, head_norms=True, adapted=_QV, defaults={"head_dim": 128}),
     "smollm3": Family(defaults=_TIED),
     "gemma": Family(**_GEMMA),
-    "gemma2": Family(**_GEMMA, norms=4),
+    "gemma2": Family(**_GEMMA, norms=4, packs=False),
     "gemma3_text": Family(**_GEMMA, norms=4, head_norms=True),
     "phi": Family(
         attention=("q_proj", "k_proj", "v_proj", "dense"),

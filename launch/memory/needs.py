@@ -2,16 +2,15 @@
 
 import math
 
+from hatrain.contract.checkpoint_size import STATE
 from hatrain.contract.gpus import GIB
 from hatrain.contract.spec import JobSpec
 from launch.memory.activations import BYTES, FP32
-from launch.memory.estimate import Layout
+from launch.memory.layout import Layout
 from launch.memory.structure import Structure, adapters
 
 PROCESS = 6 * GIB
 """Of one rank: Python, its libraries, the rows, and the pinned memory of CUDA."""
-STATE = {"adamw": 2 * FP32, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0}
-"""Bytes of a trained weight in the optimizer's state."""
 
 
 def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:

@@ -54,6 +54,8 @@ class Structure:
     """Of a base that is saved quantised."""
     group_size: int = 128
     """Weights that share a scale in a base that is saved quantised."""
+    packs_to: float = math.inf
+    """Tokens up to which its rows can be packed: 0 where its attention cannot be replaced."""
 
     @property
     def queries(self) -> int:
@@ -98,7 +100,8 @@ _PER_NORM = {"rms": 1, "layer": 2, "centered": 1, "bare": 0}
 
 def structure(config: Mapping[str, Any]) -> Structure:
     """Read a config.json. Raises NotKnown for a family that is not in the table, or a size that is missing."""
-    config = config if config.get("model_type") != "gemma3" else config.get("text_config", {})
+    is_part = config.get("model_type") == "gemma3"
+    config = config.get("text_config", {}) if is_part else config
     kind = str(config.get("model_type"))
     family = FAMILIES.get(kind)
     if family is None:
@@ -151,7 +154,23 @@ def structure(config: Mapping[str, Any]) -> Structure:
         norm_weights=norms,
         quantized_bits=quantization.get("bits"),
         group_size=quantization.get("group_size") or 128,
+        packs_to=0 if is_part or not family.packs else _rope_length(values),
     )
+
+
+LONG_ROPE = ("longrope", "su", "dynamic", "dynamic_ntk")
+"""Rotary embeddings that depend on the longest row beyond the original context, as in hatrain/train/packing.py."""
+
+
+def _rope_length(values: Mapping[str, Any]) -> float:
+    """Tokens of a row up to which its rotary embeddings do not depend on other rows."""
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    kinds = [part.get("rope_type") or part.get("type") for part in (rope, *rope.values()) if isinstance(part, dict)]
+    if not any(kind in LONG_ROPE for kind in kinds):
+        return math.inf
+    places = (rope, values, values)
+    names = ("original_max_position_embeddings", "original_max_position_embeddings", "max_position_embeddings")
+    return next((float(place[name]) for place, name in zip(places, names, strict=True) if place.get(name)), 0.0)
 
 
 # --- adapters -----------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_a_parent_that_ended_for_good_fails_its_child(harness, code, why):
     assert child.returncode == 78
     assert f"after: earlier: it {why}" in err
     assert f"(exit code {code}), and was not submitted since; see {first.record_file}" in err
-    assert run.attempts_without_progress() == 0
+    assert run.fruitless().own == 0
 
 
 @pytest.mark.parametrize("code", [None, 75])
@@ -140,7 +140,7 @@ def test_a_waiting_child_can_be_stopped_without_losing_a_retry(harness, number, 
     wait_for_line(child, "waiting for earlier")
     child.send_signal(number)
     assert exit_codes(child) == [code]
-    assert run.attempts_without_progress() == 0
+    assert run.fruitless().own == 0
     assert [event["code"] for event in run.events() if event["event"] == "outcome"] == [code]
 
 

@@ -83,12 +83,20 @@ def test_a_stop_file_made_by_hand_is_a_users(run, text):
 
 def test_a_sealed_checkpoint_or_a_submission_resets_the_attempts_without_progress(run):
     counts = []
-    for event in (
-        *("attempt begun", "outcome", "attempt begun", "checkpoint sealed", "attempt begun"),
-        *("attempt begun", "model sealed", "attempt begun", "submitted", "attempt begun"),
+    for event, facts in (
+        ("attempt begun", {}),
+        ("outcome", {"code": 1}),
+        ("attempt begun", {}),
+        ("checkpoint sealed", {}),
+        ("attempt begun", {}),
+        ("attempt begun", {}),
+        ("model sealed", {}),
+        ("attempt begun", {}),
+        ("submitted", {}),
+        ("attempt begun", {}),
     ):
-        run.record(event)
-        counts.append(run.attempts_without_progress())
+        run.record(event, **facts)
+        counts.append(run.fruitless().own)
     assert counts == [1, 1, 2, 0, 1, 2, 0, 1, 0, 1]
 
 

@@ -270,9 +270,9 @@ def test_entry_starts_no_rank_without_a_gpu_and_prints_the_reason(harness):
     assert run.events()[-1]["code"] == 78
 
 
-def test_entry_requeues_on_a_broken_node_as_often_as_retries_allow(harness, compiled):
-    run = gpu_run(harness, SlurmCluster(kind="slurm"), limits__retries=1)
-    variables = {"LD_LIBRARY_PATH": str(compiled), "FAKE_ERROR": "802"}
+def test_entry_requeues_on_a_broken_node_up_to_a_bound_of_its_own(harness, compiled):
+    run = gpu_run(harness, SlurmCluster(kind="slurm"), limits__retries=0)
+    variables = {"LD_LIBRARY_PATH": str(compiled), "FAKE_ERROR": "802", "OUTSIDE_ENDS": "2"}
     assert [harness.enter(run.folder, **variables)[0] for _ in range(3)] == [75, 75, 78]
     assert "CUDA_ERROR_SYSTEM_NOT_READY" in run.events()[1]["reasons"]["entry, GPUs"]
 

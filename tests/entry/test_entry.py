@@ -247,7 +247,12 @@ def test_a_submission_resets_the_count(harness):
 
 @pytest.mark.parametrize(
     ("number", "requeue", "code"),
-    [(signal.SIGTERM, True, 75), (signal.SIGUSR1, True, 75), (signal.SIGINT, False, 130)],
+    [
+        (signal.SIGTERM, True, 75),
+        (signal.SIGUSR1, True, 75),
+        (signal.SIGHUP, True, 75),
+        (signal.SIGINT, False, 130),
+    ],
 )
 def test_a_signal_becomes_a_stop_file_and_an_exit_code(harness, number, requeue, code):
     run = harness.adopt()

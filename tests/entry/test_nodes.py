@@ -215,7 +215,7 @@ def test_a_stop_while_waiting_for_nodes_counts_no_attempt(harness, number, code)
     wait_for_line(follower, "waits for node 0")
     leader.send_signal(number)
     assert exit_codes(leader, follower) == [code, code]
-    assert run.attempts_without_progress() == 0
+    assert run.fruitless().own == 0
     assert calls(run) == []
 
 
@@ -251,7 +251,7 @@ def test_a_node_that_never_appears_is_named_and_is_a_fault_where_all_start_at_on
     assert exit_codes(leader, follower) == [code, code]
     assert list(outcome(run)["reasons"]) == ["node 2"]
     assert "did not appear within 1 s" in outcome(run)["reasons"]["node 2"]
-    assert run.attempts_without_progress() == counted
+    assert run.fruitless().own == counted
 
 
 def test_waits_for_a_node_that_never_appears_have_a_bound_of_their_own(harness):

@@ -4,6 +4,7 @@ import pytest
 
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.entry import why
+from hatrain.runtime import memory
 from tests.plans import a_plan
 
 
@@ -21,15 +22,17 @@ def plan(tmp_path):
         ("9:memory:/slurm/job_7\n2:cpu,cpuacct:/\n", "memory/slurm/job_7/memory.oom_control"),
     ],
 )
-def test_processes_that_the_kernel_killed_for_their_memory_are_counted(tmp_path, own, file):
+def test_processes_that_the_kernel_killed_for_their_memory_are_counted(tmp_path, monkeypatch, own, file):
     (tmp_path / "own").write_text(own)
+    (tmp_path / "machine").write_text("oom_kill 9\n")
+    for name, path in (("_CGROUPS", "cgroup"), ("_SELF", "own"), ("_VMSTAT", "machine")):
+        monkeypatch.setattr(memory, name, tmp_path / path)
     counted = tmp_path / "cgroup" / file
     counted.parent.mkdir(parents=True)
     counted.write_text("low 0\noom 5\noom_kill 2\n")
-    assert why.memory_kills(tmp_path / "cgroup", tmp_path / "own") == 2
+    assert memory.kills() == 2
     counted.unlink()
-    assert why.memory_kills(tmp_path / "cgroup", tmp_path / "own") == 0
-    assert why.memory_kills(tmp_path / "cgroup", tmp_path / "nowhere") == 0
+    assert memory.kills() == 9, "of the whole machine"
 
 
 def test_a_kill_for_memory_names_the_key_to_change(plan):

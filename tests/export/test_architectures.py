@@ -5,6 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from hatrain.contract.spec import ExportSpec
@@ -74,11 +76,11 @@ def test_llama_cpp_computes_what_transformers_does(family, tmp_path):
     }
 
 
-def test_the_bases_tokenizer_model_goes_along(tmp_path):
-    """A SentencePiece vocabulary, whose tokenizer.json puts a space before the first word of a text alone."""
+def sentencepiece_base(folder, config):
+    """Write a base with a SentencePiece vocabulary, whose tokenizer.json puts a space before the first word of a text
+    alone."""
     from sentencepiece import SentencePieceTrainer
 
-    folder = tmp_path / "llama2"
     folder.mkdir()
     SentencePieceTrainer.train(
         sentence_iterator=iter([*SENTENCES, *CORPUS] * 40),
@@ -98,10 +100,95 @@ def test_the_bases_tokenizer_model_goes_along(tmp_path):
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**SIZE, vocab_size=len(tokenizer), **ids))
+    model = AutoModelForCausalLM.from_config(config(**SIZE, vocab_size=len(tokenizer), **ids))
     model.to(torch.bfloat16).save_pretrained(folder)
-    out = tmp_path / "export"
+    return folder
+
+
+def test_the_bases_tokenizer_model_goes_along(tmp_path):
+    folder, out = sentencepiece_base(tmp_path / "llama2", LlamaConfig), tmp_path / "export"
     report = Exporter(find_source(str(folder)), ExportSpec(gguf=("f16",)), out, []).run()
     assert report.texts == 6 and report.equal_answers >= 3
     with GgufModel(out / "llama2.f16.gguf") as file:
         assert file.metadata("tokenizer.ggml.model") == "llama"
+
+
+def phi3(**options):
+    _, config, own = BASES["phi3"]
+    return config(**{**options, **own})
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """An adapter on a Phi-3, which the converter takes with a tokenizer.model alone: transformers saves none."""
+    base = sentencepiece_base(tmp_path / "phi3", phi3)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["qkv_proj", "down_proj"]))
+    torch.manual_seed(0)
+    for name, weights in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.05)
+    adapted.save_pretrained(tmp_path / "lamp")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "lamp")
+    assert not (tmp_path / "lamp" / "tokenizer.model").exists()
+    return tmp_path / "lamp"
+
+
+def test_phi_3_takes_the_tokenizer_model_of_its_base(adapter, tmp_path):
+    out = tmp_path / "export"
+    report = Exporter(find_source(str(adapter)), ExportSpec(gguf=("f16", "q8_0"), ollama=True), out, []).run()
+    assert report.texts == report.compared_answers == 6 and report.equal_answers >= 3
+    with GgufModel(out / "lamp.q8_0.gguf") as file:
+        assert file.metadata("general.architecture") == "phi3"
+        assert file.metadata("tokenizer.ggml.model") == "llama"
+        assert file.metadata("tokenizer.ggml.add_space_prefix") == "false"
+        assert file.metadata("general.name").startswith("lamp.f16") and "phi" not in file.metadata("general.name")
+
+
+def test_spaces_after_phi_3s_special_tokens_are_dropped_as_its_tokenizer_drops_them(tmp_path):
+    """Whatever the model is called: llama.cpp goes by its name."""
+    base = sentencepiece_base(tmp_path / "lamp", phi3)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    marks = ("<|user|>", "<|assistant|>", "<|end|>")
+    added = [AddedToken(mark, rstrip=True, normalized=False, special=True) for mark in marks]
+    tokenizer.add_tokens([AddedToken("<|endoftext|>", special=True), *added], special_tokens=True)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+        "{{ '<|end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+    assert len(tokenizer("<|user|>\n \nhello", add_special_tokens=False)["input_ids"]) < 8
+    tokenizer.save_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(base)
+    report = Exporter(find_source(str(base)), ExportSpec(gguf=("f16",)), tmp_path / "export", []).run()
+    assert report.texts == report.compared_answers == 6
+    with GgufModel(tmp_path / "export" / "lamp.f16.gguf") as file:
+        assert file.metadata("general.name") == "lamp.f16 (phi-3)"
+
+
+def test_phi_3_without_a_tokenizer_model_is_one_line(adapter, tmp_path):
+    (tmp_path / "phi3" / "tokenizer.model").unlink()
+    with pytest.raises(BadInput) as caught:
+        Exporter(find_source(str(adapter)), ExportSpec(gguf=("f16",)), tmp_path / "export", []).run()
+    (line,) = caught.value.problems
+    assert line.startswith("export: Phi3ForCausalLM needs the base model's tokenizer.model, and there is none; put it")
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_tokenizer_model_of_another_vocabulary_is_one_line(adapter, tmp_path):
+    from sentencepiece import SentencePieceTrainer
+
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([*SENTENCES, *CORPUS] * 40),
+        model_prefix=str(tmp_path / "phi3" / "tokenizer"),
+        vocab_size=500,
+        model_type="bpe",
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    with pytest.raises(BadInput) as caught:
+        Exporter(find_source(str(adapter)), ExportSpec(gguf=("f16",)), tmp_path / "export", []).run()
+    (line,) = caught.value.problems
+    assert "tokenizer.model has 500 tokens, and the model 450" in line and "of another base" in line
+    assert not (tmp_path / "export").exists()

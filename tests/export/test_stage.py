@@ -55,14 +55,21 @@ def attempt(job, **environment):
 
 
 def test_a_job_exports_its_adapter_and_a_failed_export_trains_nothing_again(job, tmp_path):
-    failed = attempt(job, HATRAIN_LLAMA_CPP="nowhere")
-    assert failed.returncode == 78, failed.stderr[-2000:]
-    assert "export: export: $HATRAIN_LLAMA_CPP: nowhere: no libllama there" in failed.stderr
-    assert "Traceback" not in failed.stderr
     run = RunDirectory(tmp_path / "runs" / "lamp")
-    assert run.adapter.is_dir() and run.evaluation.exists()
-    assert not run.done.exists() and not run.export.exists()
+    refused = attempt(job, HATRAIN_LLAMA_CPP="nowhere")
+    assert refused.returncode == 78, refused.stderr[-2000:]
+    assert "export tools: $HATRAIN_LLAMA_CPP: nowhere: no libllama there" in refused.stderr
+    assert not run.adapter.exists()
+
+    run.export.mkdir()
+    (run.export / "mine.txt").touch()
+    failed = attempt(job)
+    assert failed.returncode == 78, failed.stderr[-2000:]
+    assert f"export: {run.export}: holds other files than an export" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert run.adapter.is_dir() and run.evaluation.exists() and not run.done.exists()
     evaluated = run.evaluation.stat().st_mtime_ns
+    (run.export / "mine.txt").unlink()
 
     ended = attempt(job)
     assert ended.returncode == 0, ended.stderr[-2000:]

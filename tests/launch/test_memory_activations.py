@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hatrain.contract.spec import LoraSpec
-from launch.memory.activations import layer_bytes
+from launch.memory.activations import kept
 from launch.memory.families import FAMILIES
 from launch.memory.structure import structure
 from tests.launch.memory_trace import Trace
@@ -55,7 +55,7 @@ EVERY = [pytest.param(family, marks=() if family in SOME else pytest.mark.long) 
 @pytest.mark.parametrize("family", EVERY)
 def test_a_layer_keeps_what_is_predicted(family):
     known = structure(config_of(family, 1))
-    assert layer_bytes(known, None, "bf16") == pytest.approx(per_layer(family), rel=0.05)
+    assert kept(known, None, "bf16").layer == pytest.approx(per_layer(family), rel=0.05)
 
 
 @pytest.mark.parametrize("family", EVERY)
@@ -64,7 +64,7 @@ def test_a_layer_with_adapters_keeps_what_is_predicted(family, kind):
     spec, targets = LORA[kind]
     known = structure(config_of(family, 1))
     lora = {"r": spec.rank, "target_modules": targets, "lora_dropout": spec.dropout}
-    assert layer_bytes(known, spec, "bf16") == pytest.approx(per_layer(family, lora=lora), rel=0.05)
+    assert kept(known, spec, "bf16").layer == pytest.approx(per_layer(family, lora=lora), rel=0.05)
 
 
 @pytest.mark.long
@@ -78,7 +78,7 @@ def test_a_layer_with_some_adapters_keeps_what_is_predicted(family, modules):
     spec = LoraSpec(rank=8, modules=modules)
     targets = [name for wanted in modules for name in groups.get(wanted, [wanted])]
     lora = {"r": 8, "target_modules": targets, "lora_dropout": spec.dropout}
-    assert layer_bytes(known, spec, "bf16") == pytest.approx(per_layer(family, lora=lora), rel=0.05)
+    assert kept(known, spec, "bf16").layer == pytest.approx(per_layer(family, lora=lora), rel=0.05)
 
 
 @pytest.mark.long
@@ -89,7 +89,7 @@ def test_in_fp32_nothing_is_cast(family, kind):
     spec, targets = LORA[kind] if kind else (None, None)
     lora = {"r": spec.rank, "target_modules": targets, "lora_dropout": spec.dropout} if spec else None
     traced = per_layer(family, lora=lora, dtype=torch.float32)
-    assert layer_bytes(known, spec, "fp32") == pytest.approx(traced, rel=0.05)
+    assert kept(known, spec, "fp32").layer == pytest.approx(traced, rel=0.05)
 
 
 @pytest.mark.parametrize(("family", "lora"), [("llama", False), ("llama", True), ("stablelm", False)])

@@ -2,7 +2,9 @@
 
 Torch 2.11, random weights in the shapes of each model, embeddings and head untied, bf16 autocast, fused AdamW, LoRA of
 rank 32 on all linear modules, a quarter of the tokens predicted. The third step was measured. Rows
-with `built_with` 1 were seen while the moments of a step were written down, the others only afterwards.
+with `built_with` 1 were seen while the moments of a step were written down, the others only afterwards. With all in
+view
+the moments were corrected by what test_memory_cpu.py shows; no constant was fitted.
 """
 
 import csv
@@ -13,7 +15,8 @@ import pytest
 
 from hatrain.contract.spec import JobSpec
 from launch.memory import sources
-from launch.memory.estimate import Layout, estimate
+from launch.memory.estimate import estimate
+from launch.memory.layout import Layout
 from launch.memory.structure import structure
 
 with Path(__file__).with_name("measured_peaks.csv").open(encoding="utf-8") as stream:
@@ -30,8 +33,9 @@ def predicted(peak, *, worst=False):
     method = {"ctx_size": tokens, "micro_batch_size": rows, "batch_size": rows * micro_batches}
     if peak["adapters"] == "1":
         method["lora"] = {"rank": 32, "modules": ["mlp", "attention"]}
-    if worst and peak["layout"] == "padded":
-        method["packing"] = "off"
+    # These rows are all of one length: only a sliding window needs a mask.
+    has_window = "gemma-3" in peak["model"]
+    has_mask = peak["layout"] == "padded" and (worst or has_window)
     job = JobSpec.model_validate(
         {
             "name": "a",
@@ -41,7 +45,7 @@ def predicted(peak, *, worst=False):
             "hardware": {"gpu": "h200-141gb"},
         }
     )
-    layout = Layout(rows, micro_batches, peak["checkpointing"] == "1")
+    layout = Layout(rows, micro_batches, peak["checkpointing"] == "1", packing="off" if has_mask else "tree")
     return estimate(structure(config), job, layout, labels=None if worst else rows * tokens // 4)
 
 
@@ -53,8 +57,8 @@ def error(peak):
 def test_peaks_are_predicted_within_five_percent(built_with):
     errors = [error(peak) for peak in PEAKS if peak["built_with"] == built_with]
     assert len(errors) >= 17
-    assert max(map(abs, errors)) < 0.05
-    assert statistics.median(map(abs, errors)) < 0.015
+    assert max(map(abs, errors)) < 0.04
+    assert statistics.median(map(abs, errors)) < 0.0075
 
 
 @pytest.mark.parametrize("peak", PEAKS, ids=lambda peak: "-".join(peak.values()))

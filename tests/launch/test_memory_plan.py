@@ -95,6 +95,65 @@ def test_sharding_that_is_chosen_works_with_the_job(tmp_path):
     assert plan.sharding in ("ddp", "zero2")
 
 
+def test_optimizer_state_is_offloaded_only_where_nothing_faster_fits(tmp_path):
+    job = {
+        "model__base": "stabilityai/stablelm-zephyr-3b",
+        "hardware__gpus_per_node": 2,
+        "hardware__offload": "auto",
+        "method__batch_size": 32,
+    }
+    roomy = planned(tmp_path, **job, hardware__gpu="h200-141gb")
+    assert (roomy.sharding, roomy.job.hardware.offload) == ("ddp", "none")
+    tight = planned(tmp_path, **job, hardware__gpu="rtx3090-24gb")
+    assert (tight.sharding, tight.job.hardware.offload) == ("zero3", "optimizer")
+    assert "offload optimizer" in tight.memory.why and tight.memory.fits
+    smaller = planned(tmp_path, **job, hardware__gpu="rtx4060ti-16gb")
+    assert (smaller.sharding, smaller.job.hardware.offload) == ("zero3", "all")
+    assert roomy.identity == tight.identity == smaller.identity
+    # What the run reads is written out: it can be planned again, and is then the same.
+    again = planner.plan(tight.job, a_cluster(), "local", workdir=tmp_path, runs_root=tmp_path / "runs")
+    assert (again.sharding, again.job.hardware) == (tight.sharding, tight.job.hardware)
+
+
+def test_offload_is_never_chosen_where_it_does_not_work(tmp_path):
+    assert planned(tmp_path, hardware__offload="auto").job.hardware.offload == "none"
+    fixed = {"hardware__gpus_per_node": 2, "hardware__sharding": "fsdp", "method__batch_size": 32}
+    assert planned(tmp_path, **fixed, hardware__offload="auto").job.hardware.offload == "none"
+
+
+@pytest.mark.parametrize(
+    ("changes", "packing"),
+    [
+        ({}, "tree"),
+        ({"method__packing": "plain"}, "plain"),
+        ({"method__packing": "off"}, "off"),
+        ({"method__kind": "dpo", "hardware__gpu": "h200-141gb"}, "tree"),
+        ({"method__kind": "dpo", "method__loss": "aot", "hardware__gpu": "h200-141gb"}, "off"),
+    ],
+)
+def test_the_packing_is_decided(tmp_path, changes, packing):
+    plan = planned(tmp_path, **changes)
+    assert plan.job.method.packing == packing
+    assert ("packing " in plan.memory.why) == ("method__packing" not in changes and packing == "tree")
+    assert plan.identity == planned(tmp_path, **{**changes, "method__packing": "off"}).identity
+
+
+def test_a_model_that_cannot_be_packed_is_padded_and_needs_more(tmp_path):
+    def written(name, **changes):
+        (tmp_path / name).mkdir()
+        config = {**sources.known()[BASE.lower()], "max_position_embeddings": 2048, **changes}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        return planned(tmp_path, model__base=name, method__gradient_checkpointing=False)
+
+    plain = written("plain")
+    long = written("long", rope_scaling={"type": "dynamic", "factor": 4.0}, original_max_position_embeddings=1024)
+    capped = written("capped", model_type="gemma2", head_dim=64)
+    assert [plan.job.method.packing for plan in (plain, long, capped)] == ["tree", "off", "off"]
+    assert long.memory.parts["activations"] > plain.memory.parts["activations"]
+    within = planned(tmp_path, model__base="long", method__ctx_size=1024)
+    assert within.job.method.packing == "tree"
+
+
 def test_what_is_chosen_changes_no_identity(tmp_path):
     fixed = planned(tmp_path, method__batch_size=32)
     assert planned(tmp_path, **AUTO).identity == fixed.identity
@@ -182,6 +241,8 @@ def test_a_remedy_names_no_sharding_that_the_job_cannot_have(tmp_path):
     }
     remedies = planned(tmp_path, **settings, force=True).memory.remedies
     assert any("hardware.sharding=fsdp" in line for line in remedies)
+    smaller = planned(tmp_path, **settings | {"hardware__gpu": "rtx4060ti-16gb"}, force=True).memory.remedies
+    assert any("--set hardware.sharding=zero3 --set hardware.offload=all" in line for line in smaller)
     settings |= {"method__optimizer": "adafactor", "hardware__gpu": "rtx3090-24gb"}
     remedies = planned(tmp_path, **settings, force=True).memory.remedies
     assert remedies and not any("hardware.sharding" in line for line in remedies)
@@ -378,7 +439,7 @@ def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys
     assert refused.startswith("t4-16gb: model.dtype: found bf16")
     hours, gpu_hours, cost = map(float, large.split()[-3:])
     assert cost == pytest.approx(2.5 * gpu_hours, abs=0.03) and hours == gpu_hours
-    assert "estimate" in note
+    assert note == "hours: h100-80gb: 25% of its speed, an estimate"
     assert main(["plan", "job.yaml", "--gpu", "h100"]) == 2
     assert "h100-80gb" in capsys.readouterr().err
 

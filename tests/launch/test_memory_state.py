@@ -6,7 +6,8 @@ from transformers import AutoModelForCausalLM
 from transformers.optimization import Adafactor
 
 from hatrain.contract.spec import JobSpec
-from launch.memory.estimate import Layout, estimate
+from launch.memory.estimate import estimate
+from launch.memory.layout import Layout
 from launch.memory.structure import quantized_bytes, structure
 from tests.launch.test_memory_counts import configured
 

@@ -213,3 +213,12 @@ def test_more_processes_than_cores_are_noted(tmp_path, monkeypatch):
     (note,) = planner.notes(planned(tmp_path, **settings, hardware__gpus_per_node=64))
     assert note == "hardware.gpus_per_node: 64 processes share the 2 cores of this machine"
     assert planner.notes(planned(tmp_path, **settings, hardware__gpus_per_node=2)) == []
+
+
+def test_compiled_layers_are_refused_where_torch_would_not_compile_or_nothing_tests_them(tmp_path):
+    both = {"hardware__compile": True, "method__gradient_checkpointing": True}
+    assert "write false, or gradient_checkpointing: false" in refused(tmp_path, **both)["hardware.compile"]
+    quantized = {"model__quantization": "4bit", "method__lora": {"rank": 4}, "hardware__gpu": "a6000-48gb"}
+    both = {"hardware__compile": True, "method__gradient_checkpointing": False, **quantized}
+    assert "4bit base, which is not tested" in refused(tmp_path, **both)["hardware.compile"]
+    planned(tmp_path, hardware__compile=True, method__gradient_checkpointing=False)

@@ -81,11 +81,41 @@ def elsewhere(lease, age: float, **facts):
 
 def test_a_holder_elsewhere_is_alive_while_its_heartbeat_is_recent(lease):
     elsewhere(lease, leases.STALE_SECONDS - 5)
-    assert lease.holder()["host"] == "far"
+    assert lease.holder()["host"] == lease.contender()["host"] == "far"
     with pytest.raises(LeaseHeld, match="process 1 on far"), lease.held():
         pass
     elsewhere(lease, leases.STALE_SECONDS + 5)
+    assert lease.contender() is None
+    elsewhere(lease, leases.STALE_SECONDS + leases.SKEW_SECONDS + 5)
     assert lease.holder() is None
+
+
+def test_a_lease_stamped_in_the_future_is_stale(lease):
+    """A wrong clock left it; a live holder renews the stamp at its next heartbeat."""
+    elsewhere(lease, -1e9)
+    assert lease.holder() is lease.contender() is None
+    with lease.held():
+        assert lease.holder()["pid"] == os.getpid()
+
+
+def test_looking_at_a_lease_writes_nothing(lease):
+    elsewhere(lease, 5)
+    written = []
+
+    def audit(event, arguments):
+        if looking and (event in ("os.remove", "os.rename", "os.mkdir") or (event == "open" and arguments[2] & 3)):
+            written.append((event, arguments))
+
+    looking = False
+    sys.addaudithook(audit)
+    looking = True
+    try:
+        assert lease.holder()["host"] == "far"
+        assert not written
+        lease.contender()
+        assert written
+    finally:
+        looking = False
 
 
 def test_a_pod_of_the_same_name_on_another_machine_is_judged_by_its_heartbeat(lease):

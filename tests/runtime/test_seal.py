@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hatrain.runtime import seal
 
@@ -53,8 +55,72 @@ def test_every_kind_of_damage_is_found_and_named(tmp_path):
     assert damage(altered) == "weights.bin has another checksum"
     assert damage(lost) == "inner/config.json is missing"
     assert damage(unsealed) == "no manifest: its writing was not finished"
-    assert damage(torn) == "its manifest cannot be read"
+    assert damage(torn) == "its manifest is not JSON"
     assert seal.verify(tmp_path / "nowhere") == "not there"
+
+
+ODD_MANIFESTS = {
+    "no files": '{"files": null}',
+    "files that are a list": '{"files": ["weights.bin"]}',
+    "an entry without a size": '{"files": {"weights.bin": {"sha256": "0"}}}',
+    "an entry that is a number": '{"files": {"weights.bin": 7}}',
+    "a size that is text": '{"files": {"weights.bin": {"size": "1000", "sha256": "0"}}}',
+    "a file outside": '{"files": {"../weights.bin": {"size": 1000, "sha256": "0"}}}',
+    "an absolute file": '{"files": {"/etc/hostname": {"size": 1000, "sha256": "0"}}}',
+    "a name with a zero byte": '{"files": {"weights\\u0000": {"size": 1000, "sha256": "0"}}}',
+    "a name of 5,000 letters": json.dumps({"files": {"w" * 5000: {"size": 1000, "sha256": "0"}}}),
+    "half a character": '{"files": {"\\ud800": {"size": 1000, "sha256": "0"}}}',
+    "deep nesting": "[" * 100_000,
+    "deep nesting, closed": '{"files":' * 50_000 + "1" + "}" * 50_000,
+    "no JSON object": "7",
+    "bytes that are no text": "\udcff",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_MANIFESTS)
+def test_an_odd_manifest_is_damage_with_a_reason(tmp_path, odd):
+    final = sealed(tmp_path)
+    (final / seal.MANIFEST).write_text(ODD_MANIFESTS[odd], errors="surrogateescape")
+    damage = seal.verify(final)
+    assert damage
+    assert "\n" not in damage
+
+
+@pytest.mark.parametrize("name", ["weights.bin", seal.MANIFEST])
+def test_a_file_that_cannot_be_read_is_damage_with_a_reason(tmp_path, name):
+    final = sealed(tmp_path)
+    (final / name).unlink()
+    (final / name).symlink_to("/proc/self/mem")
+    if name == "weights.bin":
+        content = json.loads((final / seal.MANIFEST).read_text())["content"]
+        content["files"][name]["size"] = 0
+        (final / seal.MANIFEST).write_text(json.dumps(content))
+    assert "cannot be read" in seal.verify(final)
+
+
+@given(st.data())
+def test_no_flipped_bit_of_a_manifest_passes_for_whole(tmp_path_factory, data):
+    """Or it changes only the layout of the JSON, and nothing that it says."""
+    final = sealed(tmp_path_factory.mktemp("flips"), step=7, identity="a" * 64)
+    manifest = final / seal.MANIFEST
+    good = manifest.read_bytes()
+    bad = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 3))):
+        bad[data.draw(st.integers(0, len(good) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    manifest.write_bytes(bad)
+    if seal.verify(final) is None:
+        assert seal.facts(final) == {"step": 7, "identity": "a" * 64}
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: (
+    st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["files", "sha256", "content", "size", "a"]), inner)
+)))  # fmt: skip
+def test_any_json_as_a_manifest_gives_a_verdict(tmp_path_factory, value):
+    final = sealed(tmp_path_factory.mktemp("values"))
+    (final / seal.MANIFEST).write_text(json.dumps(value))
+    damage = seal.verify(final)
+    assert damage is None or isinstance(damage, str)
 
 
 def test_without_checksums_contents_are_not_read(tmp_path):

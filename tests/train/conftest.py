@@ -13,6 +13,7 @@ import pytest
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.model.quiet import quiet
+from hatrain.runtime import stop
 from hatrain.runtime.stop import Stop
 
 quiet()
@@ -179,7 +180,7 @@ def _stop_after(patch: pytest.MonkeyPatch, attempt: Attempt, step: int, requeue:
 @pytest.fixture
 def workplace(tmp_path, inputs, monkeypatch) -> Workplace:
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in stop.SIGNALS}
     yield Workplace(tmp_path, inputs, monkeypatch)
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -32,6 +32,8 @@ JOBS: dict[tuple[str, str], dict[str, Any]] = {
     ("hardware.offload", "none"): {},
     ("hardware.offload", "optimizer"): {"hardware__offload": "optimizer"},
     ("hardware.offload", "all"): {"hardware__offload": "all"},
+    ("hardware.compile", "no compiled layers"): {},
+    ("hardware.compile", "compiled layers"): {"hardware__compile": True},
     ("checkpoints.state", "full"): {},
     ("checkpoints.state", "sharded"): {"checkpoints__state": "sharded"},
     ("hardware.gpu", "processors"): {},

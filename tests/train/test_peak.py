@@ -1,19 +1,22 @@
 """A lack of GPU memory is explained by the prediction, and what was measured can be collected."""
 
 import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from hatrain.cli import main
 from hatrain.contract.gpus import GIB
 from hatrain.contract.plan import Memory
 from hatrain.contract.run import Exit, RunDirectory
-from hatrain.train import peak
+from hatrain.train import build, flow, peak
 from hatrain.train.sft import SftTrainer
 from tests.plans import a_plan
+
+PARTS = (5 * GIB, 10 * GIB, GIB // 100)
 
 
 def memory(**changes):
     values = {
-        "parts": {"weights": 5 * GIB, "optimizer": 10 * GIB, "logits": GIB // 100},
+        "parts": dict(zip(("weights", "optimizer", "logits"), PARTS, strict=True)),
         "moment": "end of the forward pass",
         "gpu": 16 * GIB,
         "host": GIB,
@@ -84,6 +87,41 @@ def test_every_attempt_records_its_peak_and_how_it_ended(workplace):
     workplace.monkeypatch.setattr(SftTrainer, "micro_batch_loss", full)
     assert workplace.attempt(workplace.plan("full", data__test=None)).code is Exit.FATAL
     assert recorded == ["trained", "out of memory"]
+
+
+def test_a_lack_of_memory_in_a_forward_pass_ends_the_run_with_its_peak_in_record_and_report(
+    workplace, monkeypatch, capsys
+):
+    """Everything is real but the GPU: the error comes out of a layer, as CUDA's allocator raises it."""
+    plan = workplace.plan("full", data__test=None).model_copy(update={"memory": memory(), "device": "cuda"})
+    monkeypatch.setattr(flow, "device", lambda plan: "cpu")
+    monkeypatch.setattr(build, "precision_and_device", lambda plan: {"bf16": False, "fp16": False, "use_cpu": True})
+    seen = []
+
+    def forward(self, *args, **kwargs):
+        seen.append(self)
+        if len(seen) < 12:
+            return original(self, *args, **kwargs)
+        figures = {"is_available": True, "get_device_name": "a GPU"}
+        figures |= {"max_memory_allocated": 17 * GIB, "max_memory_reserved": 18 * GIB}
+        for name, value in figures.items():
+            monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        raise ERROR
+
+    original = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", forward)
+    tried = workplace.attempt(plan)
+    assert tried.code is Exit.FATAL == 78
+    assert len(tried.reason.splitlines()) == 1
+    assert tried.reason.startswith("out of GPU memory: predicted were 15.0 of 16 GiB (weights 5.0, optimizer 10.0)")
+    assert "; the peak was 17.0 GiB; add --set method.micro_batch_size=1 (CUDA out of memory." in tried.reason
+    assert "Traceback" not in capsys.readouterr().err
+    (event,) = [event for event in tried.run.events() if event["event"] == "memory"]
+    assert (event["ended"], event["allocated"], event["predicted"]) == ("out of memory", 17 * GIB, sum(PARTS))
+    monkeypatch.setenv("HATRAIN_RUNS", str(tried.run.folder.parent))
+    assert main(["memory", "report"]) == 0
+    line = capsys.readouterr().out.splitlines()[1].split()
+    assert (line[0], line[4], line[6], line[-3:]) == ("full", "15.01", "17.00", ["out", "of", "memory"])
 
 
 def test_the_report_puts_predictions_beside_peaks(tmp_path, monkeypatch, capsys):

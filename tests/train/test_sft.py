@@ -135,6 +135,53 @@ def test_a_stop_interrupts_the_test_loss(workplace):
     assert sorted(path.name for path in tried.run.checkpoints.iterdir()) == ["checkpoint-3", "checkpoint-4"]
 
 
+@pytest.mark.parametrize("when", [0, 4, 8], ids=["before training", "in training", "after training"])
+def test_a_test_loss_that_was_cut_short_is_computed_again_without_a_trace(workplace, when):
+    """At each of its places; the weights are those of a run that nothing interrupted."""
+    from hatrain.runtime.stop import Stop
+    from hatrain.train.trainer import StepTrainer
+
+    whole = workplace.attempt(workplace.plan("whole", checkpoints__save_steps=100)).run
+    original = StepTrainer.test_loss
+
+    def test_loss(self, rows):
+        if self.state.global_step == when and self.context.attempt.number == 1:
+            self.context.attempt.request_stop(Stop("in the test loss", requeue=True))
+        return original(self, rows)
+
+    workplace.monkeypatch.setattr(StepTrainer, "test_loss", test_loss)
+    plan = workplace.plan("parts", checkpoints__save_steps=100)
+    assert workplace.attempt(plan).code is Exit.REQUEUE
+    again = workplace.attempt(plan)
+    assert again.code is Exit.FINISHED
+    one, other = weights(whole.model), weights(again.run.model)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    losses = [[line["loss"] for line in run.events() if line["event"] == "test loss"] for run in (whole, again.run)]
+    assert losses[0] == losses[1]
+    tested = [
+        {line["step"]: line["test_loss"] for line in metrics(run) if "test_loss" in line} for run in (whole, again.run)
+    ]
+    assert tested[0] == tested[1]
+    trained = [line["step"] for line in metrics(again.run) if "loss" in line]
+    assert len(trained) == len(set(trained))
+
+
+def test_a_finish_that_was_interrupted_trains_nothing_again(workplace, monkeypatch):
+    from hatrain.train import flow
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    plan = workplace.plan(checkpoints__save_steps=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "save_model", killed)
+        assert workplace.attempt(plan).code is Exit.FAULT
+    steps = len(metrics(workplace.attempt(plan).run))
+    run = workplace.attempt(plan).run
+    assert run.model.exists()
+    assert steps == len(metrics(run))
+
+
 def test_checkpoints_are_rotated_by_step(workplace):
     tried = workplace.attempt(workplace.plan(checkpoints__save_steps=1, checkpoints__save_total_limit=2))
     assert sorted(path.name for path in tried.run.checkpoints.iterdir()) == ["checkpoint-7", "checkpoint-8"]
@@ -173,6 +220,25 @@ def test_every_damaged_checkpoint_is_skipped_by_name(workplace, capsys):
     skipped = [event for event in finished.run.events() if event["event"] == "checkpoint passed over"]
     assert [event["checkpoint"] for event in skipped] == [f"checkpoint-{step}" for step in range(7, 1, -1)]
     assert len({event["reason"] for event in skipped}) > 3
+    assert {path.name for path in (finished.run.checkpoints / "set-aside").iterdir()} == {
+        f"checkpoint-{step}" for step in range(2, 8)
+    }
+
+
+def test_a_checkpoint_of_another_job_is_passed_over_and_set_aside(workplace, capsys):
+    """A LoRA checkpoint in a run of all weights has other files, and would be a traceback."""
+    lora = workplace.plan("lora", method__lora={"rank": 2, "modules": ["q_proj"]})
+    other = workplace.attempt(lora, stop_at=5).run
+    plan = workplace.plan()
+    run = workplace.attempt(plan, stop_at=2).run
+    shutil.copytree(other.checkpoints / "checkpoint-5", run.checkpoints / "checkpoint-5")
+    capsys.readouterr()
+    finished = workplace.attempt(plan)
+    assert finished.code is Exit.FINISHED
+    out = capsys.readouterr().out
+    assert "skipped checkpoint-5: it is another job's" in out
+    assert "resuming from checkpoint-2\n" in out
+    assert (run.checkpoints / "set-aside/checkpoint-5/adapter_model.safetensors").exists()
 
 
 def test_other_rows_than_those_of_the_checkpoint_are_refused(workplace):

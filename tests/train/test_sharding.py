@@ -58,6 +58,8 @@ class Trained:
     skipped: dict[str, RunDirectory]
     """As `spoiled`, with `method.skip_steps`; `skipped_alone` by one process."""
     skipped_alone: RunDirectory
+    shrunk: RunDirectory
+    """Stopped on two ranks, and resumed on one."""
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +92,13 @@ def trained(inputs, tmp_path_factory) -> Trained:
             skipped_alone = workplace.attempt(plan("skipped", method__skip_steps=1)).run
         attempts = [attempt(run) for run in (*whole.values(), diverged)]
         attempts += [attempt(run, spoiled=2) for run in (*spoiled.values(), *skipped.values())]
+        shrunk = two_ranks(plan, "shrunk", "ddp")
+        attempts.append(attempt(shrunk, stop_at=4))
         for run in (*parts.values(), *shards.values()):
             attempts += [attempt(run, stop_at=4), attempt(run)]
         together.start(attempts)
-    return Trained(alone, whole, parts, shards, diverged, spoiled, skipped, skipped_alone)
+        workplace.attempt(plan("shrunk"))
+    return Trained(alone, whole, parts, shards, diverged, spoiled, skipped, skipped_alone, shrunk)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -116,6 +121,13 @@ def test_plain_transformers_loads_what_two_ranks_save(trained, strategy):
 def test_two_ranks_resume_to_the_bit(trained, strategy):
     assert seal.verify(trained.whole[strategy].checkpoints / "checkpoint-6") is None
     together.assert_resumed(trained.parts[strategy], trained.whole[strategy])
+
+
+def test_a_run_that_resumes_on_fewer_ranks_says_so_and_misses_no_row(trained):
+    """Without dropout the losses tell: of other rows they would be others."""
+    (changed,) = [event for event in trained.shrunk.events() if event["event"] == "ranks changed"]
+    assert (changed["checkpoint"], changed["before"], changed["now"]) == ("checkpoint-4", 2, 1)
+    assert_same(trained.shrunk, trained.alone)
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "zero3"])

@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, model_validator
 
 from hatrain.contract.gpus import GPUS
-from hatrain.contract.spec import Model
+from hatrain.contract.spec import Duration, Model
 from hatrain.errors import nearest
+from hatrain.runtime import credentials
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE)_KEY)$", re.I)
@@ -32,7 +33,7 @@ def _environment(values: dict[str, str]) -> dict[str, str]:
     for name, value in _variables(values).items():
         if "\0" in value:
             raise ValueError(f"text without NUL characters in {name}")
-        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) or credentials.in_url(value):
             raise ValueError(f"no secrets: {name} is one; set its source under secrets instead")
     return values
 
@@ -105,6 +106,8 @@ class BaseCluster(Model):
     """Variables of NCCL, such as NCCL_SOCKET_IFNAME. None by default: NCCL detects its network."""
     price_per_gpu_hour: Annotated[dict[str, NonNegativeFloat], AfterValidator(_gpus)] = Field(default_factory=dict)
     """What an hour of one GPU costs, by the GPU names of jobs, in any currency."""
+    mean_time_between_failures: Duration | None = None
+    """Of a run on this cluster, preemptions counted; `checkpoints.save_steps: auto` follows it. 24 hours when null."""
     network: bool = True
     """Whether the machines that run jobs have access to the model hub. If not, hatrain fetch fills the cache."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -50,6 +51,8 @@ class LocalClient:
         return None
 
     def start(self, submission: Submission) -> list[str]:
+        if shutil.which(submission.command[0]) is None:
+            raise BadInput(f"{submission.command[0]}: not found on the PATH; a run on this machine is started by it")
         with _output(submission.folder).open("ab") as log:
             child = subprocess.Popen(
                 submission.command,
@@ -123,8 +126,9 @@ def _output(folder: Path) -> Path:
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, number)
+    if leader > 1:  # 0 would be this process's own group
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, number)
 
 
 def _is_alive(job: str) -> bool:
@@ -134,7 +138,7 @@ def _is_alive(job: str) -> bool:
 
 def _process(job: str) -> tuple[int, str]:
     pid, _, started = job.partition("_")[0].partition(".")
-    return int(pid), started
+    return int(pid) if pid.isdecimal() else 0, started
 
 
 def _state_in_sweep(run: RunDirectory, sweep_is_alive: bool) -> JobState:

@@ -60,7 +60,7 @@ cat > "$folder/plan.json" <<'END'
       "micro_batch_size": 2,
       "ctx_size": 2048,
       "gradient_checkpointing": true,
-      "packing": "auto",
+      "packing": "tree",
       "lora": {
         "rank": 32,
         "alpha": 32.0,
@@ -79,7 +79,8 @@ cat > "$folder/plan.json" <<'END'
       "gpus_per_node": 2,
       "gpu": "a6000-48gb",
       "sharding": "fsdp",
-      "offload": "none"
+      "offload": "none",
+      "compile": false
     },
     "checkpoints": {
       "save_steps": null,
@@ -98,7 +99,8 @@ cat > "$folder/plan.json" <<'END'
     },
     "limits": {
       "time": "24:00:00",
-      "retries": 3
+      "retries": 3,
+      "hang": "auto"
     },
     "after": null
   },
@@ -110,6 +112,7 @@ cat > "$folder/plan.json" <<'END'
     },
     "nccl": {},
     "price_per_gpu_hour": {},
+    "mean_time_between_failures": null,
     "network": true,
     "kind": "local",
     "python": "/opt/hatrain/bin/python",
@@ -183,7 +186,7 @@ method:
   micro_batch_size: 2
   ctx_size: 2048
   gradient_checkpointing: true
-  packing: auto
+  packing: tree
   lora:
     rank: 32
     alpha: 32.0
@@ -200,6 +203,7 @@ hardware:
   gpu: a6000-48gb
   sharding: fsdp
   offload: none
+  compile: false
 checkpoints:
   save_steps: null
   save_total_limit: 1
@@ -215,6 +219,7 @@ logging:
 limits:
   time: '24:00:00'
   retries: 3
+  hang: auto
 after: null
 END
 
