@@ -118,7 +118,6 @@ def test_a_submission_that_is_killed_after_any_request_is_ended_by_cancel(laptop
     first = next(k for k, each in enumerate(requests) if not each.startswith("GET") and "dryRun" not in each)
     laptop.hatrain("cancel", "kitchen")
     assert 2 < first < len(requests) - 4
-    states = set()
     for k in range(first, len(requests) + 1):
         laptop.api.requests.clear()
         process = laptop.start("submit", "kitchen.yaml", "--cluster", "cluster.yaml")
@@ -128,11 +127,8 @@ def test_a_submission_that_is_killed_after_any_request_is_ended_by_cancel(laptop
         assert process.returncode in (0, -signal.SIGKILL)
         before = laptop.api.names()
         if (laptop.folder / "runs/kitchen/plan.json").exists():
-            states.add(laptop.hatrain("status", "kitchen").splitlines()[1].split()[2])
             laptop.hatrain("cancel", "kitchen", code=0 if before else 1)
         assert laptop.api.names() == [], f"after request {k}: {before}"
-    assert states <= {"queued", "lost", "cancelled"}
-    laptop.submit()
 
 
 def test_a_refusal_of_the_owners_does_not_fail_a_submission(laptop):

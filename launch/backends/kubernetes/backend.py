@@ -132,7 +132,7 @@ class KubernetesBackend(Backend[KubernetesCluster]):
         return render.single_file(plan, self.cluster)
 
     def start_command(self, folder: str) -> str:
-        return f"kubectl apply -f {shlex.quote(f'{folder}/{render.MANIFESTS}')}"
+        return f"kubectl apply --server-side -f {shlex.quote(f'{folder}/{render.MANIFESTS}')}"
 
     def client(self) -> Client:
         from launch.backends.kubernetes.client import KubernetesClient

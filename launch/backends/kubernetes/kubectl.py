@@ -49,7 +49,7 @@ class Kubectl:
         except FileNotFoundError:
             raise BadInput(
                 "kubectl: not found; install it, or pipe the output of hatrain render to a machine that has it: "
-                "kubectl apply -f -"
+                "kubectl apply --server-side -f -"
             ) from None
         except OSError as error:
             raise BadInput(f"kubectl: cannot be started: {error.strerror}") from None

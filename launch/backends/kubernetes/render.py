@@ -1,4 +1,4 @@
-"""Renders a plan for Kubernetes, as one stream of documents for `kubectl apply -f -`."""
+"""Renders a plan for Kubernetes, as one stream of documents for kubectl."""
 
 import hashlib
 from collections.abc import Mapping
@@ -81,8 +81,9 @@ def parts(plan: Plan, cluster: KubernetesCluster) -> list[Json]:
 
 
 _ABOUT_FILES = """\
-Written by hatrain; start it with kubectl apply -f -. These are the files of the run as resolved, which its pods mount
-at /etc/hatrain. The name contains a hash of the contents, so that nothing changes under a running pod."""
+Written by hatrain; start it with kubectl apply --server-side -f -. These are the files of the run as resolved, which
+its pods mount at /etc/hatrain. The name contains a hash of the contents, so that nothing changes under a running
+pod."""
 _ABOUT_SERVICE = """\
 The address of node 0. It is published before the pods are ready, because each waits for the others."""
 _ABOUT_JOB = """\
