@@ -66,20 +66,20 @@ def test_only_the_parts_that_are_another_schemas_are_read_so():
         KubernetesCluster,
         read_text(
             f"{FILE}environment: {{A: 010, B: yes}}\nnode_selector: {{gen: 1e5}}\n"
-            "tolerations: [{key: gpu, tolerationSeconds: 300, value: '300'}]\n"
+            "tolerations: [{key: gpu, effect: NoExecute, tolerationSeconds: 300, value: '300'}]\n"
             "pod_overlay: {hostNetwork: true, priority: 1000}\n",
             "a.yaml",
         ),
     )
     assert place.environment == {"A": "010", "B": "yes"}
     assert place.node_selector == {"gen": "1e5"}
-    assert place.tolerations == ({"key": "gpu", "tolerationSeconds": 300, "value": "300"},)
+    assert place.tolerations == ({"key": "gpu", "effect": "NoExecute", "tolerationSeconds": 300, "value": "300"},)
     assert place.pod_overlay == {"hostNetwork": True, "priority": 1000}
 
 
 def test_a_place_that_comes_back_from_a_plan_is_the_same():
     place = validate(
         KubernetesCluster,
-        read_text(f"{FILE}pod_overlay: {{a: 010, b: '010', c: 1e5, d: yes}}\n", "a.yaml"),
+        read_text(f"{FILE}pod_overlay: {{priority: 010, priorityClassName: '010', schedulerName: yes}}\n", "a.yaml"),
     )
     assert KubernetesCluster.model_validate_json(place.model_dump_json()) == place
