@@ -44,6 +44,8 @@ class Paths(Model):
     """The run directory."""
     models: str
     """Links to finished models."""
+    code: str | None = None
+    """The copy of hatrain that the run starts from; null for the installed package."""
 
 
 class ResourceRequest(Model):

@@ -98,6 +98,8 @@ def fruitless(events: Iterable[Event], was_stopped: Callable[[int], bool]) -> Fr
             if counts and (said := event.get("reasons")):
                 reason = "; ".join(f"{name}: {text}" for name, text in said.items())
             running = None
+        elif kind == "killed":
+            reason = f"killed: {event['reason']}"
     return Fruitless(*_without_outcome(running, was_stopped, own, outside, reason))
 
 

@@ -344,8 +344,8 @@ class EvaluationSpec(Model):
 
     eval_steps: PositiveInt = 200
     """Optimizer steps between two test losses."""
-    sample: PositiveInt = 256
-    """Rows for the test loss during training: drawn at random once."""
+    sample: PositiveInt | Literal["all"] = 256
+    """Rows for the test loss before, during and after training, drawn at random once; all takes the whole test set."""
     requests: NonNegativeInt = 200
     """Test requests that the model answers before and after training; 0 for none."""
 

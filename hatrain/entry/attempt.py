@@ -117,20 +117,23 @@ class _Leader:
         """
         deadline = time.monotonic() + patience
         while self.lost is None:
-            preconditions.wait_for_lease(self.run, self.signals, deadline, self.grace)
-            if files is not None:
+            supersede = preconditions.wait_for_lease(self.run, self.nodes, self.signals, deadline, self.grace)
+            # An earlier start of this job has taken the files over.
+            if files is not None and not supersede:
                 self.run.adopt(self.plan, files)
             with contextlib.suppress(LeaseHeld):
-                self.lost = lease.enter_context(self.nodes.lead())
+                self.lost = lease.enter_context(self.nodes.lead(supersede=supersede))
         self.nodes.clear()
         if files is not None:
             self._record_submission()
 
     def _record_submission(self) -> None:
-        """Record, once, a submission that was made elsewhere: retries are counted from there."""
-        submission = os.environ.get("HATRAIN_SUBMISSION")
-        if submission and submission not in (event.get("submission") for event in self.run.events()):
-            self.run.record("submitted", cluster=self.plan.cluster, submission=submission)
+        """Record, once, a submission that was made elsewhere or by hand: retries are counted from there."""
+        # Slurm's job id tells the other verbs which job the run is; Kubernetes' submissions have names of their own.
+        for key, variable in (("submission", "HATRAIN_SUBMISSION"), ("job", "HATRAIN_JOB")):
+            value = os.environ.get(variable)
+            if value and value not in (event.get(key) for event in self.run.events()):
+                self.run.record("submitted", cluster=self.plan.cluster, user=provenance.user(), **{key: value})
 
     def attempt(self, stages: Sequence[Stage]) -> Exit:
         """Make one attempt and return its exit code. Raises BadInput and NotStarted where none starts."""
@@ -151,7 +154,7 @@ class _Leader:
         self._record_start(attempt, [lease["host"] for _, lease in sorted(peers.items())])
         log(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
         monitor = PeerMonitor(nodes, attempt, peers, self.grace)
-        children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace)
+        children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace, lease=nodes.token)
         children.end_orphans()
         run.remove_unfinished()
         for stage in wanted:
@@ -159,6 +162,8 @@ class _Leader:
                 log(f"{run.name}: {stage.name} is done")
         revision.record(plan, run)
         code, reasons = self._run_stages(todo, children, monitor)
+        if self._is_superseded():
+            return Exit.REQUEUE
         if code is Exit.FINISHED:
             self._link_model()
             run.record("done", attempt=attempt.number)
@@ -178,6 +183,8 @@ class _Leader:
                 self._record_start(self.current, [])
         else:
             code, reasons = Exit.FATAL, {"entry": "\n".join(error.problems)}
+        if self._is_superseded():
+            return Exit.REQUEUE
         if self.lost is not None:
             self._record_outcome(code, reasons)
         self.nodes.refuse(code, reasons)
@@ -235,14 +242,15 @@ class _Leader:
     def _run_stages(self, stages: Sequence[Stage], children: Children, monitor: PeerMonitor) -> Outcome:
         """Run stages until one does not finish. Before the first that needs node 0 alone, the other nodes leave."""
         for stage in stages:
+            if stop := children.requested_stop():
+                # The ranks would load the model, and might not have the time to leave in order.
+                code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
+                return code, {stage.name: f"not started: {stop.reason}"}
             if stage.on_all_ranks:
                 ended = children.run_ranks(stage, lambda: self._why_lost() or monitor.why_abandon())
                 code, reasons = monitor.settle(ended)
             else:
                 self._conclude(Exit.FINISHED, {})
-                if stop := children.requested_stop():
-                    code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
-                    return code, {stage.name: f"not started: {stop.reason}"}
                 code, reasons = children.run_alone(stage, self._why_lost)
             if code is not Exit.FINISHED:
                 return code, reasons
@@ -252,8 +260,16 @@ class _Leader:
 
     def _why_lost(self) -> str | None:
         if self.lost is not None and self.lost.is_set():
-            return "lost the lease: this machine was suspended, and another attempt has started"
+            return "lost the lease: another start of this job superseded this one, or this machine was suspended"
         return None
+
+    def _is_superseded(self) -> bool:
+        """Whether the run is another process's now, so that this one must write nothing more. It looks at the lease,
+        which this process's heartbeat may not have read yet."""
+        if self.lost is None or not (self.lost.is_set() or self.run.lease.is_taken(self.nodes.token)):
+            return False
+        log(f"{self.run.name}: superseded: another process holds the lease; requeue ({int(Exit.REQUEUE)})")
+        return True
 
     # --- record and outcome ---
 
@@ -264,7 +280,8 @@ class _Leader:
             self.concluded = True
 
     def _record_start(self, attempt: Attempt, other_hosts: Sequence[str]) -> None:
-        plan = self.plan
+        plan, code = self.plan, provenance.package_digest()
+        self._tell_if_code_changed(code)
         self.run.record(
             "attempt begun",
             attempt=attempt.number,
@@ -283,7 +300,20 @@ class _Leader:
             gradient_checkpointing=plan.gradient_checkpointing,
             versions=provenance.versions(),
             commit=provenance.commit(),
+            code=code,
         )
+
+    def _tell_if_code_changed(self, code: str) -> None:
+        """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
+        recorded = [event for event in self.run.events() if event.get("code") and "versions" in event]
+        if recorded and (earlier := recorded[-1])["code"] != code:
+            before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
+            facts = {"before": before, "now": now, "since": earlier["event"]}
+            self.run.record("code changed", **facts)
+            log(
+                f'{self.run.name}: the code is not that of "{earlier["event"]}" ({earlier["time"]}): commit {before} '
+                f"then, {now} now; hatrain submit --snapshot keeps a copy"
+            )
 
     def _record_outcome(self, code: Exit, reasons: Mapping[str, str], **facts: Any) -> None:
         number = {"attempt": self.current.number} if self.current else {}

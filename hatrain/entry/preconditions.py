@@ -57,15 +57,22 @@ def pause(ended_from_outside: int) -> float:
 # --- the lease ----------------------------------------------------------------------------------------------
 
 
-def wait_for_lease(run: RunDirectory, signals: SignalListener, deadline: float, grace: float) -> None:
-    """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave.
+def wait_for_lease(run: RunDirectory, nodes: Nodes, signals: SignalListener, deadline: float, grace: float) -> bool:
+    """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave. An
+    earlier start of this job is asked to stop. Returns whether it holds the run nevertheless, and must be superseded.
 
-    Raises BadInput at the deadline, NotStarted on a stop.
+    Raises BadInput at the deadline for any other holder, NotStarted on a stop.
     """
     logged = False
     while run.folder.is_dir() and (owner := run.lease.contender()) and not signals.stop:
         holder = f"process {owner['pid']} on {owner['host']}"
+        is_earlier = nodes.is_earlier_start(owner)
+        if is_earlier and not logged and (attempts := run.all_attempts()):
+            attempts[-1].request_stop(Stop("the scheduler has started the job again", requeue=True))
         if time.monotonic() > deadline + (grace if _is_stopping(run) else 0):
+            if is_earlier:
+                log(f"{run.name}: supersedes {holder}, an earlier start of this job")
+                return True
             raise BadInput(f"{run.name}: an attempt is running ({holder}); stop it first: hatrain stop {run.name}")
         if not logged:
             log(f"{run.name}: waiting for the attempt of {holder} to leave")
@@ -73,6 +80,7 @@ def wait_for_lease(run: RunDirectory, signals: SignalListener, deadline: float, 
         time.sleep(min(1.0, max(0.05, deadline - time.monotonic())))
     if signals.stop:
         raise stopped(signals.stop)
+    return False
 
 
 def _is_stopping(run: RunDirectory) -> bool:

@@ -166,6 +166,7 @@ class Saver:
             copy.clear()
         make_portable(partial)
         final = run.checkpoints / checkpoints.folder_name(step)
+        self.trainer.stop.check_lease()
         seal.seal(
             partial,
             final,

@@ -10,6 +10,7 @@ from hatrain.contract.cluster.common import BaseCluster
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import JobSpec
+from hatrain.errors import BadInput
 
 Reason = tuple[str, str]
 """(key, text) of a refusal. Keys of the cluster file begin with `cluster.`."""
@@ -53,6 +54,14 @@ class JobState:
     """In the scheduler's own words."""
     code: int | None = None
     """Exit code of an ended job, if the scheduler has it."""
+    cancelled: bool = False
+    """Somebody ended the job."""
+    advice: str = ""
+    """What ended the job and what to change, where the scheduler knows it and the run may not."""
+
+
+class AccessRefused(BadInput):
+    """The scheduler does not let this user ask: asking again does not help."""
 
 
 class Reader(Protocol):
@@ -70,12 +79,19 @@ class Client(Protocol):
     poll_seconds: float
     """Interval between two queries while a job is watched."""
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
         """Build a submission without sending it. `parent` is the scheduler's id of the job that must finish first; a
-        client whose scheduler has no dependencies ignores it, and the run itself waits."""
+        client whose scheduler has no dependencies ignores it, and the run itself waits. `at_once` is how many runs of
+        a sweep may run at the same time; all if it is None.
 
-    def check(self, submission: Submission) -> None:
-        """Ask the scheduler whether it would accept this. Raises BadInput with its reason."""
+        Raises BadInput where the scheduler cannot limit that.
+        """
+
+    def check(self, submission: Submission) -> list[str]:
+        """Ask the scheduler whether it would accept this. Returns what a user should know before it is sent, one line
+        each. Raises BadInput with the scheduler's reason."""
 
     def diff(self, submission: Submission) -> str | None:
         """What the submission would change in the objects that the scheduler keeps; None if it keeps none, or cannot
@@ -107,6 +123,11 @@ class Backend(ABC, Generic[Spec]):
 
     def __init__(self, cluster: Spec):
         self.cluster = cluster
+
+    @property
+    def has_image(self) -> bool:
+        """Whether jobs run in an image, which has hatrain."""
+        return False
 
     @abstractmethod
     def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:

@@ -180,7 +180,9 @@ class KubernetesCluster(BaseCluster):
     gpus: Annotated[GpuNames, AfterValidator(_gpu_labels)] = Field(default_factory=dict)
     """GPU names of jobs, mapped to values of that label. If empty, any node with GPUs is used."""
     cpus_per_gpu: PositiveInt = 8
-    """CPU cores for each GPU; for each process of a job with `gpu: cpu`."""
+    """CPU cores for each GPU."""
+    cpus_per_process: PositiveInt = 8
+    """CPU cores for each process of a job with `gpu: cpu`."""
     memory_per_gpu: Size = 64 * 2**30
     """Memory for each GPU (or process), including /dev/shm."""
     shared_memory_per_gpu: Size = 8 * 2**30

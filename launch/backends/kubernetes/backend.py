@@ -79,6 +79,10 @@ class KubernetesBackend(Backend[KubernetesCluster]):
             if volume:
                 yield key, volume
 
+    @property
+    def has_image(self) -> bool:
+        return True
+
     def notes(self) -> Iterator[str]:
         image = self.cluster.image
         if "@" not in image:
@@ -96,6 +100,7 @@ class KubernetesBackend(Backend[KubernetesCluster]):
             object_name(run),
             cluster.gpus,
             cluster.cpus_per_gpu,
+            cluster.cpus_per_process,
             memory=cluster.memory_per_gpu * per_node,
             shared_memory=cluster.shared_memory_per_gpu * per_node,
             ephemeral_storage=cluster.ephemeral_storage,

@@ -1,7 +1,6 @@
 """Talks to Kubernetes through kubectl: server-side apply, objects as JSON, deletion with the pods' grace period."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +31,11 @@ class KubernetesClient:
 
     # --- submitting ---
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
+        if at_once is not None:
+            raise BadInput("--at-once: Kubernetes starts every Job for which there is room; limit them with a queue")
         one = len(runs) == 1 and runs[0].directory.folder == folder
         manifests = "".join(planned.files[render.MANIFESTS] for planned in runs)
         return Submission(
@@ -42,7 +45,7 @@ class KubernetesClient:
             self._kubectl.command(*APPLY, "--filename", str(folder / render.MANIFESTS)),
         )
 
-    def check(self, submission: Submission) -> None:
+    def check(self, submission: Submission) -> list[str]:
         """Raises BadInput also if the objects of a run are still in use, or are not its own."""
         finished = self._finished(submission)
         # Finished objects are deleted before the start but cannot be changed: check the same under another name.
@@ -51,11 +54,12 @@ class KubernetesClient:
         ]
         manifests = "".join(render.single_file(plan, self._cluster) for plan in plans)
         result = self._kubectl.run(*APPLY, "--dry-run=server", "--filename", "-", stdin=manifests, seconds=2 * SECONDS)
-        for line in filter(None, map(str.strip, result.stderr.splitlines())):
+        lines = list(filter(None, map(str.strip, result.stderr.splitlines())))
+        for line in lines:
             # The server accepts such a Job, and then silently refuses its pods.
             if "would violate PodSecurity" in line:
                 raise BadInput(f"the namespace {self._cluster.namespace} would refuse the pods: {line}")
-            print(f"note: kubectl: {line}", file=sys.stderr)
+        return [f"kubectl: {line}" for line in lines]
 
     def start(self, submission: Submission) -> list[str]:
         """Objects of an earlier submission are deleted first: the pods of a Job cannot be changed, a finished Job does

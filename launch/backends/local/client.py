@@ -30,7 +30,11 @@ class LocalClient:
 
     poll_seconds = 0.2
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
+        if at_once is not None:
+            raise BadInput("--at-once: on this machine the runs of a sweep run one after another; leave it out")
         folders = [str(planned.directory.folder) for planned in runs]
         if folders == [str(folder)]:
             command = ("bash", str(folder / "launch/local.sh"), str(folder))
@@ -39,8 +43,9 @@ class LocalClient:
         files = {"launch/sweep.sh": script}
         return Submission(tuple(runs), folder, files, ("bash", str(folder / "launch/sweep.sh"), *folders))
 
-    def check(self, submission: Submission) -> None:
+    def check(self, submission: Submission) -> list[str]:
         """Nothing to check: there is no scheduler."""
+        return []
 
     def diff(self, submission: Submission) -> str | None:
         return None
