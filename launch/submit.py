@@ -35,6 +35,17 @@ def prepare(plans: Sequence[Plan], *, at_once: int | None = None) -> tuple[Submi
     return client.submission(runs, folder, _parent(plans[0]), at_once), client
 
 
+def fresh(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans of a submission that starts anew. Where this machine does not see the run directory, the run itself
+    sets the old one aside, once."""
+    return [
+        plan
+        if backend(plan.cluster_spec).shares_files
+        else plan.model_copy(update={"environment": {**plan.environment, "HATRAIN_FRESH": "1"}})
+        for plan in plans
+    ]
+
+
 def _parent(plan: Plan) -> str | None:
     """The scheduler's id of the job that must finish first; None if it has, or if another scheduler has it."""
     if plan.job.after is None:
@@ -104,9 +115,18 @@ def send(submission: Submission, client: Client, command: Sequence[str], *, fres
     for path, text in submission.files.items():
         seal.write_text(submission.folder / path, text, 0o755 if path.endswith(".sh") else 0o644)
     snapshot.write(submission)
-    jobs = client.start(submission)
-    for planned, job in zip(submission.runs, jobs, strict=True):
+    # Recorded before it is sent, where that is possible: whatever happens meanwhile, the other verbs find it.
+    for planned, job in zip(submission.runs, submission.jobs, strict=False):
         record(planned, command, job)
+    try:
+        jobs = client.start(submission)
+    except BadInput as error:
+        for planned in submission.runs[: len(submission.jobs)]:
+            planned.directory.record("not sent", reason=error.problems[0])
+        raise
+    if not submission.jobs:
+        for planned, job in zip(submission.runs, jobs, strict=True):
+            record(planned, command, job)
     return jobs
 
 
@@ -121,7 +141,7 @@ def record(planned: PlannedRun, command: Sequence[str], job: str | None) -> None
         cluster=planned.plan.cluster,
         job=job,
         commit=provenance.commit(),
-        **({"code": code} if code else {}),
+        **({"package": code} if code else {}),
         versions=provenance.versions(),
     )
 

@@ -25,6 +25,10 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.buffer.write(reader.read())
     finally:
         reader.close()
+    if not args.follow and reader.problem:
+        code, lines = reader.problem
+        print("\n".join(lines), file=sys.stderr)
+        return code
     if not args.follow:
         return 0
     return int(Exit.FAULT) if target.status.code is None else target.status.code

@@ -53,14 +53,11 @@ def run(args: argparse.Namespace) -> int:
     plans = swept(args) if args.sweep else [planned(args)]
     if args.snapshot:
         plans = snapshot.planned(plans)
+    if args.fresh:
+        plans = submit.fresh(plans)
     plan = plans[0]
     target = backend(plan.cluster_spec)
     directory = target.run_directory(plan)
-    if args.fresh and not target.shares_files:
-        raise BadInput(
-            f"--fresh: {plan.job.name} is on a volume of the cluster, which this machine cannot change; "
-            "give the job another name, with --set name=NAME"
-        )
     if args.dry_run:
         note_missing(plan)
         submission, _ = submit.prepare(plans, at_once=args.at_once)

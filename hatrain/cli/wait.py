@@ -15,7 +15,10 @@ def run(args: argparse.Namespace) -> int:
     from launch import follow
 
     targets = submitted_runs(args.run)
-    alive = {target.job: target.directory for target in targets if target.status.alive}
+    # A scheduler that does not answer at this moment may do so soon.
+    alive = {
+        target.job: target.directory for target in targets if target.status.alive or target.status.state == "unknown"
+    }
     if alive:
         follow.wait(alive, targets[0].client)
         targets = submitted_runs(args.run)

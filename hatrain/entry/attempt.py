@@ -51,7 +51,7 @@ def enter(
     stages = [replace(stage, command=(commands or {}).get(stage.name, stage.command)) for stage in STAGES]
     try:
         run, plan, files = _locate(Path(target))
-        if run.done.exists():
+        if run.done.exists() and not preconditions.begins_anew(run):
             log(f"{run.name}: finished before, {run.done} is there")
             return Exit.FINISHED
         if plan.nodes > 1:
@@ -94,7 +94,8 @@ def _locate(target: Path) -> tuple[RunDirectory, Plan, dict[str, str] | None]:
     if run.plan_file.exists():
         if run.plan_file.samefile(target):
             return run, plan, None
-        run.refuse_another(plan.job)
+        if not preconditions.begins_anew(run):
+            run.refuse_another(plan.job)
     folder = target.parent
     paths = [path for path in (folder / "job.yaml", *folder.glob("launch/*")) if path.is_file()]
     return run, plan, {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths}
@@ -120,7 +121,9 @@ class _Leader:
             supersede = preconditions.wait_for_lease(self.run, self.nodes, self.signals, deadline, self.grace)
             # An earlier start of this job has taken the files over.
             if files is not None and not supersede:
-                self.run.adopt(self.plan, files)
+                old = self.run.adopt(self.plan, files, fresh=preconditions.begins_anew(self.run))
+                if old is not None:
+                    log(f"{self.run.name}: moved the old run to {old}")
             with contextlib.suppress(LeaseHeld):
                 self.lost = lease.enter_context(self.nodes.lead(supersede=supersede))
         self.nodes.clear()
@@ -177,8 +180,10 @@ class _Leader:
     def refuse(self, error: BadInput | NotStarted) -> Exit:
         """Leave without an attempt, and let the other nodes leave. Raises a BadInput again, for its lines to be
         shown."""
+        facts = {}
         if isinstance(error, NotStarted):
             code, reasons = error.code, error.reasons
+            facts = {"absent": True} if error.absent else {}
             if error.counts and self.current:
                 self._record_start(self.current, [])
         else:
@@ -186,7 +191,7 @@ class _Leader:
         if self._is_superseded():
             return Exit.REQUEUE
         if self.lost is not None:
-            self._record_outcome(code, reasons)
+            self._record_outcome(code, reasons, **facts)
         self.nodes.refuse(code, reasons)
         if isinstance(error, BadInput):
             raise error
@@ -300,13 +305,13 @@ class _Leader:
             gradient_checkpointing=plan.gradient_checkpointing,
             versions=provenance.versions(),
             commit=provenance.commit(),
-            code=code,
+            package=code,
         )
 
     def _tell_if_code_changed(self, code: str) -> None:
         """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
-        recorded = [event for event in self.run.events() if event.get("code") and "versions" in event]
-        if recorded and (earlier := recorded[-1])["code"] != code:
+        recorded = [event for event in self.run.events() if event.get("package")]
+        if recorded and (earlier := recorded[-1])["package"] != code:
             before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
             facts = {"before": before, "now": now, "since": earlier["event"]}
             self.run.record("code changed", **facts)

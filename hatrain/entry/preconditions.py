@@ -1,6 +1,7 @@
 """What must hold before an attempt starts: the lease is free, the parent is DONE, the other nodes are here. Every wait
 ends on a stop."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,15 +26,19 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 600.0
 """The first pause, which doubles each time, and the longest."""
 UNPAUSED_ENDS = 2
 """Attempts in a row that may be ended from outside before there is a pause: a preemption is no sign of trouble."""
+LONGEST_ABSENCE = 48
+"""How often in a row a node may wait in vain for others where each starts as there is room: a day of half hours."""
 
 
 class NotStarted(Exception):
     """No attempt starts, through no mistake of the user's."""
 
-    def __init__(self, code: Exit, reasons: Mapping[str, str], *, counts: bool = False):
+    def __init__(self, code: Exit, reasons: Mapping[str, str], *, counts: bool = False, absent: bool = False):
         self.code, self.reasons = code, dict(reasons)
         self.counts = counts
         """Whether it counts against `limits.retries`."""
+        self.absent = absent
+        """Whether other nodes did not come, for which a launcher may have had no room yet."""
         super().__init__(", ".join(self.reasons.values()))
 
 
@@ -52,6 +57,13 @@ def pause(ended_from_outside: int) -> float:
     """How many seconds to wait after so many attempts in a row that were ended from outside and sealed nothing."""
     over = ended_from_outside - UNPAUSED_ENDS
     return min(PAUSE_SECONDS * 2 ** min(over, 10), LONGEST_PAUSE_SECONDS) if over >= 0 else 0.0
+
+
+def begins_anew(run: RunDirectory) -> bool:
+    """Whether this start is the first of a submission with `--fresh` from a machine that does not see the run."""
+    submission = os.environ.get("HATRAIN_SUBMISSION")
+    wanted = bool(os.environ.get("HATRAIN_FRESH") and submission)
+    return wanted and submission not in (event.get("submission") for event in run.events())
 
 
 # --- the lease ----------------------------------------------------------------------------------------------
@@ -164,8 +176,7 @@ def gather(run: RunDirectory, nodes: Nodes, wait: Wait) -> dict[int, dict[str, A
             _update(nodes, present, spent, nodes.others)
         absent = [rank for rank in nodes.others if rank not in present]
         if absent and time.monotonic() > deadline:
-            reason = f"did not appear within {longest:g} s; does it see {run.folder}?"
-            raise NotStarted(Exit.FAULT, {f"node {rank}": reason for rank in absent}, counts=True)
+            raise _absence(run, nodes, {f"node {rank}": f"did not appear within {longest:g} s" for rank in absent})
         return not absent
 
     if not all_present():
@@ -173,6 +184,30 @@ def gather(run: RunDirectory, nodes: Nodes, wait: Wait) -> dict[int, dict[str, A
         log(f"{run.name}: waiting for node {', '.join(absent)} of {nodes.count}")
         wait.until(all_present, every_node.POLL_SECONDS)
     return present
+
+
+def absence_code(nodes: Nodes) -> Exit:
+    """How a node leaves that waited in vain for another: where the launcher starts all at once (Slurm), with a fault;
+    elsewhere there may be no room for all yet."""
+    return Exit.FAULT if nodes.start else Exit.REQUEUE
+
+
+def _absence(run: RunDirectory, nodes: Nodes, reasons: Mapping[str, str]) -> NotStarted:
+    """Raises BadInput once that has happened too often."""
+    if nodes.start:
+        seen = {name: f"{reason}; does it see {run.folder}?" for name, reason in reasons.items()}
+        return NotStarted(absence_code(nodes), seen, counts=True)
+    waits = 1
+    for event in reversed(run.events()):
+        if event.get("event") != "outcome" or not event.get("absent"):
+            break
+        waits += 1
+    if waits >= LONGEST_ABSENCE:
+        raise BadInput(
+            f"{', '.join(reasons)}: did not appear in {waits} waits in a row; is there room for all {nodes.count} "
+            f"nodes at once, and do they see {run.folder}?"
+        )
+    return NotStarted(absence_code(nodes), reasons, absent=True)
 
 
 def _update(nodes: Nodes, present: dict[int, dict[str, Any]], spent: set[str], ranks: Sequence[int]) -> None:

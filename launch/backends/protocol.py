@@ -38,6 +38,8 @@ class Submission:
     """Additional files of a sweep, by their path in `folder`."""
     command: tuple[str, ...]
     """Starts the submission once the files are written."""
+    jobs: tuple[str, ...] = ()
+    """The scheduler's id of each run, where they are known before anything is sent."""
 
     @property
     def is_sweep(self) -> bool:
@@ -66,6 +68,9 @@ class AccessRefused(BadInput):
 
 class Reader(Protocol):
     """The output of a job, from one moment on."""
+
+    problem: "tuple[int, list[str]] | None"
+    """(exit code, lines) of the program that could not read all output; None while there was no problem."""
 
     def read(self) -> bytes:
         """Output since the last call. Does not wait for more."""
@@ -106,8 +111,15 @@ class Client(Protocol):
     def cancel(self, job: str, run: RunDirectory) -> None:
         """Remove a job from the queue, or end it."""
 
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """Remove what a submission left that did not get through. Returns whether there was anything."""
+
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Ask the running attempt to save a checkpoint and exit for good. Returns what was done, as a sentence."""
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        """The newest line of training of a running job whose run directory this machine does not see; empty if there is
+        none, or if it does."""
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Output of one node of a job: all of it, or what is written from now on."""
@@ -135,6 +147,10 @@ class Backend(ABC, Generic[Spec]):
 
     def notes(self) -> Iterator[str]:
         """What a user should know about the cluster file, one line each."""
+        yield from ()
+
+    def notes_on(self, job: JobSpec) -> Iterator[str]:
+        """What a user should know about a job on this cluster, one line each."""
         yield from ()
 
     def resources(self, job: JobSpec, run: str) -> ResourceRequest | None:

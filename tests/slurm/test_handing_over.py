@@ -163,7 +163,7 @@ def test_a_run_starts_from_its_copy_of_the_code_and_says_when_that_has_changed(w
     assert workspace.end(run) == "COMPLETED", workspace.report(run)
     begun = [event for event in run.events() if event["event"] == "attempt begun"]
     # Both starts ran the copy, as it was then.
-    assert len({provenance.package_digest(), *(event["code"] for event in begun)}) == 3
+    assert len({provenance.package_digest(), *(event["package"] for event in begun)}) == 3
     assert {event["commit"] for event in begun} == {provenance.commit()}
     (changed,) = [event for event in run.events() if event["event"] == "code changed"]
     assert changed["since"] == "attempt begun"

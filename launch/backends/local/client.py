@@ -94,6 +94,9 @@ class LocalClient:
         _signal_group(pid, signal.SIGKILL)
         end_orphans(str(run.folder), 0, 0)
 
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        return False
+
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Before an attempt has started, interrupt the process that waits to start it. Raises BadInput for a run of a
         sweep that has not started."""
@@ -105,6 +108,9 @@ class LocalClient:
                 return "does not start: the sweep ends with the run that is being stopped"
             raise BadInput(f"{run.name}: has not started yet; {_whole_sweep(run, 'stop')}")
         return stop_by_file(run, reason)
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        return ""
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         if node:

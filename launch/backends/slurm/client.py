@@ -157,6 +157,9 @@ class SlurmClient:
         }.get(state.reason.partition(" ")[0], "")
         return replace(state, advice=advice or state.advice)
 
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        return ""
+
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """The log of node 0 includes that of the batch script. Raises BadInput for a node that the run lacks."""
         nodes = run.plan().nodes
@@ -175,6 +178,10 @@ class SlurmClient:
 
     def cancel(self, job: str, run: RunDirectory) -> None:
         _run(["scancel", job])
+
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """sbatch takes a job as a whole, or not at all."""
+        return False
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         return stop_by_file(run, reason)
