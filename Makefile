@@ -111,7 +111,7 @@ sif: ## make a SIF of the image, for apptainer
 # --- tests and benchmarks ---
 
 # One process per core, one thread per process. The tests of a file share slow fixtures, and stay in one process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses auto --dist loadfile
 
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
