@@ -10,38 +10,44 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime import provenance
 from launch import status
-from launch.backends.protocol import Client, Reader
+from launch.backends.protocol import AccessRefused, Client, Reader
 from launch.screen import screen
 
 READ_SECONDS = 0.2
 ENDED = ("ended", "unknown")
-MAX_FAILURES = 10
-"""Consecutive queries that a scheduler may leave unanswered."""
+PATIENCE_SECONDS = 1800.0
+"""How long a scheduler may leave queries unanswered: an upgrade of its control plane takes minutes."""
 
 
 class _Poll:
-    """Queries a scheduler repeatedly, and tolerates a few failures in a row."""
+    """Queries a scheduler repeatedly, and is patient while it does not answer."""
 
     def __init__(self, jobs: dict[str, RunDirectory], client: Client):
-        self.jobs, self.client, self.failures = jobs, client, 0
+        self.jobs, self.client = jobs, client
+        self._answered = time.monotonic()
 
     def all_ended(self) -> bool:
-        """Raises BadInput after too many failures."""
+        """Whether the scheduler ended every job, or knows it no more. Raises BadInput when it has not answered for too
+        long, and AccessRefused at once."""
         try:
             states = self.client.states(self.jobs)
+        except AccessRefused:
+            raise
         except BadInput:
-            self.failures += 1
-            if self.failures >= MAX_FAILURES:
+            if time.monotonic() - self._answered > PATIENCE_SECONDS:
                 raise
             return False
-        self.failures = 0
+        # A reason without a state: a part of the scheduler does not answer.
+        if any(state.phase == "unknown" and state.reason for state in states.values()):
+            return time.monotonic() - self._answered > PATIENCE_SECONDS
+        self._answered = time.monotonic()
         return all(state.phase in ENDED for state in states.values())
 
 
 def wait(runs: dict[str, RunDirectory], client: Client) -> None:
-    """Wait until none of these jobs is queued or running. Raises BadInput if the scheduler stops answering."""
+    """Wait until these runs have ended for good. Raises BadInput if the scheduler stops answering."""
     poll = _Poll(runs, client)
-    while not poll.all_ended():
+    while not poll.all_ended() or any(now.alive for now in status.look(list(runs.values()))):
         time.sleep(client.poll_seconds)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from hatrain.contract import variables
 from hatrain.contract.cluster import FileSecret
 from hatrain.contract.plan import Plan
 from launch import distributed
@@ -44,15 +45,44 @@ def job_yaml(plan: Plan) -> str:
 
 def env_sh(plan: Plan) -> str:
     """Sourced by node.sh: the interpreter, the number of nodes, the cluster's environment and secrets."""
+    values = {f"environment.{name}": (name, value) for name, value in plan.environment.items()}
+    values["python"] = ("HATRAIN_PYTHON", plan.python)
     lines = [
         "# shellcheck shell=bash",
         f"# The environment of {plan.job.name} on the cluster {json.dumps(plan.cluster)}.",
-        f"export HATRAIN_PYTHON={shlex.quote(plan.python)}",
         f"export HATRAIN_NODES={plan.nodes}",
-        *(f"export {name}={shlex.quote(value)}" for name, value in plan.environment.items()),
+        *needed({key: value for key, (_, value) in values.items()}),
+        *(f"export {name}={variables.quoted(value)}" for name, value in values.values()),
+        *_snapshot(plan),
         *_secrets(plan),
     ]
     return "\n".join(lines) + "\n"
+
+
+_NEED = """
+# Values of the cluster file may refer to variables of this machine.
+need() { # KEY VARIABLE
+  if [[ -z ${!2:-} ]]; then
+    echo "hatrain: $1: \\$$2 is not set on $(hostname)" >&2
+    exit 78
+  fi
+}"""
+
+
+def needed(values: Mapping[str, str]) -> Iterator[str]:
+    """Lines of bash that refuse to go on where a variable is not set to which a value refers, by its key."""
+    calls = [f"need {shlex.quote(key)} {name}" for key, value in values.items() for name in variables.names(value)]
+    if calls:
+        yield _NEED
+        yield from calls
+
+
+def _snapshot(plan: Plan) -> Iterator[str]:
+    if plan.paths.code:
+        yield "# The copy of hatrain that was made when the run was submitted."
+        yield f"export PYTHONPATH={shlex.quote(plan.paths.code)}${{PYTHONPATH:+:$PYTHONPATH}}"
+        yield "# Without it `python -m` would take a package of that name in the current folder."
+        yield "export PYTHONSAFEPATH=1"
 
 
 _READ_SECRET = """
@@ -82,8 +112,8 @@ def _secrets(plan: Plan) -> Iterator[str]:
 
 
 def quoted_path(path: str) -> str:
-    """Quote a path for bash; `~/` is expanded on the machine that runs the script."""
-    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
+    """Quote a path for bash; `~/` and variables are expanded on the machine that runs the script."""
+    return f'"$HOME"/{variables.quoted(path[2:])}' if path.startswith("~/") else variables.quoted(path)
 
 
 def unpack(files: Mapping[str, str]) -> list[str]:

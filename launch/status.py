@@ -1,8 +1,9 @@
 """The state of runs, from their directories and from what their schedulers report."""
 
 import contextlib
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +38,12 @@ class Status:
     answer."""
     reason: str
     code: int | None
-    """The run's exit code, once it has ended for good."""
+    """The run's exit code, once it has ended for good; None while it has not, and if nothing is known."""
     attempt: int | None
     step: tuple[int, int] | None
     """The newest logged step, and the steps of the run."""
+    newest: str = ""
+    """The newest line of training, with its figures, where the run's directory is elsewhere."""
 
     @property
     def alive(self) -> bool:
@@ -126,35 +129,74 @@ def _status(submitted: _SubmittedRun, job_state: JobState) -> Status:
             run.record("outcome", code=code, outcome=state, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
     attempt = attempts[-1].number if attempts else None
-    return Status(run, plan.cluster, job, state, reason, code, attempt, progress(run))
+    newest = _newest_step(run, plan, job) if state in ("running", "stopping") else ""
+    step = progress(run) or _step(newest)
+    return Status(run, plan.cluster, job, state, reason, code, attempt, step, newest)
+
+
+def _newest_step(run: RunDirectory, plan: Plan, job: str | None) -> str:
+    """Only informs: a scheduler that does not answer here changes nothing."""
+    target = backend(plan.cluster_spec)
+    if job is None or target.shares_files:
+        return ""
+    try:
+        return target.client().newest_step(job, run)
+    except BadInput:
+        return ""
+
+
+def _step(line: str) -> tuple[int, int] | None:
+    found = re.match(r"step (\d+)/(\d+) ", line)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str, str, int | None]:
     """(state, reason, exit code). The scheduler's state counts while it has the job, the record's afterwards."""
     if run.done.exists():
         return "finished", "", 0
+    told = f"{job_state.reason}; {job_state.advice}" if job_state.advice else job_state.reason
     if job_state.phase == "queued":
-        return "queued", job_state.reason, None
-    if job_state.phase == "running" or run.lease.holder():
+        return "queued", told, None
+    holder = run.lease.holder()
+    if holder and job_state.phase == "ended" and _is_of(holder, job):
+        holder = None  # a process that was killed elsewhere: its lease goes stale later
+    if job_state.phase == "running" or holder:
         attempts = run.all_attempts()
-        stop = attempts[-1].stop() if attempts and run.lease.holder() else None
-        return ("stopping", stop.reason, None) if stop else ("running", job_state.reason, None)
-    last = _last(run, "outcome", "cancelled", "submitted", "attempt begun")
+        stop = attempts[-1].stop() if attempts and holder else None
+        return ("stopping", stop.reason, None) if stop else ("running", told, None)
+    last = _last(run, "outcome", "cancelled", "submitted", "attempt begun", "killed", "not requeued", "not sent")
     if last.get("event") == "outcome":
-        reason = "; ".join(dict.fromkeys(last.get("reasons", {}).values()))
+        reasons = [*last.get("reasons", {}).values()]
+        if job_state.advice and last["code"] == Exit.FAULT:
+            reasons.insert(0, f"{job_state.reason}: {job_state.advice}")
+        return _ended(last["code"]), "; ".join(dict.fromkeys(reasons)), last["code"]
+    if last.get("event") == "not requeued":
+        reason = f"could not be queued again ({last.get('reason')}); to continue it: hatrain submit {run.name}"
         return _ended(last["code"]), reason, last["code"]
+    if last.get("event") == "not sent" and job_state.phase == "unknown" and not job_state.reason:
+        return "failed", f"was not sent as a whole: {last.get('reason')}", int(Exit.FAULT)
+    if last.get("event") == "killed":
+        return _ended(Exit.FAULT), str(last.get("reason")), int(Exit.FAULT)
     if last.get("event") == "cancelled":
         return "cancelled", f"by {last.get('user', 'an unknown user')}", int(Exit.STOPPED)
     return _state_without_outcome(job, job_state)
 
 
+def _is_of(holder: Mapping[str, Any], job: str | None) -> bool:
+    """Whether the holder of a lease is a start of a Slurm job, JOB.NUMBER."""
+    return job is not None and str(holder.get("nodes")).rpartition(".")[0] == job
+
+
 def _state_without_outcome(job: str | None, job_state: JobState) -> tuple[str, str, int | None]:
     """For a run that recorded no outcome, only the scheduler's answer is left."""
+    if job_state.cancelled:
+        return "cancelled", job_state.reason, int(Exit.STOPPED)
     if job_state.phase == "ended" and job_state.code == 0:
         return "finished", job_state.reason, 0
     if job_state.phase == "ended" and (job_state.code is not None or job_state.reason):
         code = int(Exit.FAULT) if job_state.code is None else job_state.code
-        return _ended(code), job_state.reason or f"exit code {code}", code
+        reason = job_state.reason or f"exit code {code}"
+        return _ended(code), f"{reason}: {job_state.advice}" if job_state.advice else reason, code
     if job and job_state.reason:
         return "unknown", job_state.reason, None
     return "lost", "ended without recording an outcome", int(Exit.FAULT)

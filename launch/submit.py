@@ -10,7 +10,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory, all_runs, runs_root
 from hatrain.errors import BadInput, nearest
 from hatrain.runtime import provenance, seal
-from launch import status
+from launch import snapshot, status
 from launch.backends import backend
 from launch.backends.protocol import Client, PlannedRun, Submission
 from launch.run_files import plan_json
@@ -24,7 +24,7 @@ def planned_runs(plans: Sequence[Plan]) -> tuple[PlannedRun, ...]:
     return tuple(runs)
 
 
-def prepare(plans: Sequence[Plan]) -> tuple[Submission, Client]:
+def prepare(plans: Sequence[Plan], *, at_once: int | None = None) -> tuple[Submission, Client]:
     """What submitting one plan, or the plans of a sweep, would send, and the client that sends it.
 
     Raises BadInput if the run that `after` names is unknown, or will not finish.
@@ -32,7 +32,18 @@ def prepare(plans: Sequence[Plan]) -> tuple[Submission, Client]:
     runs = planned_runs(plans)
     folder = runs[0].directory.folder if len(plans) == 1 else runs[0].directory.folder.parents[1]
     client = backend(plans[0].cluster_spec).client()
-    return client.submission(runs, folder, _parent(plans[0])), client
+    return client.submission(runs, folder, _parent(plans[0]), at_once), client
+
+
+def fresh(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans of a submission that starts anew. Where this machine does not see the run directory, the run itself
+    sets the old one aside, once."""
+    return [
+        plan
+        if backend(plan.cluster_spec).shares_files
+        else plan.model_copy(update={"environment": {**plan.environment, "HATRAIN_FRESH": "1"}})
+        for plan in plans
+    ]
 
 
 def _parent(plan: Plan) -> str | None:
@@ -97,19 +108,31 @@ def send(submission: Submission, client: Client, command: Sequence[str], *, fres
     """
     refuse_active([planned.directory for planned in submission.runs])
     _refuse_others(submission, fresh=fresh)
-    client.check(submission)
+    for note in client.check(submission):
+        print(f"note: {note}", file=sys.stderr)
     for planned in submission.runs:
         adopt(planned, fresh=fresh)
     for path, text in submission.files.items():
         seal.write_text(submission.folder / path, text, 0o755 if path.endswith(".sh") else 0o644)
-    jobs = client.start(submission)
-    for planned, job in zip(submission.runs, jobs, strict=True):
+    snapshot.write(submission)
+    # Recorded before it is sent, where that is possible: whatever happens meanwhile, the other verbs find it.
+    for planned, job in zip(submission.runs, submission.jobs, strict=False):
         record(planned, command, job)
+    try:
+        jobs = client.start(submission)
+    except BadInput as error:
+        for planned in submission.runs[: len(submission.jobs)]:
+            planned.directory.record("not sent", reason=error.problems[0])
+        raise
+    if not submission.jobs:
+        for planned, job in zip(submission.runs, jobs, strict=True):
+            record(planned, command, job)
     return jobs
 
 
 def record(planned: PlannedRun, command: Sequence[str], job: str | None) -> None:
     """Record a submission: the command, who ran it and where, and the scheduler's id, if there is one."""
+    code = provenance.package_digest() if snapshot.is_installed(planned.plan) else None
     planned.directory.record(
         "submitted",
         command=shlex.join(command),
@@ -118,6 +141,7 @@ def record(planned: PlannedRun, command: Sequence[str], job: str | None) -> None
         cluster=planned.plan.cluster,
         job=job,
         commit=provenance.commit(),
+        **({"package": code} if code else {}),
         versions=provenance.versions(),
     )
 

@@ -37,11 +37,11 @@ if __name__ == "__main__":
     preconditions.PAUSE_SECONDS = float(os.environ.get("PAUSE", "0.01"))
     attempt.OUTSIDE_ENDS = int(os.environ.get("OUTSIDE_ENDS", attempt.OUTSIDE_ENDS))
     peers.LOST_PEER_SECONDS = float(os.environ.get("LOST_PEER", peers.LOST_PEER_SECONDS))
-    if "TOOLS" not in os.environ:  # the stage that needs them is not the real one
-        machine.export_tools = lambda *, wanted: Finding("export tools", "ok", "not looked for")
     if "KILLS_AFTER" in os.environ:  # processes that the kernel kills for lack of memory, while a stage runs
         counts = iter([0, *[int(os.environ["KILLS_AFTER"])] * 9])
         memory.kills = lambda: next(counts)
+    if "TOOLS" not in os.environ:  # the stage that needs them is not the real one
+        machine.export_tools = lambda *, wanted: Finding("export tools", "ok", "not looked for")
     if "LATER_STAGE" in os.environ:
         attempt.STAGES = (*STAGES, LATER_STAGE)
     revision.commit_of = lambda ref: None  # no hub is reached

@@ -97,6 +97,9 @@ elif act == "finish-on-stop":
 elif act == "ignore-stops":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
+elif act == "eat-memory":
+    eaten = bytearray(600 * 2**20)
+    time.sleep(600)
 elif act == "orphan":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     seal.write_json(run.folder / "orphan", child.pid)

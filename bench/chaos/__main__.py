@@ -4,6 +4,7 @@ with 1 as soon as something that must hold does not, and leaves the run's folder
 import argparse
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -20,18 +21,23 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=12, help="faults that strike, over all kinds of run")
     parser.add_argument("--seed", type=int, default=1, help="another seed draws other moments and faults")
     args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="hatrain-chaos-"))
+    folder, tallies = Path(tempfile.mkdtemp(prefix="hatrain-chaos-")), dict[str, Tally]()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        print(table(chaos(folder, args.kills, args.seed)))
+        chaos(folder, args.kills, args.seed, tallies)
     except Wrong as error:
         print(f"\nWRONG: {error}\nthe runs are in {folder}", file=sys.stderr)
         return 1
-    shutil.rmtree(folder)
+    except KeyboardInterrupt:
+        print("interrupted; the runs that finished before:")
+    print(table(tallies))
+    shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def chaos(folder: Path, kills: int, seed: int) -> dict[str, Tally]:
-    """Disturb runs of every kind. Returns what happened to each, and raises Wrong."""
+def chaos(folder: Path, kills: int, seed: int, tallies: dict[str, Tally]) -> None:
+    """Make the special checks, then disturb runs of every kind in turns. What happened to each comes into `tallies`.
+    Raises Wrong."""
     begun = time.monotonic()
 
     def say(line: str) -> None:
@@ -39,17 +45,18 @@ def chaos(folder: Path, kills: int, seed: int) -> dict[str, Tally]:
 
     inputs, runs = folder / "inputs", folder / "runs"
     make_inputs(inputs)
-    tallies: dict[str, Tally] = {}
-    for number, kind in enumerate(KINDS.values()):
-        share = kills // len(KINDS) + (number < kills % len(KINDS))
-        if not share:
-            continue
-        whole, seconds = undisturbed(kind, inputs, runs)
-        say(f"{kind.name} without a fault took {seconds:.0f} s")
-        tallies[kind.name] = disturb(kind, whole, inputs, runs, random.Random(f"{seed} {kind.name}"), share, say)
     for name, check in special.CHECKS.items():
         say(f"{name}: {check(inputs, folder)}")
-    return tallies
+    wholes, draws = {}, {}
+    shares = {name: kills // len(KINDS) + (number < kills % len(KINDS)) for number, name in enumerate(KINDS)}
+    for name, share in shares.items():
+        if share:
+            wholes[name], seconds = undisturbed(KINDS[name], inputs, runs)
+            draws[name], tallies[name] = random.Random(f"{seed} {name}"), Tally()
+            say(f"{name} without a fault took {seconds:.0f} s")
+    while open_kinds := [name for name in tallies if tallies[name].strikes < shares[name]]:
+        for name in open_kinds:
+            disturb(KINDS[name], wholes[name], inputs, draws[name], shares[name], tallies[name], say)
 
 
 def table(tallies: dict[str, Tally]) -> str:
@@ -66,7 +73,7 @@ def table(tallies: dict[str, Tally]) -> str:
         resume = f"{statistics.median(tally.to_resume):.1f} s" if tally.to_resume else "-"
         lines.append(
             f"| {name} | {tally.strikes} | {sum(tally.damages.values())} | {tally.resumes} | {tally.steps} | "
-            f"{tally.repeated} | {tally.bytes_lost} | {resume} | {tally.training / tally.wall:.0%} | "
+            f"{tally.repeated} | {tally.bytes_lost} | {resume} | {tally.training / max(tally.wall, 1):.0%} | "
             f"{tally.finished} of {tally.finished} |"
         )
     for title, counted in (("struck", total.kills), ("when", total.moments), ("damage", total.damages)):

@@ -98,28 +98,38 @@ def _processes(run: RunDirectory) -> list[int]:
     return orphans.processes_with(lambda variables: mark in variables)
 
 
-def _kill_all(run: RunDirectory, attempt: Attempt, entry: int) -> None:
+def _kill_all(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
     """The machine is lost."""
     orphans.kill([entry, *_processes(run)])
+    return True
 
 
-def _kill_entry(run: RunDirectory, attempt: Attempt, entry: int) -> None:
+def _kill_entry(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
     """The ranks go on without their entry until the next attempt ends them."""
     os.kill(entry, signal.SIGKILL)
+    return True
 
 
-def _kill_rank(run: RunDirectory, attempt: Attempt, entry: int) -> None:
+def _kill_rank(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
+    """The rank, or the process of a later stage."""
     beat = progress.read(attempt.folder, 0)
-    orphans.kill([beat.pid] if beat else _processes(run))
+    found = [beat.pid] if beat and not attempt.has_reported(0) else _processes(run)
+    orphans.kill(found)
+    return bool(found)
 
 
-def _signal(number: signal.Signals) -> Callable[[RunDirectory, Attempt, int], None]:
-    return lambda run, attempt, entry: os.kill(entry, number)
+def _signal(number: signal.Signals) -> Callable[[RunDirectory, Attempt, int], bool]:
+    def strike(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
+        os.kill(entry, number)
+        return True
+
+    return strike
 
 
 @dataclass(frozen=True)
 class Kill:
-    strike: Callable[[RunDirectory, Attempt, int], None]
+    strike: Callable[[RunDirectory, Attempt, int], bool]
+    """Returns whether there was anything to strike."""
     codes: tuple[int, ...]
     """The exit codes of entry that are right."""
 

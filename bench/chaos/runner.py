@@ -5,10 +5,13 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -74,28 +77,34 @@ def attempt(run: RunDirectory, moment: str | None = None, kill: str | None = Non
     current = Attempt(run.attempts / str(number))
     is_now = MOMENTS[moment](run, current, draw) if moment else None
     started, first_step, struck = time.monotonic(), None, False
-    with (run.folder / "output").open("w") as output:
+    with tempfile.TemporaryFile() as output:  # not in the run's folder, whose disk may be full
         process = subprocess.Popen(
             [sys.executable, "-m", "hatrain.entry", str(run.folder)],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=_hear_all_signals,
         )
         while process.poll() is None:
             if first_step is None:
                 beat = progress.read(current.folder, 0)
                 first_step = time.monotonic() - started if beat and beat.phase == progress.STEP else None
             if is_now is not None and not struck and is_now() and process.poll() is None:
-                KILLS[kill or ""].strike(run, current, process.pid)
-                struck = True
+                struck = KILLS[kill or ""].strike(run, current, process.pid)
             if time.monotonic() - started > LONGEST_ATTEMPT_SECONDS:
                 process.kill()
                 raise Wrong(f"{run.name}: attempt {number} did not end")
             time.sleep(POLL_SECONDS)
-    text = (run.folder / "output").read_text(errors="replace")
+        output.seek(0)
+        text = output.read().decode(errors="replace")
     if _has_traceback(text) and kill != "SIGKILL to a rank":
         raise Wrong(f"{run.name}: a traceback in attempt {number} ({moment}, {kill}):\n{text[-3000:]}")
     return Ended(process.returncode, text, time.monotonic() - started, first_step, struck)
+
+
+def _hear_all_signals() -> None:
+    """This may run under nohup, and entry leaves a SIGHUP ignored that it finds ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _has_traceback(text: str) -> bool:
@@ -114,36 +123,38 @@ def undisturbed(kind: Kind, inputs: Path, runs: Path) -> tuple[RunDirectory, flo
 
 
 def disturb(
-    kind: Kind, whole: RunDirectory, inputs: Path, runs: Path, draw: random.Random, kills: int, say: Any
-) -> Tally:
-    """Disturb runs of a kind until so many faults have struck. Raises Wrong."""
-    tally, number = Tally(), 0
-    while tally.strikes < kills:
-        number += 1
-        plan = plan_of(kind, inputs, runs, f"{whole.name.removeprefix('whole-')}-{number}")
-        run = adopt(plan)
-        _disturb_one(run, plan.identity, whole, draw, kills, tally, say)
-        check_same(run, whole)
-        tally.finished += 1
-        trained = _trained_steps(run)
-        tally.steps += len(set(trained))
-        tally.repeated += len(trained) - len(set(trained))
-        tally.training += sum(_seconds_of_steps(whole))
-    return tally
+    kind: Kind,
+    whole: RunDirectory,
+    inputs: Path,
+    draw: random.Random,
+    kills: int,
+    tally: Tally,
+    say: Callable[[str], None],
+) -> None:
+    """Disturb one more run of a kind, until it finishes or `kills` faults have struck in all. Raises Wrong."""
+    plan = plan_of(kind, inputs, whole.root, f"{whole.name.removeprefix('whole-')}-{tally.finished + 1}")
+    run, so_far = adopt(plan), Tally()
+    _disturb(run, plan.identity, draw, kills - tally.strikes, so_far, say)
+    check_same(run, whole)
+    trained = _trained_steps(run)
+    so_far.finished = 1
+    so_far.steps = len(set(trained))
+    so_far.repeated = len(trained) - len(set(trained))
+    so_far.training = _seconds_of_training(whole)
+    tally += so_far
 
 
 MOST_STRIKES = 6
 """Of one run: then it may finish."""
 
 
-def _disturb_one(
-    run: RunDirectory, identity: str, whole: RunDirectory, draw: random.Random, kills: int, tally: Tally, say: Any
+def _disturb(
+    run: RunDirectory, identity: str, draw: random.Random, kills: int, tally: Tally, say: Callable[[str], None]
 ) -> None:
-    strikes = 0
     while True:
         expected = checkpoints.newest(run.checkpoints, identity)
         moment = kill = None
-        if strikes < MOST_STRIKES and tally.strikes < kills:
+        if tally.strikes < min(MOST_STRIKES, kills):
             moment = draw.choice(_possible(run))
             kill = draw.choice(HARD if draw.random() < 0.7 else sorted(KILLS))
         ended = attempt(run, moment, kill, draw)
@@ -153,7 +164,6 @@ def _disturb_one(
             if ended.code:
                 raise Wrong(f"{run.name}: ended with {ended.code} without a fault:\n{ended.output[-3000:]}")
             return
-        strikes += 1
         tally.kills[str(kill)] += 1
         tally.moments[str(moment)] += 1
         say(f"{run.name}: {kill} {moment}: {ended.code}")
@@ -173,7 +183,7 @@ def _possible(run: RunDirectory) -> list[str]:
     return sorted(moments)
 
 
-def _damage(run: RunDirectory, draw: random.Random, tally: Tally, say: Any) -> None:
+def _damage(run: RunDirectory, draw: random.Random, tally: Tally, say: Callable[[str], None]) -> None:
     done = []
     if draw.random() < 0.4:
         # An entry that was killed leaves its ranks behind: they must not write while this does.
@@ -237,9 +247,9 @@ def _figures(run: RunDirectory) -> Any:
     return {when: figures[when].get("strict_accuracy") for when in figures}
 
 
-def _seconds_of_steps(run: RunDirectory) -> list[float]:
-    """The seconds of each step, from the tokens per second of the logged lines."""
+def _seconds_of_training(run: RunDirectory) -> float:
+    """The seconds of an attempt that nothing disturbed, from its start to its model."""
     times = [event["time"] for event in run.events() if event["event"] in ("attempt begun", "model sealed")]
     assert len(times) == 2, times
     begun, ended = (datetime.fromisoformat(time) for time in times)
-    return [(ended - begun).total_seconds()]
+    return (ended - begun).total_seconds()

@@ -5,7 +5,9 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hatrain.cli import summary
 from hatrain.cli.columns import states
@@ -13,6 +15,7 @@ from hatrain.contract.cluster import KINDS
 from hatrain.contract.load import load
 from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import JobSpec
+from hatrain.data.dataset import tokenize_dataset
 from hatrain.data.pairs import holds_pairs
 from hatrain.data.rows import read_rows
 from hatrain.errors import BadInput
@@ -73,6 +76,12 @@ RECORD = b"\n".join(
         {"event": "checkpoint sealed", "attempt": 1, "step": 3, "bytes": 12, "seconds": 0.5},
         {"event": "outcome", "attempt": 1, "code": 75, "reasons": {"rank 0": "SIGTERM"}, "seconds": 3.5},
     )
+)
+TEMPLATES = (
+    b"{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+    b"'\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    b"{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim }}"
+    b"{% endgeneration %}{{ eos_token }}{% else %}[{{ m.role }}] {{ m.content }} {% endif %}{% endfor %}",
 )
 METRICS = b'{"attempt": 1, "step": 3, "steps": 8, "epoch": 0.5, "loss": 2.5, "tokens_per_second": 100.0}\n'
 
@@ -141,6 +150,28 @@ def _answer(data: bytes, folder: Path) -> None:
         judge(Case(answer, contents), answer)
 
 
+@cache
+def _tokenizer() -> Any:
+    """A tokenizer of words, without a file."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(("<unk>", "<|im_start|>", "<|im_end|>", "user", "assistant"))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<unk>"
+    )
+
+
+def _template(data: bytes, folder: Path) -> None:
+    """A chat template: its rows are tokenized, or refused."""
+    tokenizer = _tokenizer()
+    tokenizer.chat_template = data.decode(errors="replace")
+    tokenize_dataset(_file(ROW, folder, "rows.jsonl"), tokenizer, ctx_size=256)
+
+
 def _run_folder(data: bytes, folder: Path) -> None:
     """Any bytes in any file of a run: looking at it shows a state."""
     run = RunDirectory(folder / "runs" / "kitchen")
@@ -164,6 +195,7 @@ def targets() -> dict[str, Target]:
         "jobs": Target([JOB], _job),
         "cluster files": Target([CLUSTER], _cluster),
         "rows": Target([ROW, MESSAGES, PAIR, b"\n".join([ROW, MESSAGES]), b"[" + ROW + b"," + PAIR + b"]"], _rows),
+        "chat templates": Target(TEMPLATES, _template),
         "manifests": Target(_manifests(), _manifest),
         "answers and the judge": Target(ANSWERS, _answer),
         "run folders": Target([RECORD, METRICS, b'{"before": {}, "after": {"requests": 3}}'], _run_folder),

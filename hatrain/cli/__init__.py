@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from hatrain.errors import BadInput, nearest
-from hatrain.runtime import streams
+from hatrain.runtime import credentials, streams
 
 VERBS = {
     "plan": "print every decision about a job, before anything runs",
@@ -61,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 141  # the reader (head, less) has closed the pipe
     except OSError as error:
+        # Errors of the network are among them, and name proxies with their passwords.
         where = f"{_short(str(error.filename))}: " if error.filename else ""
+        reason = credentials.hide(str(error.strerror or error) or type(error).__name__).splitlines()[0]
         with contextlib.suppress(OSError):
-            print(f"hatrain: {where}{error.strerror or error}", file=sys.stderr)
+            print(f"hatrain: {where}{reason}", file=sys.stderr)
         return 1
     finally:
         streams.discard_unwritable()

@@ -18,7 +18,11 @@ def run(args: argparse.Namespace) -> int:
     code = 1
     for target in submitted_runs(args.run):
         if not target.status.alive:
-            print(f"{target.name}: is {target.status.state}; there is nothing to cancel", file=sys.stderr)
+            if target.status.job and target.client.remove_rest(target.status.job, target.directory):
+                print(f"{target.name}: removed what was left of its submission")
+                code = 0
+            else:
+                print(f"{target.name}: is {target.status.state}; there is nothing to cancel", file=sys.stderr)
             continue
         job, user = target.job, provenance.user()
         if target.status.state != "queued":

@@ -1,8 +1,10 @@
 """Aligned columns, for people and for pipes."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from hatrain.contract.run import RunDirectory
+if TYPE_CHECKING:
+    from launch.status import Status
 
 HEADER = ("RUN", "CLUSTER", "STATE", "STEP", "ATTEMPT", "JOB", "REASON")
 
@@ -14,10 +16,8 @@ def aligned(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def states(runs: Sequence[RunDirectory]) -> str:
+def states(found: Sequence["Status"]) -> str:
     """A header and one line for each run, with the same columns on every kind of cluster."""
-    from launch import status
-
     rows = [
         (
             now.run.name,
@@ -28,6 +28,6 @@ def states(runs: Sequence[RunDirectory]) -> str:
             now.job or "-",
             now.reason.splitlines()[0] if now.reason else "",
         )
-        for now in status.look(runs)
+        for now in found
     ]
     return aligned([HEADER, *rows])

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hatrain.cli.jobs import add_run, submitted_run
+from hatrain.contract.run import Exit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +25,10 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.buffer.write(reader.read())
     finally:
         reader.close()
-    return (target.status.code or 0) if args.follow else 0
+    if not args.follow and reader.problem:
+        code, lines = reader.problem
+        print("\n".join(lines), file=sys.stderr)
+        return code
+    if not args.follow:
+        return 0
+    return int(Exit.FAULT) if target.status.code is None else target.status.code

@@ -12,8 +12,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from launch.status import look
+
     if runs := all_runs():
-        print(states(runs))
+        print(states(look(runs)))
     else:
         print(f"there is no run in {runs_root()}", file=sys.stderr)
     return 0

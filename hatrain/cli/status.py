@@ -14,9 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hatrain.cli import summary
+    from launch.status import look
 
     runs = find_runs(args.run)
-    print(states(runs))
+    found = look(runs)
+    print(states(found))
+    if len(found) == 1 and found[0].newest:
+        print(f"\n  {found[0].newest}")
     if len(runs) == 1 and (paths := summary.paths(runs[0], Path.cwd())):
         print()
         print(aligned([("", name, path) for name, path in paths]))

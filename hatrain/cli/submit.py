@@ -23,29 +23,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fresh", action="store_true", help="move an earlier run of this name aside, and start a new one"
     )
     parser.add_argument(
+        "--at-once", type=_positive, metavar="N", help="how many runs of a sweep may run at the same time (Slurm)"
+    )
+    parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="copy hatrain into the run directory, and start every attempt from that copy",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="print the files and the command; write and start nothing"
     )
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a whole number from 1")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Returns 0, with --follow the run's exit code, and 78 if an input is missing on this machine."""
-    from launch import submit
+    from launch import snapshot, submit
     from launch.backends import backend
 
     if args.sweep and args.follow:
         raise BadInput("--follow shows one run; follow one run of a sweep with: hatrain logs NAME/sweep/0 --follow")
+    if args.at_once and not args.sweep:
+        raise BadInput("--at-once: is for a sweep; add --sweep KEY=V1,V2")
     plans = swept(args) if args.sweep else [planned(args)]
+    if args.snapshot:
+        plans = snapshot.planned(plans)
+    if args.fresh:
+        plans = submit.fresh(plans)
     plan = plans[0]
     target = backend(plan.cluster_spec)
     directory = target.run_directory(plan)
-    if args.fresh and not target.shares_files:
-        raise BadInput(
-            f"--fresh: {plan.job.name} is on a volume of the cluster, which this machine cannot change; "
-            "give the job another name, with --set name=NAME"
-        )
     if args.dry_run:
         note_missing(plan)
-        submission, _ = submit.prepare(plans)
+        submission, _ = submit.prepare(plans, at_once=args.at_once)
         print(submit.preview(submission), end="")
         return 0
     if not args.sweep and directory.done.exists() and not args.fresh:
@@ -66,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def _send(plans: list[Plan], args: argparse.Namespace, *, on_this_machine: bool) -> int:
     from launch import follow, submit
 
-    submission, client = submit.prepare(plans)
+    submission, client = submit.prepare(plans, at_once=args.at_once)
     first = submission.runs[0].directory
     # On this machine the output of all submissions is in one file: skip what is there before the start.
     reader = client.reader("", first, node=0, whole=False) if args.follow and on_this_machine else None

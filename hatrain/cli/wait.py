@@ -3,6 +3,7 @@
 import argparse
 
 from hatrain.cli.jobs import add_run, submitted_runs
+from hatrain.contract.run import Exit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,12 +15,16 @@ def run(args: argparse.Namespace) -> int:
     from launch import follow
 
     targets = submitted_runs(args.run)
-    alive = {target.job: target.directory for target in targets if target.status.alive}
+    # A scheduler that does not answer at this moment may do so soon.
+    alive = {
+        target.job: target.directory for target in targets if target.status.alive or target.status.state == "unknown"
+    }
     if alive:
         follow.wait(alive, targets[0].client)
         targets = submitted_runs(args.run)
-    for target in targets:
-        status = target.status
-        reason = f": {status.reason}" if status.reason else ""
-        print(f"{target.name}: {status.state} ({status.code}){reason}")
-    return next((target.status.code for target in targets if target.status.code), 0)
+    # What is not known is not a success.
+    codes = [int(Exit.FAULT) if target.status.code is None else target.status.code for target in targets]
+    for target, code in zip(targets, codes, strict=True):
+        reason = f": {target.status.reason}" if target.status.reason else ""
+        print(f"{target.name}: {target.status.state} ({code}){reason}")
+    return next((code for code in codes if code), 0)

@@ -44,6 +44,8 @@ class Paths(Model):
     """The run directory."""
     models: str
     """Links to finished models."""
+    code: str | None = None
+    """The copy of hatrain that the run starts from; null for the installed package."""
 
 
 class ResourceRequest(Model):
@@ -136,7 +138,7 @@ class Plan(Model):
     """Estimated time of all steps; None where rows or model are not known, and on processors."""
     paths: Paths
     retries: NonNegativeInt
-    """Consecutive attempts after the first that may seal no checkpoint."""
+    """Consecutive attempts after the first that may fail and seal no checkpoint."""
 
     @model_validator(mode="before")
     @classmethod

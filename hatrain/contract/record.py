@@ -12,6 +12,7 @@ _TYPES: dict[str, Any] = {
     "event": str,
     "attempt": int,
     "code": int,
+    "package": str,
     "reasons": dict,
     "reason": str,
     "step": int,
@@ -89,6 +90,8 @@ def fruitless(events: Iterable[Event], was_stopped: Callable[[int], bool]) -> Fr
         elif kind == "attempt begun":
             own, outside, reason = _without_outcome(running, was_stopped, own, outside, reason)
             running = event.get("attempt", 0)
+        elif kind == "outcome" and event.get("absent"):
+            running = None  # bounded where other nodes are waited for
         elif kind == "outcome" and (running is not None or "attempt" not in event):
             counts = event["code"] == _REQUEUE or (running is not None and event["code"] not in _FINE)
             if event["code"] == _REQUEUE:
@@ -98,6 +101,8 @@ def fruitless(events: Iterable[Event], was_stopped: Callable[[int], bool]) -> Fr
             if counts and (said := event.get("reasons")):
                 reason = "; ".join(f"{name}: {text}" for name, text in said.items())
             running = None
+        elif kind == "killed":
+            reason = f"killed: {event['reason']}"
     return Fruitless(*_without_outcome(running, was_stopped, own, outside, reason))
 
 

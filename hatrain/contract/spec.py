@@ -344,8 +344,8 @@ class EvaluationSpec(Model):
 
     eval_steps: PositiveInt = 200
     """Optimizer steps between two test losses."""
-    sample: PositiveInt = 256
-    """Rows for the test loss during training: drawn at random once."""
+    sample: PositiveInt | Literal["all"] = 256
+    """Rows for the test loss before, during and after training, drawn at random once; all takes the whole test set."""
     requests: NonNegativeInt = 200
     """Test requests that the model answers before and after training; 0 for none."""
 
@@ -396,7 +396,8 @@ class LimitsSpec(Model):
     time: Duration | Literal["auto"] = "24:00:00"
     """Longest time of one attempt; auto is half as much again as the plan's estimate."""
     retries: NonNegativeInt = 3
-    """Consecutive attempts after the first that may seal no checkpoint."""
+    """Consecutive attempts after the first that may fail and seal no checkpoint. Those that a scheduler ended are
+    counted apart."""
     hang: Duration | Literal["auto"] = "auto"
     """How long all ranks of a node may show no progress before the attempt ends as hung; auto is ten times the slowest
     step so far, and at least five minutes."""

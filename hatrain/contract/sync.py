@@ -1,6 +1,6 @@
 """Copies of checkpoints, of the model and of exported files at `checkpoints.sync_to`: a folder, or anything that fsspec
-reaches (s3://, gs://). A thread copies: what is slow, fails or never answers stops no training. A copy that failed is
-reported and tried again with the next one."""
+reaches (s3://, gs://). A thread copies: what is slow, fails or never answers stops no training. A copy of a checkpoint
+that failed is tried again with the next one."""
 
 import queue
 import threading
@@ -47,7 +47,7 @@ class SyncTarget:
 
     def folder(self, folder: Path) -> None:
         """Copy a sealed folder, in place of an earlier one of its name."""
-        self._enqueue(folder.name, lambda: self._replace(folder))
+        self._enqueue(folder.name, lambda: self._copy_in_place(folder))
 
     def wait(self, seconds: float) -> None:
         """Wait for the copies, and say so when they take longer."""
@@ -95,6 +95,15 @@ class SyncTarget:
             if local and step < min(local):
                 files.rm(f"{target}/checkpoints/{name}", recursive=True)
 
+    def _copy_in_place(self, folder: Path) -> None:
+        self._copy(folder, folder.name)
+        files, run_folder = self._connect()
+        target = f"{run_folder}/{folder.name}"
+        ours = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for path in files.find(target):
+            if str(path).partition(f"{target.lstrip('/')}/")[2] not in ours:
+                files.rm_file(path)
+
     def _names(self, path: str) -> dict[int, str]:
         """The checkpoints at the target by step, unfinished copies too."""
         files, _ = self._connect()
@@ -113,16 +122,6 @@ class SyncTarget:
             files.makedirs(destination.rpartition("/")[0], exist_ok=True)
             files.put_file(str(path), destination)
         print(f"{folder.name} copied to {credentials.hide(f'{target}/{name}')}", flush=True)
-
-    def _replace(self, folder: Path) -> None:
-        """Copy a sealed folder, and remove what an earlier one had beyond it."""
-        self._copy(folder, folder.name)
-        files, target = self._connect()
-        ours = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        there = f"{target}/{folder.name}"
-        for path in files.find(there):
-            if str(path).partition(f"{there.lstrip('/')}/")[2] not in ours:
-                files.rm_file(path)
 
     def _report(self, what: str, error: Exception) -> None:
         """A remote file system may raise anything. The run goes on: its own copy is safe."""

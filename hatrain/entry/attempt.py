@@ -51,7 +51,7 @@ def enter(
     stages = [replace(stage, command=(commands or {}).get(stage.name, stage.command)) for stage in STAGES]
     try:
         run, plan, files = _locate(Path(target))
-        if run.done.exists():
+        if run.done.exists() and not preconditions.begins_anew(run):
             log(f"{run.name}: finished before, {run.done} is there")
             return Exit.FINISHED
         if plan.nodes > 1:
@@ -94,7 +94,8 @@ def _locate(target: Path) -> tuple[RunDirectory, Plan, dict[str, str] | None]:
     if run.plan_file.exists():
         if run.plan_file.samefile(target):
             return run, plan, None
-        run.refuse_another(plan.job)
+        if not preconditions.begins_anew(run):
+            run.refuse_another(plan.job)
     folder = target.parent
     paths = [path for path in (folder / "job.yaml", *folder.glob("launch/*")) if path.is_file()]
     return run, plan, {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths}
@@ -117,20 +118,25 @@ class _Leader:
         """
         deadline = time.monotonic() + patience
         while self.lost is None:
-            preconditions.wait_for_lease(self.run, self.signals, deadline, self.grace)
-            if files is not None:
-                self.run.adopt(self.plan, files)
+            supersede = preconditions.wait_for_lease(self.run, self.nodes, self.signals, deadline, self.grace)
+            # An earlier start of this job has taken the files over.
+            if files is not None and not supersede:
+                old = self.run.adopt(self.plan, files, fresh=preconditions.begins_anew(self.run))
+                if old is not None:
+                    log(f"{self.run.name}: moved the old run to {old}")
             with contextlib.suppress(LeaseHeld):
-                self.lost = lease.enter_context(self.nodes.lead())
+                self.lost = lease.enter_context(self.nodes.lead(supersede=supersede))
         self.nodes.clear()
         if files is not None:
             self._record_submission()
 
     def _record_submission(self) -> None:
-        """Record, once, a submission that was made elsewhere: retries are counted from there."""
-        submission = os.environ.get("HATRAIN_SUBMISSION")
-        if submission and submission not in (event.get("submission") for event in self.run.events()):
-            self.run.record("submitted", cluster=self.plan.cluster, submission=submission)
+        """Record, once, a submission that was made elsewhere or by hand: retries are counted from there."""
+        # Slurm's job id tells the other verbs which job the run is; Kubernetes' submissions have names of their own.
+        for key, variable in (("submission", "HATRAIN_SUBMISSION"), ("job", "HATRAIN_JOB")):
+            value = os.environ.get(variable)
+            if value and value not in (event.get(key) for event in self.run.events()):
+                self.run.record("submitted", cluster=self.plan.cluster, user=provenance.user(), **{key: value})
 
     def attempt(self, stages: Sequence[Stage]) -> Exit:
         """Make one attempt and return its exit code. Raises BadInput and NotStarted where none starts."""
@@ -151,7 +157,7 @@ class _Leader:
         self._record_start(attempt, [lease["host"] for _, lease in sorted(peers.items())])
         log(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
         monitor = PeerMonitor(nodes, attempt, peers, self.grace)
-        children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace)
+        children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace, lease=nodes.token)
         children.end_orphans()
         run.remove_unfinished()
         for stage in wanted:
@@ -159,6 +165,8 @@ class _Leader:
                 log(f"{run.name}: {stage.name} is done")
         revision.record(plan, run)
         code, reasons = self._run_stages(todo, children, monitor)
+        if self._is_superseded():
+            return Exit.REQUEUE
         if code is Exit.FINISHED:
             self._link_model()
             run.record("done", attempt=attempt.number)
@@ -172,14 +180,18 @@ class _Leader:
     def refuse(self, error: BadInput | NotStarted) -> Exit:
         """Leave without an attempt, and let the other nodes leave. Raises a BadInput again, for its lines to be
         shown."""
+        facts = {}
         if isinstance(error, NotStarted):
             code, reasons = error.code, error.reasons
+            facts = {"absent": True} if error.absent else {}
             if error.counts and self.current:
                 self._record_start(self.current, [])
         else:
             code, reasons = Exit.FATAL, {"entry": "\n".join(error.problems)}
+        if self._is_superseded():
+            return Exit.REQUEUE
         if self.lost is not None:
-            self._record_outcome(code, reasons)
+            self._record_outcome(code, reasons, **facts)
         self.nodes.refuse(code, reasons)
         if isinstance(error, BadInput):
             raise error
@@ -235,14 +247,15 @@ class _Leader:
     def _run_stages(self, stages: Sequence[Stage], children: Children, monitor: PeerMonitor) -> Outcome:
         """Run stages until one does not finish. Before the first that needs node 0 alone, the other nodes leave."""
         for stage in stages:
+            if stop := children.requested_stop():
+                # The ranks would load the model, and might not have the time to leave in order.
+                code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
+                return code, {stage.name: f"not started: {stop.reason}"}
             if stage.on_all_ranks:
                 ended = children.run_ranks(stage, lambda: self._why_lost() or monitor.why_abandon())
                 code, reasons = monitor.settle(ended)
             else:
                 self._conclude(Exit.FINISHED, {})
-                if stop := children.requested_stop():
-                    code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
-                    return code, {stage.name: f"not started: {stop.reason}"}
                 code, reasons = children.run_alone(stage, self._why_lost)
             if code is not Exit.FINISHED:
                 return code, reasons
@@ -252,8 +265,16 @@ class _Leader:
 
     def _why_lost(self) -> str | None:
         if self.lost is not None and self.lost.is_set():
-            return "lost the lease: this machine was suspended, and another attempt has started"
+            return "lost the lease: another start of this job superseded this one, or this machine was suspended"
         return None
+
+    def _is_superseded(self) -> bool:
+        """Whether the run is another process's now, so that this one must write nothing more. It looks at the lease,
+        which this process's heartbeat may not have read yet."""
+        if self.lost is None or not (self.lost.is_set() or self.run.lease.is_taken(self.nodes.token)):
+            return False
+        log(f"{self.run.name}: superseded: another process holds the lease; requeue ({int(Exit.REQUEUE)})")
+        return True
 
     # --- record and outcome ---
 
@@ -264,7 +285,8 @@ class _Leader:
             self.concluded = True
 
     def _record_start(self, attempt: Attempt, other_hosts: Sequence[str]) -> None:
-        plan = self.plan
+        plan, code = self.plan, provenance.package_digest()
+        self._tell_if_code_changed(code)
         self.run.record(
             "attempt begun",
             attempt=attempt.number,
@@ -283,7 +305,20 @@ class _Leader:
             gradient_checkpointing=plan.gradient_checkpointing,
             versions=provenance.versions(),
             commit=provenance.commit(),
+            package=code,
         )
+
+    def _tell_if_code_changed(self, code: str) -> None:
+        """A job without an image or a copy of hatrain runs whatever is installed when it starts."""
+        recorded = [event for event in self.run.events() if event.get("package")]
+        if recorded and (earlier := recorded[-1])["package"] != code:
+            before, now = earlier.get("commit") or "unknown", provenance.commit() or "unknown"
+            facts = {"before": before, "now": now, "since": earlier["event"]}
+            self.run.record("code changed", **facts)
+            log(
+                f'{self.run.name}: the code is not that of "{earlier["event"]}" ({earlier["time"]}): commit {before} '
+                f"then, {now} now; hatrain submit --snapshot keeps a copy"
+            )
 
     def _record_outcome(self, code: Exit, reasons: Mapping[str, str], **facts: Any) -> None:
         number = {"attempt": self.current.number} if self.current else {}

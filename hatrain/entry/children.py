@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hatrain import doctor
+from hatrain.contract import variables
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import NO_REPORT, Attempt, Exit, RunDirectory, combine
-from hatrain.entry import process
+from hatrain.contract.run import Attempt, Exit, RunDirectory, combine
+from hatrain.entry import process, why
 from hatrain.entry.nodes import refresh
 from hatrain.entry.stages import Stage
 from hatrain.entry.watchdog import Watchdog
@@ -35,10 +36,12 @@ class Children:
         *,
         node: int,
         grace: float,
+        lease: str = "",
     ):
-        """`grace`: seconds from a stop to killing what has not left."""
+        """`grace`: seconds from a stop to killing what has not left. `lease`: the token of the run's lease, which rank
+        0 looks at after each step; empty on nodes that do not hold it."""
         self.run, self.plan, self.attempt, self.signals = run, plan, attempt, signals
-        self.node, self.grace = node, grace
+        self.node, self.grace, self.lease = node, grace, lease
 
     @property
     def name(self) -> str:
@@ -87,7 +90,11 @@ class Children:
             grace=self.grace,
             abandoned=abandoned,
         )
-        outcomes = self._with_cause(self.attempt.outcomes(ranks), memory.kills() - kills)
+        killed = memory.kills() > kills
+        outcomes = {
+            rank: (code, why.explained(reason, self.plan, killed) if code is Exit.FAULT else reason)
+            for rank, (code, reason) in self.attempt.outcomes(ranks).items()
+        }
         if reasons:
             reported = {rank: end for rank, end in outcomes.items() if self.attempt.has_reported(rank)}
             code = combine([Exit.FAULT, *(code for code, _ in reported.values())])
@@ -96,21 +103,14 @@ class Children:
         unfinished = _unfinished(outcomes)
         if exit_code is None:
             unfinished[self.name] = f"did not leave {self.grace:g} s after the stop, and was killed"
-            stop = self.attempt.stop()
-            if code is Exit.FAULT and stop and not stop.requeue:
-                # The kill is no fault of a rank, and the user wants an end: the newest sealed checkpoint stands.
-                code = Exit.STOPPED
+            faults = [
+                rank for rank, end in outcomes.items() if end[0] is Exit.FAULT and self.attempt.has_reported(rank)
+            ]
+            if (stop := self.attempt.stop()) and not faults and code is Exit.FAULT:
+                # The kill is no fault of a rank, which may not even have loaded its model yet: the newest sealed
+                # checkpoint stands.
+                code = Exit.REQUEUE if stop.requeue else Exit.STOPPED
         return code, unfinished
-
-    def _with_cause(self, outcomes: Outcomes, kills: int) -> Outcomes:
-        """Name the memory kill, which leaves no word, where a rank left no report."""
-        if not kills:
-            return outcomes
-        why = (
-            f"{NO_REPORT}: meanwhile the kernel killed a process for lack of main memory; ask for more memory, or use "
-            "fewer processes per node"
-        )
-        return {rank: (code, why if reason == NO_REPORT else reason) for rank, (code, reason) in outcomes.items()}
 
     def end_orphans(self) -> None:
         """Kill processes that an earlier attempt left on this machine."""
@@ -118,11 +118,15 @@ class Children:
             log(f"{self.run.name}: killed process {pid} of an earlier attempt")
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, **self.plan.environment}
+        environment = dict(os.environ)
+        if "HATRAIN_NODES" not in environment:  # node.sh has exported the rest too
+            for name, value in self.plan.environment.items():
+                environment[name] = variables.expand(f"environment.{name}", value, environment)
         threads = max(1, _cores() // self.plan.processes_per_node)
         return environment | {
             "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(threads),
             **orphans.marks(str(self.run.folder), self.attempt.number, self.node),
+            "HATRAIN_LEASE": self.lease,
             "PYTHONUNBUFFERED": "1",
             # Without it torchrun kills its ranks 30 s after SIGTERM, in the middle of a checkpoint.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(self.grace)),

@@ -83,6 +83,11 @@ class _Enlistment:
         while True:
             stop = self.signals.stop  # read first: this node must not leave an attempt that it is part of by then
             every_node.refresh(self.run.folder)
+            if preconditions.begins_anew(self.run):
+                # Node 0 will move the directory, and what this node writes there.
+                self._check_patience()
+                time.sleep(every_node.POLL_SECONDS)
+                continue
             if self.run.done.exists():
                 raise NotStarted(Exit.FINISHED, {})
             if report := self.nodes.refusal():
@@ -130,7 +135,7 @@ class _Enlistment:
             if self.problems:
                 raise NotStarted(Exit.FATAL, {f"node {self.nodes.rank}": "\n".join(self.problems)})
             reason = f"did not appear within {self.patience:g} s; does it see {self.run.folder}?"
-            raise NotStarted(Exit.FAULT, {"node 0": reason})
+            raise NotStarted(preconditions.absence_code(self.nodes), {"node 0": reason})
 
     def _log_once(self, text: str) -> None:
         if text not in self.logged:

@@ -133,9 +133,23 @@ class Nodes:
 
     # --- what node 0 writes for nodes that are in no attempt ---
 
-    def lead(self) -> contextlib.AbstractContextManager[threading.Event]:
-        """Hold the run's lease as node 0. Raises LeaseHeld."""
-        return self.run.lease.held(token=self.token, nodes=self.folder.name)
+    def lead(self, *, supersede: bool = False) -> contextlib.AbstractContextManager[threading.Event]:
+        """Hold the run's lease as node 0; `supersede` takes it from an earlier start of this job. Raises LeaseHeld."""
+
+        def supersedes(owner: Mapping[str, Any]) -> bool:
+            return supersede and self.is_earlier_start(owner)
+
+        return self.run.lease.held(supersedes, token=self.token, nodes=self.folder.name)
+
+    def is_earlier_start(self, owner: Mapping[str, Any]) -> bool:
+        """Whether a lease belongs to an earlier start of this very job, JOB.NUMBER.
+
+        Slurm starts a job again when it loses its node, and the processes there may live on.
+        """
+        job, _, number = self.folder.name.rpartition(".")
+        other_job, _, other = str(owner.get("nodes")).rpartition(".")
+        is_counted = bool(self.start and job) and number.isdigit() and other.isdigit()
+        return is_counted and job == other_job and int(other) < int(number)
 
     def clear(self) -> None:
         """Remove what an earlier leader left. Only the holder of the run's lease may."""

@@ -1,6 +1,7 @@
 """What must hold before an attempt starts: the lease is free, the parent is DONE, the other nodes are here. Every wait
 ends on a stop."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,15 +26,19 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 600.0
 """The first pause, which doubles each time, and the longest."""
 UNPAUSED_ENDS = 2
 """Attempts in a row that may be ended from outside before there is a pause: a preemption is no sign of trouble."""
+LONGEST_ABSENCE = 48
+"""How often in a row a node may wait in vain for others where each starts as there is room: a day of half hours."""
 
 
 class NotStarted(Exception):
     """No attempt starts, through no mistake of the user's."""
 
-    def __init__(self, code: Exit, reasons: Mapping[str, str], *, counts: bool = False):
+    def __init__(self, code: Exit, reasons: Mapping[str, str], *, counts: bool = False, absent: bool = False):
         self.code, self.reasons = code, dict(reasons)
         self.counts = counts
         """Whether it counts against `limits.retries`."""
+        self.absent = absent
+        """Whether other nodes did not come, for which a launcher may have had no room yet."""
         super().__init__(", ".join(self.reasons.values()))
 
 
@@ -54,18 +59,32 @@ def pause(ended_from_outside: int) -> float:
     return min(PAUSE_SECONDS * 2 ** min(over, 10), LONGEST_PAUSE_SECONDS) if over >= 0 else 0.0
 
 
+def begins_anew(run: RunDirectory) -> bool:
+    """Whether this start is the first of a submission with `--fresh` from a machine that does not see the run."""
+    submission = os.environ.get("HATRAIN_SUBMISSION")
+    wanted = bool(os.environ.get("HATRAIN_FRESH") and submission)
+    return wanted and submission not in (event.get("submission") for event in run.events())
+
+
 # --- the lease ----------------------------------------------------------------------------------------------
 
 
-def wait_for_lease(run: RunDirectory, signals: SignalListener, deadline: float, grace: float) -> None:
-    """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave.
+def wait_for_lease(run: RunDirectory, nodes: Nodes, signals: SignalListener, deadline: float, grace: float) -> bool:
+    """Wait until no live attempt holds the run; one that was asked to stop has `grace` more seconds to leave. An
+    earlier start of this job is asked to stop. Returns whether it holds the run nevertheless, and must be superseded.
 
-    Raises BadInput at the deadline, NotStarted on a stop.
+    Raises BadInput at the deadline for any other holder, NotStarted on a stop.
     """
     logged = False
     while run.folder.is_dir() and (owner := run.lease.contender()) and not signals.stop:
         holder = f"process {owner['pid']} on {owner['host']}"
+        is_earlier = nodes.is_earlier_start(owner)
+        if is_earlier and not logged and (attempts := run.all_attempts()):
+            attempts[-1].request_stop(Stop("the scheduler has started the job again", requeue=True))
         if time.monotonic() > deadline + (grace if _is_stopping(run) else 0):
+            if is_earlier:
+                log(f"{run.name}: supersedes {holder}, an earlier start of this job")
+                return True
             raise BadInput(f"{run.name}: an attempt is running ({holder}); stop it first: hatrain stop {run.name}")
         if not logged:
             log(f"{run.name}: waiting for the attempt of {holder} to leave")
@@ -73,6 +92,7 @@ def wait_for_lease(run: RunDirectory, signals: SignalListener, deadline: float, 
         time.sleep(min(1.0, max(0.05, deadline - time.monotonic())))
     if signals.stop:
         raise stopped(signals.stop)
+    return False
 
 
 def _is_stopping(run: RunDirectory) -> bool:
@@ -156,8 +176,7 @@ def gather(run: RunDirectory, nodes: Nodes, wait: Wait) -> dict[int, dict[str, A
             _update(nodes, present, spent, nodes.others)
         absent = [rank for rank in nodes.others if rank not in present]
         if absent and time.monotonic() > deadline:
-            reason = f"did not appear within {longest:g} s; does it see {run.folder}?"
-            raise NotStarted(Exit.FAULT, {f"node {rank}": reason for rank in absent}, counts=True)
+            raise _absence(run, nodes, {f"node {rank}": f"did not appear within {longest:g} s" for rank in absent})
         return not absent
 
     if not all_present():
@@ -165,6 +184,30 @@ def gather(run: RunDirectory, nodes: Nodes, wait: Wait) -> dict[int, dict[str, A
         log(f"{run.name}: waiting for node {', '.join(absent)} of {nodes.count}")
         wait.until(all_present, every_node.POLL_SECONDS)
     return present
+
+
+def absence_code(nodes: Nodes) -> Exit:
+    """How a node leaves that waited in vain for another: where the launcher starts all at once (Slurm), with a fault;
+    elsewhere there may be no room for all yet."""
+    return Exit.FAULT if nodes.start else Exit.REQUEUE
+
+
+def _absence(run: RunDirectory, nodes: Nodes, reasons: Mapping[str, str]) -> NotStarted:
+    """Raises BadInput once that has happened too often."""
+    if nodes.start:
+        seen = {name: f"{reason}; does it see {run.folder}?" for name, reason in reasons.items()}
+        return NotStarted(absence_code(nodes), seen, counts=True)
+    waits = 1
+    for event in reversed(run.events()):
+        if event.get("event") != "outcome" or not event.get("absent"):
+            break
+        waits += 1
+    if waits >= LONGEST_ABSENCE:
+        raise BadInput(
+            f"{', '.join(reasons)}: did not appear in {waits} waits in a row; is there room for all {nodes.count} "
+            f"nodes at once, and do they see {run.folder}?"
+        )
+    return NotStarted(absence_code(nodes), reasons, absent=True)
 
 
 def _update(nodes: Nodes, present: dict[int, dict[str, Any]], spent: set[str], ranks: Sequence[int]) -> None:

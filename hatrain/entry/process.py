@@ -14,7 +14,7 @@ from pathlib import Path
 from hatrain.contract.plan import Plan
 from hatrain.errors import BadInput
 from hatrain.runtime import credentials
-from hatrain.runtime.orphans import end_orphans
+from hatrain.runtime.orphans import end_descendants
 
 POLL_SECONDS = 0.2
 LONGEST_LINE = 2**20
@@ -161,4 +161,5 @@ def _write_all(target: int, data: bytes) -> None:
 
 
 def _end_descendants(environment: Mapping[str, str]) -> None:
-    end_orphans(environment["HATRAIN_RUN"], int(environment["HATRAIN_ATTEMPT"]), int(environment["HATRAIN_NODE_RANK"]))
+    attempt, node = int(environment["HATRAIN_ATTEMPT"]), int(environment["HATRAIN_NODE_RANK"])
+    end_descendants(environment["HATRAIN_RUN"], attempt, node)

@@ -16,6 +16,7 @@ from hatrain.errors import BadInput
 from hatrain.model import revision
 from hatrain.model.quiet import quiet
 from hatrain.runtime import seal
+from hatrain.runtime.counting import Counting
 from hatrain.text import count
 
 
@@ -68,7 +69,20 @@ def _evaluate(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: 
     else:
         model, tokenizer = _untrained(revision.pinned(plan, run))
     print(f"evaluating the requests of {count(len(rows), 'test row')} {when} training", flush=True)
-    return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None, today=run.today())
+    counting = Counting(f"evaluation {when} training", "requests", len(rows), lambda line: print(line, flush=True))
+
+    def say(done: int, total: int) -> None:
+        counting.total = total
+        counting.at(done)
+
+    return evaluate_model(
+        model,
+        tokenizer,
+        rows,
+        should_stop=lambda: attempt.stop() is not None,
+        progress=say,
+        today=run.today(),
+    )
 
 
 def _untrained(plan: Plan) -> tuple[Any, Any]:

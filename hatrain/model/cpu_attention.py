@@ -3,6 +3,7 @@ weighted by the sums of their softmax; with the total's sums each block gives it
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -135,11 +136,8 @@ class _Products:
         out = torch.empty_like(query)
         sums = query.new_empty(query.shape[:2])
         for own, seen in _chunks(query, key, block):
-            scores = _scores(query[:, own], key[:, seen], block)
-            largest = scores.amax(-1)
-            weights = torch.softmax(scores, -1, out=scores)
-            out[:, own] = torch.bmm(weights, value[:, seen])
-            sums[:, own] = largest - weights.amax(-1).log()
+            weights, sums[:, own] = _softmax(query[:, own], key[:, seen], block)
+            torch.bmm(weights, value[:, seen], out=out[:, own])
         return out[None], sums[None]
 
     @staticmethod
@@ -157,11 +155,9 @@ class _Products:
         gradient, sums = gradient[0], sums[0]
         means = (gradient * out[0]).sum(-1, keepdim=True)
         for own, seen in _chunks(query, key, block):
-            scores = _scores(query[:, own], key[:, seen], block)
-            largest = scores.amax(-1)
-            weights = torch.softmax(scores, -1, out=scores)
-            # Softmax is faster than exp. It is of this block alone: weigh it by the block's share of all.
-            share = (largest - weights.amax(-1).log() - sums[:, own]).exp()[..., None]
+            weights, own_sums = _softmax(query[:, own], key[:, seen], block)
+            # They are of this block alone: weigh them by the block's share of all.
+            share = (own_sums - sums[:, own]).exp()[..., None]
             own_gradient = gradient[:, own] * share
             of_weights = torch.bmm(own_gradient, value[:, seen].transpose(1, 2))
             of_scores = of_weights.sub_(means[:, own] * share).mul_(weights)
@@ -185,9 +181,18 @@ def _chunks(query: torch.Tensor, key: torch.Tensor, block: Block) -> Iterator[tu
         yield slice(start, end), slice(0, end if block.is_causal else key.shape[1])
 
 
-def _scores(query: torch.Tensor, key: torch.Tensor, block: Block) -> torch.Tensor:
+def _softmax(query: torch.Tensor, key: torch.Tensor, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights `[heads, queries, keys]` of some queries, and the logarithms of their sums."""
     scores = torch.bmm(query, key.transpose(1, 2))
     if block.is_causal:
         queries = query.shape[1]
-        scores[:, :, -queries:] += torch.full((queries, queries), HIDDEN).triu(1)
-    return scores
+        scores[:, :, -queries:] += _later(queries)
+    largest = scores.amax(-1)
+    weights = torch.softmax(scores, -1, out=scores)  # which is faster than exp
+    return weights, largest - weights.amax(-1).log()
+
+
+@cache
+def _later(queries: int) -> torch.Tensor:
+    """[queries, queries], HIDDEN for the keys after each query. There are as many as CHUNK."""
+    return torch.full((queries, queries), HIDDEN).triu(1)

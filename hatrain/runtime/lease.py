@@ -99,16 +99,29 @@ class Lease:
         finally:
             probe.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def held(self, **facts: Any) -> Iterator[threading.Event]:
-        """Hold the lease during a `with` block, with `facts` in its file. Raises LeaseHeld while another holder lives.
+    def is_taken(self, token: str) -> bool:
+        """Whether the lease file names another holder than the one with this token. A file that cannot be read names
+        nobody."""
+        try:
+            owner = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(owner, dict) and owner.get("token") != token
 
-        The event is set once the lease is lost: this machine was suspended for so long that another process took it.
+    @contextlib.contextmanager
+    def held(
+        self, supersedes: Callable[[dict[str, Any]], bool] = lambda owner: False, **facts: Any
+    ) -> Iterator[threading.Event]:
+        """Hold the lease during a `with` block, with `facts` in its file. Raises LeaseHeld while another holder lives,
+        unless it is one that this process `supersedes`.
+
+        The event is set once the lease is lost: another process took it, because it supersedes this one, or because
+        this machine was suspended for too long.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if owner := self.contender():
+            if (owner := self.contender()) and not supersedes(owner):
                 raise LeaseHeld(f"process {owner['pid']} on {owner['host']}")
             mine = {**_this_process(), **facts}
             seal.write_json(self.path, mine)

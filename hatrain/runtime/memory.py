@@ -21,19 +21,23 @@ def available() -> int:
 def kills() -> int:
     """Return how many processes were killed in this process's control group, or on the whole machine where the group
     does not count them. SIGKILL leaves no other trace; compare two counts."""
-    group = _own_group()
-    counters = _table(group / "memory.events") if group else {}
-    return counters.get("oom_kill", _table(_VMSTAT).get("oom_kill", 0))
+    for group, file in (_own_group(), "memory.events"), (_own_group("memory"), "memory.oom_control"):
+        if group is not None and (count := _table(group / file).get("oom_kill")) is not None:
+            return count
+    return _table(_VMSTAT).get("oom_kill", 0)
 
 
-def _own_group() -> Path | None:
-    """The folder of this process's group (cgroup v2)."""
+def _own_group(controller: str = "") -> Path | None:
+    """The folder of this process's group in cgroup v2, or of a controller's in v1."""
     try:
         lines = _SELF.read_text().splitlines()
     except OSError:
         return None
-    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
-    return None if own is None else _CGROUPS / own
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == controller:
+            return _CGROUPS / controller / group.lstrip("/")
+    return None
 
 
 def _table(file: Path) -> dict[str, int]:

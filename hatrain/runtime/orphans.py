@@ -22,9 +22,19 @@ def end_orphans(folder: str, attempt: int, node: int) -> list[int]:
     def is_orphan(variables: list[bytes]) -> bool:
         return run in variables and (rank in variables or number not in variables)
 
+    return _end(is_orphan)
+
+
+def end_descendants(folder: str, attempt: int, node: int) -> list[int]:
+    """Kill what an attempt's processes on a node started and left, nothing of a later attempt. Returns their ids."""
+    wanted = {f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items()}
+    return _end(lambda variables: wanted <= set(variables))
+
+
+def _end(is_wanted: Callable[[list[bytes]], bool]) -> list[int]:
     killed: list[int] = []
     # A process may start another before it is killed: repeat until none is found.
-    while found := [pid for pid in processes_with(is_orphan) if pid not in killed]:
+    while found := [pid for pid in processes_with(is_wanted) if pid not in killed]:
         kill(found)
         killed += found
     return killed

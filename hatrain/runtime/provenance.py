@@ -2,6 +2,8 @@
 
 import contextlib
 import getpass
+import hashlib
+import json
 import os
 import platform
 import socket
@@ -21,9 +23,27 @@ def versions() -> dict[str, str]:
     return found
 
 
+SNAPSHOT = "snapshot.json"
+"""In the folder of a copied package: the commit that it was copied from."""
+_PACKAGE = Path(__file__).parents[1]
+
+
+def package_digest() -> str:
+    """Return the SHA-256 of every file of this package and its path: whether two starts ran the same code."""
+    sums = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            sums.update(f"{path.relative_to(_PACKAGE).as_posix()}\0{path.stat().st_size}\0".encode())
+            sums.update(path.read_bytes())
+    return sums.hexdigest()
+
+
 def commit() -> str | None:
     """Return the commit of hatrain's checkout, with `-dirty` after local changes, or the commit its image was built
-    from; None for an installed package."""
+    from, or its copy was made from; None for an installed package."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        copied_from = json.loads((_PACKAGE.parent / SNAPSHOT).read_text(encoding="utf-8"))["commit"]
+        return str(copied_from) if copied_from else None
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     command += ["--exclude=*"]
     try:

@@ -66,8 +66,11 @@ def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt
     import torch
 
     from hatrain.train import peak
+    from hatrain.train.stop import Superseded
     from hatrain.train.trainer import NotFiniteError
 
+    if isinstance(error, Superseded):
+        return Exit.REQUEUE, str(error)
     if isinstance(error, NotFiniteError):
         return (
             Exit.FATAL,

@@ -2,6 +2,8 @@
 the first step, with the weights that training starts from; so no second model is held."""
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +26,13 @@ from hatrain.train import reference
 from hatrain.train.batches import Batch
 from hatrain.train.reference import REFERENCE
 from hatrain.train.step_dataset import Step
-from hatrain.train.trainer import StepTrainer, StopRequested, TrainingContext, barrier
+from hatrain.train.trainer import StepTrainer, StopRequested, TrainingContext, barrier, from_all_ranks
 
 LABEL_SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 """The losses that are built on label smoothing, with the value that each one's paper recommends."""
+
+STORED_EVERY = 64
+"""Micro-batches of the reference after which it is written, so that an interrupted run keeps it."""
 
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
 """Metrics of every pair, under TRL's names: beta × (log-probability − the reference's) of each side, whether the chosen
@@ -149,33 +154,56 @@ class DpoTrainer(StepTrainer, DPOTrainer):
             self.reference = reference.read([checkpoint / reference.FOLDER / REFERENCE, path])
             return
         self.reference = {}
-        computed = {"train": self._compute_reference(self.train_rows)}
+        splits = {"train": (self.train_rows, self.context.steps.rows_until(self.state.max_steps))}
         if self.test_rows is not None:
-            computed["test"] = self._compute_reference(self.test_rows)
+            splits["test"] = (self.test_rows, np.array(self.test_sample))
+        data = hashlib.sha256(json.dumps(self.context.rows.files, sort_keys=True).encode()).hexdigest()
+        sums = reference.begun(path, {split: len(pairs) for split, (pairs, _) in splits.items()}, data)
+        sums = from_all_ranks(sums)[0]  # what the first rank read
+        computed = 0
+        for split, (pairs, rows) in splits.items():
+            missing = rows[np.isnan(sums[split][rows]).any(axis=1)]
+            for found, values in self._reference_of(pairs, missing):
+                sums[split][found] = values
+                computed += len(found)
+                if len(found) and self.is_world_process_zero():
+                    reference.write(path, sums, data)
         if self.is_world_process_zero():
-            reference.write(path, computed)
-            print(f"reference computed for {sum(map(len, computed.values()))} pairs", flush=True)
+            print(f"reference computed for {computed} pairs", flush=True)
         barrier()
-        self.reference = computed
+        self.reference = sums
 
-    def _compute_reference(self, pairs: Any) -> np.ndarray:
-        """Return `[pairs, 2]`: the summed log-probability of each chosen and each rejected reply."""
+    def _reference_of(self, pairs: Any, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (rows, `[rows, 2]`: the summed log-probability of each chosen and each rejected reply), of all ranks,
+        some micro-batches at a time. Raises StopRequested, after what is computed."""
         model = self.model_wrapped
         model.eval()
-        sums = torch.zeros((len(pairs), 2), dtype=torch.float32)
-        for micro_batch in self.micro_batches(pairs, range(len(pairs))):
-            if self.stop.poll():
+        sums = torch.zeros((len(pairs), 3), dtype=torch.float32)
+        for number, micro_batch in enumerate(self.counted("reference", pairs, rows.tolist()), start=1):
+            stops = self.stop.poll()
+            if not stops:
+                self.progress.at(progress.REFERENCE, self.state.global_step)
+                batch = self._prepare_inputs(self.collate(pairs, micro_batch.rows))
+                sides = self.compute_ref_log_probs(AnswerLogProbabilities(model, batch), batch["trl"])
+                if micro_batch.counts:
+                    own = torch.stack([*(side.float().cpu() for side in sides), torch.ones(len(sides[0]))], dim=1)
+                    sums[list(micro_batch.rows)] = own
+            if stops or number % STORED_EVERY == 0:
+                yield self._of_all_ranks(sums)
+                sums = torch.zeros_like(sums)
+            if stops:
                 raise StopRequested
-            self.progress.at(progress.REFERENCE, self.state.global_step)
-            batch = self._prepare_inputs(self.collate(pairs, micro_batch.rows))
-            sides = self.compute_ref_log_probs(AnswerLogProbabilities(model, batch), batch["trl"])
-            if micro_batch.counts:
-                sums[list(micro_batch.rows)] = torch.stack([side.float().cpu() for side in sides], dim=1)
+        yield self._of_all_ranks(sums)
+
+    def _of_all_ranks(self, sums: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that some rank has computed, and their sums. `sums` are `[pairs, 3]`, with a 1 at the end of
+        each that this rank has."""
+        shared = sums.to(self.args.device)
         if self.args.world_size > 1:
-            shared = sums.to(self.args.device)
             dist.all_reduce(shared)
-            sums = shared.cpu()
-        return sums.numpy()
+        found = shared.cpu().numpy()
+        rows = np.flatnonzero(found[:, 2])
+        return rows, found[rows, :2]
 
 
 class AnswerLogProbabilities:

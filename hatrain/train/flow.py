@@ -57,6 +57,8 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
         return stopped(attempt, "before the first step")
+    finally:
+        trainer.saver.settle()
     trainer.saver.wait()
     sync = trainer.context.sync
     if rank() == 0:

@@ -17,9 +17,23 @@ FOLDER = "reference"
 """Subfolder of a checkpoint for its copy: the weights are all `*.safetensors` beside it."""
 
 
-def write(path: Path, sums: Mapping[str, np.ndarray]) -> None:
-    """Write the sums of each split, `[pairs, 2]`, with their checksum."""
-    seal.write_bytes(path, save(dict(sums), metadata={"sha256": _checksum(sums)}))
+def write(path: Path, sums: Mapping[str, np.ndarray], data: str = "") -> None:
+    """Write the sums of each split, `[pairs, 2]`, NaN for pairs that are not computed, with their checksum. `data` is a
+    digest of the pairs."""
+    seal.write_bytes(path, save(dict(sums), metadata={"sha256": _checksum(sums), "data": data}))
+
+
+def begun(path: Path, pairs: Mapping[str, int], data: str) -> dict[str, np.ndarray]:
+    """Return what an attempt before has computed for so many pairs of each split, from the same `data`, and NaN for all
+    that is missing."""
+    sums = {split: np.full((count, 2), np.nan, dtype=np.float32) for split, count in pairs.items()}
+    try:
+        with safe_open(path, framework="np") as file:
+            is_same = (file.metadata() or {}).get("data") == data
+        found = _read(path) if is_same else {}
+    except (OSError, SafetensorError, ValueError):
+        return sums
+    return {split: found.get(split, empty) for split, empty in sums.items()}
 
 
 def read(paths: Sequence[Path]) -> dict[str, np.ndarray]:

@@ -33,6 +33,7 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
     sharding.unset(plan)
     if trainer.is_world_process_zero():
         assert state is not None
+        trainer.stop.check_lease()
         tokenizer = trainer.processing_class
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         if lora is None:

@@ -22,13 +22,15 @@ COPIES = 2.5
 
 
 class Saver:
-    """Saves the checkpoints of one attempt. Its methods are collective calls, except `check`."""
+    """Saves the checkpoints of one attempt. `save` and `wait` are collective calls."""
 
     def __init__(self, trainer: Any, from_all_ranks: Callable[[Any], list[Any]]):
         self.trainer, self.from_all_ranks = trainer, from_all_ranks
         self.saved_step: int | None = None
         self.seconds = 0.0
         """What the last save cost training: the copy, or in the foreground all of it."""
+        self._adapter: set[str] | None = None
+        """The names of the tensors that a checkpoint of an adapter holds."""
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -63,6 +65,11 @@ class Saver:
     def wait(self) -> None:
         """Wait until the last checkpoint is sealed. Raises on every rank what its thread raised."""
         self._on_all_ranks(self._join)
+
+    def settle(self) -> None:
+        """Let the thread finish, whatever else failed: the checkpoint is good. No collective call."""
+        if self._thread is not None:
+            self._thread.join()
 
     def check(self) -> None:
         """Raise what the thread raised, as soon as it did. Only the first rank has one."""
@@ -119,8 +126,11 @@ class Saver:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
         state: dict[str, torch.Tensor] = model.state_dict()
         if isinstance(model, PeftModel):
-            written = {tensor.data_ptr() for tensor in get_peft_model_state_dict(model).values()}
-            return {name: tensor for name, tensor in state.items() if tensor.data_ptr() in written}
+            if self._adapter is None:
+                # Once: PEFT may ask the hub whether embeddings were resized.
+                written = {tensor.data_ptr() for tensor in get_peft_model_state_dict(model).values()}
+                self._adapter = {name for name, tensor in state.items() if tensor.data_ptr() in written}
+            return {name: state[name] for name in self._adapter}
         return sharding.without_tied_copies(model, state)
 
     def _make(self, partial: Path) -> None:
@@ -156,6 +166,7 @@ class Saver:
             copy.clear()
         make_portable(partial)
         final = run.checkpoints / checkpoints.folder_name(step)
+        self.trainer.stop.check_lease()
         seal.seal(
             partial,
             final,

@@ -108,6 +108,15 @@ class StepDataset(Dataset[Step]):
             self._order = (self.epoch, rows)
         return self._order[1]
 
+    def rows_until(self, steps: int) -> np.ndarray:
+        """Return the numbers of the rows that the first so many steps of a run see, ascending."""
+        current, seen = self.epoch, []
+        for epoch, start in enumerate(range(0, steps, len(self))):
+            self.epoch = epoch
+            seen.append(self.epoch_order()[: (steps - start) * self.rows_per_step])
+        self.epoch = current
+        return np.unique(np.concatenate(seen))
+
     def __getitem__(self, index: int) -> Step:
         if not 0 <= index < len(self):
             raise IndexError(index)
@@ -116,6 +125,8 @@ class StepDataset(Dataset[Step]):
         return Step(micro_batches, len(rows), int(self.lengths[rows].sum()), int(self.supervised[rows].sum()))
 
 
-def test_sample(rows: int, size: int, seed: int) -> list[int]:
-    """Return the test rows that the loss is computed on during training: drawn once, the same each time."""
+def test_sample(rows: int, size: int | Literal["all"], seed: int) -> list[int]:
+    """Return the test rows that the loss is computed on: drawn once, the same each time."""
+    if size == "all":
+        return list(range(rows))
     return sorted(np.random.default_rng([seed, rows]).permutation(rows)[:size].tolist())

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hatrain.contract.sync import SyncTarget
 from hatrain.data.dataset import TokenizedDataset
 from hatrain.errors import BadInput
 from hatrain.runtime import progress, seal
+from hatrain.runtime.counting import Counting
 from hatrain.runtime.progress import Progress
 from hatrain.text import count
 from hatrain.train import fsdp, packing, sharding, zero
@@ -134,7 +135,7 @@ class StepTrainer(Trainer):
         job = context.plan.job
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
-        self.stop, self.counters = StopFlag(context.attempt), Counters()
+        self.stop, self.counters = StopFlag(context.attempt, context.run.lease), Counters()
         self.saver = Saver(self, from_all_ranks)
         self.progress = Progress(context.attempt.folder, int(os.environ.get("RANK", "0")))
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
@@ -362,11 +363,11 @@ class StepTrainer(Trainer):
         return metrics
 
     def record_test_loss(self, when: str) -> bool:
-        """Record the loss over the whole test set, `before` or `after` training. Returns whether no stop cut it
+        """Record the loss over the test sample, `before` or `after` training. Returns whether no stop cut it
         short."""
         if self.test_rows is None:
             return True
-        loss = self.test_loss(range(len(self.test_rows)))
+        loss = self.test_loss(self.test_sample)
         if loss is not None and self.is_world_process_zero():
             self.context.run.record("test loss", attempt=self.context.attempt.number, when=when, loss=loss)
             print(f"test loss {when} training {loss:.4f}", flush=True)
@@ -381,7 +382,7 @@ class StepTrainer(Trainer):
         sums = torch.zeros(2, dtype=torch.float64)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=_devices(self.args.device)):
-                for micro_batch in self.micro_batches(self.test_rows, rows):
+                for micro_batch in self.counted("test loss", self.test_rows, rows):
                     if self.stop.poll():
                         return None
                     self.progress.at(progress.TEST, self.state.global_step)
@@ -395,6 +396,17 @@ class StepTrainer(Trainer):
             sums = sums.to(self.args.device)
             dist.all_reduce(sums)
         return float(sums[0] / sums[1].clamp(min=1))
+
+    def counted(self, what: str, dataset: Any, rows: Sequence[int]) -> Iterator[MicroBatch]:
+        """Yield this rank's micro-batches over some rows that are not trained on. The first rank says how far it is."""
+        micro_batches = self.micro_batches(dataset, rows)
+        unit = "pairs" if self.context.plan.job.method.kind == "dpo" else "rows"
+        counting = Counting(what, unit, sum(len(each.rows) for each in micro_batches), self._say)
+        done = 0
+        for micro_batch in micro_batches:
+            yield micro_batch
+            done += len(micro_batch.rows)
+            counting.at(done)
 
     def micro_batches(self, dataset: Any, rows: Sequence[int]) -> tuple[MicroBatch, ...]:
         """Return this rank's micro-batches over some rows that are not trained on."""

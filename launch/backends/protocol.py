@@ -10,6 +10,7 @@ from hatrain.contract.cluster.common import BaseCluster
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import JobSpec
+from hatrain.errors import BadInput
 
 Reason = tuple[str, str]
 """(key, text) of a refusal. Keys of the cluster file begin with `cluster.`."""
@@ -37,6 +38,8 @@ class Submission:
     """Additional files of a sweep, by their path in `folder`."""
     command: tuple[str, ...]
     """Starts the submission once the files are written."""
+    jobs: tuple[str, ...] = ()
+    """The scheduler's id of each run, where they are known before anything is sent."""
 
     @property
     def is_sweep(self) -> bool:
@@ -53,10 +56,21 @@ class JobState:
     """In the scheduler's own words."""
     code: int | None = None
     """Exit code of an ended job, if the scheduler has it."""
+    cancelled: bool = False
+    """Somebody ended the job."""
+    advice: str = ""
+    """What ended the job and what to change, where the scheduler knows it and the run may not."""
+
+
+class AccessRefused(BadInput):
+    """The scheduler does not let this user ask: asking again does not help."""
 
 
 class Reader(Protocol):
     """The output of a job, from one moment on."""
+
+    problem: "tuple[int, list[str]] | None"
+    """(exit code, lines) of the program that could not read all output; None while there was no problem."""
 
     def read(self) -> bytes:
         """Output since the last call. Does not wait for more."""
@@ -70,12 +84,19 @@ class Client(Protocol):
     poll_seconds: float
     """Interval between two queries while a job is watched."""
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
         """Build a submission without sending it. `parent` is the scheduler's id of the job that must finish first; a
-        client whose scheduler has no dependencies ignores it, and the run itself waits."""
+        client whose scheduler has no dependencies ignores it, and the run itself waits. `at_once` is how many runs of
+        a sweep may run at the same time; all if it is None.
 
-    def check(self, submission: Submission) -> None:
-        """Ask the scheduler whether it would accept this. Raises BadInput with its reason."""
+        Raises BadInput where the scheduler cannot limit that.
+        """
+
+    def check(self, submission: Submission) -> list[str]:
+        """Ask the scheduler whether it would accept this. Returns what a user should know before it is sent, one line
+        each. Raises BadInput with the scheduler's reason."""
 
     def diff(self, submission: Submission) -> str | None:
         """What the submission would change in the objects that the scheduler keeps; None if it keeps none, or cannot
@@ -90,8 +111,15 @@ class Client(Protocol):
     def cancel(self, job: str, run: RunDirectory) -> None:
         """Remove a job from the queue, or end it."""
 
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """Remove what a submission left that did not get through. Returns whether there was anything."""
+
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Ask the running attempt to save a checkpoint and exit for good. Returns what was done, as a sentence."""
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        """The newest line of training of a running job whose run directory this machine does not see; empty if there is
+        none, or if it does."""
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Output of one node of a job: all of it, or what is written from now on."""
@@ -108,12 +136,21 @@ class Backend(ABC, Generic[Spec]):
     def __init__(self, cluster: Spec):
         self.cluster = cluster
 
+    @property
+    def has_image(self) -> bool:
+        """Whether jobs run in an image, which has hatrain."""
+        return False
+
     @abstractmethod
     def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
         """What this cluster cannot provide for a job. `run` is the run's name."""
 
     def notes(self) -> Iterator[str]:
         """What a user should know about the cluster file, one line each."""
+        yield from ()
+
+    def notes_on(self, job: JobSpec) -> Iterator[str]:
+        """What a user should know about a job on this cluster, one line each."""
         yield from ()
 
     def resources(self, job: JobSpec, run: str) -> ResourceRequest | None:

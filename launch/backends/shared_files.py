@@ -11,6 +11,8 @@ from hatrain.runtime.stop import Stop
 class FileReader:
     """Reads what is appended to the files of a job, in order. A file that appears later is read from its beginning."""
 
+    problem: tuple[int, list[str]] | None = None
+
     def __init__(self, files: Callable[[], Sequence[Path]], *, whole: bool):
         """`files` lists the files that exist by now; `whole` also reads what they already hold."""
         self._files = files

@@ -160,8 +160,8 @@ def test_a_waiting_child_that_lost_its_lease_leaves_the_run_to_its_new_holder(ha
     child = start(harness, run, BEAT="0.1")
     wait_for_line(child, "waiting for earlier")
     seal.write_json(run.lease.path, {"host": "far", "pid": 1, "started": "1", "namespace": "x"})
-    assert exit_codes(child) == [1]
-    assert "lost the lease" in child.stderr.read()
+    assert exit_codes(child) == [75]
+    assert "superseded" in child.stderr.read()
 
 
 def test_inputs_that_the_parent_does_not_make_are_checked_before_the_wait(harness):

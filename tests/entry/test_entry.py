@@ -307,7 +307,7 @@ def test_a_user_replaces_a_schedulers_stop(harness):
     assert process.wait(timeout=600) == 130
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_trainer_that_ignores_a_stop_is_killed(harness, number, code):
     run = harness.adopt()
     process = harness.start(run.folder, "ignore-stops", HATRAIN_STOP_GRACE="0.3")
@@ -368,15 +368,49 @@ def test_an_attempt_that_waited_for_one_that_finished_trains_nothing(harness):
     assert calls(run) == []
 
 
-def test_an_attempt_that_lost_its_lease_ends_its_trainer_and_finishes_nothing(harness):
+def test_an_attempt_that_lost_its_lease_ends_its_trainer_and_writes_nothing_more(harness):
     run = harness.adopt()
     process = harness.start(run.folder, "ignore-stops", BEAT="0.1")
     until(has_started(run), "training starts")
     taken = {"host": "far", "pid": 1, "started": "1", "namespace": "x"}
     seal.write_json(run.lease.path, taken)
-    assert process.wait(timeout=600) == 1
-    assert "lost the lease" in outcome(run)["reasons"]["entry"]
+    before = run.record_file.read_text()
+    assert process.wait(timeout=600) == 75
+    assert "superseded" in process.stderr.read()
+    assert run.record_file.read_text() == before
     assert json.loads(run.lease.path.read_text()) == taken
+
+
+@pytest.mark.parametrize(("act", "earlier"), [("stop", [75, 0]), ("ignore-stops", [0])])
+def test_an_earlier_start_of_the_same_job_is_asked_to_stop_then_superseded(harness, act, earlier):
+    """Slurm starts a job again when it loses the node, where the processes live on."""
+    run = harness.adopt()
+    first = harness.start(run.folder, act, HATRAIN_START="7.0", HOST="lost")
+    until(has_started(run), "training starts")
+    waits = {"PATIENCE": "0.2", "HATRAIN_STOP_GRACE": "2"}
+    second = harness.start(run.folder, "finish", HATRAIN_START="7.1", HOST="next", **waits)
+    assert (second.wait(timeout=600), first.wait(timeout=600)) == (0, 75)
+    assert "started the job again" in json.loads((run.attempts / "1" / "STOP").read_text())["reason"]
+    assert [event["code"] for event in run.events() if event["event"] == "outcome"] == earlier
+
+
+@pytest.mark.parametrize("other", ["8.0", "7.2", "17.0"])
+def test_a_later_start_and_another_job_are_not_superseded(harness, other):
+    run = harness.adopt()
+    with run.lease.held(nodes=other):
+        code, _, err = harness.enter(run.folder, PATIENCE="0.2", HATRAIN_START="7.1")
+    assert code == 78 and "an attempt is running" in err
+    assert run.all_attempts() == []
+
+
+def test_a_stop_that_comes_before_the_ranks_are_started_starts_none(harness):
+    run = harness.adopt()
+    process = harness.start(run.folder, "stop", HUB_ANSWER=str(harness.folder / "answer"))
+    until(lambda: [event for event in run.events() if event["event"] == "attempt begun"], "the attempt begins")
+    process.send_signal(signal.SIGUSR1)
+    (harness.folder / "answer").touch()
+    assert process.wait(timeout=600) == 75
+    assert calls(run) == [] and outcome(run)["reasons"] == {"training": "not started: SIGUSR1"}
 
 
 def test_no_process_of_a_failed_attempt_survives(harness):

@@ -241,23 +241,38 @@ def test_a_waiting_node_that_is_stopped_leaves_alone_and_may_come_back(harness):
 # --- patience, and nodes that cannot start ------------------------------------------------------------------
 
 
-def test_a_node_that_never_appears_is_named_and_counts_as_an_attempt(harness):
+@pytest.mark.parametrize(("start", "code", "counted"), [("7.0", 1, 1), ("", 75, 0)])
+def test_a_node_that_never_appears_is_named_and_is_a_fault_where_all_start_at_once(harness, start, code, counted):
+    """Where each starts as there is room, there may be none for it yet."""
     run = harness.adopt(nodes=3)
-    environment = {"HATRAIN_NODE_PATIENCE": "1"}
-    follower = harness.node(1, run)
+    follower = harness.node(1, run, HATRAIN_START=start)
     wait_for_line(follower, "waits for node 0")
-    leader = harness.node(0, run, **environment)
-    assert exit_codes(leader, follower) == [1, 1]
+    leader = harness.node(0, run, HATRAIN_START=start, HATRAIN_NODE_PATIENCE="1")
+    assert exit_codes(leader, follower) == [code, code]
     assert list(outcome(run)["reasons"]) == ["node 2"]
     assert "did not appear within 1 s" in outcome(run)["reasons"]["node 2"]
-    assert run.fruitless().own == 1
+    assert run.fruitless().own == counted
 
 
-def test_a_node_whose_leader_never_appears_leaves_with_a_fault(harness):
+def test_waits_for_a_node_that_never_appears_have_a_bound_of_their_own(harness):
+    run = harness.adopt(nodes=2)
+    for _ in range(46):
+        run.record("outcome", code=75, reasons={"node 1": "did not appear"}, absent=True)
+    environment = {"HATRAIN_NODE_PATIENCE": "0.3"}
+    assert exit_codes(harness.node(0, run, **environment)) == [75]
+    leader = harness.node(0, run, **environment)
+    assert exit_codes(leader) == [78]
+    assert "node 1: did not appear in 48 waits in a row; is there room for all 2" in leader.stderr.read()
+    # A new submission begins anew.
+    run.record("submitted")
+    assert exit_codes(harness.node(0, run, **environment)) == [75]
+
+
+def test_a_node_whose_leader_never_appears_leaves_to_be_started_again(harness):
     run = harness.adopt(nodes=2)
     follower = harness.node(1, run, HATRAIN_NODE_PATIENCE="0.3")
     _, err = follower.communicate(timeout=600)
-    assert follower.returncode == 1
+    assert follower.returncode == 75
     assert "node 0: did not appear within 0.3 s" in err
     assert attempts(run) == []
 
@@ -325,7 +340,7 @@ def test_the_leader_of_another_job_is_not_waited_for(harness):
     leader = harness.node(0, run)
     wait_for_line(leader, "waiting for node 1")
     stranger = harness.node(1, run, MASTER_PORT="8", HATRAIN_NODE_PATIENCE="0.3")
-    assert exit_codes(stranger) == [1]
+    assert exit_codes(stranger) == [75]
     assert leader.poll() is None
 
 

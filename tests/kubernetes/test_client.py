@@ -155,7 +155,7 @@ def test_a_refusal_has_the_message_of_the_server(tmp_path, stub):
     assert raised.value.problems == (f"kubectl apply: {reason}",)
 
 
-def test_a_pod_security_warning_is_a_refusal_and_other_warnings_are_notes(tmp_path, stub, capsys):
+def test_a_pod_security_warning_is_a_refusal_and_other_warnings_are_notes(tmp_path, stub):
     sent, sender = submission(tmp_path, planned())
     stub.answer("get", stdout="")
     violation = 'Warning: would violate PodSecurity "restricted:latest": seccompProfile (pod or containers ...)'
@@ -163,8 +163,7 @@ def test_a_pod_security_warning_is_a_refusal_and_other_warnings_are_notes(tmp_pa
     stub.answer("apply", stderr="Warning: batch/v0 is deprecated\n")
     with pytest.raises(BadInput, match=r"the namespace team would refuse the pods: .*seccompProfile"):
         sender.check(sent)
-    sender.check(sent)
-    assert "note: kubectl: Warning: batch/v0 is deprecated" in capsys.readouterr().err
+    assert sender.check(sent) == ["kubectl: Warning: batch/v0 is deprecated"]
 
 
 @pytest.mark.parametrize(
@@ -322,11 +321,11 @@ STAGES = {
     ),
     "no room": (
         [job("kitchen"), pod("kitchen", "Pending", unschedulable=NO_GPU)],
-        JobState("queued", f"kitchen-0-m01: {NO_GPU}"),
+        JobState("queued", f"kitchen-0-m01: {NO_GPU}", advice="no node has so many free: wait, or ask for fewer"),
     ),
     "no image": (
         [job("kitchen"), pod("kitchen", "Pending", waiting=("ImagePullBackOff", "no such image"))],
-        JobState("queued", "kitchen-0-m01: ImagePullBackOff: no such image"),
+        JobState("queued", "kitchen-0-m01: ImagePullBackOff: no such image", advice="check image and pull_secrets"),
     ),
     "running": ([job("kitchen"), pod("kitchen", "Running")], JobState("running")),
     "running on one of two nodes": (
@@ -335,7 +334,11 @@ STAGES = {
             pod("kitchen", "Running"),
             pod("kitchen", "Pending", index=1, unschedulable=NO_GPU),
         ],
-        JobState("running", f"1 of 2 pods run; kitchen-1-m01: {NO_GPU}"),
+        JobState(
+            "running",
+            f"1 of 2 pods run; kitchen-1-m01: {NO_GPU}",
+            advice="no node has so many free: wait, or ask for fewer",
+        ),
     ),
     "running again": (
         [job("kitchen"), pod("kitchen", "Failed", code=137), pod("kitchen", "Running", minute=5)],
@@ -391,6 +394,7 @@ STAGES = {
 def test_the_state_of_a_job_at_each_stage(tmp_path, stub, stage):
     objects, expected = STAGES[stage]
     stub.answer("get", "job.batch,pod", objects=objects)
+    stub.answer("get", "event", objects=[])
     assert client().states({"kitchen": a_run(tmp_path, planned())}) == {"kitchen": expected}
 
 
@@ -415,6 +419,7 @@ def test_the_state_of_a_job_at_each_stage(tmp_path, stub, stage):
 def test_the_state_of_a_jobset_at_each_stage(tmp_path, stub, objects, expected):
     cluster = a_cluster(controller="jobset")
     stub.answer("get", "jobset.jobset.x-k8s.io,job.batch,pod", objects=objects)
+    stub.answer("get", "event", objects=[])
     assert client(cluster).states({"kitchen": a_run(tmp_path, planned(cluster))}) == {"kitchen": expected}
 
 
@@ -423,7 +428,8 @@ def test_many_jobs_are_one_query(tmp_path, stub):
     stub.answer("get", objects=[job("a", FINISHED, run="kitchen"), job("b", run="kitchen")])
     result = client().states({"a": run, "b": run, "c": run})
     assert [result[name].phase for name in "abc"] == ["ended", "queued", "unknown"]
-    ((arguments, _),) = stub.calls()
+    (arguments, _), (events, _) = stub.calls()
+    assert events[:2] == ["get", "event"]
     assert arguments[arguments.index("--selector") + 1].endswith("app.kubernetes.io/instance in (a,b,c)")
 
 
@@ -444,7 +450,8 @@ def test_no_jobs_are_no_query(stub):
 
 
 def test_a_cancelled_job_is_deleted_with_the_grace_period_of_its_pods(tmp_path, stub):
-    stub.answer("get", stdout=json.dumps(job("kitchen")))
+    stub.answer("get", "job.batch", stdout=json.dumps(job("kitchen")))
+    stub.answer("get", "service,configmap", objects=[])
     stub.answer("delete")
     client().cancel("kitchen", a_run(tmp_path, planned()))
     ((arguments, _),) = stub.calls("delete")

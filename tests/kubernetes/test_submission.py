@@ -38,3 +38,24 @@ def test_without_a_submission_id_no_submission_is_recorded(tmp_path):
         run, plan = from_elsewhere(harness, tmp_path / "etc")
         assert harness.enter(plan, HATRAIN_SUBMISSION="")[0] == 0
         assert submissions(run) == []
+
+
+def test_a_fresh_submission_sets_the_old_run_aside_once(tmp_path):
+    (tmp_path / "work").mkdir()
+    with Harness(tmp_path / "work") as harness:
+        run, plan = from_elsewhere(harness, tmp_path / "etc")
+        assert harness.enter(plan, HATRAIN_SUBMISSION="one")[0] == 0
+        _, other = from_elsewhere(harness, tmp_path / "other", seed=7)
+        # Another job of this name is refused.
+        assert harness.enter(other, HATRAIN_SUBMISSION="two")[0] == 78
+        assert submissions(run) == ["one"]
+        fresh = {"HATRAIN_SUBMISSION": "three", "HATRAIN_FRESH": "1"}
+        code, _, err = harness.enter(other, "fault,finish", **fresh)
+        assert code == 1 and "moved the old run to" in err
+        (aside,) = run.folder.parent.glob(f"{run.folder.name}.*")
+        assert (aside / "DONE").exists() and not run.done.exists()
+        assert (submissions(run), run.plan().job.seed) == (["three"], 7)
+        # The next pod of the same submission continues.
+        assert harness.enter(other, "fault,finish", **fresh)[0] == 0
+        assert list(run.folder.parent.glob(f"{run.folder.name}.*")) == [aside]
+        assert submissions(run) == ["three"] and run.done.exists()

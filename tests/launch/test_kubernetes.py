@@ -117,7 +117,7 @@ def test_every_version_accepts_what_is_rendered_for_it(version, nodes, controlle
         service_account="trainer",
         pull_secrets=["registry"],
         node_selector={"pool": "gpu"},
-        tolerations=[{"key": "gpu", "operator": "Exists", "tolerationSeconds": 300}],
+        tolerations=[{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
         affinity={"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
         rdma={"resource": "rdma/hca", "count": 2},
         secrets={"HF_TOKEN": {"secret": "hub", "key": "token"}},
@@ -492,6 +492,29 @@ def test_shared_memory_that_leaves_no_other_memory_is_refused():
     assert "is a part of the memory" in refused(cluster)["cluster.shared_memory_per_gpu"]
 
 
+@pytest.mark.parametrize("controller", ["job", "jobset"])
+def test_labels_and_annotations_of_the_cluster_file_are_added_to_the_job_and_to_its_pods(controller):
+    cluster = a_cluster(
+        controller=controller,
+        queue="team-a",
+        labels={"cost-center": "garden"},
+        annotations={"example.org/note": "a: b"},
+        pod_labels={"scheduling.example.org/group": "g1"},
+        pod_annotations={"karpenter.sh/do-not-disrupt": "true"},
+        topology={"required": "cloud.provider.com/topology-rack"},
+    )
+    text = manifests(cluster, hardware={"gpu": "a100-80gb", "nodes": 2})
+    meta = checks.of_kind(text, "JobSet" if controller == "jobset" else "Job")["metadata"]
+    assert meta["labels"].items() >= {"cost-center": "garden", "app.kubernetes.io/name": "hatrain"}.items()
+    assert meta["annotations"]["example.org/note"] == "a: b" and meta["annotations"]["hatrain/run"]
+    template = checks.inner_job(text)["spec"]["template"]["metadata"]
+    assert template["labels"].items() >= {"scheduling.example.org/group": "g1"}.items()
+    assert template["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    assert template["annotations"]["kueue.x-k8s.io/podset-required-topology"] == "cloud.provider.com/topology-rack"
+    assert "cost-center" not in template["labels"]
+    checks.validate(text, "1.29")
+
+
 # --- the overlay --------------------------------------------------------------------------------------------
 
 
@@ -517,7 +540,7 @@ def test_an_overlay_is_merged_last_by_key_and_by_name():
     assert pod["runtimeClassName"] == "nvidia"
     assert pod["securityContext"]["supplementalGroups"] == [7]
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}, {"operator": "Exists"}]
     assert "enableServiceLinks" not in pod
     variables = {each["name"]: each.get("value") for each in checks.container_of(text)["env"]}
     assert (variables["HOME"], variables["MORE"], variables["USER"]) == ("/cache", "1", "hatrain")

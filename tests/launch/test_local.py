@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hatrain.contract import variables
 from hatrain.contract.load import load
 from hatrain.contract.plan import Plan
 from hatrain.contract.spec import JobSpec
@@ -87,7 +88,7 @@ def start(tmp_path, *command, stdin=None, **environment):
 def test_node_sh_starts_the_entry_with_any_run_directory_and_environment(tmp_path):
     folder = tmp_path / "runs; of $HOME 'x'"
     folder.mkdir()
-    cluster = a_cluster(python=str(recorder(tmp_path)), environment={"ODD": NASTY, "EMPTY": ""})
+    cluster = a_cluster(python=str(recorder(tmp_path)), environment={"ODD": variables.literal(NASTY), "EMPTY": ""})
     run = write(folder, a_plan(tmp_path, cluster))
     result = start(tmp_path, "bash", str(run / "launch/node.sh"), str(run))
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,8 @@
 """Rendering for Slurm: directives, scripts, odd values. tests/slurm runs the scripts on a real Slurm."""
 
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from pydantic import ValidationError
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.load import read_job
 from hatrain.contract.plan import Plan
+from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch import planner, run_files
 from launch.backends.slurm import render
@@ -122,8 +125,10 @@ def test_a_script_is_directives_and_variables_then_the_static_text_then_the_carr
 
 STUBS = {
     "scontrol": 'if [[ $1 == show ]]; then printf "%s\\n" node7 node8; else echo "$*" >> "$CALLS"; fi',
-    "squeue": "echo RUNNING",
-    "srun": 'printf "%s\\n" "$@" > "$CALLS.srun"; env > "$CALLS.env"; mkdir -p "$ATTEMPT"; exit "$CODE"',
+    "squeue": "echo RUNNING 0",
+    # The last argument is the log: node 0 leaves its exit code beside it.
+    "srun": """printf "%s\\n" "$@" > "$CALLS.srun"; env > "$CALLS.env"; mkdir -p "$ATTEMPT"
+echo "$CODE" > "${@: -1}.code"; exit "$CODE\"""",
 }
 
 
@@ -149,7 +154,7 @@ def run_batch_script(folder: Path, text: str, code: int = 0, attempt: bool = Tru
 
 
 def test_the_single_file_carries_the_same_files_byte_for_byte(tmp_path):
-    odd = f'it\'s $HOME; "`id`" \\ é\nEND\nEND2\n{" " * 3}'
+    odd = f'it\'s $$HOME; "`id`" \\ é\nEND\nEND2\n{" " * 3}'
     cluster = a_cluster(environment={"ODD": odd})
     plan = a_plan(cluster, workdir=tmp_path, hardware={"gpu": "cpu", "nodes": 2})
     result = run_batch_script(tmp_path, single_file(plan))
@@ -170,7 +175,7 @@ def test_the_batch_script_starts_one_step_on_every_node(tmp_path):
         tmp_path / "runs/home-1b/launch/slurm-20003.0",
     )
     assert (tmp_path / "calls.srun").read_text().splitlines() == [
-        *("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0"),
+        *("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=0", "--export=ALL"),
         *("bash", f"{folder}/launch/step.sh", str(folder), str(log)),
     ]
     environment = (tmp_path / "calls.env").read_text().splitlines()
@@ -200,6 +205,79 @@ def test_the_exit_code_decides_whether_a_job_is_requeued(tmp_path, code, attempt
     calls = tmp_path / "calls"
     assert (calls.read_text() if calls.exists() else "") == ("requeue 20003\n" if requeued else "")
     assert ("no attempt started" in result.stderr) == (code == 1 and not attempt)
+
+
+def start_of_batch_script(folder: Path, plan: Plan, **stubs: str) -> subprocess.Popen[str]:
+    """Start a batch script with other stand-ins for Slurm's programs."""
+    run_batch_script(folder, "")
+    for name, body in stubs.items():
+        (folder / "programs" / name).write_text(f"#!/bin/bash\n{body}\n")
+    environment = {
+        "PATH": f"{folder}/programs:/usr/bin:/bin",
+        "CALLS": str(folder / "calls"),
+        "SLURM_JOB_ID": "20003",
+        "SLURM_CPUS_PER_TASK": "16",
+    }
+    script = folder / "script"
+    script.write_text(single_file(plan))
+    return subprocess.Popen(["bash", str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_controller_that_stays_away_is_asked_until_the_time_is_up_and_the_record_says_so(tmp_path):
+    plan = a_plan(workdir=tmp_path, hardware={"gpu": "cpu"})
+    assert plan.resources
+    plan = plan.model_copy(update={"resources": plan.resources.model_copy(update={"time": 19})})
+    away = """echo 'squeue: "controller" \\ away' >&2; exit 1"""
+    script = start_of_batch_script(tmp_path, plan, squeue=away, srun="exit 75")
+    _, err = script.communicate(timeout=600)
+    assert script.returncode == 75 and "asking again" in err and "requeued\n" not in err
+    run = RunDirectory(tmp_path / "runs/home-1b")
+    event = run.events()[-1]
+    assert (event["event"], event["code"]) == ("not requeued", 75)
+    assert event["reason"].strip() == "squeue: controller away (squeue: exit code 1)"
+    assert [event["job"] for event in run.events()] == ["20003", "20003"]
+
+
+def test_a_controller_that_refuses_to_requeue_is_asked_three_times(tmp_path):
+    refuses = 'if [[ $1 == requeue ]]; then echo "$*" >> "$CALLS"; echo "it is disabled" >&2; exit 1; fi'
+    script = start_of_batch_script(
+        tmp_path, a_plan(workdir=tmp_path, hardware={"gpu": "cpu"}), scontrol=refuses, srun="exit 75"
+    )
+    _, err = script.communicate(timeout=600)
+    assert (tmp_path / "calls").read_text().splitlines() == ["requeue 20003"] * 3
+    assert script.returncode == 75 and "not requeued: it is disabled" in err
+
+
+def test_a_start_that_slurm_began_again_meanwhile_is_left_alone(tmp_path):
+    script = start_of_batch_script(
+        tmp_path,
+        a_plan(workdir=tmp_path, hardware={"gpu": "cpu"}),
+        squeue="echo RUNNING 1",
+        srun='mkdir -p "${CALLS%calls}runs/home-1b/attempts/1"; exit 0',
+    )
+    _, err = script.communicate(timeout=600)
+    # srun returns 0 after the failure of a node, and node 0 left no exit code.
+    assert script.returncode == 1 and "not requeued, because the job is in the state RUNNING (start 1)" in err
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_start_in_which_no_attempt_begins_before_it_has_to_leave_is_queued_again_thrice(tmp_path):
+    plan = a_plan(a_cluster(signal_lead="00:00:31"), workdir=tmp_path, hardware={"gpu": "cpu"})
+    log = tmp_path / "runs/home-1b/launch/slurm-20003"
+    for earlier, requeued in ((0, True), (3, False)):
+        srun = 'trap "exit 143" TERM; touch "$CALLS.up"; for _ in {1..600}; do sleep 0.1; done'
+        script = start_of_batch_script(tmp_path, plan, srun=srun)
+        (tmp_path / "calls.up").unlink(missing_ok=True)
+        for number in range(earlier):
+            Path(f"{log}.{number + 7}.late").touch()
+        while not (tmp_path / "calls.up").exists():
+            assert script.poll() is None
+            time.sleep(0.05)
+        script.send_signal(signal.SIGUSR1)
+        assert script.wait(timeout=600) == (75 if requeued else 143)
+        calls = tmp_path / "calls"
+        assert calls.exists() == requeued
+        calls.unlink(missing_ok=True)
 
 
 def test_the_script_in_the_documentation_is_what_is_rendered():
@@ -356,7 +434,7 @@ def test_an_array_has_the_numbers_of_its_runs():
         ({"modules": ["x"], "container": {"runtime": "pyxis", "image": "x"}}, "no modules with pyxis"),
         ({"container": {"runtime": "docker", "image": "x", "mounts": ["data"]}}, "begins with /"),
         ({"container": {"runtime": "docker", "image": "x", "mounts": ["/data:ro"]}}, "begins with /"),
-        ({"container": {"runtime": "podman", "image": "x"}}, "'pyxis', 'apptainer' or 'docker'"),
+        ({"container": {"runtime": "podman", "image": "x"}}, "'pyxis', 'apptainer', 'docker' or 'podman-hpc'"),
         ({"mail": {"user": "ada@example.org", "events": ["FIAL"]}}, "did you mean FAIL"),
     ],
 )

@@ -18,6 +18,8 @@ from launch.backends.slurm import client as module
 from launch.backends.slurm.client import SlurmClient
 from tests.plans import a_plan
 
+TIMEOUT = "ended at its time limit before it had left; raise signal_lead in the cluster file"
+MEMORY = "the job needed more memory than it had; raise memory in the cluster file (the partition's default now)"
 CLUSTER = SlurmCluster.model_validate({"kind": "slurm", "partition": "gpu"})
 
 
@@ -81,9 +83,9 @@ def problem(call, *arguments) -> str:
         ("SUSPENDED|None", JobState("running", "SUSPENDED")),
         ("COMPLETED|None", JobState("ended", "COMPLETED", 0)),
         ("FAILED|NonZeroExitCode", JobState("ended", "FAILED")),
-        ("TIMEOUT|TimeLimit", JobState("ended", "TIMEOUT")),
-        ("NODE_FAIL|None", JobState("ended", "NODE_FAIL")),
-        ("OUT_OF_MEMORY|OutOfMemory", JobState("ended", "OUT_OF_MEMORY")),
+        ("TIMEOUT|TimeLimit", JobState("ended", "TIMEOUT", advice=TIMEOUT)),
+        ("NODE_FAIL|None", JobState("ended", "NODE_FAIL", advice="a node failed")),
+        ("OUT_OF_MEMORY|OutOfMemory", JobState("ended", "OUT_OF_MEMORY", advice=MEMORY)),
         # A state of a later version: the job is in the queue and has not ended.
         ("POLISHING|None", JobState("running", "POLISHING")),
     ],
@@ -127,11 +129,12 @@ def test_the_exit_codes_of_ended_jobs_come_from_sacct(programs, client):
         sacct=prints("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0"),
     )
     assert states(client, "12", "13", "14", "15") == {
-        "12": JobState("ended", "FAILED", 78),
-        "13": JobState("ended", "CANCELLED by 1000", 143),
+        # sacct has 2 for 130 and 127 for 255.
+        "12": JobState("ended", "FAILED: exit code 78 in sacct, which takes 128 off those above 128", 78),
+        "13": JobState("ended", "CANCELLED by 1000", 143, cancelled=True),
         "14": JobState("ended", "COMPLETED", 0),
         # 0 would mean success.
-        "15": JobState("ended", "TIMEOUT"),
+        "15": JobState("ended", "TIMEOUT", advice=TIMEOUT),
     }
 
 
@@ -223,7 +226,7 @@ def test_a_parent_becomes_a_dependency_that_cancels_the_job_if_it_fails(client, 
 
 
 def test_slurm_checks_the_script_before_anything_is_written(programs, client, tmp_path):
-    programs(sbatch=f'echo "$*" > {tmp_path}/calls; cat > {tmp_path}/script')
+    programs(sbatch=f'echo "$*" > {tmp_path}/calls; cat > {tmp_path}/script', squeue="")
     sent = submission(client, tmp_path, parent="12")
     client.check(sent)
     assert (tmp_path / "calls").read_text().split() == [*sent.command[1:-1], "--test-only"]

@@ -67,6 +67,11 @@ def state(run):
         (JobState("ended", "", 78), ("failed", "exit code 78", 78)),
         (JobState("ended", "", 9), ("failed", "exit code 9", 9)),
         (JobState("ended", "TIMEOUT"), ("failed", "TIMEOUT", 1)),
+        (JobState("ended", "CANCELLED by 0", cancelled=True), ("cancelled", "CANCELLED by 0", 130)),
+        (
+            JobState("ended", "OUT_OF_MEMORY", advice="raise memory"),
+            ("failed", "OUT_OF_MEMORY: raise memory", 1),
+        ),
         (JobState("ended"), ("lost", "ended without recording an outcome", 1)),
         (JobState("unknown"), ("lost", "ended without recording an outcome", 1)),
         (JobState("unknown", "squeue does not answer"), ("unknown", "squeue does not answer", None)),
@@ -89,6 +94,34 @@ def test_the_recorded_outcome_counts_once_the_job_has_left_the_queue(scheduler, 
     assert state(run) == (expected, "why", int(code))
     scheduler.answer = JobState("queued", "BeginTime")
     assert state(run)[0] == "queued"
+
+
+def test_the_lease_of_a_job_that_slurm_ended_does_not_count_and_that_of_another_process_does(scheduler, submitted):
+    run = submitted()
+    scheduler.answer = JobState("ended", "CANCELLED by 0", cancelled=True)
+    with run.lease.held(nodes="7.3"):
+        assert state(run)[0] == "cancelled"
+    with run.lease.held(nodes="None.None"):
+        assert state(run)[0] == "running"
+
+
+def test_a_run_that_could_not_be_queued_again_says_how_to_continue_it(scheduler, submitted):
+    run = submitted()
+    run.record("outcome", code=75, reasons={})
+    run.record("not requeued", code=75, reason="the controller is away")
+    scheduler.answer = JobState("ended", "FAILED", 75)
+    found, reason, code = state(run)
+    assert (found, code) == ("stopped", 75)
+    assert "the controller is away" in reason and f"hatrain submit {run.name}" in reason
+
+
+def test_a_fault_has_what_the_scheduler_knows_about_it(scheduler, submitted):
+    run = submitted()
+    run.record("outcome", code=1, reasons={"rank 0": "ended without an exit report"})
+    scheduler.answer = JobState("ended", "OUT_OF_MEMORY", advice="raise memory")
+    assert state(run)[1] == "OUT_OF_MEMORY: raise memory; ended without an exit report"
+    run.record("killed", reason="the job needed more memory")
+    assert state(run) == ("failed", "the job needed more memory", 1)
 
 
 def test_events_before_the_newest_submission_do_not_count(scheduler, submitted):

@@ -7,6 +7,7 @@ ends."""
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "munged", "unshare", "mount")
 ACCOUNTING = ("slurmdbd", "sacct", "sacctmgr", "mariadbd", "mariadb", "mariadb-install-db")
-DEADLINE = 600.0
+DEADLINE = float(os.environ.get("HATRAIN_DEADLINE", "600"))
 """Seconds. It only ends a test that hangs."""
 NODES, GPUS, CPUS = 3, 4, 16
 
@@ -25,7 +26,7 @@ class Cluster:
     """A running Slurm. Its programs need `environ` to find it."""
 
     def __init__(self, folder: Path, *, accounting: bool = False):
-        self.folder = folder
+        self.folder, self.has_accounting = folder, accounting
         for name in ("etc", "state", "log", "dev", "munge", *(f"spool/node{n}" for n in range(1, NODES + 1))):
             (folder / name).mkdir(parents=True)
         ports = _free_ports(NODES + 3)
@@ -76,6 +77,56 @@ class Cluster:
         result = subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=DEADLINE)
         assert result.returncode == 0, f"{command}: {result.stderr or result.stdout}"
         return result.stdout.strip()
+
+    # --- faults ---
+
+    def signal(self, program: str, number: int, *words: str) -> list[int]:
+        """Send a signal to the processes of a program of this cluster that have these words in their command line or
+        environment. Returns their process ids."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                name = (path / "comm").read_text().strip()
+                variables = (path / "environ").read_bytes()
+                known = ((path / "cmdline").read_bytes() + variables).decode(errors="replace").split("\0")
+                is_ours = str(self.folder).encode() in variables
+            except OSError:
+                continue
+            if name == program and is_ours and set(words) <= set(known):
+                os.kill(int(path.name), number)
+                found.append(int(path.name))
+        return found
+
+    def stop_controller(self) -> None:
+        """End it in order, as for an upgrade."""
+        (process,) = self.signal("slurmctld", signal.SIGTERM)
+        deadline = time.monotonic() + DEADLINE
+        while self.signal("slurmctld", 0):
+            assert time.monotonic() < deadline, f"process {process} of the controller does not end"
+            time.sleep(0.1)
+
+    def restart_controller(self) -> None:
+        """Start the controller again, with the state that it saved."""
+        assert self._first.stdin is not None
+        self._first.stdin.write(b"slurmctld -D\n")
+        self._first.stdin.flush()
+        self._await_controller()
+
+    def _await_controller(self) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while subprocess.run(["squeue"], env=self.environ, capture_output=True, timeout=DEADLINE).returncode:
+            assert time.monotonic() < deadline, "the controller did not start again"
+            time.sleep(0.1)
+
+    def resume_nodes(self) -> None:
+        """Return nodes to service that Slurm has taken out of it."""
+        self.signal("slurmd", signal.SIGCONT)
+        deadline = time.monotonic() + DEADLINE
+        while set(self.run("sinfo", "-h", "-N", "-p", "gpu", "-o", "%T").split()) & {"down", "drained", "draining"}:
+            assert time.monotonic() < deadline, "the nodes did not return to service"
+            command = ["scontrol", "update", f"NodeName=node[1-{NODES}]", "State=RESUME"]
+            subprocess.run(command, env=self.environ, capture_output=True, timeout=DEADLINE)
+            time.sleep(0.5)
 
     def _await_nodes(self) -> None:
         deadline = time.monotonic() + DEADLINE
@@ -133,7 +184,9 @@ def main(folder: Path) -> None:
         hosts = shlex.quote(str(folder / "etc/hosts"))
         inside = f'hostname {node}; mount --bind {hosts} /etc/hosts; slurmd -D -N {node} & wait "$!"'
         _start(folder, *_NAMESPACES, "--uts", "bash", "-c", inside, log=node)
-    sys.stdin.buffer.read()
+    # Each line is a command to start, until stdin is closed.
+    for line in sys.stdin:
+        _start(folder, *shlex.split(line))
 
 
 def _write(path: Path, text: str) -> None:
@@ -203,7 +256,7 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
         # No control groups: the machine may be a container without them.
         "ProctrackType=proctrack/linuxproc",
         "TaskPlugin=task/none",
-        "JobAcctGatherType=jobacct_gather/none",
+        "JobAcctGatherType=jobacct_gather/linux",
         "MpiDefault=none",
         "ReturnToService=2",
         "SelectType=select/cons_tres",
@@ -215,6 +268,10 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
         "KillWait=10",
         "MinJobAge=600",
         "CompleteWait=0",
+        # How soon a program gives up on a controller that is away.
+        "MessageTimeout=3",
+        "JobAcctGatherFrequency=1",
+        "JobAcctGatherParams=OverMemoryKill",
         "EnforcePartLimits=ALL",
         "GresTypes=gpu",
         "SlurmdParameters=config_overrides",
@@ -224,6 +281,7 @@ def _configuration(folder: Path, settings: Mapping[str, object]) -> dict[str, st
         f"PartitionName=DEFAULT Nodes={all_nodes} MaxTime=1-00:00:00 DefMemPerCPU=100",
         "PartitionName=gpu Default=YES PriorityTier=10 PreemptMode=OFF",
         "PartitionName=spot PriorityTier=1 PreemptMode=REQUEUE GraceTime=0",
+        "PartitionName=frail PriorityTier=1 PreemptMode=CANCEL",
         "PartitionName=grace PriorityTier=1 PreemptMode=REQUEUE GraceTime=60",
     ]
     hosts = [Path("/etc/hosts").read_text(), *(f"127.0.0.1 {name}" for name in nodes)]

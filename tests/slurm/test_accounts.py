@@ -52,7 +52,7 @@ def test_the_states_and_exit_codes_of_ended_jobs_come_from_sacct(workspace, clie
         JobState("ended", "COMPLETED", 0),
         JobState("ended", "FAILED", 78),
         JobState("queued", "BeginTime"),
-        JobState("ended", "CANCELLED by 0"),
+        JobState("ended", "CANCELLED by 0", cancelled=True),
     ]
     assert client.states({"4711": done}) == {"4711": JobState("unknown")}
     workspace.slurm.run("scancel", workspace.job_id(waiting))

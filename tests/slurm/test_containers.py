@@ -45,7 +45,12 @@ exec /usr/bin/srun "${options[@]}"
 
 @pytest.mark.parametrize(
     ("runtime", "program", "body"),
-    [("apptainer", "apptainer", APPTAINER), ("docker", "docker", DOCKER), ("pyxis", "srun", SRUN)],
+    [
+        ("apptainer", "apptainer", APPTAINER),
+        ("docker", "docker", DOCKER),
+        ("podman-hpc", "podman-hpc", DOCKER),
+        ("pyxis", "srun", SRUN),
+    ],
 )
 def test_containers_on_two_nodes_have_the_mounts_and_variables_that_they_need(
     workspace: Workspace, runtime, program, body

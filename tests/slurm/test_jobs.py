@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrain.contract import variables
 from hatrain.contract.run import RunDirectory
 from tests.slurm.cluster import DEADLINE
 from tests.slurm.workspace import Workspace, calls, environment, exit_codes
@@ -14,26 +15,6 @@ from tests.slurm.workspace import Workspace, calls, environment, exit_codes
 def state(workspace: Workspace, run: RunDirectory) -> str:
     """The state that `hatrain status` prints."""
     return workspace.hatrain("status", run.name).splitlines()[1].split()[2]
-
-
-def sbatch(workspace: Workspace, *options: str, script: str | None = None) -> str:
-    result = subprocess.run(
-        ["sbatch", "--parsable", *options],
-        cwd=workspace.folder,
-        env=workspace.slurm.environ,
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
-def rendered(workspace: Workspace, *arguments: str) -> str:
-    """The single file, without the notes on stderr."""
-    output = workspace.hatrain("render", *arguments)
-    return output[output.index("#!/usr/bin/env bash") :]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +40,7 @@ def requeued(slurm, tmp_path_factory):
         "--cluster",
         str(workspace.cluster_file(behavior="fault,finish")),
     ]
-    workspace.single_file_job = sbatch(workspace, script=rendered(workspace, *arguments))
+    workspace.single_file_job = workspace.sbatch(script=workspace.rendered(*arguments))
     return workspace
 
 
@@ -298,7 +279,7 @@ def test_a_job_gets_gpus_of_the_requested_type(workspace, style):
 
 
 def test_every_node_has_the_rendezvous_the_cores_and_caches_of_its_own(workspace):
-    run = workspace.submit(cluster={"cpus_per_gpu": 3}, hardware__nodes=2)
+    run = workspace.submit(cluster={"cpus_per_process": 3}, hardware__nodes=2)
     assert workspace.end(run) == "COMPLETED", workspace.report(run)
     nodes = [environment(run, node) for node in (0, 1)]
     assert {node["MASTER_PORT"] for node in nodes} == {str(10000 + int(workspace.job_id(run)) % 20000)}
@@ -361,7 +342,7 @@ def test_odd_names_and_values_neither_break_a_script_nor_run_as_code(slurm, tmp_
     workspace = Workspace(tmp_path / ODD, slurm)
     cluster = workspace.cluster_file(
         ODD.replace("/", ""),
-        environment={"ODD": LINES},
+        environment={"ODD": variables.literal(LINES)},
         directives={"comment": ODD},
         setup=["printf '%s' \"$ODD_OUTSIDE\" > /dev/null"],
     )
@@ -373,7 +354,7 @@ def test_odd_names_and_values_neither_break_a_script_nor_run_as_code(slurm, tmp_
         str(cluster),
     ]
     if how == "single file":
-        job, run = sbatch(workspace, script=rendered(workspace, *arguments)), workspace.run()
+        job, run = workspace.sbatch(script=workspace.rendered(*arguments)), workspace.run()
     elif how == "sweep":
         workspace.hatrain("submit", *arguments, "--sweep", "seed=1,2")
         run = workspace.run("kitchen/sweep/0")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hatrain.contract import variables
 from hatrain.contract.run import RunDirectory
 from tests.slurm.cluster import DEADLINE, Cluster
 
@@ -37,8 +38,9 @@ class Workspace:
         written = {
             "kind": "slurm",
             "partition": "gpu",
-            "python": str(self.python),
+            "python": variables.literal(str(self.python)),
             "cpus_per_gpu": 1,
+            "cpus_per_process": 1,
             "memory": "1GiB",
             **changes,
         }
@@ -127,6 +129,29 @@ class Workspace:
         while not condition():
             assert time.monotonic() < deadline, self.report(run)
             time.sleep(0.1)
+
+    def until_text(self, path: Path, text: str, run: RunDirectory | None = None) -> None:
+        """Wait until a file contains a text."""
+        self.until(lambda: path.exists() and text in path.read_text(errors="replace"), run)
+
+    def sbatch(self, *options: str, script: str | None = None, **variables: str) -> str:
+        """Send a script by hand, as a file or through a pipe. Returns the job id."""
+        result = subprocess.run(
+            ["sbatch", "--parsable", *options],
+            cwd=self.folder,
+            env={**self.slurm.environ, **variables},
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def rendered(self, *arguments: str) -> str:
+        """The single file, without the notes on stderr."""
+        output = self.hatrain("render", *arguments)
+        return output[output.index("#!/usr/bin/env bash") :]
 
     def report(self, run: RunDirectory | None) -> str:
         """The logs and the record of a run, for a test that fails."""

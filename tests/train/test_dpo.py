@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -27,9 +29,11 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.runtime import seal
 from hatrain.runtime.stop import Stop
+from hatrain.train import dpo, reference
 from hatrain.train.build import CHECKPOINTING
 from hatrain.train.dpo import DpoTrainer
 from hatrain.train.step_dataset import epoch_rows
+from hatrain.train.stop import StopFlag
 from tests.train.conftest import ROOMS, metrics, weights, write_rows
 
 REPOSITORY = Path(__file__).parents[2]
@@ -413,6 +417,63 @@ def test_a_stop_interrupts_the_reference(workplace, dpo_plan):
     assert (tried.code, tried.reason) == (Exit.REQUEUE, "stopped before the first step: early")
     assert not (tried.run.folder / "reference.safetensors").exists()
     assert workplace.attempt(plan).code is Exit.FINISHED
+
+
+def test_an_interrupted_reference_is_kept_and_goes_on(workplace, dpo_plan, capsys):
+    workplace.monkeypatch.setattr(dpo, "STORED_EVERY", 1)
+    plan = dpo_plan("parts", method__packing="off")
+    original = StopFlag.poll
+    polls = []
+
+    def poll(self):
+        polls.append(1)
+        if len(polls) == 3:
+            self.attempt.request_stop(Stop("early", requeue=True))
+        return original(self)
+
+    with workplace.monkeypatch.context() as patch:
+        patch.setattr(StopFlag, "poll", poll)
+        assert workplace.attempt(plan).code is Exit.REQUEUE
+    file = RunDirectory(Path(plan.paths.run)).folder / "reference.safetensors"
+    first = load_arrays(file)
+    have = np.isfinite(first["train"][:, 0])
+    assert 0 < have.sum() < len(have)
+    capsys.readouterr()
+    parts = workplace.attempt(plan)
+    assert parts.code is Exit.FINISHED
+    last = load_arrays(file)
+    assert np.array_equal(last["train"][have], first["train"][have])
+    computed = int(re.search(r"reference computed for (\d+) pairs", capsys.readouterr().out)[1])
+    assert computed == sum(map(len, last.values())) - have.sum()
+    whole = workplace.attempt(dpo_plan("whole", method__packing="off"))
+    for name, tensor in weights(whole.run.model).items():
+        assert torch.equal(tensor, weights(parts.run.model)[name]), name
+
+
+def test_the_reference_of_other_pairs_is_computed_anew(tmp_path):
+    sums = {"train": np.ones((3, 2), dtype=np.float32)}
+    reference.write(tmp_path / "file", sums, "these")
+    assert np.array_equal(reference.begun(tmp_path / "file", {"train": 3}, "these")["train"], sums["train"])
+    assert np.isnan(reference.begun(tmp_path / "file", {"train": 3}, "others")["train"]).all()
+    assert np.isnan(reference.begun(tmp_path / "none", {"train": 3}, "these")["train"]).all()
+    (tmp_path / "file").write_bytes(b"damaged")
+    assert np.isnan(reference.begun(tmp_path / "file", {"train": 3}, "these")["train"]).all()
+
+
+def test_only_pairs_that_the_run_sees_have_a_reference(workplace, dpo_plan):
+    seen = []
+    original = DpoTrainer.micro_batch_loss
+
+    def micro_batch_loss(self, model, batch):
+        if model.training:
+            seen.extend(batch["trl"]["ref_chosen_logps"].tolist())
+        return original(self, model, batch)
+
+    workplace.monkeypatch.setattr(DpoTrainer, "micro_batch_loss", micro_batch_loss)
+    run = workplace.attempt(dpo_plan(method__epochs=0.3)).run
+    sums = load_arrays(run.folder / "reference.safetensors")["train"]
+    assert 0 < np.isfinite(sums[:, 0]).sum() == len(seen) < len(sums)
+    assert all(np.isfinite(seen))
 
 
 def test_no_second_model_is_held(workplace, dpo_plan):

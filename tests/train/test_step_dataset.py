@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hatrain.contract.spec import DatasetSpec
 from hatrain.contract.steps import padded
 from hatrain.train.step_dataset import StepDataset, epoch_rows, order_by_length
+from hatrain.train.step_dataset import test_sample as sampled
 from launch.rows import count_rows
 
 
@@ -31,6 +32,21 @@ def steps(rows: int = 100, **options) -> StepDataset:
 
 def rows_of(step) -> list[int]:
     return sorted(row for part in step.micro_batches if part.counts for row in part.rows)
+
+
+def test_the_rows_that_a_run_sees_are_those_of_its_steps():
+    dataset = steps()
+    assert dataset.rows_until(14).tolist() == list(range(100))
+    assert dataset.rows_until(2).tolist() == sorted(rows_of(dataset[0]) + rows_of(dataset[1]))
+    dataset.epoch = 1
+    second = set(rows_of(dataset[0]))
+    assert set(dataset.rows_until(8).tolist()) == set(range(100)) | second
+    assert dataset.epoch == 1
+
+
+def test_the_whole_test_set_is_the_sample_on_request():
+    assert sampled(5, "all", 3) == [0, 1, 2, 3, 4]
+    assert len(sampled(50, 8, 3)) == 8
 
 
 def test_an_epoch_holds_every_row_once():

@@ -4,10 +4,11 @@ import threading
 
 import pytest
 
+from hatrain.contract import sync
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.contract.sync import SyncTarget
 from hatrain.runtime import seal
-from hatrain.train import flow, sync
+from hatrain.train import flow
 
 
 @pytest.fixture

@@ -36,7 +36,6 @@ OWNED = {
     "no-requeue": "every job can be requeued",
     "signal": "set signal_lead",
     "chdir": "a job starts in the folder of its submission",
-    "export": "set environment",
     "wrap": "hatrain writes the script",
     "kill-on-invalid-dep": "set after in the job",
     "gpus": "set hardware in the job",
@@ -57,6 +56,22 @@ OWNED = {
 """Options of sbatch that `directives` must not contain, and what to do instead or why."""
 
 
+SRUN_OWNED = {
+    "export": "the steps get every variable of the job; set directives.export",
+    "kill-on-bad-exit": "when a node fails, its peers end",
+    "wait": "after training only the first node continues",
+    "input": "hatrain reads no input",
+    "label": "every attempt and node has its own log",
+    "unbuffered": "every attempt and node has its own log",
+    "multi-prog": "hatrain writes the command",
+    "pty": "a job has no terminal",
+    "jobid": "the step belongs to its own job",
+    "het-group": "a job is one allocation",
+    "overlap": "one step has all of the job",
+}
+"""Options of srun that `srun` must not contain, beside those of sbatch, and why."""
+
+
 def _directives(values: dict[str, str | None]) -> dict[str, str | None]:
     for name in values:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
@@ -69,10 +84,23 @@ def _directives(values: dict[str, str | None]) -> dict[str, str | None]:
     return values
 
 
+def _srun(values: dict[str, str | None]) -> dict[str, str | None]:
+    for name in values:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            raise ValueError(f"long options of srun without dashes, such as mpi, not {name!r}")
+        if name in SRUN_OWNED or name in OWNED:
+            raise ValueError(f"not {name}: {SRUN_OWNED.get(name) or OWNED[name]}")
+        if name.startswith("container"):
+            raise ValueError(f"not {name}: set container")
+    return values
+
+
 def _mount(value: str) -> str:
-    found = re.fullmatch(r"/[^:,]*(:/[^:,]*(:(ro|rw))?)?", value)
+    found = re.fullmatch(r"[/$][^:,]*(:[/$][^:,]*(:(ro|rw))?)?", value)
     if not found:
-        raise ValueError("FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro, each a path that begins with / and has no comma")
+        raise ValueError(
+            "FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro, each a path that begins with / or a $VARIABLE and has no comma"
+        )
     return value if found[1] else f"{value}:{value}"
 
 
@@ -82,7 +110,10 @@ def _event(value: str) -> str:
     return value
 
 
-MAIL_EVENTS = ("BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT_90", "ALL")
+MAIL_EVENTS = (
+    *("NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT"),
+    *("TIME_LIMIT", "TIME_LIMIT_90", "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS"),
+)
 
 
 class Mail(Model):
@@ -100,7 +131,7 @@ class Mail(Model):
 class Container(Model):
     """The container that a job runs in. The job's folder and the run's are mounted at their own paths."""
 
-    runtime: Literal["pyxis", "apptainer", "docker"]
+    runtime: Literal["pyxis", "apptainer", "docker", "podman-hpc"]
     """How the compute nodes start containers."""
     image: Line
     """In the notation of the runtime: a squashfs or SIF file, or a name in a registry."""
@@ -122,7 +153,9 @@ class SlurmCluster(BaseCluster):
     gpus: GpuNames = Field(default_factory=dict)
     """GPU names of jobs, mapped to Slurm's gres types. If empty, GPUs are requested by number only."""
     cpus_per_gpu: PositiveInt = 8
-    """CPU cores for each GPU; for each process of a job with `gpu: cpu`."""
+    """CPU cores for each GPU."""
+    cpus_per_process: PositiveInt = 8
+    """CPU cores for each process of a job with `gpu: cpu`."""
     memory: Size | None = None
     """Memory of each node; the partition's default when null."""
     constraint: Line | None = None
@@ -131,7 +164,10 @@ class SlurmCluster(BaseCluster):
     """Request whole nodes."""
     mail: Mail | None = None
     directives: Annotated[dict[str, Line | None], AfterValidator(_directives)] = Field(default_factory=dict)
-    """Other options of sbatch, without dashes; null for an option without a value."""
+    """Other options of sbatch, without dashes; null for an option without a value. `export: NONE` keeps the variables
+    of the shell that submits out of the job."""
+    srun: Annotated[dict[str, Line | None], AfterValidator(_srun)] = Field(default_factory=dict)
+    """Other options of the srun that starts the nodes, without dashes, such as mpi, cpu-bind and network."""
     signal_lead: Duration = "00:05:00"
     """How long before its time limit a job is asked to save a checkpoint and requeue."""
     modules: tuple[Line, ...] = ()

@@ -79,6 +79,10 @@ class KubernetesBackend(Backend[KubernetesCluster]):
             if volume:
                 yield key, volume
 
+    @property
+    def has_image(self) -> bool:
+        return True
+
     def notes(self) -> Iterator[str]:
         image = self.cluster.image
         if "@" not in image:
@@ -89,6 +93,13 @@ class KubernetesBackend(Backend[KubernetesCluster]):
                 "a host_path; use a claim there"
             )
 
+    def notes_on(self, job: JobSpec) -> Iterator[str]:
+        if job.hardware.nodes > 1 and not self.cluster.queue and self.cluster.controller == "job":
+            yield (
+                f"hardware.nodes: {job.hardware.nodes} pods start one by one as there is room, and the first wait for "
+                "the last; a queue of Kueue, or a scheduler for gangs (pod_overlay.schedulerName), starts all or none"
+            )
+
     def resources(self, job: JobSpec, run: str) -> ResourceRequest:
         cluster, per_node = self.cluster, job.hardware.gpus_per_node
         return gpus.request(
@@ -96,6 +107,7 @@ class KubernetesBackend(Backend[KubernetesCluster]):
             object_name(run),
             cluster.gpus,
             cluster.cpus_per_gpu,
+            cluster.cpus_per_process,
             memory=cluster.memory_per_gpu * per_node,
             shared_memory=cluster.shared_memory_per_gpu * per_node,
             ephemeral_storage=cluster.ephemeral_storage,

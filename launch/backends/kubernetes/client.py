@@ -1,8 +1,10 @@
 """Talks to Kubernetes through kubectl: server-side apply, objects as JSON, deletion with the pods' grace period."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hatrain.contract.cluster import KubernetesCluster
@@ -13,9 +15,11 @@ from launch.backends.kubernetes import pods, render
 from launch.backends.kubernetes.kubectl import SECONDS, Json, Kubectl, complaint
 from launch.backends.kubernetes.pod import CONTAINER, FILES
 from launch.backends.kubernetes.reader import PodReader
-from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.protocol import AccessRefused, JobState, PlannedRun, Reader, Submission
 
 APPLY = ("apply", "--server-side", "--field-manager=hatrain")
+TAIL = 200
+"""Lines of a log in which the newest step is looked for."""
 OWNERSHIP = ("apply", "--server-side", "--field-manager=hatrain-ownership", "--filename", "-")
 
 
@@ -32,7 +36,11 @@ class KubernetesClient:
 
     # --- submitting ---
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
+        if at_once is not None:
+            raise BadInput("--at-once: Kubernetes starts every Job for which there is room; limit them with a queue")
         one = len(runs) == 1 and runs[0].directory.folder == folder
         manifests = "".join(planned.files[render.MANIFESTS] for planned in runs)
         return Submission(
@@ -40,9 +48,10 @@ class KubernetesClient:
             folder,
             {} if one else {render.MANIFESTS: manifests},
             self._kubectl.command(*APPLY, "--filename", str(folder / render.MANIFESTS)),
+            tuple(_name(planned.plan) for planned in runs),
         )
 
-    def check(self, submission: Submission) -> None:
+    def check(self, submission: Submission) -> list[str]:
         """Raises BadInput also if the objects of a run are still in use, or are not its own."""
         finished = self._finished(submission)
         # Finished objects are deleted before the start but cannot be changed: check the same under another name.
@@ -51,21 +60,25 @@ class KubernetesClient:
         ]
         manifests = "".join(render.single_file(plan, self._cluster) for plan in plans)
         result = self._kubectl.run(*APPLY, "--dry-run=server", "--filename", "-", stdin=manifests, seconds=2 * SECONDS)
-        for line in filter(None, map(str.strip, result.stderr.splitlines())):
+        lines = list(filter(None, map(str.strip, result.stderr.splitlines())))
+        for line in lines:
             # The server accepts such a Job, and then silently refuses its pods.
             if "would violate PodSecurity" in line:
                 raise BadInput(f"the namespace {self._cluster.namespace} would refuse the pods: {line}")
-            print(f"note: kubectl: {line}", file=sys.stderr)
+        return [f"kubectl: {line}" for line in lines]
 
     def start(self, submission: Submission) -> list[str]:
         """Objects of an earlier submission are deleted first: the pods of a Job cannot be changed, a finished Job does
         not start again, and deleting it later would delete the new files with it."""
         self._finished(submission)
-        names = [_name(planned.plan) for planned in submission.runs]
-        self._delete_earlier(names)
+        self._delete_earlier(submission.jobs)
         self._kubectl.run(*submission.command[len(self._kubectl.command()) :], seconds=2 * SECONDS)
-        self._set_owners(submission)
-        return names
+        try:
+            self._set_owners(submission)
+        except BadInput as error:
+            # The run is started. What has no owner stays until the run is cancelled or submitted again.
+            print(f"note: the files of the run will not be deleted with its Job: {error.problems[0]}", file=sys.stderr)
+        return list(submission.jobs)
 
     def diff(self, submission: Submission) -> str | None:
         """kubectl's own diff. None if the server cannot tell: the pods of a Job cannot be changed, and a submission
@@ -118,8 +131,7 @@ class KubernetesClient:
 
     def _set_owners(self, submission: Submission) -> None:
         """Make each Job the owner of its run's ConfigMap and Service, so that they are deleted with it."""
-        names = [_name(planned.plan) for planned in submission.runs]
-        owners = {pods.name(controller): controller for controller in self._controllers(names)}
+        owners = {pods.name(controller): controller for controller in self._controllers(submission.jobs)}
         parts: list[Json] = []
         for planned in submission.runs:
             if owner := owners.get(_name(planned.plan)):
@@ -144,8 +156,29 @@ class KubernetesClient:
             elif (owner := pods.run_of(controllers[job])) != run.name:
                 states[job] = JobState("unknown", f"the {self._kind} {job} now belongs to the run {owner}")
             else:
-                states[job] = pods.state(controllers[job], resources)
+                states[job] = pods.state(controllers[job], resources, datetime.now(UTC))
+        waiting = [job for job, state in states.items() if state.phase == "queued" and not state.advice]
+        if waiting and (events := self._warnings()):
+            for job in waiting:
+                states[job] = pods.state(controllers[job], [*resources, *events], datetime.now(UTC))
         return states
+
+    def _warnings(self) -> list[Json]:
+        """Warnings of the namespace, which name what the objects do not, such as a quota; none where they are not to
+        be read."""
+        try:
+            return self._kubectl.objects("event", "--field-selector", "type=Warning")
+        except BadInput:
+            return []
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        """From the log of the first running pod."""
+        running = [pod for pod in pods.of(self._objects("pod", [job]), job, "Pod") if pods.is_running(pod)]
+        if not running:
+            return ""
+        name = pods.name(min(running, key=pods.index))
+        output = self._kubectl.run("logs", name, "--container", CONTAINER, f"--tail={TAIL}").stdout
+        return next((line for line in reversed(output.splitlines()) if re.match(r"step \d+/\d+ ", line)), "")
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Raises BadInput for a node that the run lacks."""
@@ -168,21 +201,43 @@ class KubernetesClient:
         self._kubectl.run(
             *("delete", self._resource, job, "--cascade=foreground", "--wait=false", "--ignore-not-found")
         )
+        self.remove_rest(job, run)
+
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """Files and Services that no Job owns. One that is deleted while a pod uses it stays mounted there."""
+        found = [
+            each
+            for each in self._objects("service,configmap", [job])
+            if pods.run_of(each) == run.name and not each["metadata"].get("ownerReferences")
+        ]
+        if found:
+            names = [f"{each['kind'].lower()}/{pods.name(each)}" for each in found]
+            self._kubectl.run("delete", *names, "--wait=false", "--ignore-not-found")
+        return bool(found)
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Runs stop.sh in the first running pod. Raises BadInput if none runs."""
         running = [
             pod
             for pod in pods.of(self._objects("pod", [job]), job, "Pod")
-            if pods.is_running(pod) and pods.run_of(pod) == run.name
+            if pods.is_running(pod) and pods.run_of(pod) == run.name and "deletionTimestamp" not in pod["metadata"]
         ]
         if not running:
             raise BadInput(f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}")
-        first = min(running, key=pods.index)
         request = json.dumps({"reason": reason, "requeue": False}, ensure_ascii=False)
         command = ("bash", f"{FILES}/launch/stop.sh", run.plan().paths.run, request)
-        output = self._kubectl.run("exec", pods.name(first), "--container", CONTAINER, "--", *command).stdout
-        return output.strip() or "was asked to stop"
+        problems: list[str] = []
+        for pod in sorted(running, key=pods.index):
+            # Every pod sees the run: where one does not answer, the next may.
+            try:
+                output = self._kubectl.run("exec", pods.name(pod), "--container", CONTAINER, "--", *command).stdout
+            except AccessRefused:
+                raise
+            except BadInput as error:
+                problems += error.problems
+            else:
+                return output.strip() or "was asked to stop"
+        raise BadInput(problems)
 
 
 def _name(plan: Plan) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hatrain.contract.cluster import KubernetesCluster
 from hatrain.errors import BadInput
+from launch.backends.protocol import AccessRefused
 
 SECONDS = 60.0
 """A busy server answers late; one that takes longer than this is down or unreachable."""
@@ -55,7 +56,9 @@ class Kubectl:
         except subprocess.TimeoutExpired:
             raise BadInput(f"kubectl {arguments[0]}: no answer within {seconds:g} s; {self._hint()}") from None
         if result.returncode not in accepted:
-            raise BadInput(_problems(arguments[0], result))
+            refused = re.search(r"\((Forbidden|Unauthorized)\)|must be logged in to the server", result.stderr)
+            quota = "exceeded quota" in result.stderr
+            raise (AccessRefused if refused and not quota else BadInput)(_problems(arguments[0], result))
         return result
 
     def objects(self, *arguments: str) -> list[Json]:

@@ -7,7 +7,8 @@ from typing import Any
 from hatrain.contract.cluster import KubernetesCluster, Volume
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.spec import seconds
-from launch.backends.kubernetes.yaml_output import merged, quantity
+from launch.backends.kubernetes.overlay import merged
+from launch.backends.kubernetes.yaml_output import quantity
 
 Json = dict[str, Any]
 

@@ -3,8 +3,10 @@ jobset.x-k8s.io/v1alpha2."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
+from launch.backends.kubernetes import reasons
 from launch.backends.kubernetes.pod import CONTAINER
 from launch.backends.kubernetes.render import RUN
 from launch.backends.protocol import JobState
@@ -42,31 +44,50 @@ def is_finished(controller: Json) -> bool:
     return bool({*_FINISHED, "Failed"} & {*_conditions(controller)})
 
 
-def state(controller: Json, resources: Sequence[Json]) -> JobState:
-    """The state of the run of a Job or JobSet, among all objects that were found."""
+def state(controller: Json, resources: Sequence[Json], now: datetime) -> JobState:
+    """The state of the run of a Job or JobSet, among all objects and events that were found."""
     instance, conditions = name(controller), _conditions(controller)
     pods = of(resources, instance, "Pod")
     if any(condition in conditions for condition in _FINISHED):
         return JobState("ended", code=0)
     if "Failed" in conditions:
         controllers = [controller, *of(resources, instance, "Job")]
-        return JobState("ended", _reason(conditions["Failed"]), _exit_code(controllers, pods))
+        reason, why = _reason(conditions["Failed"]), next(filter(None, map(reasons.end, reversed(pods))), "")
+        code = _exit_code(controllers, pods)
+        return JobState("ended", reason, code, advice="; ".join(filter(None, [why, reasons.remedy(why)])))
     live = [pod for pod in pods if _phase(pod) in ("Pending", "Running")]
-    running = [pod for pod in live if is_running(pod)]
-    waiting = [reason for pod in live for reason in _waiting_reasons(pod)]
+    lost = [(pod, node) for pod in live if (node := reasons.lost_on(pod, now))]
+    running = [pod for pod in live if is_running(pod) and not reasons.lost_on(pod, now)]
+    waiting = [reason for pod in live for reason in reasons.waiting(pod)]
+    if "FailureTarget" in conditions:
+        # The Job has failed, and waits for its last pods to end.
+        return JobState("running", f"is failing: {_reason(conditions['FailureTarget'])}")
+    if lost:
+        reason, advice = reasons.about_lost(name(lost[0][0]), lost[0][1])
+        return JobState("running" if running else "queued", reason, advice=advice)
     if running:
         expected = _expected_pods(controller)
         missing = f"{len(running)} of {expected} pods run" if len(running) < expected else ""
         ending = "being deleted" if "deletionTimestamp" in controller["metadata"] else ""
-        return JobState("running", "; ".join(filter(None, [ending, missing, *waiting[:1]])))
+        disrupted = list(filter(None, map(reasons.disruption, running)))
+        return _because("running", "; ".join(filter(None, [ending, missing, *disrupted[:1], *waiting[:1]])))
     if controller["spec"].get("suspend"):
         queue = controller["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
         return JobState("queued", f"the queue {queue} has not admitted it" if queue else "suspended")
+    warned = reasons.of_events((each for each in resources if each["kind"] == "Event"), [instance, *map(name, live)])
     if live:
-        return JobState("queued", waiting[0] if waiting else "its pods are starting")
+        return _because("queued", waiting[0] if waiting else warned or "its pods are starting")
     if exit_codes := list(_exit_codes(pods)):
-        return JobState("queued", f"restarts after exit code {exit_codes[-1]}")
-    return JobState("queued", f"has no pod yet; see: kubectl describe {controller['kind'].lower()} {instance}")
+        why = reasons.end(pods[-1])
+        return _because("queued", f"restarts after exit code {exit_codes[-1]}{f' ({why})' if why else ''}")
+    if pods and (why := reasons.end(pods[-1])):
+        return _because("queued", f"restarts after: {why}")
+    unknown = f"has no pod yet; see: kubectl describe {controller['kind'].lower()} {instance}"
+    return _because("queued", warned or unknown)
+
+
+def _because(phase: Literal["queued", "running"], reason: str) -> JobState:
+    return JobState(phase, reason, advice=reasons.remedy(reason))
 
 
 def index(pod: Json) -> int:
@@ -122,17 +143,6 @@ def _exit_codes(pods: Iterable[Json]) -> Iterator[int]:
         and terminated.get("exitCode")
     ]
     yield from (code for _, code in sorted(ended, key=lambda each: each[0]))
-
-
-def _waiting_reasons(pod: Json) -> Iterator[str]:
-    """Why a pod does not run, in the words of the scheduler or the node."""
-    status = pod.get("status", {})
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            yield f"{name(pod)}: {condition.get('message') or condition.get('reason')}"
-    for container in status.get("containerStatuses") or []:
-        if waiting := container.get("state", {}).get("waiting"):
-            yield f"{name(pod)}: {_reason(waiting)}"
 
 
 # --- selecting by label -------------------------------------------------------------------------------------

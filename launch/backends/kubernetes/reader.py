@@ -27,6 +27,7 @@ class PodReader:
         self._skip = 0
         self._next_look = 0.0
         self._last_answer: float | None = None
+        self.problem: tuple[int, list[str]] | None = None
         if not whole:
             for pod in self._pods():
                 if pods.has_ended(pod):
@@ -78,14 +79,18 @@ class PodReader:
         return [pod for pod in pods.of(found, self._job, "Pod") if pods.index(pod) == self._node]
 
     def _log(self, name: str) -> bytes:
-        """All output of a pod; empty if its node has lost it."""
+        """All output of a pod; empty if its node has lost it, and then `problem` says why."""
         command = self._kubectl.command("logs", name, "--container", CONTAINER)
         try:
             result = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.problem = (1, [f"kubectl logs {name}: {error}"])
             return b""
+        if result.returncode:
+            lines = result.stderr.decode(errors="replace").splitlines()
+            self.problem = (result.returncode, [f"kubectl logs {name}: {line}" for line in lines if line.strip()])
         return result.stdout
 
     def _follow(self, name: str) -> None:

@@ -48,13 +48,22 @@ def single_file(plan: Plan, cluster: KubernetesCluster) -> str:
         uid_label=controllers.JOBSET_UID if jobset else controllers.CONTROLLER_UID,
     )
     controller = controllers.jobset if jobset else controllers.job
-    template = {"metadata": {"labels": labels(plan), "annotations": _annotations(plan)}, "spec": spec}
+    template = {
+        "metadata": {
+            "labels": {**cluster.pod_labels, **labels(plan)},
+            "annotations": {**cluster.pod_annotations, **_topology(cluster), **_annotations(plan)},
+        },
+        "spec": spec,
+    }
+    about = _metadata(plan, cluster, request.name)
+    about["labels"] = {**cluster.labels, **about["labels"]}
+    about["annotations"] = {**cluster.annotations, **about["annotations"]}
     documents = [
         document(_ABOUT_FILES, config_map),
         *(document(_ABOUT_SERVICE, each) for each in service),
         document(
             _about_controller(cluster),
-            controller(plan, cluster, _metadata(plan, cluster, request.name), template),
+            controller(plan, cluster, about, template),
         ),
     ]
     return "".join(documents)
@@ -104,6 +113,12 @@ def request_of(plan: Plan) -> ResourceRequest:
 def labels(plan: Plan) -> dict[str, str]:
     """Labels that every object of a run has."""
     return {"app.kubernetes.io/name": "hatrain", "app.kubernetes.io/instance": request_of(plan).name}
+
+
+def _topology(cluster: KubernetesCluster) -> dict[str, str]:
+    """What Kueue reads at the pod template."""
+    levels = cluster.topology.model_dump(exclude_none=True) if cluster.topology else {}
+    return {f"kueue.x-k8s.io/podset-{kind}-topology": level for kind, level in levels.items()}
 
 
 def _annotations(plan: Plan) -> dict[str, str]:

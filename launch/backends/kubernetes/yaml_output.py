@@ -40,23 +40,3 @@ def quantity(size: int) -> str:
     while size % 1024 == 0 and power < len(_BINARY) - 1:
         size, power = size // 1024, power + 1
     return f"{size}{_BINARY[power]}"
-
-
-def merged(under: Any, over: Any) -> Any:
-    """Merge `over` into `under`: mappings by key, lists of named objects by name; any other value is replaced.
-
-    A null in a mapping removes its key.
-    """
-    if isinstance(under, dict) and isinstance(over, dict):
-        both = {key: merged(under.get(key), value) if value is not None else None for key, value in over.items()}
-        return {key: value for key, value in {**under, **both}.items() if value is not None or key not in over}
-    if _named(under) and _named(over):
-        names = {item["name"]: item for item in under}
-        for item in over:
-            names[item["name"]] = merged(names.get(item["name"]), item)
-        return list(names.values())
-    return merged({}, over) if isinstance(over, dict) else over
-
-
-def _named(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatrain.contract import variables
 from hatrain.contract.cluster import LocalCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.spec import JobSpec
@@ -32,7 +33,7 @@ class LocalBackend(Backend[LocalCluster]):
             yield "hardware.nodes", f"found {job.hardware.nodes}; a local cluster is one machine: write 1"
 
     def python(self) -> str:
-        return self.cluster.python or sys.executable
+        return self.cluster.python or variables.literal(sys.executable)
 
     def files(self, plan: Plan) -> dict[str, str]:
         script = Path(__file__).with_name("local.sh").read_text(encoding="utf-8")

@@ -30,7 +30,11 @@ class LocalClient:
 
     poll_seconds = 0.2
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
+        if at_once is not None:
+            raise BadInput("--at-once: on this machine the runs of a sweep run one after another; leave it out")
         folders = [str(planned.directory.folder) for planned in runs]
         if folders == [str(folder)]:
             command = ("bash", str(folder / "launch/local.sh"), str(folder))
@@ -39,8 +43,9 @@ class LocalClient:
         files = {"launch/sweep.sh": script}
         return Submission(tuple(runs), folder, files, ("bash", str(folder / "launch/sweep.sh"), *folders))
 
-    def check(self, submission: Submission) -> None:
+    def check(self, submission: Submission) -> list[str]:
         """Nothing to check: there is no scheduler."""
+        return []
 
     def diff(self, submission: Submission) -> str | None:
         return None
@@ -89,6 +94,9 @@ class LocalClient:
         _signal_group(pid, signal.SIGKILL)
         end_orphans(str(run.folder), 0, 0)
 
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        return False
+
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         """Before an attempt has started, interrupt the process that waits to start it. Raises BadInput for a run of a
         sweep that has not started."""
@@ -100,6 +108,9 @@ class LocalClient:
                 return "does not start: the sweep ends with the run that is being stopped"
             raise BadInput(f"{run.name}: has not started yet; {_whole_sweep(run, 'stop')}")
         return stop_by_file(run, reason)
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        return ""
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         if node:

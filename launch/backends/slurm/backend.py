@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 
+from hatrain.contract import variables
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.spec import JobSpec, seconds
@@ -15,6 +16,10 @@ LONGEST_LEAD = 65535
 
 
 class SlurmBackend(Backend[SlurmCluster]):
+    @property
+    def has_image(self) -> bool:
+        return self.cluster.container is not None
+
     def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
         cluster, time = self.cluster, job.limits.time
         yield from gpus.refusals(job, cluster.gpus)
@@ -31,13 +36,14 @@ class SlurmBackend(Backend[SlurmCluster]):
 
     def resources(self, job: JobSpec, run: str) -> ResourceRequest:
         cluster = self.cluster
-        return gpus.request(job, job.name, cluster.gpus, cluster.cpus_per_gpu, memory=cluster.memory)
+        cores = cluster.cpus_per_gpu, cluster.cpus_per_process
+        return gpus.request(job, job.name, cluster.gpus, *cores, memory=cluster.memory)
 
     def python(self) -> str:
         """Set-up lines, modules and images have their own interpreter on the PATH."""
         cluster = self.cluster
         own = cluster.container or cluster.setup or cluster.modules
-        return cluster.python or ("python3" if own else sys.executable)
+        return cluster.python or ("python3" if own else variables.literal(sys.executable))
 
     def files(self, plan: Plan) -> dict[str, str]:
         return render.files(plan, self.cluster)

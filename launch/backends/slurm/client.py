@@ -6,9 +6,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hatrain.contract.cluster import SlurmCluster
+from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
@@ -37,22 +40,57 @@ class SlurmClient:
 
     # --- submitting ---
 
-    def submission(self, runs: Sequence[PlannedRun], folder: Path, parent: str | None) -> Submission:
+    def submission(
+        self, runs: Sequence[PlannedRun], folder: Path, parent: str | None, at_once: int | None = None
+    ) -> Submission:
         """If the parent fails, Slurm removes the job from the queue.
 
         Raises BadInput if the runs of a sweep ask for different resources.
         """
         one = len(runs) == 1 and runs[0].directory.folder == folder
         plans = [planned.plan for planned in runs]
-        files = {} if one else {render.JOB: render.array(plans, self._cluster, folder)}
+        files = {} if one else {render.JOB: render.array(plans, self._cluster, folder, at_once)}
         dependency = [f"--dependency=afterok:{parent}", "--kill-on-invalid-dep=yes"] if parent else []
         command = ("sbatch", "--parsable", *dependency, str(folder / render.JOB))
         return Submission(tuple(runs), folder, files, command)
 
-    def check(self, submission: Submission) -> None:
-        """Runs before anything is written."""
+    def check(self, submission: Submission) -> list[str]:
+        """Runs before anything is written. Raises BadInput also while Slurm has a job of this run that was sent by
+        hand: until it starts, no record has it."""
         files = submission.files or submission.runs[0].files
         self._sbatch([*submission.command[:-1], "--test-only"], script=files[render.JOB])
+        self._refuse_others(submission.runs[0].plan)
+        with suppress(BadInput):  # what only informs must not prevent a submission
+            return list(self._notes())
+        return []
+
+    def _refuse_others(self, plan: Plan) -> None:
+        assert plan.resources is not None
+        name = plan.resources.name
+        output = _run(["squeue", "--me", "--noheader", f"--name={name}", "--format=%i|%T|%Z"])
+        for line in output.splitlines():
+            job, state, folder = (*line.split("|", 2), "", "")[:3]
+            if folder == plan.paths.workdir and state != "COMPLETING":
+                raise BadInput(
+                    f"{name}: Slurm has job {job} ({state}) of this name, from this folder; it was sent by hand: wait "
+                    f"for it, or end it with: scancel {job}"
+                )
+
+    def _notes(self) -> Iterator[str]:
+        config = _run(["scontrol", "show", "config"])
+        if re.search(r"^JobRequeue\s*=\s*0\b", config, re.MULTILINE):
+            yield (
+                "this site does not queue jobs again by itself (JobRequeue=0). hatrain's jobs ask for it; if the site "
+                "refuses that, a run ends at its time limit, and the same hatrain submit continues it"
+            )
+        if name := self._cluster.partition:
+            # Several partitions may be named: the one that starts the job first is taken.
+            partitions = _run(["scontrol", "show", "partition", "--oneliner", name]) if "," not in name else ""
+            if re.search(r"\bPreemptMode=CANCEL\b", partitions):
+                yield (
+                    f"the partition {name} cancels preempted jobs instead of queueing them again (PreemptMode=CANCEL); "
+                    "the same hatrain submit continues a run"
+                )
 
     def diff(self, submission: Submission) -> str | None:
         """Slurm does not keep the scripts of jobs that have ended; the run directory does."""
@@ -72,6 +110,7 @@ class SlurmClient:
     def _environment(self) -> Iterator[tuple[str, str]]:
         """Drop the variables of a surrounding job, and those that would override the script."""
         unset = [name for name in _USER_OPTIONS if getattr(self._cluster, name) is None]
+        unset += [] if "export" in self._cluster.directives else ["export"]
         kept = {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_CLUSTERS", "SLURM_JWT"}
         kept |= {f"SBATCH_{name.upper()}" for name in unset}
         for name, value in os.environ.items():
@@ -81,9 +120,10 @@ class SlurmClient:
     # --- watching ---
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
-        """Asks squeue once for all jobs, and sacct once for those that have left the queue."""
+        """Asks squeue for all jobs at once, and sacct for those that have left the queue."""
         ids = list(jobs)
         states = dict(_queue(ids)) if ids else {}
+        states |= dict(self._ended_in_queue({job: state for job, state in states.items() if state.phase == "ended"}))
         gone = [job for job in ids if job not in states or (states[job].phase == "ended" and states[job].code is None)]
         if gone and shutil.which("sacct"):
             try:
@@ -91,7 +131,34 @@ class SlurmClient:
             except BadInput as error:
                 # Keep what squeue knows. For the other jobs this is the reason why nothing is known.
                 states |= {job: JobState("unknown", error.problems[0]) for job in gone if job not in states}
-        return {job: states.get(job, JobState("unknown")) for job in ids}
+        return {job: self._advised(states.get(job, JobState("unknown"))) for job in ids}
+
+    def _ended_in_queue(self, states: Mapping[str, JobState]) -> Iterator[tuple[str, JobState]]:
+        """Adds exit codes, which squeue knows in full while sacct takes 128 off those above 128."""
+        if not any(state.code is None for state in states.values()):
+            return
+        for job, (code, signal) in _wait_statuses(list(states)):
+            state = states.get(job)
+            if state is None or state.code is not None or state.cancelled:
+                continue
+            killed = f"the batch script itself was killed (signal {signal})" if signal else ""
+            yield job, replace(state, code=128 + signal if signal else code or None, advice=killed)
+
+    def _advised(self, state: JobState) -> JobState:
+        """Add what to change after an end that Slurm itself brought about."""
+        if state.phase != "ended":
+            return state
+        memory = self._cluster.memory
+        given = f"now {memory / 2**30:g}GiB" if memory else "the partition's default now"
+        advice = {
+            "OUT_OF_MEMORY": f"the job needed more memory than it had; raise memory in the cluster file ({given})",
+            "TIMEOUT": "ended at its time limit before it had left; raise signal_lead in the cluster file",
+            "NODE_FAIL": "a node failed",
+        }.get(state.reason.partition(" ")[0], "")
+        return replace(state, advice=advice or state.advice)
+
+    def newest_step(self, job: str, run: RunDirectory) -> str:
+        return ""
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """The log of node 0 includes that of the batch script. Raises BadInput for a node that the run lacks."""
@@ -111,6 +178,10 @@ class SlurmClient:
 
     def cancel(self, job: str, run: RunDirectory) -> None:
         _run(["scancel", job])
+
+    def remove_rest(self, job: str, run: RunDirectory) -> bool:
+        """sbatch takes a job as a whole, or not at all."""
+        return False
 
     def stop(self, job: str, run: RunDirectory, reason: str) -> str:
         return stop_by_file(run, reason)
@@ -153,7 +224,25 @@ def _accounts(jobs: Sequence[str]) -> Iterator[tuple[str, JobState]]:
             line = f"{job}|{state}|{exit_code}"
             raise BadInput(f"sacct: printed {_quoted(line)}, where an exit code was expected")
         code, signal = int(found[1]), int(found[2])
-        yield job, _state(state, None, 128 + signal if signal else code)
+        found_state = _state(state, None, 128 + signal if signal else code)
+        if code and not signal:
+            reason = f"{state}: exit code {code} in sacct, which takes 128 off those above 128"
+            found_state = replace(found_state, reason=reason)
+        yield job, found_state
+
+
+def _wait_statuses(jobs: Sequence[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yields (job, (exit code, signal)) for the jobs that the controller has not forgotten."""
+    options = ["--noheader", "--array", "--states=all", "--Format=JobArrayID:40,exit_code:12"]
+    try:
+        output = _run(["squeue", *options, f"--jobs={','.join(jobs)}"])
+    except BadInput:
+        return  # sacct is left, and the state without a code
+    for line in output.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[1].isdigit():
+            status = int(words[1])
+            yield words[0], (status >> 8, status & 127)
 
 
 def _rows(output: str, program: str) -> Iterator[list[str]]:
@@ -185,7 +274,7 @@ def _state(text: str, reason: str | None, code: int | None) -> JobState:
         given = "" if reason in (None, "None") else str(reason)
         return JobState("queued", given if given or name == "PENDING" else text)
     if name in _ENDED:
-        return JobState("ended", text, 0 if name == "COMPLETED" else code or None)
+        return JobState("ended", text, 0 if name == "COMPLETED" else code or None, cancelled=name == "CANCELLED")
     return JobState("running", "" if name == "RUNNING" else text)
 
 

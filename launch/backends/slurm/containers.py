@@ -1,16 +1,16 @@
-"""Settings of a job's container for pyxis.sh, apptainer.sh and docker.sh: image, mounts, and the variables that it
-sees."""
+"""Settings of a job's container for the script of its runtime: image, mounts, and the variables that it sees."""
 
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from hatrain.contract import variables
 from hatrain.contract.cluster import Container, FileSecret, SlurmCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from launch.run_files import quoted_path
+from launch.run_files import needed, quoted_path
 
 CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR")
 
@@ -20,15 +20,28 @@ def settings(plan: Plan, cluster: SlurmCluster, container: Container) -> str:
 
     Raises BadInput for a path that cannot be mounted.
     """
-    variables = _variables(plan, container)
     lines = [
-        f"image={shlex.quote(container.image)}",
+        *_needed(plan, cluster, container),
+        f"image={variables.quoted(container.image)}",
         f"workdir={shlex.quote(plan.paths.workdir)}",
         *([] if container.runtime == "pyxis" else [f"device={plan.device}"]),
         *_mounts(plan, cluster, container),
-        f"variables=({' '.join(variables)})",
+        f"variables=({' '.join(_variables(plan, container))})",
     ]
     return "\n".join(lines) + f"\n\n{script(f'{container.runtime}.sh')}"
+
+
+def _needed(plan: Plan, cluster: SlurmCluster, container: Container) -> Iterator[str]:
+    secrets = {key: secret.file for key, secret in cluster.secrets.items() if isinstance(secret, FileSecret)}
+    yield from needed(
+        {
+            "container.image": container.image,
+            **{f"container.mounts.{number}": mount for number, mount in enumerate(container.mounts)},
+            **({"scratch": cluster.scratch} if container.runtime == "pyxis" else {}),
+            **({"environment.HF_HOME": plan.environment["HF_HOME"]} if "HF_HOME" in plan.environment else {}),
+            **{f"secrets.{key}": file for key, file in secrets.items()},
+        }
+    )
 
 
 def script(name: str) -> str:
@@ -40,11 +53,16 @@ def script(name: str) -> str:
 def _variables(plan: Plan, container: Container) -> list[str]:
     """Names that the container must see, besides those of env.sh, which node.sh sources inside."""
     rendezvous = ["MASTER_ADDR", "MASTER_PORT"] if plan.nodes > 1 else []
-    job = [*rendezvous, "HATRAIN_START", "HATRAIN_STOP_GRACE", "HF_HOME"]
-    if container.runtime == "pyxis":
-        return ["HOME", *job]
+    referred = [name for value in (*plan.environment.values(), plan.python) for name in variables.names(value)]
+    job = [*rendezvous, "HATRAIN_START", "HATRAIN_JOB", "HATRAIN_STOP_GRACE", "HF_HOME"]
     step = ["SLURM_JOB_ID", "SLURM_NODEID", *job, *CACHES]
-    return [*step, "CUDA_VISIBLE_DEVICES"] if container.runtime == "apptainer" else ["HOME", *step]
+    names = {
+        "pyxis": ["HOME", *job],
+        "apptainer": [*step, "CUDA_VISIBLE_DEVICES"],
+        "docker": ["HOME", *step],
+        "podman-hpc": ["HOME", *step, "CUDA_VISIBLE_DEVICES"],
+    }[container.runtime]
+    return list(dict.fromkeys([*names, *referred]))
 
 
 def _mounts(plan: Plan, cluster: SlurmCluster, container: Container) -> Iterator[str]:
@@ -61,18 +79,18 @@ def _mounts(plan: Plan, cluster: SlurmCluster, container: Container) -> Iterator
                 f"{path}: contains {found[0]!r}, and {container.runtime} cannot mount such a path; rename it"
             )
     yield "# Folders have the same path inside and outside."
-    yield f"export HF_HOME={shlex.quote(hub_cache) if hub_cache else '${HF_HOME:-$HOME/.cache/huggingface}'}"
+    yield f"export HF_HOME={variables.quoted(hub_cache) if hub_cache else '${HF_HOME:-$HOME/.cache/huggingface}'}"
     yield "mounts=("
     for path in outer:
         yield f"  {shlex.quote(f'{path}:{path}')}"
     yield '  "$HF_HOME:$HF_HOME"'
     if container.runtime == "pyxis":
-        yield f"  {shlex.quote(f'{cluster.scratch}:{cluster.scratch}')}"
+        yield f"  {variables.quoted(f'{cluster.scratch}:{cluster.scratch}')}"
     else:
         yield '  "$cache:$cache"'
     for secret in secrets:
         path = quoted_path(secret)
         yield f"  {path}:{path}:ro"
     for mount in container.mounts:
-        yield f"  {shlex.quote(mount)}"
+        yield f"  {variables.quoted(mount)}"
     yield ")"

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hatrain.contract import variables
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.spec import seconds
@@ -50,8 +51,8 @@ def start_command(folder: str) -> str:
     return shlex.join(["sbatch", "--output=%x-%j.log", f"{path}/{JOB}", path])
 
 
-def array(plans: Sequence[Plan], cluster: SlurmCluster, folder: Path) -> str:
-    """The batch script of a sweep: an array whose tasks are the runs.
+def array(plans: Sequence[Plan], cluster: SlurmCluster, folder: Path, at_once: int | None = None) -> str:
+    """The batch script of a sweep: an array whose tasks are the runs, of which `at_once` may run at the same time.
 
     Raises BadInput if the runs ask Slurm for different resources, and as `files` does.
     """
@@ -71,7 +72,7 @@ def array(plans: Sequence[Plan], cluster: SlurmCluster, folder: Path) -> str:
     ]
     numbers = [int(Path(plan.paths.run).name) for plan in plans]
     log = log_pattern(f"{folder}/launch/slurm-") + "%A_%a.log"
-    options = [*directives(first, cluster, log), f"--array={_ranges(numbers)}"]
+    options = [*directives(first, cluster, log), f"--array={_ranges(numbers)}{f'%{at_once}' if at_once else ''}"]
     return _job(first, cluster, options, location)
 
 
@@ -86,6 +87,8 @@ def _job(
     grace = max(seconds(cluster.signal_lead) - EARLY_SECONDS, 1)
     container = cluster.container
     pyxis = container is not None and container.runtime == "pyxis"
+    assert plan.resources is not None
+    srun = [f"--{name}" if value is None else f"--{name}={value}" for name, value in cluster.srun.items()]
     parts = [
         "#!/usr/bin/env bash",
         f"# {plan.job.name} on the cluster {json.dumps(plan.cluster)}: {nodes} with {processes}"
@@ -98,6 +101,8 @@ def _job(
         *location,
         f"nodes={plan.nodes}",
         f"stop_grace={grace} # seconds",
+        f"time_limit={plan.resources.time} # seconds",
+        *([f"srun_options=({' '.join(shlex.quote(option) for option in srun)})"] if srun else []),
         "",
         *([containers.settings(plan, cluster, container)] if container and pyxis else []),
         script("job.sh"),
@@ -136,7 +141,8 @@ def _setup(cluster: SlurmCluster) -> Iterator[str]:
         yield shlex.join(["module", "load", *cluster.modules])
     yield from cluster.setup
     yield "# A folder on the node's own disk."
-    yield f"scratch={shlex.quote(cluster.scratch)}"
+    yield from run_files.needed({"scratch": cluster.scratch})
+    yield f"scratch={variables.quoted(cluster.scratch)}"
 
 
 def _request(plan: Plan) -> dict[str, object]:

@@ -18,7 +18,10 @@ set -u
 
 # Compiled code of Triton, Inductor and DeepSpeed stays on the node's own disk: a shared one is slow, and its file locks
 # are unreliable.
-cache=$(mktemp -d "${scratch:?}/hatrain-$SLURM_JOB_ID.XXXXXX")
+# A start that was killed leaves its own: the next start of the job on this node removes it.
+cache=${scratch:?}/hatrain-$SLURM_JOB_ID-$SLURMD_NODENAME
+rm -rf -- "$cache".*
+cache=$(mktemp -d "$cache.XXXXXX")
 trap 'rm -rf -- "$cache"' EXIT
 export TRITON_CACHE_DIR=$cache/triton TORCHINDUCTOR_CACHE_DIR=$cache/inductor TORCH_EXTENSIONS_DIR=$cache/extensions
 

@@ -141,7 +141,8 @@ cat > "$folder/plan.json" <<'END'
   "paths": {
     "workdir": "/home/ada/training",
     "run": "/home/ada/training/runs/home-1b",
-    "models": "/home/ada/training/models"
+    "models": "/home/ada/training/models",
+    "code": null
   },
   "retries": 3
 }
@@ -225,9 +226,9 @@ END
 cat > "$folder/launch/env.sh" <<'END'
 # shellcheck shell=bash
 # The environment of home-1b on the cluster "workstation".
-export HATRAIN_PYTHON=/opt/hatrain/bin/python
 export HATRAIN_NODES=1
 export HF_HOME='/scratch/my cache'
+export HATRAIN_PYTHON=/opt/hatrain/bin/python
 END
 
 cat > "$folder/launch/node.sh" <<'END'
