@@ -23,6 +23,7 @@ from hatrain.home.calls.answer import read_answer
 from hatrain.home.calls.prompt import PromptContents, read_prompt
 from hatrain.home.judge.judge import Case, judge
 from hatrain.runtime import checkpoints, seal
+from launch import status
 
 JOB = b"""\
 name: kitchen
@@ -181,7 +182,7 @@ def _run_folder(data: bytes, folder: Path) -> None:
     (run.attempts / "1").mkdir(parents=True, exist_ok=True)
     (run.attempts / "1" / "STOP").write_bytes(data)
     (run.attempts / "1" / "rank-0.json").write_bytes(data)
-    assert states([run])
+    assert states(status.look([run]))
     run.today()
     run.fruitless()
     run.all_attempts()[-1].stop()

@@ -94,7 +94,7 @@ def test_looking_opens_nothing_for_writing(live, monkeypatch):
 
     sys.addaudithook(audit)
     try:
-        listing = states(all_runs())
+        listing = states(status.look(all_runs()))
         summary.results(live)
     finally:
         watching = False
@@ -146,7 +146,7 @@ def test_no_record_breaks_a_listing(tmp_path_factory, lines, done):
     run.evaluation.write_bytes(text)
     (state,) = status.look([run])
     assert state.state
-    assert states([run])
+    assert states(status.look([run]))
     assert summary.results(run) is not None
     assert run.today()
     assert run.fruitless().own >= 0
@@ -169,5 +169,5 @@ def test_no_odd_file_of_one_run_breaks_the_listing_of_the_others(live, tmp_path,
             path.write_bytes(b"\xff\xfe{")
         case "empty":
             path.write_bytes(b"")
-    listing = states(all_runs())
+    listing = states(status.look(all_runs()))
     assert "garage" in listing
