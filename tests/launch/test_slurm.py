@@ -290,6 +290,29 @@ def test_the_script_in_the_documentation_is_what_is_rendered():
     assert [line for line in shown if line not in ("# …", *rendered)] == []
 
 
+@pytest.mark.parametrize("event", ["NONE", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_50", "ARRAY_TASKS"])
+def test_every_mail_type_of_slurm_is_accepted(event):
+    cluster = a_cluster(mail={"user": "ada@example.org", "events": ["END", event]})
+    assert f"--mail-type=END,{event}" in directives(job_script(a_plan(cluster)))
+
+
+def test_the_cluster_file_may_say_what_is_exported():
+    assert "--export=NONE" in directives(job_script(a_plan(a_cluster(directives={"export": "NONE"}))))
+
+
+@pytest.mark.parametrize("option", ["export", "nodes", "kill-on-bad-exit", "container-image", "output", "--mpi"])
+def test_options_of_srun_that_hatrain_sets_are_refused(option):
+    with pytest.raises(ValidationError, match="srun"):
+        a_cluster(srun={option: "x"})
+
+
+def test_cores_per_gpu_do_not_govern_jobs_on_processors():
+    cluster = a_cluster(cpus_per_gpu=16, cpus_per_process=3)
+    hardware = {"gpu": "cpu", "gpus_per_node": 2, "sharding": "ddp"}
+    assert "--cpus-per-task=6" in directives(job_script(a_plan(cluster, hardware=hardware)))
+    assert "--cpus-per-task=32" in directives(job_script(a_plan(cluster)))
+
+
 # --- directives ---------------------------------------------------------------------------------------------
 
 

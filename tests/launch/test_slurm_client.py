@@ -234,6 +234,23 @@ def test_slurm_checks_the_script_before_anything_is_written(programs, client, tm
     assert not sent.folder.exists()
 
 
+def test_a_site_that_does_not_queue_jobs_again_is_named_before_the_submission(programs, client, tmp_path):
+    partition = "PartitionName=gpu PreemptMode=CANCEL"
+    scontrol = f"case $2 in config) echo 'JobRequeue      = 0' ;; *) echo '{partition}' ;; esac"
+    programs(sbatch="", squeue="", scontrol=scontrol)
+    notes = client.check(submission(client, tmp_path))
+    assert ["JobRequeue=0" in notes[0], "PreemptMode=CANCEL" in notes[1]] == [True, True]
+
+
+def test_a_job_of_this_name_that_no_record_has_is_named(programs, client, tmp_path):
+    sent = submission(client, tmp_path)
+    plan = sent.runs[0].plan
+    programs(sbatch="", scontrol="", squeue=prints(f"77|PENDING|{plan.paths.workdir}"))
+    assert "Slurm has job 77 (PENDING)" in problem(client.check, sent)
+    programs(squeue=prints(f"77|PENDING|{plan.paths.workdir}/elsewhere\n78|COMPLETING|{plan.paths.workdir}"))
+    assert client.check(sent) == []
+
+
 def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leaves_open(
     programs, client, tmp_path, monkeypatch
 ):
