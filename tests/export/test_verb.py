@@ -40,7 +40,7 @@ def test_a_run_that_has_no_model_yet_is_one_line(run, capsys):
     assert line.endswith("kitchen: no model and no whole checkpoint yet")
     checkpoint = run.checkpoints / ".partial"
     seal.write_text(checkpoint / "config.json", "{}")
-    seal.seal(checkpoint, run.checkpoints / "checkpoint-5")
+    seal.seal(checkpoint, run.checkpoints / "checkpoint-5", step=5, identity=run.plan().identity)
     (line,) = refused(capsys, "kitchen")
     assert "kitchen: the run is not finished" in line and "checkpoint-5" in line
 
