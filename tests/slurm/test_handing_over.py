@@ -144,6 +144,29 @@ def test_a_partition_that_does_not_queue_again_is_named_before_the_submission(wo
     assert workspace.end(workspace.run()) == "COMPLETED"
 
 
+def test_a_site_that_does_not_queue_jobs_again_is_named_and_is_asked_to(workspace):
+    configuration = workspace.slurm.folder / "etc" / "slurm.conf"
+    before = configuration.read_text()
+    configuration.write_text(f"{before}JobRequeue=0\n")
+    workspace.slurm.run("scontrol", "reconfigure")
+    try:
+        output = workspace.hatrain("submit", *arguments(workspace, "full,finish"))
+        assert output.index("JobRequeue=0") < output.index("is submitted to")
+        assert workspace.end(workspace.run()) == "COMPLETED"
+    finally:
+        configuration.write_text(before)
+        workspace.slurm.run("scontrol", "reconfigure")
+
+
+def test_a_full_disk_is_named_and_the_job_is_queued_again_for_room_may_come(workspace):
+    run = workspace.submit(behavior="full,finish")
+    assert workspace.end(run) == "COMPLETED", workspace.report(run)
+    assert exit_codes(run) == [75, 0]
+    assert "the disk is full" in workspace.hatrain("logs", "kitchen")
+    (reasons,) = [event["reasons"] for event in run.events() if event["event"] == "outcome" and event["code"] == 75]
+    assert reasons == {"rank 0": "the disk is full"}
+
+
 # --- the code -----------------------------------------------------------------------------------------------
 
 
