@@ -193,7 +193,8 @@ def run(tmp_path, monkeypatch, parrot, blank, dataset) -> RunDirectory:
     shutil.copy(dataset, tmp_path / "train.jsonl")
     for name, weights in {"checkpoint-2": blank, "checkpoint-10": parrot, "checkpoint-7": parrot}.items():
         shutil.copytree(weights, run.folder / "aside")
-        seal.seal(run.folder / "aside", run.checkpoints / name)
+        facts = {"step": int(name.partition("-")[2]), "identity": run.plan().identity}
+        seal.seal(run.folder / "aside", run.checkpoints / name, **facts)
     with (run.checkpoints / "checkpoint-7" / "model.safetensors").open("ab") as weights:
         weights.write(b"torn")
     shutil.copytree(parrot, run.folder / "aside")
