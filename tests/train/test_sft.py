@@ -39,7 +39,7 @@ def plain_loss(model, tokenizer, rows) -> float:
 
 
 def test_a_run_learns_and_its_model_loads_with_plain_transformers(workplace):
-    tried = workplace.attempt(workplace.plan(method__epochs=4))
+    tried = workplace.attempt(workplace.plan(method__epochs=4, evaluation__sample="all"))
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")
     test_loss = {event["when"]: event["loss"] for event in tried.run.events() if event["event"] == "test loss"}
     assert test_loss["after"] < 0.5 * test_loss["before"]
