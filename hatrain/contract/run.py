@@ -87,19 +87,27 @@ class Attempt:
     def outcomes(self, ranks: Iterable[int | str]) -> dict[int | str, tuple[Exit, str]]:
         """Return each rank's exit code and reason; a rank without an exit report is a fault. Where one report decides,
         only those that decide are returned, and what can never succeed."""
-        outcomes: dict[int | str, tuple[Exit, str]] = {}
-        deciding: set[int | str] = set()
-        for rank in ranks:
-            try:
-                report = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
-                outcomes[rank] = (combine([report["code"]]), str(report["reason"]))
-                if report.get("decides") is True:
-                    deciding.add(rank)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                outcomes[rank] = (Exit.FAULT, NO_REPORT)
-        if not deciding:
-            return outcomes
-        return {rank: end for rank, end in outcomes.items() if rank in deciding or end[0] is Exit.FATAL}
+        reports = {rank: self._exit_report(rank) for rank in ranks}
+        outcomes = {rank: (code, reason) for rank, (code, reason, _) in reports.items()}
+        return _deciding(reports) or outcomes
+
+    def deciding(self, ranks: Iterable[int]) -> dict[int | str, tuple[Exit, str]]:
+        """Return the exit codes and reasons that decide for these ranks, of all nodes; none where no report decides."""
+        return _deciding({rank: self._exit_report(rank) for rank in ranks})
+
+    def _exit_report(self, rank: int | str) -> tuple[Exit, str, bool]:
+        """Exit code, reason, and whether they decide."""
+        try:
+            report = json.loads((self.folder / f"rank-{rank}.json").read_text(encoding="utf-8"))
+            return combine([report["code"]]), str(report["reason"]), report.get("decides") is True
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return Exit.FAULT, NO_REPORT, False
+
+
+def _deciding(reports: Mapping[Any, tuple[Exit, str, bool]]) -> dict[int | str, tuple[Exit, str]]:
+    if not any(decides for _, _, decides in reports.values()):
+        return {}
+    return {rank: (code, reason) for rank, (code, reason, decides) in reports.items() if decides or code is Exit.FATAL}
 
 
 SWEEP = "sweep"

@@ -156,7 +156,7 @@ class _Leader:
         peers = self._wait(attempt, alone=nodes.count == 1 or not any(stage.on_all_ranks for stage in todo))
         self._record_start(attempt, [lease["host"] for _, lease in sorted(peers.items())])
         log(f"{run.name}: attempt {attempt.number}, {attempt.folder}")
-        monitor = PeerMonitor(nodes, attempt, peers, self.grace)
+        monitor = PeerMonitor(nodes, attempt, peers, plan.world_size, self.grace)
         children = Children(run, plan, attempt, self.signals, node=0, grace=self.grace, lease=nodes.token)
         children.end_orphans()
         run.remove_unfinished()

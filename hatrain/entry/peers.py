@@ -19,9 +19,12 @@ ORDERLY = (Exit.FINISHED, Exit.REQUEUE, Exit.STOPPED)
 class PeerMonitor:
     """The other nodes of one attempt, none on one node."""
 
-    def __init__(self, nodes: Nodes, attempt: Attempt, peers: Mapping[int, Mapping[str, Any]], grace: float):
-        """`peers` are the leases by node; `grace` is how many seconds a node has after another left in order."""
-        self.nodes, self.attempt, self.peers, self.grace = nodes, attempt, peers, grace
+    def __init__(
+        self, nodes: Nodes, attempt: Attempt, peers: Mapping[int, Mapping[str, Any]], ranks: int, grace: float
+    ):
+        """`peers` are the leases by node; `ranks` are those of all nodes; `grace` is how many seconds a node has after
+        another left in order."""
+        self.nodes, self.attempt, self.peers, self.ranks, self.grace = nodes, attempt, peers, ranks, grace
         self.reports: dict[int, ExitReport] = {}
         self.lost: set[int] = set()
         self._deadline: float | None = None
@@ -43,6 +46,11 @@ class PeerMonitor:
             self._poll()
         late = {f"node {rank}": "did not leave in time; ended" for rank in self._pending()}
         lost = {f"node {rank}": self._why_lost(rank) for rank in sorted(self.lost)}
+        deciding = {} if late or lost else self.attempt.deciding(range(self.ranks))
+        if deciding:
+            return combine(code for code, _ in deciding.values()), {
+                f"rank {rank}": reason for rank, (_, reason) in deciding.items()
+            }
         reports = [report for _, report in sorted(self.reports.items())]
         codes = [code, *(report.code for report in reports), *(Exit.FAULT for _ in {**late, **lost})]
         reported = {name: reason for report in reports for name, reason in report.reasons.items()}

@@ -78,6 +78,8 @@ def test_a_plan_from_elsewhere_becomes_a_run_directory_once(harness):
         (("finish", "fault"), 1, {"rank 1": "ended without an exit report"}),
         (("fatal", "die"), 78, {"rank 0": "out of GPU memory; lower method.micro_batch_size"}),
         (("die", "fatal"), 78, {"rank 1": "out of GPU memory; lower method.micro_batch_size"}),
+        (("full", "die"), 75, {"rank 0": "the disk is full"}),
+        (("die", "full"), 75, {"rank 1": "the disk is full"}),
     ],
 )
 def test_the_worst_exit_code_of_all_nodes_is_every_nodes_exit_code(harness, acts, code, reason):
