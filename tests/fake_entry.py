@@ -4,6 +4,7 @@ arguments."""
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 from hatrain.doctor import machine
@@ -19,6 +20,12 @@ FAKE = str(Path(__file__).with_name("fake_trainer.py"))
 
 def _fake(stage):
     return lambda plan, run: [sys.executable, FAKE, stage, str(run.folder)]
+
+
+def _ask_hub(ref):
+    """Reaches no hub. Entry asks it before the ranks start: $HUB_ANSWER is a file that this waits for."""
+    while "HUB_ANSWER" in os.environ and not Path(os.environ["HUB_ANSWER"]).exists():
+        time.sleep(0.05)
 
 
 def _not_reported(plan, run, checksums):
@@ -44,7 +51,7 @@ if __name__ == "__main__":
         machine.export_tools = lambda *, wanted: Finding("export tools", "ok", "not looked for")
     if "LATER_STAGE" in os.environ:
         attempt.STAGES = (*STAGES, LATER_STAGE)
-    revision.commit_of = lambda ref: None  # no hub is reached
+    revision.commit_of = _ask_hub
     code = main(
         sys.argv[1:],
         commands={stage: _fake(stage) for stage in ("training", "evaluation", "export", "report")},
