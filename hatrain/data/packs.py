@@ -28,6 +28,15 @@ class Segment:
     """Number of the segment that comes before it in its sequences; -1 for none."""
 
 
+def tokens_up_to(segments: Sequence[Segment], number: int) -> Integers:
+    """Return where the tokens of a segment and of those that come before it in its sequences are in the pack."""
+    parts = []
+    while number >= 0:
+        parts.append(np.arange(segments[number].start, segments[number].end))
+        number = segments[number].parent
+    return np.concatenate(parts[::-1])
+
+
 @dataclass(frozen=True, eq=False)
 class Pack:
     """Sequences that go through the model together, each as a path through a tree of segments."""
@@ -43,12 +52,7 @@ class Pack:
 
     def tokens_of(self, sequence: int) -> Integers:
         """Return where the tokens of a sequence are in the pack."""
-        parts, number = [], self.paths[sequence]
-        while number >= 0:
-            segment = self.segments[number]
-            parts.append(np.arange(segment.start, segment.end))
-            number = segment.parent
-        return np.concatenate(parts[::-1])
+        return tokens_up_to(self.segments, self.paths[sequence])
 
     @property
     def is_shared(self) -> bool:

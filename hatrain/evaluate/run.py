@@ -69,20 +69,9 @@ def _evaluate(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: 
     else:
         model, tokenizer = _untrained(revision.pinned(plan, run))
     print(f"evaluating the requests of {count(len(rows), 'test row')} {when} training", flush=True)
-    counting = Counting(f"evaluation {when} training", "requests", len(rows), lambda line: print(line, flush=True))
-
-    def say(done: int, total: int) -> None:
-        counting.total = total
-        counting.at(done)
-
-    return evaluate_model(
-        model,
-        tokenizer,
-        rows,
-        should_stop=lambda: attempt.stop() is not None,
-        progress=say,
-        today=run.today(),
-    )
+    progress = Counting(f"evaluation {when} training", "requests", lambda line: print(line, flush=True)).at
+    options: dict[str, Any] = {"progress": progress, "today": run.today()}
+    return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None, **options)
 
 
 def _untrained(plan: Plan) -> tuple[Any, Any]:

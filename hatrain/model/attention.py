@@ -19,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from hatrain.data.packs import Segment
+from hatrain.data.packs import Segment, tokens_up_to
 from hatrain.model import cpu_attention, cuda_attention
 from hatrain.model.cpu_attention import HIDDEN, Block
 
@@ -249,11 +249,9 @@ def _whole_rows(
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     parts = []
     sees = mask.layout.sees(mask.window)
-    paths: list[torch.Tensor] = []
-    for segment in mask.layout.segments:
-        before = paths[segment.parent] if segment.parent >= 0 else torch.zeros(0, dtype=torch.long)
-        paths.append(torch.cat([before, torch.arange(segment.start, segment.end)]))
-        keys = paths[-1]
+    segments = mask.layout.segments
+    for number, segment in enumerate(segments):
+        keys = torch.from_numpy(tokens_up_to(segments, number))
         visible = sees(0, 0, torch.arange(segment.start, segment.end)[:, None], keys[None, :])
         at = keys.to(query.device)
         parts.append(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
-from hatrain.data.packs import Segment
+from hatrain.data.packs import Segment, tokens_up_to
 
 LARGEST_SIZE = 256
 """Of a head, that the kernels know."""
@@ -32,14 +33,11 @@ class Paths:
 
 def paths_of(segments: Sequence[Segment], device: torch.device) -> Paths:
     """Return the paths of a pack's segments. A segment's last query sees all of its keys."""
-    keys: list[torch.Tensor] = []
-    for s in segments:
-        own = torch.arange(s.start, s.end)
-        keys.append(torch.cat([keys[s.parent], own]) if s.parent >= 0 else own)
+    keys = [tokens_up_to(segments, number) for number in range(len(segments))]
     queries = [s.end - s.start for s in segments]
     lengths = [len(part) for part in keys]
     return Paths(
-        torch.cat(keys).to(device) if lengths != queries else None,
+        torch.from_numpy(np.concatenate(keys)).to(device) if lengths != queries else None,
         _ends(queries, device),
         _ends(lengths, device),
         max(queries),

@@ -14,24 +14,23 @@ class Counting:
         self,
         what: str,
         unit: str,
-        total: int,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.what, self.unit, self.total, self._say, self._clock = what, unit, total, say, clock
+        self.what, self.unit, self._say, self._clock = what, unit, say, clock
         self._started = self._printed = clock()
         self._pause = FIRST_SECONDS
 
-    def at(self, done: int) -> None:
+    def at(self, done: int, total: int) -> None:
         """Say that so many of the total are done, unless the last line is recent, or all are."""
         now = self._clock()
-        if done >= self.total or now - self._printed < self._pause:
+        if done >= total or now - self._printed < self._pause:
             return
         self._printed, self._pause = now, min(2 * self._pause, MOST_SECONDS)
         rate = done / (now - self._started)
-        left = f", {_duration((self.total - done) / rate)} left" if rate else ""
+        left = f", {_duration((total - done) / rate)} left" if rate else ""
         shown = f"{rate:,.1f}" if rate < 100 else f"{rate:,.0f}"
-        self._say(f"{self.what}: {done:,} of {self.total:,} {self.unit}, {shown} {self.unit}/s{left}")
+        self._say(f"{self.what}: {done:,} of {total:,} {self.unit}, {shown} {self.unit}/s{left}")
 
 
 def _duration(seconds: float) -> str:

@@ -28,10 +28,10 @@ def begun(path: Path, pairs: Mapping[str, int], data: str) -> dict[str, np.ndarr
     that is missing."""
     sums = {split: np.full((count, 2), np.nan, dtype=np.float32) for split, count in pairs.items()}
     try:
-        with safe_open(path, framework="np") as file:
-            is_same = (file.metadata() or {}).get("data") == data
-        found = _read(path) if is_same else {}
+        found, of = _read(path)
     except (OSError, SafetensorError, ValueError):
+        return sums
+    if of != data:
         return sums
     return {split: found.get(split, empty) for split, empty in sums.items()}
 
@@ -41,7 +41,7 @@ def read(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     problems = []
     for path in paths:
         try:
-            return _read(path)
+            return _read(path)[0]
         except FileNotFoundError:
             problems.append("no such file")
         except (OSError, SafetensorError, ValueError) as error:
@@ -52,14 +52,16 @@ def read(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """Return the sums, and the digest of the pairs. Raises ValueError for another checksum."""
     sums = load_file(path)
     with safe_open(path, framework="np") as file:
-        recorded = (file.metadata() or {}).get("sha256")
+        facts = file.metadata() or {}
+    recorded = facts.get("sha256")
     # Files of earlier versions have no checksum.
     if recorded is not None and recorded != _checksum(sums):
         raise ValueError("it has another checksum")
-    return sums
+    return sums, facts.get("data")
 
 
 def _checksum(sums: Mapping[str, np.ndarray]) -> str:

@@ -72,7 +72,6 @@ class FlowCallback(TrainerCallback):
         every = job.checkpoints.save_steps
         self.save_steps = None if every == "auto" else every
         self.schedule = SaveSchedule(1, _mtbf(trainer.context.plan)) if every == "auto" else None
-        self.saves_epochs = every is None
         self.step_seconds: deque[float] = deque(maxlen=50)
         self._step_started = 0.0
         self.eval_steps = job.evaluation.eval_steps if trainer.test_rows else None
@@ -83,6 +82,7 @@ class FlowCallback(TrainerCallback):
         if self.schedule:
             self.schedule.next = state.global_step + 1
         self.trainer.choose_packing()
+        self.trainer.compile_layers()
         self.trainer.before_training()
 
     def on_step_begin(
@@ -116,7 +116,8 @@ class FlowCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save |= self.saves_epochs and not self.trainer.stop.is_set
+        saves_epochs = self.save_steps is None and self.schedule is None
+        control.should_save |= saves_epochs and not self.trainer.stop.is_set
 
 
 class StepTrainer(Trainer):
@@ -201,6 +202,9 @@ class StepTrainer(Trainer):
             self.packing = "off"
             self._say(f"packing: off, for this model cannot be packed: {reason}")
         self.context.steps.layout = self._layout(self.train_rows, self.context.plan.batch.micro_batch_size)
+
+    def compile_layers(self) -> None:
+        """Compile the model's layers, where the job asks for it."""
         plan = self.context.plan
         if plan.job.hardware.compile and (reason := compile_layers(self.model, recomputes=plan.gradient_checkpointing)):
             self._say(f"layers are not compiled: {reason}")
@@ -401,12 +405,12 @@ class StepTrainer(Trainer):
         """Yield this rank's micro-batches over some rows that are not trained on. The first rank says how far it is."""
         micro_batches = self.micro_batches(dataset, rows)
         unit = "pairs" if self.context.plan.job.method.kind == "dpo" else "rows"
-        counting = Counting(what, unit, sum(len(each.rows) for each in micro_batches), self._say)
-        done = 0
+        counting = Counting(what, unit, self._say)
+        done, total = 0, sum(len(each.rows) for each in micro_batches)
         for micro_batch in micro_batches:
             yield micro_batch
             done += len(micro_batch.rows)
-            counting.at(done)
+            counting.at(done, total)
 
     def micro_batches(self, dataset: Any, rows: Sequence[int]) -> tuple[MicroBatch, ...]:
         """Return this rank's micro-batches over some rows that are not trained on."""

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention.flex_attention import flex_attention
 
 from hatrain.data.packs import make_pack
-from hatrain.model import cpu_attention, cuda_attention
-from hatrain.model.attention import PackLayout
+from hatrain.model import attention, cpu_attention, cuda_attention
+from hatrain.model.attention import PackLayout, PackMask
 
 HEADS, KEY_HEADS, SIZE = 4, 2, 8
 Tensors = tuple[torch.Tensor, ...]
@@ -93,6 +94,35 @@ def test_each_segment_sees_its_ancestors_and_itself(kernels, sequences, window):
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert len(kernels) == 2
+
+
+class OnGpu(torch.Tensor):
+    """A tensor of a processor that says it is on a GPU."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("window", [None, 25])
+@pytest.mark.parametrize("kind", ["flash", "flex"])
+def test_half_precision_goes_to_the_kernels_and_what_they_do_not_know_to_flex_attention(
+    kernels, monkeypatch, kind, window
+):
+    sequences = TREES["rows of a home"]
+    segments = make_pack([[ids] for ids in sequences]).segments
+    layout = PackLayout(segments, torch.arange(1))
+    tokens = segments[-1].end
+    draw = torch.Generator().manual_seed(1)
+    plain = [torch.randn(1, heads, tokens, 16, generator=draw) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+    monkeypatch.setattr(cuda_attention, "_has_kernels", lambda device: True)
+    monkeypatch.setattr(attention, "_compiled_flex", lambda: flex_attention)
+    dtype = torch.bfloat16 if kind == "flash" else torch.float32
+    inputs = [of.to(dtype).as_subclass(OnGpu) for of in plain]
+    found, _ = attention.attention(torch.nn.Module(), *inputs, PackMask(layout, window, 1), scaling=0.3)
+    assert len(kernels) == (kind == "flash")
+    repeated = [of if of.shape[1] == HEADS else of.repeat_interleave(HEADS // KEY_HEADS, 1) for of in plain]
+    expected = cpu_attention.attend(*repeated, layout.blocks(window), 0.3).transpose(1, 2)
+    tolerance = 2e-2 if kind == "flash" else 1e-4
+    torch.testing.assert_close(found.as_subclass(torch.Tensor).float(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_the_kernels_know_half_precision_and_heads_of_at_most_256(monkeypatch):

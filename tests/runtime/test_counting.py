@@ -6,10 +6,10 @@ from hatrain.runtime.counting import Counting
 def lines_of(total: int, seconds_each: float) -> list[str]:
     said: list[str] = []
     now = 0.0
-    counting = Counting("test loss", "rows", total, said.append, clock=lambda: now)
+    counting = Counting("test loss", "rows", said.append, clock=lambda: now)
     for done in range(1, total + 1):
         now = done * seconds_each
-        counting.at(done)
+        counting.at(done, total)
     return said
 
 

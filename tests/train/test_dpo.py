@@ -27,7 +27,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.contract.spec import Dpo
-from hatrain.runtime import seal
+from hatrain.runtime import counting, seal
 from hatrain.runtime.stop import Stop
 from hatrain.train import dpo, reference
 from hatrain.train.build import CHECKPOINTING
@@ -460,7 +460,8 @@ def test_the_reference_of_other_pairs_is_computed_anew(tmp_path):
     assert np.isnan(reference.begun(tmp_path / "file", {"train": 3}, "these")["train"]).all()
 
 
-def test_only_pairs_that_the_run_sees_have_a_reference(workplace, dpo_plan):
+def test_only_pairs_that_the_run_sees_have_a_reference(workplace, dpo_plan, capsys):
+    workplace.monkeypatch.setattr(counting, "FIRST_SECONDS", 0.0)
     seen = []
     original = DpoTrainer.micro_batch_loss
 
@@ -470,10 +471,11 @@ def test_only_pairs_that_the_run_sees_have_a_reference(workplace, dpo_plan):
         return original(self, model, batch)
 
     workplace.monkeypatch.setattr(DpoTrainer, "micro_batch_loss", micro_batch_loss)
-    run = workplace.attempt(dpo_plan(method__epochs=0.3)).run
+    run = workplace.attempt(dpo_plan(method__epochs=0.3, method__packing="off")).run
     sums = load_arrays(run.folder / "reference.safetensors")["train"]
     assert 0 < np.isfinite(sums[:, 0]).sum() == len(seen) < len(sums)
     assert all(np.isfinite(seen))
+    assert re.search(rf"^reference: \d+ of {len(seen)} pairs, ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_no_second_model_is_held(workplace, dpo_plan):

@@ -1,10 +1,12 @@
 """The evaluation at the end of a run: before and after training, kept over a stop."""
 
 import json
+import re
 
 from hatrain.cli.summary import paths, rows
 from hatrain.contract.run import Exit
 from hatrain.evaluate import run as evaluation
+from hatrain.runtime import counting
 from hatrain.runtime.stop import Stop
 
 
@@ -28,6 +30,17 @@ def test_a_run_is_evaluated_before_and_after_training(workplace, capsys):
     assert table["test loss"] == (f"{losses['before']:.3f}", f"{losses['after']:.3f}")
     assert any("strict accuracy" in what for what in table)
     assert dict(paths(tried.run, workplace.folder))["model"] == "runs/run/model"
+
+
+def test_the_test_loss_and_the_evaluation_say_how_far_they_are(workplace, capsys):
+    workplace.monkeypatch.setattr(counting, "FIRST_SECONDS", 0.0)
+    plan = workplace.plan(evaluation__requests=6, evaluation__sample="all", method__packing="off")
+    evaluate(workplace.attempt(plan), plan)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.fullmatch(r"test loss: \d+ of 20 rows, [\d,.]+ rows/s, \d+ s left", line) for line in lines)
+    # They come in one batch, and all are answered at once: what is left is judged.
+    for when in ("before", "after"):
+        assert any(line.startswith(f"evaluation {when} training: 1 of ") for line in lines)
 
 
 def test_an_evaluation_resumes_after_a_stop(workplace, capsys):

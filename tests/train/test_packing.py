@@ -215,6 +215,14 @@ def tiny(kind: str, **options: Any) -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=VOCABULARY, **options))
 
 
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+
 UNPACKABLE = {
     "recurrent": lambda: tiny("mamba", hidden_size=32, num_hidden_layers=2, state_size=8),
     "positions of its own": lambda: tiny(
@@ -222,12 +230,8 @@ UNPACKABLE = {
     ),
     "linear attention": lambda: tiny(
         "qwen3_next",
-        hidden_size=32,
-        intermediate_size=64,
+        **SMALL,
         num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
         linear_num_key_heads=2,
         linear_num_value_heads=2,
         linear_key_head_dim=16,
@@ -239,35 +243,23 @@ UNPACKABLE = {
     ),
     "attention in chunks": lambda: tiny(
         "llama4_text",
-        hidden_size=32,
-        intermediate_size=64,
+        **SMALL,
         intermediate_size_mlp=64,
         num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
         num_local_experts=2,
         attention_chunk_size=16,
     ),
     "capped scores": lambda: tiny(
         "gemma2",
-        hidden_size=32,
-        intermediate_size=64,
+        **SMALL,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
         attn_logit_softcapping=0.1,
         pad_token_id=0,
     ),
     "attention sinks": lambda: tiny(
         "gpt_oss",
-        hidden_size=32,
-        intermediate_size=64,
+        **SMALL,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
         num_local_experts=2,
         num_experts_per_tok=1,
         pad_token_id=0,
