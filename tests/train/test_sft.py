@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hatrain.contract.run import Exit
+from hatrain.train.trainer import StepTrainer
 from tests.train.conftest import house_rows, metrics, weights, write_rows
 
 
@@ -50,6 +51,20 @@ def test_a_run_learns_and_its_model_loads_with_plain_transformers(workplace):
     assert model.config.use_cache
     assert plain_loss(base, tokenizer, rows) == pytest.approx(test_loss["before"], rel=1e-4)
     assert plain_loss(model, tokenizer, rows) == pytest.approx(test_loss["after"], rel=1e-4)
+
+
+def test_each_test_loss_of_a_run_is_over_the_same_sample(workplace):
+    original = StepTrainer.test_loss
+    asked: list[list[int]] = []
+
+    def test_loss(self, rows):
+        asked.append(list(rows))
+        return original(self, rows)
+
+    workplace.monkeypatch.setattr(StepTrainer, "test_loss", test_loss)
+    assert workplace.attempt(workplace.plan()).code is Exit.FINISHED
+    assert len(asked) > 2 and len(asked[0]) == 8
+    assert all(rows == asked[0] for rows in asked)
 
 
 def test_the_micro_batch_size_changes_no_result(workplace):
@@ -120,7 +135,6 @@ def test_a_stop_before_the_first_step_ends_the_run_at_once(workplace):
 
 def test_a_stop_interrupts_the_test_loss(workplace):
     from hatrain.runtime.stop import Stop
-    from hatrain.train.trainer import StepTrainer
 
     original = StepTrainer.test_loss
 

@@ -38,10 +38,17 @@ def test_the_rows_that_a_run_sees_are_those_of_its_steps():
     dataset = steps()
     assert dataset.rows_until(14).tolist() == list(range(100))
     assert dataset.rows_until(2).tolist() == sorted(rows_of(dataset[0]) + rows_of(dataset[1]))
+
+
+def test_of_the_last_epoch_a_run_sees_the_rows_of_its_steps_alone():
+    dataset = steps(weights=[0.3])  # another draw in each epoch
+    assert len(dataset) == 2
+    seen = {row for index in range(2) for row in rows_of(dataset[index])}
     dataset.epoch = 1
-    second = set(rows_of(dataset[0]))
-    assert set(dataset.rows_until(8).tolist()) == set(range(100)) | second
-    assert dataset.epoch == 1
+    first, whole = rows_of(dataset[0]), {row for index in range(2) for row in rows_of(dataset[index])}
+    dataset.epoch = 5
+    assert dataset.rows_until(3).tolist() == sorted(seen | set(first)) != sorted(seen | whole)
+    assert dataset.epoch == 5
 
 
 def test_the_whole_test_set_is_the_sample_on_request():
