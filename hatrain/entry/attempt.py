@@ -273,7 +273,7 @@ class _Leader:
         which this process's heartbeat may not have read yet."""
         if self.lost is None or not (self.lost.is_set() or self.run.lease.is_taken(self.nodes.token)):
             return False
-        log(f"{self.run.name}: superseded: another process holds the lease; requeue ({int(Exit.REQUEUE)})")
+        log(f"{self.run.name}: superseded: another process took the lease; requeue ({int(Exit.REQUEUE)})")
         return True
 
     # --- record and outcome ---

@@ -100,13 +100,13 @@ class Lease:
             probe.unlink(missing_ok=True)
 
     def is_taken(self, token: str) -> bool:
-        """Whether the lease file names another holder than the one with this token. A file that cannot be read names
-        nobody."""
+        """Whether another than the holder with this token has the lease, or had it: only a holder removes the file. A
+        file that cannot be read tells nothing."""
         try:
-            owner = json.loads(self.path.read_text(encoding="utf-8"))
+            owner = self._owner()
         except (OSError, ValueError):
             return False
-        return isinstance(owner, dict) and owner.get("token") != token
+        return owner is None or (isinstance(owner, dict) and owner.get("token") != token)
 
     @contextlib.contextmanager
     def held(
@@ -147,4 +147,11 @@ class Lease:
                 os.utime(self.path)
 
     def _is(self, owner: dict[str, Any]) -> bool:
-        return bool(json.loads(self.path.read_text(encoding="utf-8")) == owner)
+        return bool(self._owner() == owner)
+
+    def _owner(self) -> Any:
+        """What the lease file holds; None without a file. Raises OSError and ValueError where it cannot be read."""
+        try:
+            return json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None

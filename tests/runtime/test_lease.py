@@ -151,6 +151,24 @@ def test_a_lease_that_another_took_over_is_lost_and_not_released(lease, monkeypa
     assert lease.holder()["host"] == "far"
 
 
+def test_a_lease_that_another_took_and_released_is_lost(lease, monkeypatch):
+    """The other may have finished before this holder looked."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    with lease.held(token="first") as lost:
+        assert not lease.is_taken("first")
+        with lease.held(supersedes=lambda owner: True, token="second"):
+            assert lease.is_taken("first") and not lease.is_taken("second")
+        assert lease.is_taken("first")
+        assert lost.wait(600)
+
+
+def test_a_lease_file_that_cannot_be_read_does_not_end_its_holder(lease, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    with lease.held(token="first") as lost:
+        lease.path.write_text("{")
+        assert not lost.wait(0.3) and not lease.is_taken("first")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
 def test_a_torn_lease_has_no_holder(lease, text):
     lease.path.parent.mkdir()
