@@ -126,15 +126,17 @@ def test_no_jobs_are_no_query(programs, client):
 def test_the_exit_codes_of_ended_jobs_come_from_sacct(programs, client):
     programs(
         squeue=fails("slurm_load_jobs error: Invalid job id specified"),
-        sacct=prints("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0"),
+        sacct=prints("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0\n16|TIMEOUT|75:0"),
     )
-    assert states(client, "12", "13", "14", "15") == {
+    by_sacct = "exit code {} in sacct, which takes 128 off those above 128"
+    assert states(client, "12", "13", "14", "15", "16") == {
         # sacct has 2 for 130 and 127 for 255.
-        "12": JobState("ended", "FAILED: exit code 78 in sacct, which takes 128 off those above 128", 78),
+        "12": JobState("ended", f"FAILED: {by_sacct.format(78)}", 78),
         "13": JobState("ended", "CANCELLED by 1000", 143, cancelled=True),
         "14": JobState("ended", "COMPLETED", 0),
         # 0 would mean success.
         "15": JobState("ended", "TIMEOUT", advice=TIMEOUT),
+        "16": JobState("ended", f"TIMEOUT: {by_sacct.format(75)}", 75, advice=TIMEOUT),
     }
 
 
