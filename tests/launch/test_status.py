@@ -163,6 +163,19 @@ def test_an_outcome_from_kubernetes_is_kept_after_kubernetes_has_deleted_the_job
     assert [event["event"] for event in run.events()] == ["submitted", "outcome"]
 
 
+def test_a_cluster_is_asked_for_steps_only_where_they_are_shown(scheduler, submitted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Scheduler, "newest_step", lambda self, job, run: asked.append(job) or "step 3/8  loss 2.5", raising=False
+    )
+    run = submitted(KUBERNETES)
+    scheduler.answer = JobState("running")
+    (now,) = status.look([run])
+    assert (now.step, asked) == (None, [])
+    (now,) = status.look([run], steps=True)
+    assert (now.step, now.newest, asked) == ((3, 8), "step 3/8  loss 2.5", ["7"])
+
+
 def test_two_clusters_may_use_the_same_job_id(tmp_path, scheduler, submitted):
     runs = []
     for name, cluster in (("kitchen", SLURM), ("hall", SlurmCluster(kind="slurm", partition="other"))):
