@@ -140,6 +140,19 @@ def test_the_exit_codes_of_ended_jobs_come_from_sacct(programs, client):
     }
 
 
+def test_exit_codes_come_from_squeue_while_it_remembers_them(programs, client):
+    """It gives wait statuses: code times 256, or the signal that killed the batch script."""
+    ended = "12|FAILED|NonZeroExitCode\n13|FAILED|None\n14|CANCELLED|None\n15|RUNNING|None"
+    statuses = "12 65280\n13 9\n14 256\n15 0"
+    programs(squeue=f'case "$*" in *exit_code*) {prints(statuses)} ;; *) {prints(ended)} ;; esac')
+    assert states(client, "12", "13", "14", "15") == {
+        "12": JobState("ended", "FAILED", 255),
+        "13": JobState("ended", "FAILED", 137, advice="the batch script itself was killed (signal 9)"),
+        "14": JobState("ended", "CANCELLED", cancelled=True),
+        "15": JobState("running"),
+    }
+
+
 def test_without_accounting_only_squeue_counts(programs, client):
     programs(squeue=prints("12|FAILED|NonZeroExitCode"), sacct=fails("Slurm accounting storage is disabled"))
     assert states(client, "12", "13") == {"12": JobState("ended", "FAILED"), "13": JobState("unknown")}
@@ -260,6 +273,7 @@ def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leave
         "SLURM_JOB_ID": "7",
         "SLURM_CONF": "/etc/s",
         "SBATCH_ACCOUNT": "mine",
+        "SBATCH_EXPORT": "NONE",
         "SBATCH_PARTITION": "other",
     }
     variables |= {"SBATCH_TIMELIMIT": "1", "SRUN_DEBUG": "3", "MINE": "kept"}
@@ -268,7 +282,7 @@ def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leave
     programs(sbatch=f"env > {tmp_path}/environ; echo 1")
     client.start(submission(client, tmp_path))
     kept = {line.partition("=")[0] for line in (tmp_path / "environ").read_text().splitlines()} & set(variables)
-    assert kept == {"SLURM_CONF", "SBATCH_ACCOUNT", "MINE"}
+    assert kept == {"SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_EXPORT", "MINE"}
 
 
 # --- the verbs ----------------------------------------------------------------------------------------------
