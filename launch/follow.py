@@ -27,8 +27,8 @@ class _Poll:
         self._answered = time.monotonic()
 
     def all_ended(self) -> bool:
-        """Whether the scheduler ended every job, or knows it no more. Raises BadInput when it has not answered for too
-        long, and AccessRefused at once."""
+        """Whether every run has ended for good: the scheduler ended its job, or knows it no more. Raises BadInput when
+        it has not answered for too long, and AccessRefused at once."""
         try:
             states = self.client.states(self.jobs)
         except AccessRefused:
@@ -41,13 +41,16 @@ class _Poll:
         if any(state.phase == "unknown" and state.reason for state in states.values()):
             return time.monotonic() - self._answered > PATIENCE_SECONDS
         self._answered = time.monotonic()
-        return all(state.phase in ENDED for state in states.values())
+        if any(state.phase not in ENDED for state in states.values()):
+            return False
+        # A job that has just been queued again may look ended.
+        return not any(now.alive for now in status.look(list(self.jobs.values())))
 
 
 def wait(runs: dict[str, RunDirectory], client: Client) -> None:
     """Wait until these runs have ended for good. Raises BadInput if the scheduler stops answering."""
     poll = _Poll(runs, client)
-    while not poll.all_ended() or any(now.alive for now in status.look(list(runs.values()))):
+    while not poll.all_ended():
         time.sleep(client.poll_seconds)
 
 

@@ -192,7 +192,7 @@ def _environment(cluster: ClusterSpec) -> dict[str, str]:
 def notes(made: Plan) -> list[str]:
     """What a user should know about a plan that can run, one line each."""
     sharding = made.job.hardware.sharding
-    lines = [*backend(made.cluster_spec).notes(), *backend(made.cluster_spec).notes_on(made.job)]
+    lines = [*backend(made.cluster_spec).notes(made.job)]
     if sharding not in ("auto", made.sharding):
         lines.append(f"hardware.sharding: {sharding} needs several ranks; one rank shards nothing")
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":

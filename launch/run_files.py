@@ -47,11 +47,12 @@ def env_sh(plan: Plan) -> str:
     """Sourced by node.sh: the interpreter, the number of nodes, the cluster's environment and secrets."""
     values = {f"environment.{name}": (name, value) for name, value in plan.environment.items()}
     values["python"] = ("HATRAIN_PYTHON", plan.python)
+    secrets = {f"secrets.{name}": path for name, path in _secret_files(plan).items()}
     lines = [
         "# shellcheck shell=bash",
         f"# The environment of {plan.job.name} on the cluster {json.dumps(plan.cluster)}.",
         f"export HATRAIN_NODES={plan.nodes}",
-        *needed({key: value for key, (_, value) in values.items()}),
+        *needed({**{key: value for key, (_, value) in values.items()}, **secrets}),
         *(f"export {name}={variables.quoted(value)}" for name, value in values.values()),
         *_snapshot(plan),
         *_secrets(plan),
@@ -103,12 +104,16 @@ read_secret() { # VARIABLE FILE
 
 
 def _secrets(plan: Plan) -> Iterator[str]:
-    secrets = plan.cluster_spec.secrets
-    files = {name: secret.file for name, secret in secrets.items() if isinstance(secret, FileSecret)}
+    files = _secret_files(plan)
     if files:
         yield _READ_SECRET
     for name, path in files.items():
         yield f"read_secret {name} {quoted_path(path)}"
+
+
+def _secret_files(plan: Plan) -> dict[str, str]:
+    secrets = plan.cluster_spec.secrets
+    return {name: secret.file for name, secret in secrets.items() if isinstance(secret, FileSecret)}
 
 
 def quoted_path(path: str) -> str:

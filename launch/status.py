@@ -51,8 +51,9 @@ class Status:
         return self.state in ALIVE
 
 
-def look(runs: Sequence[RunDirectory]) -> list[Status]:
-    """The state of each run, with one query for each scheduler."""
+def look(runs: Sequence[RunDirectory], *, steps: bool = False) -> list[Status]:
+    """The state of each run, with one query for each scheduler. With `steps`, runs whose directories are elsewhere are
+    asked for their newest steps, one by one."""
     submitted = [_SubmittedRun.of(run) for run in runs]
     by_cluster: dict[str, list[_SubmittedRun]] = defaultdict(list)
     for each in submitted:
@@ -62,13 +63,13 @@ def look(runs: Sequence[RunDirectory]) -> list[Status]:
     states: dict[str, JobState] = {}
     for group in by_cluster.values():
         states |= _query(group)
-    return [_readable(each, states.get(each.run.name, JobState("unknown"))) for each in submitted]
+    return [_readable(each, states.get(each.run.name, JobState("unknown")), steps=steps) for each in submitted]
 
 
-def _readable(submitted: "_SubmittedRun", job_state: JobState) -> Status:
+def _readable(submitted: "_SubmittedRun", job_state: JobState, *, steps: bool) -> Status:
     """The status of a run; unknown, with the reason, where a file of it cannot be read."""
     try:
-        return _status(submitted, job_state)
+        return _status(submitted, job_state, steps=steps)
     except OSError as error:
         return Status(submitted.run, "-", submitted.job, "unknown", _reason(error), None, None, None)
 
@@ -114,7 +115,7 @@ def _last(run: RunDirectory, *names: str) -> dict[str, Any]:
     return next((event for event in reversed(run.events()) if event.get("event") in names), {})
 
 
-def _status(submitted: _SubmittedRun, job_state: JobState) -> Status:
+def _status(submitted: _SubmittedRun, job_state: JobState, *, steps: bool) -> Status:
     run, plan, job = submitted.run, submitted.plan, submitted.job
     if plan is None:
         return Status(run, "-", job, "unknown", submitted.problem, None, None, None)
@@ -129,7 +130,7 @@ def _status(submitted: _SubmittedRun, job_state: JobState) -> Status:
             run.record("outcome", code=code, outcome=state, reasons={"cluster": reason} if reason else {})
     attempts = run.all_attempts()
     attempt = attempts[-1].number if attempts else None
-    newest = _newest_step(run, plan, job) if state in ("running", "stopping") else ""
+    newest = _newest_step(run, plan, job) if steps and state in ("running", "stopping") else ""
     step = progress(run) or _step(newest)
     return Status(run, plan.cluster, job, state, reason, code, attempt, step, newest)
 

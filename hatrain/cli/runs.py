@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.status import look
 
     if runs := all_runs():
-        print(states(look(runs)))
+        print(states(look(runs, steps=True)))
     else:
         print(f"there is no run in {runs_root()}", file=sys.stderr)
     return 0

@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.status import look
 
     runs = find_runs(args.run)
-    found = look(runs)
+    found = look(runs, steps=True)
     print(states(found))
     if len(found) == 1 and found[0].newest:
         print(f"\n  {found[0].newest}")

@@ -5,6 +5,7 @@ import sys
 
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import add_cluster, add_force, add_job, add_sweep, note_missing, planned, swept
+from hatrain.cli.tokenizing import positive
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, Exit
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fresh", action="store_true", help="move an earlier run of this name aside, and start a new one"
     )
     parser.add_argument(
-        "--at-once", type=_positive, metavar="N", help="how many runs of a sweep may run at the same time (Slurm)"
+        "--at-once", type=positive, metavar="N", help="how many runs of a sweep may run at the same time (Slurm)"
     )
     parser.add_argument(
         "--snapshot",
@@ -33,12 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the files and the command; write and start nothing"
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a whole number from 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

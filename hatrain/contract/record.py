@@ -36,6 +36,8 @@ _NEEDED = {
     "memory": ("attempt", "allocated", "reserved", "device", "ended"),
     "step skipped": ("step",),
     "base files": ("files",),
+    "killed": ("reason",),
+    "not requeued": ("code",),
 }
 
 

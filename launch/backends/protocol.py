@@ -145,12 +145,8 @@ class Backend(ABC, Generic[Spec]):
     def refusals(self, job: JobSpec, run: str) -> Iterator[Reason]:
         """What this cluster cannot provide for a job. `run` is the run's name."""
 
-    def notes(self) -> Iterator[str]:
-        """What a user should know about the cluster file, one line each."""
-        yield from ()
-
-    def notes_on(self, job: JobSpec) -> Iterator[str]:
-        """What a user should know about a job on this cluster, one line each."""
+    def notes(self, job: JobSpec) -> Iterator[str]:
+        """What a user should know about the cluster file, and about a job on this cluster, one line each."""
         yield from ()
 
     def resources(self, job: JobSpec, run: str) -> ResourceRequest | None:

@@ -19,6 +19,7 @@ POD = {
                 {"name": "runs", "mountPath": "/workspace/models", "subPath": "models"},
             ],
             "ports": [{"containerPort": 29500}],
+            "securityContext": {"capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]}},
         }
     ],
     "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}, {"name": "tmp", "emptyDir": {}}],
@@ -59,6 +60,17 @@ def test_a_volume_has_one_source():
     assert merged(POD, {"volumes": [disk]})["volumes"][1] == disk
     bounded = merged(POD, {"volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}]})["volumes"][1]
     assert bounded == {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
+
+
+def test_capabilities_are_added():
+    added = container(securityContext={"capabilities": {"add": ["SYS_PTRACE", "IPC_LOCK"]}})
+    assert added["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK", "SYS_PTRACE"]}
+
+
+def test_two_spreads_over_one_topology_both_stay():
+    spreads = [{"topologyKey": "zone", "whenUnsatisfiable": when} for when in ("DoNotSchedule", "ScheduleAnyway")]
+    pod = merged({**POD, "topologySpreadConstraints": spreads[:1]}, {"topologySpreadConstraints": spreads[1:]})
+    assert pod["topologySpreadConstraints"] == spreads
 
 
 def test_a_command_is_replaced_and_a_null_removes():

@@ -91,6 +91,12 @@ def test_a_job_that_is_failing_is_told_before_its_last_pod_has_ended():
     assert found.phase == "running" and found.reason == "is failing: PodFailurePolicy: exit code 78"
 
 
+def test_a_job_that_fails_while_a_node_does_not_answer_names_the_node_that_it_waits_for():
+    lost = deleted(pod("kitchen", "Running"), "2026-11-25T11:50:00Z")
+    found = state(job("kitchen", condition("FailureTarget", "PodFailurePolicy", "exit code 78")), lost)
+    assert "its node gpu-3 does not answer" in found.reason and "out-of-service" in found.advice
+
+
 @pytest.mark.parametrize(
     ("objects", "reason", "advice"),
     [

@@ -450,6 +450,21 @@ def test_an_image_without_a_digest_is_noted():
     assert planner.notes(planned(model__base="TinyLlama/TinyLlama-1.1B-Chat-v1.0")) == []
 
 
+@pytest.mark.parametrize(
+    ("cluster", "nodes", "noted"),
+    [
+        ({}, 2, True),
+        ({}, 1, False),
+        ({"queue": "team-a"}, 2, False),
+        ({"controller": "jobset"}, 2, False),
+        ({"pod_overlay": {"schedulerName": "volcano"}}, 2, False),
+    ],
+)
+def test_several_nodes_that_do_not_start_together_get_a_note(cluster, nodes, noted):
+    notes = planner.notes(planned(a_cluster(**cluster), hardware__nodes=nodes))
+    assert any("pods start one by one" in note for note in notes) == noted
+
+
 def test_a_gpu_is_selected_by_its_label_and_a_cpu_job_has_none():
     cluster = a_cluster(gpus={"a100-80gb": "NVIDIA-A100-SXM4-80GB"}, node_selector={"pool": "gpu"})
     text = manifests(cluster, hardware__gpus_per_node=2)

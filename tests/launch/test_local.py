@@ -138,6 +138,12 @@ def test_a_secret_that_others_can_read_or_that_is_missing_is_fatal(tmp_path, mod
     assert not (tmp_path / "record").exists()
 
 
+def test_a_secret_whose_path_names_a_variable_that_is_not_set_is_fatal_with_its_key(tmp_path):
+    _, result = run_with_a_secret(tmp_path, 0o600, file="$NO_SUCH_VARIABLE/the token")
+    assert result.returncode == 78
+    assert "secrets.HF_TOKEN: $NO_SUCH_VARIABLE is not set on" in result.stderr
+
+
 def test_env_sh_with_secrets_is_clean_under_shellcheck(tmp_path):
     run, _ = run_with_a_secret(tmp_path, 0o600)
     shellcheck(run / "launch/env.sh")

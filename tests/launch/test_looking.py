@@ -116,7 +116,10 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
 )
-NAMES = ("submitted", "attempt begun", "outcome", "cancelled", "test loss", "memory", "checkpoint sealed")
+NAMES = (
+    *("submitted", "attempt begun", "outcome", "cancelled", "test loss", "memory", "checkpoint sealed"),
+    *("killed", "not requeued", "not sent"),
+)
 KEYS = (
     *("event", "attempt", "code", "reasons", "job", "user", "when", "loss", "seconds", "date", "allocated", "device"),
     *("reserved", "ended", "predicted", "step", "steps", "reason", "tokens_per_second", "memory", "test_loss"),

@@ -266,8 +266,8 @@ def test_a_start_in_which_no_attempt_begins_before_it_has_to_leave_is_queued_aga
     log = tmp_path / "runs/home-1b/launch/slurm-20003"
     for earlier, requeued in ((0, True), (3, False)):
         srun = 'trap "exit 143" TERM; touch "$CALLS.up"; for _ in {1..600}; do sleep 0.1; done'
-        script = start_of_batch_script(tmp_path, plan, srun=srun)
         (tmp_path / "calls.up").unlink(missing_ok=True)
+        script = start_of_batch_script(tmp_path, plan, srun=srun)
         for number in range(earlier):
             Path(f"{log}.{number + 7}.late").touch()
         while not (tmp_path / "calls.up").exists():
@@ -278,6 +278,36 @@ def test_a_start_in_which_no_attempt_begins_before_it_has_to_leave_is_queued_aga
         calls = tmp_path / "calls"
         assert calls.exists() == requeued
         calls.unlink(missing_ok=True)
+
+
+def test_the_code_of_a_step_that_ends_before_it_is_waited_for_is_kept(tmp_path):
+    plan = a_plan(workdir=tmp_path, hardware={"gpu": "cpu"})
+    text = single_file(plan)
+    late = text.replace('  wait_for_step "$step"\n', '  sleep 0.5\n  wait_for_step "$step"\n')
+    assert late != text
+    run_batch_script(tmp_path, "")
+    (tmp_path / "programs/srun").write_text("#!/bin/bash\nexit 78\n")
+    result = subprocess.run(
+        ["bash"],
+        input=late,
+        env={"PATH": f"{tmp_path}/programs:/usr/bin:/bin", "SLURM_JOB_ID": "20003", "SLURM_CPUS_PER_TASK": "16"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 78, result.stderr
+
+
+def test_a_start_whose_attempt_begins_forgets_the_late_ones_before_it(tmp_path):
+    plan = a_plan(workdir=tmp_path, hardware={"gpu": "cpu"})
+    launch = tmp_path / "runs/home-1b/launch"
+    launch.mkdir(parents=True)
+    of_another_job = launch / "slurm-200034.0.late"
+    for late in (launch / "slurm-20003.7.late", launch / "slurm-20003.8.late", of_another_job):
+        late.touch()
+    script = start_of_batch_script(tmp_path, plan, srun='mkdir -p "${CALLS%calls}runs/home-1b/attempts/1"; exit 75')
+    script.communicate(timeout=600)
+    assert script.returncode == 75 and [*launch.glob("*.late")] == [of_another_job]
 
 
 def test_the_script_in_the_documentation_is_what_is_rendered():

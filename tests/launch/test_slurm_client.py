@@ -126,15 +126,30 @@ def test_no_jobs_are_no_query(programs, client):
 def test_the_exit_codes_of_ended_jobs_come_from_sacct(programs, client):
     programs(
         squeue=fails("slurm_load_jobs error: Invalid job id specified"),
-        sacct=prints("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0"),
+        sacct=prints("12|FAILED|78:0\n13|CANCELLED by 1000|0:15\n14|COMPLETED|0:0\n15|TIMEOUT|0:0\n16|TIMEOUT|75:0"),
     )
-    assert states(client, "12", "13", "14", "15") == {
+    by_sacct = "exit code {} in sacct, which takes 128 off those above 128"
+    assert states(client, "12", "13", "14", "15", "16") == {
         # sacct has 2 for 130 and 127 for 255.
-        "12": JobState("ended", "FAILED: exit code 78 in sacct, which takes 128 off those above 128", 78),
+        "12": JobState("ended", f"FAILED: {by_sacct.format(78)}", 78),
         "13": JobState("ended", "CANCELLED by 1000", 143, cancelled=True),
         "14": JobState("ended", "COMPLETED", 0),
         # 0 would mean success.
         "15": JobState("ended", "TIMEOUT", advice=TIMEOUT),
+        "16": JobState("ended", f"TIMEOUT: {by_sacct.format(75)}", 75, advice=TIMEOUT),
+    }
+
+
+def test_exit_codes_come_from_squeue_while_it_remembers_them(programs, client):
+    """It gives wait statuses: code times 256, or the signal that killed the batch script."""
+    ended = "12|FAILED|NonZeroExitCode\n13|FAILED|None\n14|CANCELLED|None\n15|RUNNING|None"
+    statuses = "12 65280\n13 9\n14 256\n15 0"
+    programs(squeue=f'case "$*" in *exit_code*) {prints(statuses)} ;; *) {prints(ended)} ;; esac')
+    assert states(client, "12", "13", "14", "15") == {
+        "12": JobState("ended", "FAILED", 255),
+        "13": JobState("ended", "FAILED", 137, advice="the batch script itself was killed (signal 9)"),
+        "14": JobState("ended", "CANCELLED", cancelled=True),
+        "15": JobState("running"),
     }
 
 
@@ -258,6 +273,7 @@ def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leave
         "SLURM_JOB_ID": "7",
         "SLURM_CONF": "/etc/s",
         "SBATCH_ACCOUNT": "mine",
+        "SBATCH_EXPORT": "NONE",
         "SBATCH_PARTITION": "other",
     }
     variables |= {"SBATCH_TIMELIMIT": "1", "SRUN_DEBUG": "3", "MINE": "kept"}
@@ -266,7 +282,7 @@ def test_variables_of_slurm_are_dropped_except_those_that_the_cluster_file_leave
     programs(sbatch=f"env > {tmp_path}/environ; echo 1")
     client.start(submission(client, tmp_path))
     kept = {line.partition("=")[0] for line in (tmp_path / "environ").read_text().splitlines()} & set(variables)
-    assert kept == {"SLURM_CONF", "SBATCH_ACCOUNT", "MINE"}
+    assert kept == {"SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_EXPORT", "MINE"}
 
 
 # --- the verbs ----------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """The state of a run, from its directory and its scheduler."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from hatrain.cli import main
 from hatrain.contract.cluster import KubernetesCluster, SlurmCluster
 from hatrain.contract.run import Exit
 from hatrain.errors import BadInput
@@ -19,6 +22,8 @@ KUBERNETES = KubernetesCluster(kind="kubernetes", image="x", runs={"claim": "run
 class Scheduler:
     """A client that gives the answer of the test for every job."""
 
+    poll_seconds = 0.0
+
     def __init__(self):
         self.answer = JobState("unknown")
 
@@ -28,6 +33,9 @@ class Scheduler:
         if isinstance(self.answer, BadInput):
             raise self.answer
         return dict.fromkeys(jobs, self.answer)
+
+    def reader(self, job, run, *, node, whole):
+        return SimpleNamespace(read=lambda: b"", close=lambda: None, problem=None)
 
 
 @pytest.fixture
@@ -163,6 +171,19 @@ def test_an_outcome_from_kubernetes_is_kept_after_kubernetes_has_deleted_the_job
     assert [event["event"] for event in run.events()] == ["submitted", "outcome"]
 
 
+def test_a_cluster_is_asked_for_steps_only_where_they_are_shown(scheduler, submitted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Scheduler, "newest_step", lambda self, job, run: asked.append(job) or "step 3/8  loss 2.5", raising=False
+    )
+    run = submitted(KUBERNETES)
+    scheduler.answer = JobState("running")
+    (now,) = status.look([run])
+    assert (now.step, asked) == (None, [])
+    (now,) = status.look([run], steps=True)
+    assert (now.step, now.newest, asked) == ((3, 8), "step 3/8  loss 2.5", ["7"])
+
+
 def test_two_clusters_may_use_the_same_job_id(tmp_path, scheduler, submitted):
     runs = []
     for name, cluster in (("kitchen", SLURM), ("hall", SlurmCluster(kind="slurm", partition="other"))):
@@ -172,3 +193,58 @@ def test_two_clusters_may_use_the_same_job_id(tmp_path, scheduler, submitted):
         runs[-1].record("submitted", job="7")
     scheduler.answer = lambda run: JobState("queued" if run.name == "hall" else "running")
     assert [now.state for now in status.look(runs)] == ["running", "queued"]
+
+
+# --- waiting ------------------------------------------------------------------------------------------------
+
+WAITING = [("wait",), ("logs", "--follow")]
+
+
+def in_turn(*answers):
+    """Gives these answers, and the last of them for good."""
+    left = list(answers)
+    return lambda run: left.pop(0) if len(left) > 1 else left[0]
+
+
+@pytest.mark.parametrize("verb", WAITING)
+def test_what_is_not_known_is_never_a_success(scheduler, submitted, monkeypatch, verb):
+    run = submitted()
+    monkeypatch.setattr("launch.follow.PATIENCE_SECONDS", -1.0)
+    scheduler.answer = JobState("unknown", "sacct does not answer")
+    assert main([verb[0], run.name, *verb[1:]]) == 1
+
+
+@pytest.mark.parametrize("verb", WAITING)
+def test_a_job_that_looks_ended_while_it_is_queued_again_is_waited_for(scheduler, submitted, verb):
+    run = submitted()
+    ended = JobState("ended", "FAILED")
+    scheduler.answer = in_turn(JobState("running"), ended, JobState("queued"), JobState("ended", "COMPLETED", 0))
+    assert main([verb[0], run.name, *verb[1:]]) == 0
+
+
+def test_a_scheduler_of_which_a_part_does_not_answer_is_asked_again(scheduler, submitted):
+    run = submitted()
+    silent = [JobState("unknown", "sacct does not answer")] * 6
+    scheduler.answer = in_turn(JobState("running"), *silent, JobState("ended", "COMPLETED", 0))
+    assert main(["wait", run.name]) == 0
+
+
+def test_a_scheduler_that_does_not_answer_at_all_is_asked_again_until_patience_ends(scheduler, submitted, monkeypatch):
+    def answers():
+        yield JobState("running")
+        for _ in range(12):
+            yield BadInput("squeue: timed out")
+        while True:
+            yield JobState("ended", "COMPLETED", 0)
+
+    def states(jobs):
+        if isinstance(answer := next(source), BadInput):
+            raise answer
+        return dict.fromkeys(jobs, answer)
+
+    run, source = submitted(), answers()
+    monkeypatch.setattr(scheduler, "states", states)
+    assert main(["wait", run.name]) == 0
+    source = answers()
+    monkeypatch.setattr("launch.follow.PATIENCE_SECONDS", -1.0)
+    assert main(["wait", run.name]) == 2

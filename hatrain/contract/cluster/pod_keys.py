@@ -1,7 +1,6 @@
 """Keys of the parts of a pod that a cluster file may hold in the notation of Kubernetes: tolerations, affinity and the
 overlay. A misspelt one would be refused by the API server, or ignored."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -125,6 +124,6 @@ def resource(value: str) -> str:
 
 
 def mounted(value: str) -> str:
-    if found := re.search("[:]", value):
-        raise ValueError(f"a path without {found[0]!r}, which no volume can be mounted at")
+    if ":" in value:
+        raise ValueError("a path without ':', at which no volume can be mounted")
     return value

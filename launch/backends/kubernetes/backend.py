@@ -83,7 +83,7 @@ class KubernetesBackend(Backend[KubernetesCluster]):
     def has_image(self) -> bool:
         return True
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, job: JobSpec) -> Iterator[str]:
         image = self.cluster.image
         if "@" not in image:
             yield f"{image} has no digest: a later attempt may run another image; pin it with NAME@sha256:…"
@@ -92,9 +92,8 @@ class KubernetesBackend(Backend[KubernetesCluster]):
                 f"{', '.join(host_paths)}: a namespace that enforces the restricted pod security standard refuses "
                 "a host_path; use a claim there"
             )
-
-    def notes_on(self, job: JobSpec) -> Iterator[str]:
-        if job.hardware.nodes > 1 and not self.cluster.queue and self.cluster.controller == "job":
+        starts_all_or_none = self.cluster.queue or self.cluster.pod_overlay.get("schedulerName")
+        if job.hardware.nodes > 1 and self.cluster.controller == "job" and not starts_all_or_none:
             yield (
                 f"hardware.nodes: {job.hardware.nodes} pods start one by one as there is room, and the first wait for "
                 "the last; a queue of Kueue, or a scheduler for gangs (pod_overlay.schedulerName), starts all or none"

@@ -56,15 +56,16 @@ def state(controller: Json, resources: Sequence[Json], now: datetime) -> JobStat
         code = _exit_code(controllers, pods)
         return JobState("ended", reason, code, advice="; ".join(filter(None, [why, reasons.remedy(why)])))
     live = [pod for pod in pods if _phase(pod) in ("Pending", "Running")]
-    lost = [(pod, node) for pod in live if (node := reasons.lost_on(pod, now))]
-    running = [pod for pod in live if is_running(pod) and not reasons.lost_on(pod, now)]
+    lost = {name(pod): node for pod in live if (node := reasons.lost_on(pod, now))}
+    running = [pod for pod in live if is_running(pod) and name(pod) not in lost]
     waiting = [reason for pod in live for reason in reasons.waiting(pod)]
+    if lost:
+        # Also while the Job is failing: it waits for such a pod for good.
+        reason, advice = reasons.about_lost(*next(iter(lost.items())))
+        return JobState("running" if running else "queued", reason, advice=advice)
     if "FailureTarget" in conditions:
         # The Job has failed, and waits for its last pods to end.
         return JobState("running", f"is failing: {_reason(conditions['FailureTarget'])}")
-    if lost:
-        reason, advice = reasons.about_lost(name(lost[0][0]), lost[0][1])
-        return JobState("running" if running else "queued", reason, advice=advice)
     if running:
         expected = _expected_pods(controller)
         missing = f"{len(running)} of {expected} pods run" if len(running) < expected else ""

@@ -123,7 +123,7 @@ class SlurmClient:
         """Asks squeue for all jobs at once, and sacct for those that have left the queue."""
         ids = list(jobs)
         states = dict(_queue(ids)) if ids else {}
-        states |= dict(self._ended_in_queue({job: state for job, state in states.items() if state.phase == "ended"}))
+        states |= dict(_with_codes(states))
         gone = [job for job in ids if job not in states or (states[job].phase == "ended" and states[job].code is None)]
         if gone and shutil.which("sacct"):
             try:
@@ -132,17 +132,6 @@ class SlurmClient:
                 # Keep what squeue knows. For the other jobs this is the reason why nothing is known.
                 states |= {job: JobState("unknown", error.problems[0]) for job in gone if job not in states}
         return {job: self._advised(states.get(job, JobState("unknown"))) for job in ids}
-
-    def _ended_in_queue(self, states: Mapping[str, JobState]) -> Iterator[tuple[str, JobState]]:
-        """Adds exit codes, which squeue knows in full while sacct takes 128 off those above 128."""
-        if not any(state.code is None for state in states.values()):
-            return
-        for job, (code, signal) in _wait_statuses(list(states)):
-            state = states.get(job)
-            if state is None or state.code is not None or state.cancelled:
-                continue
-            killed = f"the batch script itself was killed (signal {signal})" if signal else ""
-            yield job, replace(state, code=128 + signal if signal else code or None, advice=killed)
 
     def _advised(self, state: JobState) -> JobState:
         """Add what to change after an end that Slurm itself brought about."""
@@ -154,7 +143,7 @@ class SlurmClient:
             "OUT_OF_MEMORY": f"the job needed more memory than it had; raise memory in the cluster file ({given})",
             "TIMEOUT": "ended at its time limit before it had left; raise signal_lead in the cluster file",
             "NODE_FAIL": "a node failed",
-        }.get(state.reason.partition(" ")[0], "")
+        }.get(re.split(r"\W", state.reason)[0], "")
         return replace(state, advice=advice or state.advice)
 
     def newest_step(self, job: str, run: RunDirectory) -> str:
@@ -229,6 +218,17 @@ def _accounts(jobs: Sequence[str]) -> Iterator[tuple[str, JobState]]:
             reason = f"{state}: exit code {code} in sacct, which takes 128 off those above 128"
             found_state = replace(found_state, reason=reason)
         yield job, found_state
+
+
+def _with_codes(states: Mapping[str, JobState]) -> Iterator[tuple[str, JobState]]:
+    """Ended jobs with their exit codes, which squeue knows in full while sacct takes 128 off those above 128."""
+    wanted = [
+        job for job, state in states.items() if state.phase == "ended" and state.code is None and not state.cancelled
+    ]
+    for job, (code, signal) in _wait_statuses(wanted) if wanted else ():
+        if job in wanted:
+            killed = f"the batch script itself was killed (signal {signal})" if signal else ""
+            yield job, replace(states[job], code=128 + signal if signal else code or None, advice=killed)
 
 
 def _wait_statuses(jobs: Sequence[str]) -> Iterator[tuple[str, tuple[int, int]]]:

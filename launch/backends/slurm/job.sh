@@ -52,17 +52,16 @@ main() {
   requeue_or_exit
 }
 
-# Sets `code`. bash runs a trap only between two commands and `wait` returns early for it, so wait again.
+# Sets `code`. bash runs a trap only between two commands and `wait` returns early for it, so wait again. bash remembers
+# the code of a step that has ended already.
 wait_for_step() { # PID
-  code=1
-  while kill -0 "$1" 2> /dev/null; do
-    code=0
-    wait "$1" || code=$?
-  done
+  while kill -0 "$1" 2> /dev/null; do wait "$1" || true; done
+  code=0
+  wait "$1" || code=$?
   # srun returns the highest code of all nodes, including those that it killed. The first node's is the run's.
   # After the failure of a node it may return 0 although no task has ended.
   if [[ -s $log.code ]]; then code=$(< "$log.code"); elif (( code == 0 )); then code=1; fi
-  if [[ -e $log.late ]]; then code=75; fi
+  if [[ -e $log.late ]]; then code=75; else rm -f -- "$run/launch/slurm-$job".*.late; fi
 }
 
 # A script that was sent by hand: lets `hatrain status`, `logs` and `cancel` find its run and its log before hatrain
@@ -85,7 +84,7 @@ record_memory_kill() {
   local advice="the job needed more memory than Slurm gave it; raise memory in the cluster file"
   if (( code != 0 )) && grep --quiet --ignore-case --extended-regexp "memory limit|oom.?kill" "$log.srun"; then
     echo "hatrain: $advice" >&2
-    record "\"event\": \"killed\", \"reason\": \"$advice\""
+    record "\"event\": \"killed\", \"reason\": \"$advice\"" || true
   fi
   rm -f -- "$log.srun"
 }
