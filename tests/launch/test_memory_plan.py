@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.cli import main
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
@@ -18,7 +19,7 @@ from hatrain.contract.run import RunDirectory
 from launch import candidates, planner
 from launch.memory import sources
 from launch.memory.needs import PROCESS
-from launch.memory.structure import NotKnown
+from launch.memory.structure import NotKnown, adapters
 from launch.planner import Refusal
 from tests.plans import a_cluster, a_job, a_plan
 
@@ -265,13 +266,26 @@ def test_a_folder_is_read_and_a_run_without_a_model_stands_for_its_base(tmp_path
     assert sources.structure_of("models/earlier", None, **options).weights == 1_100_048_384
 
 
-def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
-    folder = tmp_path / "hub" / "models--some--model"
+@pytest.mark.parametrize(
+    ("variable", "value", "hub"),
+    [
+        ("HF_HUB_CACHE", "hub", "hub"),
+        ("HF_HOME", "home", "home/hub"),
+        ("XDG_CACHE_HOME", "caches", "caches/huggingface/hub"),
+        ("HOME", ".", ".cache/huggingface/hub"),
+        ("HF_HUB_CACHE", "~/hub", "hub"),
+    ],
+)
+def test_the_hubs_cache_is_read(tmp_path, monkeypatch, variable, value, hub):
+    folder = tmp_path / hub / "models--some--model"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("abc")
     (folder / "snapshots" / "abc").mkdir(parents=True)
     (folder / "snapshots" / "abc" / "config.json").write_text(json.dumps(sources.known()[BASE.lower()]))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, value if value.startswith("~") else str(tmp_path / value))
     options = {"workdir": tmp_path, "runs_root": tmp_path / "runs"}
     assert sources.structure_of("some/model", None, **options).weights == 1_100_048_384
     assert sources.structure_of("some/model", "abc", **options).weights == 1_100_048_384
@@ -376,6 +390,16 @@ def test_the_scheduler_is_asked_for_the_memory_that_loading_needs(tmp_path):
     plan = planned(tmp_path, cluster=small)
     assert plan.resources.memory == plan.memory.host > 8 * GIB
     assert planned(tmp_path, cluster=large).resources.memory == 500 * GIB
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 8}, {"rank": 8, "merge": True}])
+def test_the_disk_of_the_first_checkpoint_is_known_before_it_is_written(tmp_path, lora):
+    model = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path)
+    plan = planned(tmp_path, method__lora=lora, checkpoints__save_total_limit=3)
+    trained = adapters(model, plan.job.method.lora).weights(model.layers) if lora else model.weights
+    assert next_checkpoint(RunDirectory(tmp_path / "runs" / "lamp"), plan) == 12 * trained
+    left = 4 * (trained if lora and not lora.get("merge") else model.weights)
+    assert plan.memory.disk == 4 * 12 * trained + left
 
 
 def test_sharding_divides_the_state_and_offload_moves_it_to_main_memory(tmp_path):
