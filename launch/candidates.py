@@ -102,7 +102,7 @@ def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str
     if job.hardware.gpu == CPU:
         return Candidate(max(found, key=_preference_on_cpu), None), ""
     if model is None:
-        safest = max(found, key=lambda one: (one.checkpointing, -AUTOMATIC_RANK.get(one.sharding, 0)))
+        safest = max(found, key=lambda one: one.checkpointing)  # the first, of the simplest sharding
         return Candidate(safest, None), ""
     limit = MARGIN * GPUS[job.hardware.gpu].memory
     needs: dict[Layout, Estimate] = {}
@@ -112,9 +112,6 @@ def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str
             return Candidate(layout, needs[layout]), _why(job, layout, len(found))
     least = min(found, key=lambda one: needs[one].total)
     return Candidate(least, needs[least]), ""
-
-
-AUTOMATIC_RANK = {name: number for number, name in enumerate(AUTOMATIC)}
 
 
 def _preference_on_cpu(layout: Layout) -> tuple[bool, int]:

@@ -12,8 +12,6 @@ from launch.memory.structure import Structure
 
 BYTES_PER_TOKEN = 4.0
 """Of a row's JSON, so that the tokens of a file are known before there is a tokenizer."""
-RECOMPUTED = 4 / 3
-"""A forward pass more, beside one forward and a backward pass that costs two."""
 HALF_SPEED = 256
 """Tokens of a micro-batch at which half of the time is spent outside of large products."""
 SHARDING = {"none": 1.0, "ddp": 0.97, "fsdp": 0.9, "zero1": 0.93, "zero2": 0.9, "zero3": 0.8}
@@ -28,8 +26,13 @@ without them."""
 def relative(job: JobSpec, layout: Layout) -> float:
     """Speed of a way of running a job, compared with others of the same job."""
     tokens = layout.micro_batch * job.method.ctx_size
-    recomputed = RECOMPUTED if layout.checkpointing else 1.0
-    return _share(layout) * tokens / (tokens + HALF_SPEED) / recomputed
+    return _share(layout) * tokens / (tokens + HALF_SPEED) / _operations(job, layout)
+
+
+def _operations(job: JobSpec, layout: Layout) -> int:
+    """Operations for each weight and token: two forward, two for the gradients of activations, two for those of
+    weights, and two where the forward pass is computed again. LoRA leaves out the gradients of the base's weights."""
+    return (4 if job.method.lora else 6) + (2 if layout.checkpointing else 0)
 
 
 def _share(layout: Layout) -> float:
@@ -42,11 +45,9 @@ def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path) -> in
     tokens = _tokens(job, workdir)
     if tokens is None:
         return None
-    passes = 4 if job.method.lora else 6
-    passes += 2 if layout.checkpointing else 0
     gpu = GPUS[job.hardware.gpu]
     reached = gpu.tflops * 1e12 * efficiency.of(job)[0] * _share(layout) * layout.ranks
-    return max(1, round(tokens * job.method.epochs * passes * model.weights / reached))
+    return max(1, round(tokens * job.method.epochs * _operations(job, layout) * model.weights / reached))
 
 
 def _tokens(job: JobSpec, workdir: Path) -> float | None:

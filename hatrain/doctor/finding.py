@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from hatrain.contract.gpus import GIB
 from hatrain.contract.run import Exit
 
 State = Literal["ok", "note", "bad"]
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
 
 
 def size(number: int) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatrain.contract.gpus import GIB
 from hatrain.contract.run import Exit
-from hatrain.doctor.finding import GIB, Finding, State
+from hatrain.doctor.finding import Finding, State
 
 PROBE_SECONDS = 60.0
 """Time limit for the driver. Its first call on a node with eight GPUs takes several seconds."""

@@ -10,8 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from hatrain.contract.gpus import GIB
+from hatrain.contract.paths import hub_home
 from hatrain.contract.run import Exit
-from hatrain.doctor.finding import GIB, MIB, Finding, State, size
+from hatrain.doctor.finding import MIB, Finding, State, size
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_PER_RANK = 20 * MIB
@@ -113,8 +115,7 @@ def clock(folder: Path) -> Finding:
 
 def hub_cache() -> Finding:
     """Check the model hub's cache. Models in it can be used even if it is read-only."""
-    folder = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    finding = writable("hub cache", Path(folder).expanduser(), only_machine=True)
+    finding = writable("hub cache", hub_home(), only_machine=True)
     if finding.state == "ok":
         return finding
     remedy = "only models that are in it can be used; set HF_HOME to another folder"

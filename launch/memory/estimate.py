@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hatrain.contract.plan import NOT_TENSORS
 from hatrain.contract.spec import Dpo, JobSpec
+from launch.distributed import BUCKET
 from launch.memory.activations import BYTES, FP32
 from launch.memory.layout import Layout
 from launch.memory.shapes import Shapes
@@ -19,8 +20,6 @@ FRAGMENTATION = 0.03
 """Of what is allocated: free space that the allocator holds and cannot use."""
 DDP_BUCKETS = 1
 """Copies of the gradients that DDP keeps for its all-reduce."""
-ZERO_BUCKET = 4 * 50_000_000
-"""Bytes of one communication buffer of DeepSpeed, as in launch/distributed.py."""
 SHARDED: dict[str, tuple[str, ...]] = {
     "none": (),
     "ddp": (),
@@ -83,12 +82,11 @@ def moments(
         optimizer = 0
     if layout.offload == "all":
         held = dict.fromkeys(held, 0)
-    layout_share = divide.get("gradients", 1)
-    gradients //= divide.get("gradients", 1)
-    state = {**held, "optimizer": optimizer}
-    sharing = {"communication": _communication(model, layout, trained, dtype)}
+    of_gradients = divide.get("gradients", 1)
+    gradients //= of_gradients
+    communication = _communication(model, layout, trained, dtype)
     shapes = Shapes(model, job, layout, adapted, tokens, labels, dtype)
-    steady = {**state, **sharing}
+    steady = {**held, "optimizer": optimizer, "communication": communication}
     found = {
         "end of the forward pass": {
             **steady,
@@ -118,7 +116,7 @@ def moments(
         },
         "backward pass of the first layer": {
             **steady,
-            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.not_computed_yet // layout_share),
+            "gradients": gradients - (0 if layout.accumulation > 1 else shapes.not_computed_yet // of_gradients),
             "copies of weights": shapes.layer_copy,
             "activations": shapes.layer + shapes.backward(tokens),
         },
@@ -208,8 +206,8 @@ def _communication(model: Structure, layout: Layout, trained: int, dtype: int) -
             return dtype * (2 * model.layer + ends) + (dtype + FP32) * max(model.layer, ends)
         case "zero1" | "zero2":
             # DeepSpeed keeps its own fp32 copy of the rank's part of the weights.
-            return 3 * ZERO_BUCKET + (FP32 * trained // layout.ranks if layout.offload == "none" else 0)
+            return 3 * FP32 * BUCKET + (FP32 * trained // layout.ranks if layout.offload == "none" else 0)
         case "zero3":
             own = FP32 * trained // layout.ranks if layout.offload == "none" else 0
-            return 3 * ZERO_BUCKET + own + FP32 * (2 * model.layer + max(model.layer, ends))
+            return 3 * FP32 * BUCKET + own + FP32 * (2 * model.layer + max(model.layer, ends))
     return 0

@@ -2,7 +2,7 @@
 
 import math
 
-from hatrain.contract.checkpoint_size import STATE
+from hatrain.contract.checkpoint_size import STATE, checkpoint_bytes
 from hatrain.contract.gpus import GIB
 from hatrain.contract.spec import JobSpec
 from launch.memory.activations import BYTES, FP32
@@ -41,10 +41,13 @@ def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
 
 def disk_bytes(model: Structure, job: JobSpec) -> int:
     """Bytes of the checkpoints that are kept, of one more while it is written, and of the model."""
-    trained = _trained(model, job)
-    checkpoint = (FP32 + STATE[job.method.optimizer]) * trained
-    result = FP32 * (trained if job.method.lora and not job.method.lora.merge else model.weights)
-    return (job.checkpoints.save_total_limit + 1) * checkpoint + result
+    result = FP32 * (_trained(model, job) if job.method.lora and not job.method.lora.merge else model.weights)
+    return (job.checkpoints.save_total_limit + 1) * checkpoint_of(model, job) + result
+
+
+def checkpoint_of(model: Structure, job: JobSpec) -> int:
+    """Bytes of one checkpoint."""
+    return checkpoint_bytes(_trained(model, job), job.method.optimizer)
 
 
 def _trained(model: Structure, job: JobSpec) -> int:

@@ -71,14 +71,13 @@ class Shapes:
             inner = max(inner, self.dtype + (2 if lora.dropout else 1) * FP32)
         return tokens * ((self.stream + self.dtype) * model.width + inner * model.inner)
 
-    @property
-    def _chunk(self) -> int:
-        """Labels whose logits are computed at a time."""
-        return min(self.labels, max(1, LOGIT_BYTES // (FP32 * self.model.vocabulary)))
+    def _chunk(self, labels: int) -> int:
+        """Labels, of so many, whose logits are computed at a time."""
+        return min(labels, max(1, LOGIT_BYTES // (FP32 * self.model.vocabulary)))
 
     def logits(self, bytes_each: int) -> int:
         """`bytes_each` in fp16 or bf16: logits, their fp32 copy, log-probabilities and gradients."""
-        return (bytes_each + (0 if self.dtype < FP32 else 2)) * self._chunk * self.model.vocabulary
+        return (bytes_each + (0 if self.dtype < FP32 else 2)) * self._chunk(self.labels) * self.model.vocabulary
 
     def head_gradient(self, bytes_each: int) -> int:
         return bytes_each * self.model.embedding if self.trains_head else 0
@@ -108,5 +107,5 @@ class Shapes:
         width = 2 * self.stream + FP32 + 2 * self.dtype
         mlp = width * model.width + 3 * self.dtype * model.inner
         attention = width * model.width + self.dtype * 2 * (2 * model.queries + 2 * model.keys)
-        chunk = max(1, LOGIT_BYTES // (FP32 * model.vocabulary))
-        return {"activations": tokens * max(mlp, attention), "logits": 10 * min(tokens, chunk) * model.vocabulary}
+        logits = 10 * self._chunk(tokens) * model.vocabulary
+        return {"activations": tokens * max(mlp, attention), "logits": logits}

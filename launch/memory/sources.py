@@ -13,6 +13,7 @@ import yaml
 
 from hatrain.contract import model_ref
 from hatrain.contract.load import Loader
+from hatrain.contract.paths import expanded, hub_home
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch.memory.structure import NotKnown, Structure, structure
@@ -94,8 +95,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _from_hub(base: str, revision: str | None, ask: bool) -> dict[str, Any]:
     """Read the configuration from the hub's cache, or, with `ask`, from the hub unless it is switched off."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache_folder = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{base.replace('/', '--')}"
+    hub = expanded(os.environ.get("HF_HUB_CACHE") or str(hub_home() / "hub"))
+    cache_folder = hub / f"models--{base.replace('/', '--')}"
     name = revision or "main"
     try:
         commit = (cache_folder / "refs" / name).read_text(encoding="utf-8").strip()

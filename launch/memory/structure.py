@@ -237,7 +237,7 @@ def quantized_bytes(model: Structure, kind: str, *, double: bool = True) -> int:
     bits = model.quantized_bits or 4
     return sum(
         m.weights * bits // 8
-        + math.ceil(m.inputs / _group(model, m)) * m.outputs * (2 + bits / 8).__ceil__()
+        + math.ceil(math.ceil(m.inputs / _group(model, m)) * m.outputs * (2 + bits / 8))
         + 4 * m.inputs
         for m in matrices
     )

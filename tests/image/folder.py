@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.image.engine import Engine
+
 USERS = {
     "the image's": [],
     "arbitrary": ["--user", "1234567"],
@@ -35,6 +37,15 @@ def make_workspace(folder: Path, rows: int) -> Path:
         part.chmod(0o777)
     (folder / "job.yaml").write_text(JOB, encoding="utf-8")
     (folder / "data" / "train.jsonl").write_text("".join(ROW % number for number in range(rows)), encoding="utf-8")
+    return folder
+
+
+def make_base(engine: Engine, image: str, folder: Path, hidden: int) -> Path:
+    """Make a workspace with 64 rows and a base model, which the image makes, of so many dimensions."""
+    make_workspace(folder, rows=64)
+    command = f"tiny --data data/train.jsonl --out models/base --vocabulary 300 --hidden {hidden} --layers 1 --heads 2"
+    result = engine.run(image, *command.split(), options=[*READ_ONLY, *mounted(folder)])
+    assert result.code == 0, result.err
     return folder
 
 

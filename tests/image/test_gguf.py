@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from hatrain.contract.run import RunDirectory
-from tests.image.folder import READ_ONLY, make_workspace, mounted
+from tests.image.folder import READ_ONLY, make_base, mounted
 from tests.image.locks import pinned
 from tests.require import need
 
@@ -28,10 +28,7 @@ def image(engine):
 @pytest.fixture
 def folder(image, tmp_path):
     """A workspace with rows, a base model made by the image, and a job that exports."""
-    folder = make_workspace(tmp_path / "work", rows=64)
-    command = "tiny --data data/train.jsonl --out models/base --vocabulary 300 --hidden 256 --layers 1 --heads 2"
-    result = image.run(IMAGE, *command.split(), options=[*READ_ONLY, *mounted(folder)])
-    assert result.code == 0, result.err
+    folder = make_base(image, IMAGE, tmp_path / "work", hidden=256)
     with (folder / "job.yaml").open("a", encoding="utf-8") as job:
         job.write(EXPORT)
     return folder
@@ -44,9 +41,7 @@ def shell(image, script, *options):
 
 
 def test_the_packages_are_those_of_the_lock_files(image):
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    result = image.run(IMAGE, "-c", code, options=["--entrypoint", "python3", *READ_ONLY])
-    installed = {name.lower().replace("_", "-"): version for name, version in json.loads(result.out).items()}
+    installed = image.packages(IMAGE)
     del installed["hatrain"]
     locks = ("requirements-cpu.lock", "requirements-gguf.lock", "requirements-llama-cpp.lock")
     assert installed == {name: version for lock in locks for name, version in pinned(lock).items()}

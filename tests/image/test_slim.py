@@ -109,13 +109,7 @@ def test_python3_is_the_interpreter_of_hatrain(image):
 
 
 def test_the_packages_are_those_of_the_lock_file(image):
-    installed = json.loads(
-        shell(
-            image,
-            "python3 -c 'import importlib.metadata as m, json; "
-            'print(json.dumps({d.name.lower().replace("_", "-"): d.version for d in m.distributions()}))\'',
-        )
-    )
+    installed = image.packages(IMAGE)
     assert installed.pop("hatrain") == "0.1.0"
     assert installed == pinned("requirements-launch.lock")
 

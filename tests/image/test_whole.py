@@ -1,7 +1,6 @@
 """The Dockerfile with the CPU lock file, built for real: training by any user, on a read-only root, without a network.
 It takes several minutes and gigabytes; `make image-test` runs it."""
 
-import json
 import shutil
 import signal
 import time
@@ -9,7 +8,7 @@ import time
 import pytest
 
 from hatrain.contract.run import RunDirectory
-from tests.image.folder import READ_ONLY, USERS, make_workspace, mounted
+from tests.image.folder import READ_ONLY, USERS, make_base, make_workspace, mounted
 from tests.image.locks import pinned
 
 pytestmark = pytest.mark.long
@@ -26,10 +25,7 @@ def image(engine):
 @pytest.fixture(scope="module")
 def base(image, tmp_path_factory):
     """A base model made by the image."""
-    folder = make_workspace(tmp_path_factory.mktemp("base") / "work", rows=64)
-    command = "tiny --data data/train.jsonl --out models/base --vocabulary 300 --hidden 32 --layers 1 --heads 2"
-    result = image.run(IMAGE, *command.split(), options=[*READ_ONLY, *mounted(folder)])
-    assert result.code == 0, result.err
+    folder = make_base(image, IMAGE, tmp_path_factory.mktemp("base") / "work", hidden=32)
     # The library writes this file readable by its owner only, and other users need it here.
     (folder / "models" / "base" / "model.safetensors").chmod(0o644)
     return folder / "models" / "base"
@@ -50,8 +46,7 @@ def python(image, code, *options):
 
 
 def test_the_packages_are_those_of_the_lock_files(image):
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    installed = {name.lower().replace("_", "-"): version for name, version in json.loads(python(image, code)).items()}
+    installed = image.packages(IMAGE)
     del installed["hatrain"]
     assert installed == pinned("requirements-cpu.lock") | pinned("requirements-deepspeed.lock")
 

@@ -97,7 +97,6 @@ class Trace:
             with (
                 # Its shape depends on the positions, which are all different here.
                 mock.patch("torch.unique_consecutive", lambda positions: positions),
-                # A mask is what the attention above does without.
                 # As autocast and the fused dropout of a GPU do it.
                 mock.patch("torch.nn.functional.layer_norm", _layer_norm),
                 mock.patch("torch.pow", _power),

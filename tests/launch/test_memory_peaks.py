@@ -1,10 +1,9 @@
 """Predictions against peaks of a real GPU: measured_peaks.csv, of torch.cuda.max_memory_allocated on one H200.
 
 Torch 2.11, random weights in the shapes of each model, embeddings and head untied, bf16 autocast, fused AdamW, LoRA of
-rank 32 on all linear modules, a quarter of the tokens predicted. The third step was measured. Rows
-with `built_with` 1 were seen while the moments of a step were written down, the others only afterwards. With all in
-view
-the moments were corrected by what test_memory_cpu.py shows; no constant was fitted.
+rank 32 on all linear modules, a quarter of the tokens predicted. The third step was measured. Rows with `built_with` 1
+were seen while the moments of a step were written down, the others only afterwards. With all in view the moments were
+corrected by what test_memory_cpu.py shows; no constant was fitted.
 """
 
 import csv

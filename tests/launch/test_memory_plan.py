@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.cli import main
+from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
@@ -18,7 +19,7 @@ from hatrain.contract.run import RunDirectory
 from launch import candidates, planner
 from launch.memory import sources
 from launch.memory.needs import PROCESS
-from launch.memory.structure import NotKnown
+from launch.memory.structure import NotKnown, adapters
 from launch.planner import Refusal
 from tests.plans import a_cluster, a_job, a_plan
 
@@ -209,6 +210,13 @@ def test_what_cannot_fit_is_refused_and_every_remedy_fits(tmp_path):
         assert planned(tmp_path, **merged).memory.fits, line
 
 
+def test_a_plan_that_fills_its_gpu_is_noted(tmp_path, monkeypatch):
+    needed = planned(tmp_path).memory.total
+    for share, is_noted in ((0.94, False), (0.96, True)):
+        monkeypatch.setitem(GPUS, "a100-80gb", replace(GPUS["a100-80gb"], memory=round(needed / share)))
+        assert any("which is close" in note for note in planner.notes(planned(tmp_path))) == is_noted
+
+
 def test_force_plans_what_does_not_fit_and_notes_it(tmp_path):
     plan = planned(tmp_path, hardware__gpu="rtx3060-12gb", force=True)
     assert not plan.memory.fits
@@ -265,13 +273,26 @@ def test_a_folder_is_read_and_a_run_without_a_model_stands_for_its_base(tmp_path
     assert sources.structure_of("models/earlier", None, **options).weights == 1_100_048_384
 
 
-def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
-    folder = tmp_path / "hub" / "models--some--model"
+@pytest.mark.parametrize(
+    ("variable", "value", "hub"),
+    [
+        ("HF_HUB_CACHE", "hub", "hub"),
+        ("HF_HOME", "home", "home/hub"),
+        ("XDG_CACHE_HOME", "caches", "caches/huggingface/hub"),
+        ("HOME", ".", ".cache/huggingface/hub"),
+        ("HF_HUB_CACHE", "~/hub", "hub"),
+    ],
+)
+def test_the_hubs_cache_is_read(tmp_path, monkeypatch, variable, value, hub):
+    folder = tmp_path / hub / "models--some--model"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("abc")
     (folder / "snapshots" / "abc").mkdir(parents=True)
     (folder / "snapshots" / "abc" / "config.json").write_text(json.dumps(sources.known()[BASE.lower()]))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, value if value.startswith("~") else str(tmp_path / value))
     options = {"workdir": tmp_path, "runs_root": tmp_path / "runs"}
     assert sources.structure_of("some/model", None, **options).weights == 1_100_048_384
     assert sources.structure_of("some/model", "abc", **options).weights == 1_100_048_384
@@ -302,6 +323,27 @@ def test_a_hub_that_fails_is_asked_once_and_named(failure, tmp_path, monkeypatch
             )
     assert asked == ["https://hub.example/some/mo%20del/resolve/refs%2Fpr%2F1/config.json"]
     sources._download.cache_clear()
+
+
+def test_the_hub_is_asked_with_the_token_which_goes_nowhere_else(tmp_path, monkeypatch):
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append(request)
+        return io.BytesIO(json.dumps(sources.known()[BASE.lower()]).encode())
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
+    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    sources._download.cache_clear()
+    found = sources.structure_of("gated/model", None, workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True)
+    sources._download.cache_clear()
+    assert found.weights == 1_100_048_384
+    (request,) = asked
+    assert request.full_url == "https://huggingface.co/gated/model/resolve/main/config.json"
+    assert request.unredirected_hdrs == {"Authorization": "Bearer hf_abc"} and not request.headers
 
 
 PUBLISHED = {
@@ -352,6 +394,8 @@ def test_time_follows_the_operations_of_a_step_and_the_ranks(tmp_path):
     assert seconds(method__lora={}) == pytest.approx(whole * 4 / 6, rel=0.01)
     assert seconds(method__gradient_checkpointing=True) == pytest.approx(whole * 8 / 6, rel=0.01)
     assert seconds(method__epochs=3) == pytest.approx(whole * 3, rel=0.01)
+    assert seconds(method__packing="off") == pytest.approx(whole / 0.8, rel=0.01)
+    assert seconds(method__kind="dpo") == pytest.approx(whole * 1.5, rel=0.01)
     ranks = {"hardware__gpus_per_node": 4, "hardware__sharding": "ddp"}
     assert seconds(**ranks) == pytest.approx(whole / 4 / 0.97, rel=0.01)
 
@@ -378,6 +422,16 @@ def test_the_scheduler_is_asked_for_the_memory_that_loading_needs(tmp_path):
     assert planned(tmp_path, cluster=large).resources.memory == 500 * GIB
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 8}, {"rank": 8, "merge": True}])
+def test_the_disk_of_the_first_checkpoint_is_known_before_it_is_written(tmp_path, lora):
+    model = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path)
+    plan = planned(tmp_path, method__lora=lora, checkpoints__save_total_limit=3)
+    trained = adapters(model, plan.job.method.lora).weights(model.layers) if lora else model.weights
+    assert next_checkpoint(RunDirectory(tmp_path / "runs" / "lamp"), plan) == 12 * trained
+    left = 4 * (trained if lora and not lora.get("merge") else model.weights)
+    assert plan.memory.disk == 4 * 12 * trained + left
+
+
 def test_sharding_divides_the_state_and_offload_moves_it_to_main_memory(tmp_path):
     def memory(sharding, **changes):
         settings = {"hardware__gpus_per_node": 4, "method__batch_size": 32, "hardware__sharding": sharding, **changes}
@@ -385,6 +439,7 @@ def test_sharding_divides_the_state_and_offload_moves_it_to_main_memory(tmp_path
 
     weights = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path).weights
     whole, divided, sharded = memory("ddp"), memory("zero1"), memory("zero3")
+    assert whole.parts["communication"] == 4 * weights
     assert whole.parts["optimizer"] == 8 * weights == pytest.approx(4 * divided.parts["optimizer"], abs=4)
     assert whole.parts["weights"] == 4 * weights == pytest.approx(4 * sharded.parts["weights"], abs=4)
     # Each of four ranks reads the weights, or one does.
@@ -400,6 +455,13 @@ def test_both_replies_of_a_pair_are_in_a_micro_batch(tmp_path):
     settings["hardware__gpu"] = "h200-141gb"
     one, two = (planned(tmp_path, **settings, method__kind=kind).memory.parts for kind in ("sft", "dpo"))
     assert two["activations"] == 2 * one["activations"]
+
+
+def test_paged_optimizer_state_may_be_in_main_memory(tmp_path):
+    model = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path)
+    held, paged = (planned(tmp_path, method__optimizer=f"{kind}adamw_8bit").memory for kind in ("", "paged_"))
+    assert paged.host - held.host == pytest.approx(2 * model.weights, abs=GIB)
+    assert "optimizer" in held.parts and "optimizer" not in paged.parts
 
 
 def test_merging_and_exporting_need_the_weights_in_fp32(tmp_path):
@@ -440,6 +502,11 @@ def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys
     hours, gpu_hours, cost = map(float, large.split()[-3:])
     assert cost == pytest.approx(2.5 * gpu_hours, abs=0.03) and hours == gpu_hours
     assert note == "hours: h100-80gb: 25% of its speed, an estimate"
+    two = ["--gpu", "h100-80gb", "--set", "hardware.gpus_per_node=2", "--set", "hardware.sharding=ddp"]
+    assert main(["plan", "job.yaml", "--cluster", "here.yaml", *two]) == 0
+    of_two, gpu_hours_of_two, cost_of_two = map(float, capsys.readouterr().out.splitlines()[1].split()[-3:])
+    assert gpu_hours_of_two == pytest.approx(2 * of_two, abs=0.011) and of_two < hours
+    assert cost_of_two == pytest.approx(2.5 * gpu_hours_of_two, abs=0.03)
     assert main(["plan", "job.yaml", "--gpu", "h100"]) == 2
     assert "h100-80gb" in capsys.readouterr().err
 

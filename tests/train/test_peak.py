@@ -20,6 +20,7 @@ def memory(**changes):
         "moment": "end of the forward pass",
         "gpu": 16 * GIB,
         "host": GIB,
+        "checkpoint": GIB,
         "disk": GIB,
         "why": "",
         "remedies": ("--set method.micro_batch_size=1", "--set hardware.gpu=a6000-48gb"),
