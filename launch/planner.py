@@ -21,7 +21,7 @@ from launch.backends import backend
 from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
 from launch.memory import sources
-from launch.memory.needs import disk_bytes, host_bytes
+from launch.memory.needs import checkpoint_bytes, disk_bytes, host_bytes
 from launch.memory.structure import NotKnown, Structure, adapters
 from launch.rows import count_rows
 
@@ -142,6 +142,7 @@ def _memory(
         moment=chosen.need.moment,
         gpu=gpu,
         host=host_bytes(model, job, chosen.layout),
+        checkpoint=checkpoint_bytes(model, job),
         disk=disk_bytes(model, job),
         why=why,
         remedies=candidates.remedies(job, model, LESS * chosen.need.total if fits else gpu, is_refused),

@@ -26,16 +26,11 @@ def next_checkpoint(run: RunDirectory, plan: Plan | None) -> int:
 
 
 def _predicted(plan: Plan, run: RunDirectory) -> int:
-    job = plan.job
-    of_one_weight = FP32 + STATE[job.method.optimizer]
-    merges = job.method.lora is not None and job.method.lora.merge
-    if plan.memory and not merges:
-        # The plan's disk is that of save_total_limit + 1 checkpoints and of the trained weights once more.
-        kept = job.checkpoints.save_total_limit + 1
-        return plan.memory.disk * of_one_weight // (kept * of_one_weight + FP32)
-    if plan.memory or job.method.lora:
+    if plan.memory:
+        return plan.memory.checkpoint
+    if plan.job.method.lora:
         return 0
-    return _weights_of_base(plan, run) * of_one_weight
+    return _weights_of_base(plan, run) * (FP32 + STATE[plan.job.method.optimizer])
 
 
 def _weights_of_base(plan: Plan, run: RunDirectory) -> int:

@@ -83,6 +83,8 @@ class Memory(Model):
     """Bytes that one GPU has."""
     host: PositiveInt
     """Bytes of main memory on one node: for loading, offload, checkpoints, merging and export."""
+    checkpoint: PositiveInt
+    """Bytes of one checkpoint."""
     disk: PositiveInt
     """Bytes of the checkpoints and the model."""
     why: str

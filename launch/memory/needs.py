@@ -39,12 +39,15 @@ def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
     return math.ceil((per_node * PROCESS + offloaded + weights) / GIB) * GIB
 
 
+def checkpoint_bytes(model: Structure, job: JobSpec) -> int:
+    """Bytes of one checkpoint: what is trained, in fp32, and the optimizer's state."""
+    return (FP32 + STATE[job.method.optimizer]) * _trained(model, job)
+
+
 def disk_bytes(model: Structure, job: JobSpec) -> int:
     """Bytes of the checkpoints that are kept, of one more while it is written, and of the model."""
-    trained = _trained(model, job)
-    checkpoint = (FP32 + STATE[job.method.optimizer]) * trained
-    result = FP32 * (trained if job.method.lora and not job.method.lora.merge else model.weights)
-    return (job.checkpoints.save_total_limit + 1) * checkpoint + result
+    result = FP32 * (_trained(model, job) if job.method.lora and not job.method.lora.merge else model.weights)
+    return (job.checkpoints.save_total_limit + 1) * checkpoint_bytes(model, job) + result
 
 
 def _trained(model: Structure, job: JobSpec) -> int:
