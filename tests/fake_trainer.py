@@ -94,6 +94,10 @@ elif act == "finish-on-stop":
     seal.write_text(run.folder / ".partial" / "weights", "trained")
     seal.seal(run.folder / ".partial", run.model)
     leave(Exit.FINISHED, "trained")
+elif act == "fault-and-stay":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    attempt.report_exit(reporter, Exit.FAULT, "a link went down")
+    time.sleep(600)
 elif act == "ignore-stops":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)

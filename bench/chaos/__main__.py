@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.chaos import special
 from bench.chaos.jobs import KINDS, make_inputs
-from bench.chaos.runner import Tally, Wrong, disturb, undisturbed
+from bench.chaos.runner import Tally, Wrong, disturb, seconds_of_training, undisturbed
 
 
 def main() -> int:
@@ -51,9 +51,9 @@ def chaos(folder: Path, kills: int, seed: int, tallies: dict[str, Tally]) -> Non
     shares = {name: kills // len(KINDS) + (number < kills % len(KINDS)) for number, name in enumerate(KINDS)}
     for name, share in shares.items():
         if share:
-            wholes[name], seconds = undisturbed(KINDS[name], inputs, runs)
+            wholes[name] = undisturbed(KINDS[name], inputs, runs)
             draws[name], tallies[name] = random.Random(f"{seed} {name}"), Tally()
-            say(f"{name} without a fault took {seconds:.0f} s")
+            say(f"{name} without a fault trains for {seconds_of_training(wholes[name]):.0f} s")
     while open_kinds := [name for name in tallies if tallies[name].strikes < shares[name]]:
         for name in open_kinds:
             disturb(KINDS[name], wholes[name], inputs, draws[name], shares[name], tallies[name], say)

@@ -93,14 +93,14 @@ MOMENTS: dict[str, Moment] = {
 # --- kills --------------------------------------------------------------------------------------------------
 
 
-def _processes(run: RunDirectory) -> list[int]:
+def processes(run: RunDirectory) -> list[int]:
     mark = f"HATRAIN_RUN={run.folder}".encode()
     return orphans.processes_with(lambda variables: mark in variables)
 
 
 def _kill_all(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
     """The machine is lost."""
-    orphans.kill([entry, *_processes(run)])
+    orphans.kill([entry, *processes(run)])
     return True
 
 
@@ -113,7 +113,7 @@ def _kill_entry(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
 def _kill_rank(run: RunDirectory, attempt: Attempt, entry: int) -> bool:
     """The rank, or the process of a later stage."""
     beat = progress.read(attempt.folder, 0)
-    found = [beat.pid] if beat and not attempt.has_reported(0) else _processes(run)
+    found = [beat.pid] if beat and not attempt.has_reported(0) else processes(run)
     orphans.kill(found)
     return bool(found)
 

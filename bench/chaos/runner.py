@@ -113,13 +113,13 @@ def _has_traceback(text: str) -> bool:
     return any("torch/distributed/run.py" not in each[:600] for each in found)
 
 
-def undisturbed(kind: Kind, inputs: Path, runs: Path) -> tuple[RunDirectory, float]:
-    """Train a run of a kind without a fault. Returns it, and the seconds of its attempt."""
+def undisturbed(kind: Kind, inputs: Path, runs: Path) -> RunDirectory:
+    """Train a run of a kind without a fault, unless that is done."""
     run = adopt(plan_of(kind, inputs, runs, f"whole-{kind.name.replace(' ', '-').lower()}"))
     ended = attempt(run)
     if ended.code:
         raise Wrong(f"{kind.name} without a fault ended with {ended.code}:\n{ended.output[-3000:]}")
-    return run, ended.seconds
+    return run
 
 
 def disturb(
@@ -140,7 +140,7 @@ def disturb(
     so_far.finished = 1
     so_far.steps = len(set(trained))
     so_far.repeated = len(trained) - len(set(trained))
-    so_far.training = _seconds_of_training(whole)
+    so_far.training = seconds_of_training(whole)
     tally += so_far
 
 
@@ -187,7 +187,7 @@ def _damage(run: RunDirectory, draw: random.Random, tally: Tally, say: Callable[
     done = []
     if draw.random() < 0.4:
         # An entry that was killed leaves its ranks behind: they must not write while this does.
-        faults.orphans.kill(faults._processes(run))
+        faults.orphans.kill(faults.processes(run))
         done.append(faults.damage_newest(run, draw))
     if draw.random() < 0.2 and run.checkpoints.is_dir():
         done.append(faults.add_odd(run, draw))
@@ -247,7 +247,7 @@ def _figures(run: RunDirectory) -> Any:
     return {when: figures[when].get("strict_accuracy") for when in figures}
 
 
-def _seconds_of_training(run: RunDirectory) -> float:
+def seconds_of_training(run: RunDirectory) -> float:
     """The seconds of an attempt that nothing disturbed, from its start to its model."""
     times = [event["time"] for event in run.events() if event["event"] in ("attempt begun", "model sealed")]
     assert len(times) == 2, times

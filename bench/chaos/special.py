@@ -3,12 +3,13 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.chaos.jobs import KINDS, adopt, plan_of
-from bench.chaos.runner import Wrong, attempt, check_same
+from bench.chaos.runner import Ended, Wrong, attempt, check_same, undisturbed
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime import checkpoints, progress, seal
 
@@ -45,9 +46,8 @@ def full_disk(inputs: Path, folder: Path) -> str:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def _attempt_on_filling_disk(run: RunDirectory, filler: Path) -> object:
+def _attempt_on_filling_disk(run: RunDirectory, filler: Path) -> Ended:
     """Make an attempt, and fill its disk once two checkpoints are sealed."""
-    import threading
 
     def fill() -> None:
         while sum(event["event"] == "checkpoint sealed" for event in run.events()) < 2:
@@ -68,10 +68,7 @@ def _attempt_on_filling_disk(run: RunDirectory, filler: Path) -> object:
 def stopped_rank(inputs: Path, folder: Path) -> str:
     """One of two ranks stops for good: the run ends after some silence, names it, and goes on from its checkpoint."""
     kind = KINDS["two ranks"]
-    whole = RunDirectory(folder / "runs" / "whole-two-ranks")
-    if not whole.done.exists():
-        whole = adopt(plan_of(kind, inputs, folder / "runs", "whole-two-ranks"))
-        attempt(whole)
+    whole = undisturbed(kind, inputs, folder / "runs")
     run = adopt(plan_of(kind, inputs, folder / "runs", "hung"))
     os.environ["HATRAIN_HANG_SECONDS"] = str(SILENCE_SECONDS)
     try:
@@ -97,9 +94,7 @@ def _stop_rank(run: RunDirectory, stopped: list[float]) -> None:
         stopped.append(time.monotonic())
 
 
-def _attempt_with(run: RunDirectory, act: Callable[[], None]) -> object:
-    import threading
-
+def _attempt_with(run: RunDirectory, act: Callable[[], None]) -> Ended:
     done = threading.Event()
 
     def loop() -> None:
@@ -127,10 +122,9 @@ def not_finite(inputs: Path, folder: Path) -> str:
     return "78, and every checkpoint is whole"
 
 
-def _expect(ended: object, code: int, *texts: str) -> None:
-    found, output = ended.code, ended.output  # type: ignore[attr-defined]
-    if found != code or not any(text in output for text in texts):
-        raise Wrong(f"expected {code} and one of {texts}, found {found}:\n{output[-3000:]}")
+def _expect(ended: Ended, code: int, *texts: str) -> None:
+    if ended.code != code or not any(text in ended.output for text in texts):
+        raise Wrong(f"expected {code} and one of {texts}, found {ended.code}:\n{ended.output[-3000:]}")
 
 
 CHECKS: dict[str, Callable[[Path, Path], str]] = {

@@ -42,7 +42,7 @@ def full_disk(run: RunDirectory, error: BaseException) -> tuple[Exit, str]:
     folder = run.folder if not isinstance(file, str) or Path(file).is_relative_to(run.folder) else Path(file).parent
     steps = [step for step, path in checkpoints.by_step(run.checkpoints) if seal.verify(path, checksums=False) is None]
     safe = f"checkpoint-{steps[-1]} is whole" if steps else "no checkpoint was sealed yet"
-    free = f"{reserve.free_bytes(folder) / 2**20:.1f} MiB free"
+    free = f"{(reserve.free_bytes(folder) or 0) / 2**20:.1f} MiB free"
     return Exit.REQUEUE, (
         f"the disk of {folder} is full ({free}); free some space, or lower checkpoints.save_total_limit; {safe}"
     )

@@ -97,7 +97,7 @@ def run(
             start_new_session=True,
         )
         assert child.stdout is not None
-        copier = threading.Thread(target=_copy, args=(child.stdout.fileno(), file.fileno()), daemon=True)
+        copier = threading.Thread(target=_copy, args=(child.stdout.fileno(), file.fileno(), environment), daemon=True)
         copier.start()
         killed = _wait(child, stopping, grace, abandoned)
         _end_descendants(environment)
@@ -132,22 +132,26 @@ def _wait(
     return True
 
 
-def _copy(source: int, log: int) -> None:
-    """Copy bytes to the log and to stdout. A target that fails (disk full, pipe closed) is dropped and the others go
-    on: the child must never block on its output."""
+def _copy(source: int, log: int, environment: Mapping[str, str]) -> None:
+    """Copy bytes to the log and to stdout, without the credentials of the child's environment. A target that fails
+    (disk full, pipe closed) is dropped and the others go on: the child must never block on its output."""
+
+    def hidden(data: bytes) -> bytes:
+        text = data.decode(errors="surrogateescape")
+        return credentials.hide(text, environment).encode(errors="surrogateescape")
+
     targets, tail = [log, 1], b""
     while data := os.read(source, 65536):
         # By whole lines: a credential may lie across two reads.
         lines, end, tail = (tail + data).rpartition(b"\n")
         if len(tail) > LONGEST_LINE:
             lines, end, tail = lines + end + tail, b"", b""
-        _pass_on(lines + end, targets)
-    _pass_on(tail, targets)
+        _pass_on(hidden(lines + end), targets)
+    _pass_on(hidden(tail), targets)
 
 
 def _pass_on(data: bytes, targets: list[int]) -> None:
-    """Write output, without credentials, to each target. One that fails is removed."""
-    data = credentials.hide(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    """Write output to each target. One that fails is removed."""
     for target in list(targets):
         try:
             _write_all(target, data)

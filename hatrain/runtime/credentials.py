@@ -27,11 +27,13 @@ def in_url(text: str) -> bool:
     return bool(_PASSWORD.search(text) or _QUERY.search(text))
 
 
-def hide(text: str) -> str:
-    """Return a text without the passwords of URLs, and without the values of secret environment variables."""
+def hide(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return a text without the passwords of URLs, and without the values of secret variables of an environment; of
+    this process's where none is given."""
+    variables = os.environ if environment is None else environment
     if "://" in text:
         text = _QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}@", text))
-    for secret in _secrets(tuple(os.environ.get(name, "") for name in _names())):
+    for secret in _secrets(tuple(value for name, value in variables.items() if _NAME.search(name))):
         text = text.replace(secret, HIDDEN)
     return text
 
@@ -43,10 +45,6 @@ def hidden(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: hidden(item) for key, item in value.items()}
     return [hidden(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _names() -> list[str]:
-    return [name for name in os.environ if _NAME.search(name)]
 
 
 @cache

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,10 +64,9 @@ def is_full(error: BaseException) -> bool:
     return False
 
 
-def free_bytes(folder: Path) -> int:
-    """The bytes that this user can still write where a folder is; 0 where it cannot be asked."""
+def free_bytes(folder: Path) -> int | None:
+    """The bytes that this user can still write where a folder is; None where it cannot be asked."""
     try:
-        stat = os.statvfs(folder)
+        return shutil.disk_usage(folder).free
     except OSError:
-        return 0
-    return stat.f_bavail * stat.f_frsize
+        return None

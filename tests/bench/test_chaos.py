@@ -18,7 +18,7 @@ def inputs(tmp_path_factory):
 
 def test_a_run_that_is_killed_twice_ends_with_the_same_bits_and_one_other_bit_is_seen(inputs, tmp_path):
     kind, runs = KINDS["LoRA"], tmp_path / "runs"
-    whole, _ = undisturbed(kind, inputs, runs)
+    whole = undisturbed(kind, inputs, runs)
     tally, draw = Tally(), random.Random(3)
     while tally.strikes < 2:
         disturb(kind, whole, inputs, draw, 2, tally, print)

@@ -277,3 +277,13 @@ def test_the_runs_of_a_sweep_are_found_by_its_name_in_the_order_of_their_numbers
         (tmp_path / "kitchen/sweep" / number / "plan.json").touch()
     assert [run.name for run in find_runs("kitchen")] == ["kitchen/sweep/9", "kitchen/sweep/10"]
     assert [run.name for run in find_runs("kitchen/sweep/9")] == ["kitchen/sweep/9"]
+
+
+def test_what_can_never_succeed_stands_beside_the_report_that_decides(run):
+    attempt = run.new_attempt()
+    attempt.report_exit(0, Exit.REQUEUE, "the disk is full", decides=True)
+    attempt.report_exit(1, Exit.FAULT, "a link went down")
+    attempt.report_exit(2, Exit.FATAL, "out of GPU memory")
+    full, fatal = (Exit.REQUEUE, "the disk is full"), (Exit.FATAL, "out of GPU memory")
+    assert attempt.outcomes([0, 1, 2, 3]) == attempt.deciding([0, 1, 2, 3]) == {0: full, 2: fatal}
+    assert attempt.deciding([1, 2, 3]) == {}

@@ -204,6 +204,23 @@ def test_what_a_full_disk_makes_of_each_library_is_recognised(tmp_path):
     assert not reserve.is_full(RuntimeError("a link went down"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "weights"),
+        OSError(122, "Disk quota exceeded"),
+        RuntimeError("[enforce fail at inline_container.cc:1] PytorchStreamWriter failed writing file data/1"),
+        ValueError("llama.cpp: write: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_recognised_behind_the_error_that_it_led_to(error):
+    assert reserve.is_full(error)
+    try:
+        raise KeyError("weights") from error
+    except KeyError as later:
+        assert reserve.is_full(later)
+
+
 # --- memory kills -------------------------------------------------------------------------------------------
 
 
@@ -238,9 +255,15 @@ def test_a_control_group_limits_the_free_memory(tmp_path, monkeypatch, limit, us
 # --- credentials --------------------------------------------------------------------------------------------
 
 
-def test_no_byte_that_a_run_writes_holds_a_secret_of_its_environment_or_of_a_url(harness):
-    run = harness.adopt()
-    _, out, err = harness.enter(run.folder, "secret", HF_TOKEN="hf_canaryCanaryCanary")
+@pytest.mark.parametrize("named", ["in the environment", "in the cluster file"])
+def test_no_byte_that_a_run_writes_holds_a_secret_of_its_environment_or_of_a_url(harness, named):
+    run, canary = harness.adopt(), "hf_canaryCanaryCanary"
+    if named == "in the cluster file":
+        # hatrain train: only the children have the variable, and its value comes from one of another name.
+        plan = run.plan().model_copy(update={"environment": {"HF_TOKEN": "$MINE"}})
+        run.plan_file.write_text(plan.model_dump_json())
+    variable = "MINE" if named == "in the cluster file" else "HF_TOKEN"
+    _, out, err = harness.enter(run.folder, "secret", **{variable: canary})
     written = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     assert any(b"cannot reach https://ada:***@host/x" in content for content in written.values())
     for path, content in {**written, "out": out.encode(), "err": err.encode()}.items():

@@ -317,6 +317,15 @@ def test_a_trainer_that_ignores_a_stop_is_killed(harness, number, code):
     assert "was killed" in outcome(run)["reasons"]["entry"]
 
 
+def test_a_fault_before_a_stop_stays_one_though_what_is_left_is_killed(harness):
+    run = harness.adopt()
+    process = harness.start(run.folder, "fault-and-stay", HATRAIN_STOP_GRACE="0.3")
+    until((run.attempts / "1" / "rank-0.json").exists, "the fault")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=600) == 1
+    assert outcome(run)["reasons"]["rank 0"] == "a link went down"
+
+
 def test_a_signal_before_the_attempt_starts_prevents_it(harness):
     run = harness.adopt()
     with run.lease.held():

@@ -39,19 +39,9 @@ def test_a_kill_for_memory_names_the_key_to_change(plan):
     assert "raise memory in the cluster file" in why.explained("ended without an exit report", plan, killed=True)
 
 
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "OSError: [Errno 28] No space left on device: 'weights'",
-        "OSError: [Errno 122] Disk quota exceeded",
-        "RuntimeError: [enforce fail at inline_container.cc:1] PytorchStreamWriter failed writing file data/1",
-    ],
-)
-def test_a_full_disk_is_named_with_what_is_free(plan, reason):
-    assert f"the disk of {plan.paths.run} has" in why.explained(reason, plan, killed=False)
-
-
 def test_a_rank_that_could_not_even_report_on_a_full_disk_says_so(plan, monkeypatch):
     assert why.explained("ended without an exit report", plan, killed=False) == "ended without an exit report"
-    monkeypatch.setattr(why, "_ALMOST_FULL", 2**60)
-    assert "remove files there" in why.explained("ended without an exit report", plan, killed=False)
+    monkeypatch.setattr(why, "LEAST_DISK", 2**60)
+    told = why.explained("ended without an exit report", plan, killed=False)
+    assert f"the disk of {plan.paths.run} has" in told
+    assert "remove files there" in told

@@ -475,6 +475,19 @@ def test_merging_and_exporting_need_the_weights_in_fp32(tmp_path):
     assert merged > exported >= PROCESS + 4 * model.weights
 
 
+@pytest.mark.parametrize(
+    ("method", "of_one_weight"),
+    [({}, 12), ({"method__optimizer": "adamw_8bit"}, 6), ({"method__lora": {"rank": 8, "merge": True}}, 12)],
+)
+def test_the_first_checkpoint_is_as_large_as_what_is_trained(tmp_path, method, of_one_weight):
+    plan = planned(tmp_path, **{**method, "checkpoints__save_total_limit": 3})
+    model = sources.structure_of(BASE, None, workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=False)
+    trained = adapters(model, plan.job.method.lora).weights(model.layers) if plan.job.method.lora else model.weights
+    size = next_checkpoint(RunDirectory(Path(plan.paths.run)), plan)
+    assert size == of_one_weight * trained
+    assert plan.memory.disk == 4 * size + 4 * model.weights
+
+
 def test_a_comparison_of_gpus_refuses_files_that_cannot_be_read(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["plan", "absent", "--gpu", "h100-80gb"]) == 2
