@@ -1,5 +1,7 @@
 """Runs of two nodes that are submitted with the real kubectl, and whose pods are entry processes on this machine."""
 
+import copy
+
 import pytest
 
 from hatrain.contract.run import RunDirectory
@@ -73,12 +75,15 @@ def test_a_stop_asks_the_next_pod_and_ends_all_nodes(cluster, controller):
     laptop.submit()
     pods = kubelet.start(0, 1, act="stop")
     until(has_started(run_of(kubelet)), "training")
+    leaving = copy.deepcopy(laptop.api.objects["pods", pods[0].name])
+    leaving["metadata"] |= {"name": "kitchen-0-leaving", "deletionTimestamp": "2026-11-25T12:00:00Z"}
+    laptop.api.put(leaving)
     gone = Failure(500, "InternalError", "error dialing backend: the node gpu-3 does not answer")
     laptop.api.answer = lambda request: gone if f"{pods[0].name}/exec" in request else None
     output = laptop.hatrain("stop", "kitchen")
     assert output == "kitchen: attempt 1 saves a checkpoint after its current step and exits\n"
     asked = [request for request in laptop.api.requests if "/exec" in request]
-    assert pods[0].name in asked[0] and pods[1].name in asked[-1]
+    assert pods[0].name in asked[0] and pods[1].name in asked[-1] and "leaving" not in " ".join(asked)
     assert ends(pods) == [130, 130]
 
 
