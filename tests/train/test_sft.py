@@ -300,8 +300,9 @@ def test_any_other_error_is_a_fault_that_may_be_retried(workplace):
 def test_a_base_without_a_chat_template_is_refused_with_the_remedy(workplace):
     base = workplace.folder / "bare"
     shutil.copytree(workplace.inputs / "base", base)
+    plan = workplace.plan(model__base=str(base))
     (base / "chat_template.jinja").unlink()
-    tried = workplace.attempt(workplace.plan(model__base=str(base)))
+    tried = workplace.attempt(plan)
     assert tried.code is Exit.FATAL
     assert "add_chatml_tokens" in tried.reason
 
