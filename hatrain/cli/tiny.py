@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from hatrain.model.quiet import quiet
+
+    quiet()
     from hatrain.model.tiny import make
 
     options = {name: value for name, value in vars(args).items() if name not in ("data", "out")}

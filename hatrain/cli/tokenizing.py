@@ -62,6 +62,9 @@ def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
     """Load the tokenizer that the arguments of `add_tokenizer` describe."""
     from hatrain.contract.model_ref import resolve
     from hatrain.contract.run import runs_root
+    from hatrain.model.quiet import quiet
+
+    quiet()
     from hatrain.model.tokenizer import load_tokenizer
 
     model = resolve(args.model, args.revision, workdir=Path.cwd(), runs_root=runs_root())

@@ -46,7 +46,7 @@ def torchrun(plan: Plan, module: str, folder: Path, node_rank: int) -> list[str]
     """
     address, port = rendezvous(plan.nodes)
     return [
-        *(sys.executable, "-m", "torch.distributed.run"),
+        *(sys.executable, "-m", "hatrain.train.torchrun"),
         *("--nnodes", str(plan.nodes), "--nproc-per-node", str(plan.processes_per_node)),
         *("--node-rank", str(node_rank), "--max-restarts", "0"),
         *("--rdzv-backend", "static", "--rdzv-id", plan.job.name),

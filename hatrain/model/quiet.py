@@ -12,6 +12,8 @@ def quiet() -> None:
     # A filter, because DeepSpeed sets its logger's level on import, and accelerate always imports it.
     logging.getLogger("DeepSpeed").addFilter(_is_an_error)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # That it saves embeddings which were resized, and merges into weights of fewer bits: both are wanted.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

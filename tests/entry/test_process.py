@@ -17,7 +17,7 @@ def read(command):
     """Return torchrun's own view of a command: its parsed arguments and its launch configuration."""
     from torch.distributed.run import config_from_args, get_args_parser
 
-    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert command[:3] == [sys.executable, "-m", "hatrain.train.torchrun"]
     arguments = get_args_parser().parse_args(command[3:])
     config, _, words = config_from_args(arguments)
     return arguments, config, words

@@ -146,7 +146,7 @@ def test_a_pod_whose_rank_dies_exits_with_a_fault(podman, volumes, tmp_path):
 KILL_A_RANK = """
 for process in /proc/[0-9]*; do
   words=$(tr '\\0' ' ' 2> /dev/null < "$process/cmdline") || continue
-  if [[ $words == *'-m hatrain.train '* && $words != *torch.distributed.run* ]]; then
+  if [[ $words == *'-m hatrain.train '* && $words != *hatrain.train.torchrun* ]]; then
     kill -9 "${process#/proc/}" && echo killed
   fi
 done
