@@ -11,12 +11,13 @@ from hatrain.contract.cluster import ClusterSpec
 from hatrain.contract.gpus import CPU, GIB, GPUS
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Memory, Paths, Plan, ResourceRequest
+from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
 from hatrain.text import count
-from launch import candidates, chat_template, speed, strategies
+from launch import candidates, chat_template, precision, speed, strategies
 from launch.backends import backend
 from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
@@ -61,16 +62,19 @@ def plan(
     run: str | None = None,
     force: bool = False,
     ask_hub: bool = False,
+    fresh: bool = False,
 ) -> Plan:
     """Decide everything about a job on a cluster.
 
     `workdir` is the folder on this machine that relative paths start from. `run` is the run's name where it differs
     from the job's (a run of a sweep). With `force` a job that does not fit into its GPUs is planned too. With
-    `ask_hub` the model hub is asked for the sizes of a model that are not known here. Raises Refusal with every reason
+    `ask_hub` the model hub is asked for the sizes of a model that are not known here. With `fresh` an earlier run of
+    this name is not continued. Raises Refusal with every reason
     why the job cannot run as it stands.
     """
     run = run or job.name
     target = backend(cluster)
+    job = job.with_dtype(None if fresh else _earlier(runs_root / run))
     on_cpu = job.hardware.gpu == CPU
     model, unknown = (None, "") if on_cpu else _structure(job, workdir, runs_root, ask_hub)
     chosen, why = candidates.choose(job, model)
@@ -118,6 +122,15 @@ def plan(
         paths=Paths(workdir=str(job_workdir), run=str(job_runs_root / run), models=str(job_workdir / "models")),
         retries=job.limits.retries,
     )
+
+
+def _earlier(folder: Path) -> JobSpec | None:
+    """The job of the run that a plan continues; None without one that can be read."""
+    run = RunDirectory(folder)
+    try:
+        return run.job() if run.plan_file.is_file() else None
+    except BadInput:
+        return None
 
 
 def _structure(job: JobSpec, workdir: Path, runs_root: Path, ask_hub: bool) -> tuple[Structure | None, str]:
@@ -200,6 +213,7 @@ def notes(made: Plan) -> list[str]:
         lines.append(f"hardware.sharding: {sharding} needs several ranks; one rank shards nothing")
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
+    lines += precision.notes(made)
     lines += _unlikely(made)
     lines += _about_memory(made)
     if not made.cluster_spec.network and not model_ref.is_path(made.job.model.base):
@@ -260,20 +274,10 @@ def _refusals(job: JobSpec, target: Backend[Any], run: str) -> Iterator[Reason]:
     """What a job cannot have, whatever memory it needs."""
     yield from target.refusals(job, run)
     yield from strategies.refusals(job)
-    yield from _dtype(job)
+    yield from precision.refusals(job)
     yield from _quantization(job)
     yield from _packing(job)
     yield from _compile(job)
-
-
-def _dtype(job: JobSpec) -> Iterator[Reason]:
-    gpu = GPUS.get(job.hardware.gpu)
-    if gpu and job.model.dtype == "bf16" and not gpu.bf16:
-        capable = ", ".join(name for name, other in GPUS.items() if other.bf16 and other.memory >= gpu.memory)
-        yield (
-            "model.dtype",
-            f"found bf16, which {gpu.name} does not support; write fp16 or fp32, or one of these GPUs: {capable}",
-        )
 
 
 def _packing(job: JobSpec) -> Iterator[Reason]:

@@ -86,6 +86,7 @@ def _planned(args: argparse.Namespace, settings: Mapping[int | None, Sequence[st
                 run=run,
                 force=args.force,
                 ask_hub=True,
+                fresh=getattr(args, "fresh", False),
             )
         except planner.Refusal as refusal:
             raise refusal.located(document, cluster_document) from None

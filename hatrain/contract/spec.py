@@ -150,8 +150,9 @@ class ModelSpec(Model):
     """Branch, tag or commit on the hub. The commit of the first attempt is recorded, and later attempts use it."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
-    dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Of compute and of frozen weights. Trained weights are fp32."""
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Of compute and of frozen weights. Trained weights are fp32. auto is bf16 on GPUs that have it, else fp32; a run
+    keeps what it began with."""
     quantization: Quantization | None = None
     """Load the frozen base in fewer bits: 8bit, 4bit or gptq."""
     add_pad_token: bool = False
@@ -432,14 +433,23 @@ class JobSpec(Model):
     after: Name | None = None
     """A run that must finish before this one starts."""
 
+    def with_dtype(self, earlier: "JobSpec | None" = None) -> "JobSpec":
+        """Decide `model.dtype: auto`: as in the `earlier` job of the run, else by the GPU."""
+        if self.model.dtype != "auto":
+            return self
+        gpu = GPUS.get(self.hardware.gpu)
+        dtype = earlier.with_dtype().model.dtype if earlier else "bf16" if gpu and gpu.bf16 else "fp32"
+        return self.model_copy(update={"model": self.model.model_copy(update={"dtype": dtype})})
+
     def identity_parts(self) -> dict[str, Any]:
         """Return what changes the trained weights: two jobs that agree in it are the same run.
 
         A key that is not in `_IDENTITY_KEYS`, one that was added later, counts only where it differs from its default,
         so that new keys do not change the identity of old runs.
         """
-        parts = self.model_dump(mode="json", include={"model", "data", "seed", "method"})
-        return {name: _identity_of(getattr(self, name), part, name) for name, part in parts.items()}
+        job = self.with_dtype()
+        parts = job.model_dump(mode="json", include={"model", "data", "seed", "method"})
+        return {name: _identity_of(getattr(job, name), part, name) for name, part in parts.items()}
 
     def identity(self) -> str:
         """Return the SHA-256 of `identity_parts`, in hexadecimal."""

@@ -81,7 +81,8 @@ def test_an_export_is_no_part_of_a_runs_identity():
     [
         {"seed": 7},
         {"model__base": "other/base"},
-        {"model__dtype": "fp32"},
+        {"model__dtype": "bf16"},
+        {"model__dtype": "fp16"},
         {"data__train": "other.jsonl"},
         {"data__order": "by_length"},
         {"method__learning_rate": 2e-5},
@@ -103,7 +104,7 @@ def test_keys_that_change_the_weights_change_the_identity(changes):
         {"method__packing": "off"},
         {"method__gradient_checkpointing": False},
         {"hardware__gpus_per_node": 4},
-        {"hardware__gpu": "h100-80gb"},
+        {"hardware__gpu": "h100-80gb", "model__dtype": "fp32"},
         {"checkpoints__save_steps": 10},
         {"evaluation__eval_steps": 10},
         {"logging__logging_steps": 1},
@@ -121,6 +122,20 @@ def test_a_default_that_is_written_out_changes_no_identity():
     )
 
 
+@pytest.mark.parametrize(("gpu", "dtype"), [("cpu", "fp32"), ("a100-80gb", "bf16"), ("t4-16gb", "fp32")])
+def test_auto_is_the_type_that_the_hardware_has_and_the_identity_is_that_of_the_type(gpu, dtype):
+    job = a_job(hardware__gpu=gpu)
+    assert job.model.dtype == "auto" and job.with_dtype().model.dtype == dtype
+    assert job.identity() == a_job(hardware__gpu=gpu, model__dtype=dtype).identity() == job.with_dtype().identity()
+    assert job.identity_parts()["model"]["dtype"] == dtype
+
+
+def test_auto_stays_what_the_run_began_with():
+    job, earlier = a_job(), a_job(model__dtype="bf16")
+    assert job.with_dtype(earlier).identity() == earlier.identity()
+    assert a_job(model__dtype="fp16").with_dtype(earlier).model.dtype == "fp16"
+
+
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "identities.json").read_text())
 
 
@@ -133,6 +148,7 @@ def test_the_identity_of_every_job_stays_what_it_is(job):
 
 def test_a_job_with_every_kind_of_key_keeps_its_identity():
     job = a_job(
+        model__dtype="bf16",
         model__quantization={"kind": "4bit", "double": False},
         data__train=["a.jsonl", {"path": "b.jsonl", "weight": 0.5}],
         data__prefix_ids=[1, 2],

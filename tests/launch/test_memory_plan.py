@@ -502,7 +502,7 @@ def test_gpus_are_put_side_by_side_with_their_cost(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.jsonl").write_text(("x" * 4000 + "\n") * 4000)
     (tmp_path / "job.yaml").write_text(
-        f"name: a\nmodel: {{base: {BASE}}}\ndata: {{train: train.jsonl}}\nhardware: {{gpu: t4-16gb}}\n"
+        f"name: a\nmodel: {{base: {BASE}, dtype: bf16}}\ndata: {{train: train.jsonl}}\nhardware: {{gpu: t4-16gb}}\n"
     )
     (tmp_path / "here.yaml").write_text("kind: local\nprice_per_gpu_hour: {h100-80gb: 2.5}\n")
     gpus = "rtx3060-12gb,t4-16gb,h100-80gb"

@@ -137,7 +137,7 @@ def test_activation_checkpointing_is_on_for_gpus_unless_set(tmp_path, gpu, setti
 
 
 def test_bf16_on_a_gpu_without_it_is_refused_with_gpus_that_have_it(tmp_path):
-    reason = refused(tmp_path, hardware__gpu="v100-32gb")["model.dtype"]
+    reason = refused(tmp_path, hardware__gpu="v100-32gb", model__dtype="bf16")["model.dtype"]
     assert "write fp16 or fp32, or one of these GPUs:" in reason
     assert "a6000-48gb" in reason
     assert "rtx3090-24gb" not in reason
@@ -148,9 +148,9 @@ def test_a_local_cluster_is_one_machine(tmp_path):
 
 
 def test_all_reasons_are_reported_at_once_with_their_lines(tmp_path):
-    text = "name: x\nmodel: {base: b}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
+    text = "name: x\nmodel: {base: b, dtype: bf16}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
     with pytest.raises(Refusal) as raised:
-        planned(tmp_path, method__batch_size=3, hardware__gpu="t4-16gb")
+        planned(tmp_path, method__batch_size=3, hardware__gpu="t4-16gb", model__dtype="bf16")
     problems = raised.value.located(read_text(text, "jobs/x.yaml")).problems
     assert [line.partition(": ")[0] for line in problems] == ["jobs/x.yaml:2", "jobs/x.yaml:5"]
 

@@ -129,7 +129,7 @@ def test_a_generation_that_ends_on_several_tokens_keeps_them(tmp_path):
 
 def test_new_tokens_come_in_the_order_of_their_ids(tmp_path):
     base = tiny_base("phi", tmp_path / "base")
-    spec = ModelSpec(base=str(base), add_pad_token=True, add_chatml_tokens=True)
+    spec = ModelSpec(base=str(base), dtype="bf16", add_pad_token=True, add_chatml_tokens=True)
     tokenizer = load_tokenizer(str(base), add_pad_token=True, add_chatml_tokens=True)
     assert new_tokens(spec, tokenizer) == ["<|im_start|>", "<|im_end|>", "<|pad|>"]
 
@@ -137,7 +137,7 @@ def test_new_tokens_come_in_the_order_of_their_ids(tmp_path):
 def test_a_quantised_base_grows_too(tmp_path):
     """The embeddings and the head are not quantised."""
     base = tiny_base("phi", tmp_path / "base", spare=0)
-    spec = ModelSpec(base=str(base), quantization="4bit", add_pad_token=True, add_chatml_tokens=True)
+    spec = ModelSpec(base=str(base), dtype="bf16", quantization="4bit", add_pad_token=True, add_chatml_tokens=True)
     tokenizer = load_tokenizer(str(base), add_pad_token=True, add_chatml_tokens=True)
     lora = LoraSpec(modules_to_save=("embed_tokens", "lm_head"))
     model, added = prepare(spec, lora, tokenizer, "cpu")
