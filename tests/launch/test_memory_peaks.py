@@ -43,7 +43,7 @@ def predicted(peak, *, worst=False):
             "method": method,
             "hardware": {"gpu": "h200-141gb"},
         }
-    )
+    ).with_dtype()
     layout = Layout(rows, micro_batches, peak["checkpointing"] == "1", packing="off" if has_mask else "tree")
     return estimate(structure(config), job, layout, labels=None if worst else rows * tokens // 4)
 

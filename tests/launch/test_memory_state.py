@@ -23,7 +23,7 @@ def job(**method):
             "method": method,
             "hardware": {"gpu": "a100-80gb"},
         }
-    )
+    ).with_dtype()
 
 
 def stepped(name, make):
