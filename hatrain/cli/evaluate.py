@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="requests per batch (default: 32)")
     parser.add_argument("--limit", type=positive, metavar="N", help="evaluate N rows, drawn at random")
     parser.add_argument("--seed", type=int, default=42, metavar="N", help="seed of --limit (default: 42)")
+    parser.add_argument("--chat-template", metavar="FILE", help="Jinja file that replaces the chat template of MODEL")
+    parser.add_argument(
+        "--add-chatml-tokens", action="store_true", help="add ChatML's tokens and template to a base without them"
+    )
     parser.add_argument("--all-checkpoints", action="store_true", help="evaluate every checkpoint of the run MODEL")
 
 
@@ -43,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     quiet()
     from hatrain.evaluate.requests import sample
-    from hatrain.evaluate.sources import find_checkpoints, find_source
+    from hatrain.evaluate.sources import find_checkpoints, find_source, with_template
     from hatrain.evaluate.table import show
 
     rows = list(read_rows(args.dataset))
@@ -55,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
     else:
         sources = [find_source(args.model)]
+    sources = [with_template(source, args.chat_template, args.add_chatml_tokens) for source in sources]
     out = args.out or _default_out(sources[0], args.dataset)
     evaluations: dict[str, Evaluation] = {}
     for source in sources:

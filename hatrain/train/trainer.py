@@ -213,6 +213,22 @@ class StepTrainer(Trainer):
         if self.is_world_process_zero():
             print(text, flush=True)
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers', but the first step of a warm-up of W trains with the (W + 1)th part of the learning rate,
+        and so on: there it trains with 0, and changes nothing."""
+        if self.lr_scheduler is None:
+            schedule = super().create_scheduler(num_training_steps, optimizer)
+            schedule.lr_lambdas = [
+                _from_above_zero(each, self.args.get_warmup_steps(num_training_steps)) for each in schedule.lr_lambdas
+            ]
+            schedule._last_lr = [
+                base * factor(schedule.last_epoch)
+                for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            ]
+            for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+                group["lr"] = rate
+        return self.lr_scheduler
+
     def _layout(self, dataset: Any, micro_batch_size: int) -> Layout:
         ctx_size = self.context.plan.job.method.ctx_size
         return layout_of(dataset, self.packing, micro_batch_size, ctx_size, self.args.world_size)
@@ -466,6 +482,11 @@ class SkippedSteps:
 
     def record(self, attempt: int, step: int, what: str, rows: str) -> None:
         self.run.record("step skipped", attempt=attempt, step=step, reason=f"{what} not finite", rows=rows)
+
+
+def _from_above_zero(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+    """A factor of the learning rate by step, from 0, whose `warmup` steps rise from above 0."""
+    return lambda step: (step + 1) / (warmup + 1) if step < warmup else factor(step)
 
 
 def _finite(weight: Any) -> bool:
