@@ -12,10 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import JobSpec
+from hatrain.data.prefixes import prefix_groups
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.model.tiny import build_tokenizer, texts_of
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.train.prefixes import prefix_groups
 from hatrain.train.rows import load_rows
 from hatrain.train.step_dataset import StepDataset
 from launch import cluster_files, planner

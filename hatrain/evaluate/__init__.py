@@ -22,7 +22,7 @@ def evaluate_model(
     tokenizer: Any,
     rows: Iterable[Row],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
     today: date | None = None,
@@ -43,6 +43,7 @@ def evaluate_model(
         [request.prompt for request in requests],
         stops=find_stops(model, tokenizer, finder.markers.stops),
         limit=limit_for(tokenizer, [request.reply for request in requests]),
+        replies=[request.reply for request in requests],
         batch_size=batch_size,
         should_stop=should_stop,
     )
