@@ -29,22 +29,21 @@ class Drafts:
 
     def next(self, most: int) -> list[int]:
         """Return at most so many tokens. Text that repeats itself goes on repeating itself."""
-        if self._place is None:
+        if self._place is None or self._place >= len(self._text):
             return []
         period = len(self._text) - self._place
         return [self._text[self._place + number % period] for number in range(min(self._reach, most))]
 
-    def written(self, tokens: Sequence[int], drafted: int) -> None:
+    def written(self, tokens: list[int], drafted: int) -> None:
         """Take note of what was written after a draft of so many tokens: its beginning, and one token more."""
         kept = len(tokens) - 1
         if drafted:
             self._reach = min(2 * self._reach, MOST) if kept >= drafted else kept or self._reach // 2
-        elif self._place is not None and self._text[self._place] == tokens[0]:
+        elif self._place is not None and self._text[self._place : self._place + 1] == tokens[:1]:
             self._reach = max(self._reach, 2)  # a draft would have been right
         for token in tokens:
             pair = (self._last, token)
             self._text.append(token)
-            place = self._after.get(pair)
-            self._place = place if place is not None and place < len(self._text) - 1 else None
+            self._place = self._after.get(pair)
             self._after[pair] = len(self._text)
             self._last = token

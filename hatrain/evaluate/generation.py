@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from hatrain.evaluate.decoding import Decoder, Row
+from hatrain.evaluate.decoding import Decoder
+from hatrain.evaluate.passes import Row
 from hatrain.model.replaceable import why_not
 from hatrain.model.stored import replaced
 

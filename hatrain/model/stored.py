@@ -21,7 +21,7 @@ from hatrain.model.attention import NotReached, same_dtype, window_of
 
 NAME = "hatrain_stored"
 """The implementation's name in transformers."""
-SHORT = 16
+SHORT = 8
 """Tokens of a row, up to which rows attend together, padded to the longest of them."""
 
 
