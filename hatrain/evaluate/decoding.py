@@ -1,5 +1,5 @@
-"""Greedy answers to many prompts at a time: what prompts begin with in common is computed once, several tokens of an answer
-are read in one pass where they can be guessed, and a row that has ended leaves at once."""
+"""Greedy answers to many prompts at a time: what prompts begin with in common is computed once, several tokens of an
+answer are read in one pass where they can be guessed, and a row that has ended leaves at once."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

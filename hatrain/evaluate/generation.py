@@ -77,12 +77,12 @@ def generate(
 ) -> Iterator[tuple[int, Generated]]:
     """Yield (index of the prompt, answer) as answers end, the longest prompts first, about.
 
-    `limit` is the maximum of new tokens. A prompt that fills the model's context gets an empty answer. `replies` are the
-    expected answers: an answer that goes as expected takes one pass of the model, and none is changed by them. At most
-    `batch_size` prompts are answered at a time, by default as many as are fast and fit into the memory. `should_stop` is
-    called before each pass; once it returns true, generation ends. `worked` is called with how much is done, in prompts.
-    `say` is told why a model is run by transformers' generate(), which is slower. Raises torch.OutOfMemoryError where one
-    prompt alone does not fit.
+    `limit` is the maximum of new tokens. A prompt that fills the model's context gets an empty answer. `replies` are
+    the expected answers: one that the model gives too takes fewer passes, and no answer is changed by them. At most
+    `batch_size` prompts are answered at a time, by default as many as are fast and fit into the memory. `should_stop`
+    is called before each pass; once it returns true, generation ends. `worked` is called with how much is done, in
+    prompts. `say` is told why a model is run by transformers' generate(), which is slower. Raises
+    torch.OutOfMemoryError where one prompt alone does not fit.
     """
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
     ids, expected = _ids(tokenizer, prompts), _ids(tokenizer, replies or [""] * len(prompts))
@@ -132,7 +132,7 @@ def _answers(
                 yield decoder.answers(rows)
                 return
     say(f"requests are answered by transformers' generate(), which is slower: {reason}")
-    yield _generated(generator, tokenizer, rows, stops, batch_size or BATCH, should_stop)
+    yield _generated(generator, tokenizer, rows, stops, batch_size or BATCH, should_stop, worked)
 
 
 def _generated(
@@ -142,6 +142,7 @@ def _generated(
     stops: Stops,
     batch_size: int,
     should_stop: Callable[[], bool] | None,
+    worked: Callable[[float], None] | None,
 ) -> Iterator[Row]:
     """Yield rows in batches of similar length. One that does not fit into the memory is halved."""
     waiting = sorted(rows, key=lambda row: -len(row.prompt))
@@ -161,6 +162,8 @@ def _generated(
         for row, new in zip(batch, answers, strict=True):
             row.new = new[: row.limit]
             yield row
+        if worked is not None:
+            worked(float(len(rows) - len(waiting)))
 
 
 def _silent(line: str) -> None:

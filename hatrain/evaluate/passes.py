@@ -95,8 +95,8 @@ class Passes:
             yield now
 
     def most_likely(self, jobs: Sequence[Job]) -> Iterator[int]:
-        """Yield the most likely tokens after the last token of each row, and after each of its draft: `[1 + draft]` of each
-        job that has a row."""
+        """Yield the most likely tokens after the last token of each row, and after each of its draft: `[1 + draft]` of
+        each job that has a row."""
         ids: list[int] = []
         positions: list[int] = []
         kept: list[int] = []
@@ -128,8 +128,8 @@ class Passes:
         return logits
 
     def check(self, store: Store) -> str | None:
-        """Return why a model must not be run like this: compared with short rows of random tokens by themselves. Fills a
-        store of 2 rows. Whatever the model raises is a reason."""
+        """Return why a model must not be run like this: compared with short rows of random tokens by themselves. Fills
+        a store of 2 rows. Whatever the model raises is a reason."""
         prefix, one, other = np.random.default_rng(0).integers(0, self.vocabulary, (3, PREFIX)).tolist()
         rows = [prefix + one[:BRANCH], prefix + other[:BRANCH]]
         last = PREFIX + BRANCH - 1

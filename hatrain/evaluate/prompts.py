@@ -39,7 +39,7 @@ class Stretch:
 
 
 def stretches(store: Store, rows: Sequence[Row], before: tuple[Sequence[int], Store] | None) -> list[list[Stretch]]:
-    """Return what is computed of the prompts of a store's rows, in waves: each needs what the waves before it have left.
+    """Return what is computed of the prompts of a store's rows, in waves: each needs what those before it have left.
 
     `before` is a prompt whose keys are stored, alone. No two prompts are the same.
     """
@@ -70,8 +70,8 @@ def stretches(store: Store, rows: Sequence[Row], before: tuple[Sequence[int], St
 
 
 def _holders(segments: Sequence[Segment], paths: Sequence[int], known: int) -> list[int]:
-    """Return for each segment the sequence in whose place its keys are: one of the first `known`, else the one that ends
-    with it, else one that has it."""
+    """Return for each segment the sequence in whose place its keys are: one of the first `known`, else the one that
+    ends with it, else one that has it."""
     holders = [-1] * len(segments)
     for sequence in range(known):
         _claim(holders, segments, paths[sequence], sequence)

@@ -13,8 +13,8 @@ NOISE = 1e-3
 
 
 def why_not(base: Any, longest: int) -> str | None:
-    """Return why the attention of a model without adapters must stay, for sequences of at most `longest` tokens; None if
-    its configuration gives no reason."""
+    """Return why the attention of a model without adapters must stay, for sequences of at most `longest` tokens; None
+    if its configuration gives no reason."""
     config = base.config
     if config.get_text_config() is not config:
         return "it is more than a language model"

@@ -1,5 +1,5 @@
-"""Attention of tokens of several sequences in one row to the keys and values that are stored of each, as an implementation
-for transformers. Nothing is padded but the scores of single tokens.
+"""Attention of tokens of several sequences in one row to the keys and values that are stored of each, as an
+implementation for transformers. Nothing is padded but the scores of rows with few tokens.
 
 A row's key of position p is stored at place p. So keys that a row need not see are later ones, and are overwritten.
 """
@@ -191,15 +191,15 @@ def attention(
         values[:, parts.rows, parts.positions] = value[0, :, parts.slice]
         for part, at in parts.long:
             own = slice(at, at + part.tokens)
-            seen = (of[None, :, part.row, : part.end] for of in (keys, values))
-            out[own] = _one(query[:, :, own], *seen, part.start, scale, attention_mask.window)
+            of_row = [of[None, :, part.row, : part.end] for of in (keys, values)]
+            out[own] = _one(query[:, :, own], *of_row, start=part.start, scale=scale, window=attention_mask.window)
         if parts.short:
             out[parts.of_tokens] = _together(query[0], keys, values, parts, scale, attention_mask.window)
     return out[None], None
 
 
 def _one(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, start: int, scale: float, window: int | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, start: int, scale: float, window: int | None
 ) -> torch.Tensor:
     """Return `[tokens, heads, size]`, for the last tokens of a row, from position `start` on."""
     end = key.shape[2]
