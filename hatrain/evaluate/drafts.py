@@ -1,5 +1,5 @@
-"""Tokens that an answer may go on with. A model reads several in one pass: those that it would have written are kept, and
-the first that it would not have is replaced. So the answer is the same as token by token."""
+"""Tokens that an answer may go on with. A model reads several in one pass: those that it would have written are kept,
+and the first that it would not have is replaced. So the answer is the same as token by token."""
 
 from collections.abc import Sequence
 from itertools import pairwise

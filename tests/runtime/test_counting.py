@@ -31,7 +31,7 @@ def test_nothing_is_said_when_all_is_done():
 
 def test_times_are_said_in_units_that_fit():
     assert lines_of(50_000, 1.0)[0].endswith("13.9 h left")
-    assert lines_of(100, 0.5)[0].endswith("48 s left")
+    assert lines_of(100, 0.5)[0].endswith("49 s left")
     assert "400 rows/s" in lines_of(100_000, 0.0025)[0]
 
 
