@@ -11,7 +11,7 @@ from hatrain.contract.cluster import ClusterSpec
 from hatrain.contract.gpus import CPU, GIB, GPUS
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Memory, Paths, Plan, ResourceRequest
-from hatrain.contract.spec import MIXING_LOSSES, Dpo, JobSpec
+from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
@@ -276,7 +276,7 @@ def _dtype(job: JobSpec) -> Iterator[Reason]:
 
 def _packing(job: JobSpec) -> Iterator[Reason]:
     method = job.method
-    if isinstance(method, Dpo) and method.loss in MIXING_LOSSES and method.packing in ("tree", "plain"):
+    if isinstance(method, Dpo) and method.mixes_rows and method.packing in ("tree", "plain"):
         yield (
             "method.packing",
             f"found {method.packing} with loss: {method.loss}, which looks at several pairs at once, so that its "

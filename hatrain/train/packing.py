@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from hatrain.contract.plan import Plan
-from hatrain.contract.spec import MIXING_LOSSES, Dpo, Packing
+from hatrain.contract.spec import Packing
 from hatrain.data.labels import Example
 from hatrain.model import attention
 from hatrain.model.replaceable import differs, named, why_not
@@ -28,7 +28,7 @@ def wanted(plan: Plan) -> Packing:
     method = plan.job.method
     if method.packing != "auto":
         return method.packing
-    return "off" if isinstance(method, Dpo) and method.loss in MIXING_LOSSES else "tree"
+    return "off" if method.mixes_rows else "tree"
 
 
 def prepare(model: Any, plan: Plan) -> str | None:

@@ -556,7 +556,7 @@ def test_the_output_of_all_pods_of_a_node_is_read_in_order(tmp_path, stub):
     ]
     stub.answer("get", objects=objects)
     stub.answer("logs", "kitchen-0-m01", stdout="first\n")
-    stub.answer("logs", "kitchen-1-m03", stdout="second\n")
+    stub.answer("logs", "kitchen-0-m03", stdout="second\n")
     stub.answer("logs", "kitchen-0-m09", "--follow", pieces=["third\n", "fourth\n"], sleep=0.3)
     stub.answer("logs", "kitchen-0-m09", stdout="third\n")
     plan = planned(hardware__nodes=2)
