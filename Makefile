@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -171,6 +171,11 @@ bench: setup .venv-peers/ready ## rows per second of training beside TRL, in tur
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --disable-pip-version-check --quiet -r bench/peers.lock
 	@touch $@
+
+BASE ?= 854315a
+
+bench-evaluate: setup ## requests per second of an evaluation beside revision BASE, in turns: writes bench/RESULTS-evaluate.md, half an hour
+	@$(BIN)/python -m bench.evaluate --base $(BASE) $(ARGS)
 
 bench-gpu: ## train on this machine's GPU for nine minutes, and write bench/RESULTS-gpu.md: make bench-gpu [ARGS="--minutes 5"]
 	@PYTHON=$(PYTHON) bench/gpu.sh $(ARGS)
