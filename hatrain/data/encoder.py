@@ -1,13 +1,13 @@
 """From texts to tokens. Lines that many rows share, such as tools and devices, are tokenized once: a text is cut after
-line breaks, where that is known to change no token."""
+line breaks, where that was seen to change no token."""
 
 import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,6 @@ from hatrain.data.template import added_tokens
 
 Ids = NDArray[np.int32]
 
-_CUT = re.compile(r"(?<=\S)\n(?=\S)")
-"""A single line break. What else white space does to its neighbours differs by tokenizer."""
-_BREAK = "\n"
 _CHECKED = 64
 """One text in so many is compared with its tokens as a whole, whatever is known of its cuts."""
 _TRIAL = 256
@@ -39,63 +36,81 @@ class Inexact(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a text: its tokens, and the characters that each covers, counted from the beginning of the piece."""
+class Spans:
+    """The characters that each token of a piece covers, counted from the beginning of the piece."""
 
-    ids: bytes
-    """[tokens] of int32"""
-    starts: "array[int]"
-    ends: "array[int]"
+    starts: Sequence[int]
+    ends: Sequence[int]
 
 
 class Encoded:
     """The tokens of a text, without those that a tokenizer adds around it."""
 
-    def __init__(self, encoder: "Encoder", text: str, cuts: Sequence[int], pieces: Sequence[Piece]):
-        self._encoder, self.text, self._pieces = encoder, text, pieces
-        self._cuts = [0, *cuts]
-        self.ids: Ids = np.frombuffer(b"".join([piece.ids for piece in pieces]), dtype=np.int32)
+    def __init__(self, encoder: "Encoder", text: str, parts: Sequence[str], pieces: Sequence[bytes], whole: Any = None):
+        self._encoder, self.text, self._parts, self._pieces, self._whole = encoder, text, parts, pieces, whole
+        self.ids: Ids = np.frombuffer(b"".join(pieces), dtype=np.int32)
         """[tokens]"""
+
+    @cached_property
+    def _cuts(self) -> list[int]:
+        """The characters before each piece."""
+        return [0, *accumulate(map(len, self._parts[:-1]))]
 
     @cached_property
     def _counts(self) -> list[int]:
         """The tokens before each piece."""
-        return [0, *accumulate(len(piece.starts) for piece in self._pieces)]
+        return [0, *accumulate(len(piece) // 4 for piece in self._pieces)]
+
+    def _spans(self, piece: int) -> Spans:
+        return _spans(self._whole.offsets) if self._whole else self._encoder.spans(self._parts[piece], piece > 0)
 
     def starting_before(self, position: int) -> int:
         """Count the tokens that start before a character."""
         piece = bisect_right(self._cuts, position) - 1
-        return self._counts[piece] + bisect_left(self._pieces[piece].starts, position - self._cuts[piece])
+        within = position - self._cuts[piece]
+        return self._counts[piece] + (bisect_left(self._spans(piece).starts, within) if within else 0)
 
     def ending_by(self, position: int) -> int:
         """Count the tokens that end at a character or before it."""
         piece = bisect_right(self._cuts, position) - 1
-        return self._counts[piece] + bisect_right(self._pieces[piece].ends, position - self._cuts[piece])
+        return self._counts[piece] + bisect_right(self._spans(piece).ends, position - self._cuts[piece])
 
     def start_of(self, token: int) -> int:
         """Return the first character that a token covers."""
         piece = bisect_right(self._counts, token) - 1
-        return self._cuts[piece] + self._pieces[piece].starts[token - self._counts[piece]]
+        return self._cuts[piece] + self._spans(piece).starts[token - self._counts[piece]]
 
     def before(self, position: int) -> int | None:
         """Return how many tokens `text[:position]` has on its own; None if the text's tokens do not begin with them."""
         piece = bisect_right(self._cuts, position) - 1
-        cut = self._cuts[piece]
+        cut, before = self._cuts[piece], self._counts[piece]
         if cut == position:
-            return self._counts[piece]
-        if tokens := list(self._encoder.added.finditer(self.text, cut, position)) if self._encoder.added else []:
+            return before
+        added = self._encoder.added
+        if tokens := list(added.finditer(self.text, cut, position)) if added else []:
             # Added tokens are cut out of a text before the rest is tokenized. After the last one come nearly always the
             # same few characters.
             start = tokens[-1].start()
-            own, first = self._encoder.alone(self.text[start:position], after_break=False), self.starting_before(start)
+            own, first = self._encoder.alone(self.text[start:position]), self.starting_before(start)
             if own is not None and self.ids[first : first + len(own) // 4].tobytes() == own:
                 return first + len(own) // 4
         own = self._encoder.alone(self.text[cut:position], after_break=piece > 0)
-        ids = self._pieces[piece].ids
-        if own is not None and ids.startswith(own):
-            return self._counts[piece] + len(own) // 4
+        if own is not None and self._pieces[piece].startswith(own):
+            return before + len(own) // 4
         whole = self._encoder.ids_of(self.text[:position])
         return len(whole) if self.ids[: len(whole)].tolist() == whole else None
+
+
+@dataclass(slots=True)
+class _Cut:
+    """A text that is cut after some of its line breaks."""
+
+    text: str
+    parts: list[str]
+    """Each with the line break at its end."""
+    pairs: set[str]
+    """The characters before and after each of the line breaks."""
+    unknown: set[str] = field(default_factory=set)
 
 
 class Encoder:
@@ -111,100 +126,92 @@ class Encoder:
         self._is_whole = False
         self._good: set[str] = set()
         self._bad: set[str] = set()
-        """The characters before and after cuts that change no token, and those that do, or may."""
-        self._pieces: dict[str, Piece] = {}
+        """The characters around line breaks where cuts change no token, and where they do, or may."""
+        self._pieces: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
+        """The tokens, as int32, of first parts of texts, and of parts that come after a line break."""
+        self._spans: dict[tuple[str, bool], Spans] = {}
         self._tails: dict[tuple[str, bool], bytes | None] = {}
         self._texts = self._characters = self._new = self._kept = 0
-
-    @property
-    def _backend(self) -> Any:
-        return self._tokenizer.backend_tokenizer
 
     def encode_whole(self) -> None:
         """Cut no more."""
         self._is_whole = True
 
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return the tokens of each text. Raises Inexact."""
+        if self._is_whole or not self._may_cut:
+            return self._whole(texts)
+        cuts = [self._cut(text) for text in texts]
+        self._encode_new(cuts)
+        checked = [
+            number
+            for number, cut in enumerate(cuts)
+            if cut.unknown or len(cut.parts) < 2 or not (self._texts + number) % _CHECKED
+        ]
+        whole = dict(zip(checked, self._whole([texts[number] for number in checked]), strict=True))
+        encoded = []
+        for number, cut in enumerate(cuts):
+            pieces = self._known(cut)
+            if number in whole:
+                encoded.append(whole[number])
+                self._learn(cut, pieces, whole[number])
+            else:
+                encoded += [Encoded(self, cut.text, cut.parts, pieces)] if pieces else self._whole([cut.text])
+        self._count(texts)
+        return encoded
+
     @cached_property
     def _may_cut(self) -> bool:
         return not _has_tokens_over_breaks(self._tokenizer)
 
-    def ids_of(self, text: str) -> list[int]:
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+    def _cut(self, text: str) -> _Cut:
+        """Cut a text after each single line break between two characters that are not known to be bad."""
+        lines = text.split("\n")
+        parts, pairs, part = [], set(), lines[0]
+        for line in lines[1:]:
+            if part and line and not (line[0].isspace() or part[-1].isspace()):
+                pair = part[-1] + line[0]
+                if pair not in self._bad:
+                    pairs.add(pair)
+                    parts.append(part + "\n")
+                    part = line
+                    continue
+            part = f"{part}\n{line}"
+        parts.append(part)
+        return _Cut(text, parts, pairs, pairs - self._good)
 
-    def alone(self, text: str, *, after_break: bool) -> bytes | None:
-        """Return the tokens of the end of a text, which is after a cut or the text itself; None if it has none of its
-        own."""
-        key = text, after_break
-        if key in self._tails:
-            return self._tails[key]
-        (piece,) = self._encoded([(text, after_break)])
-        own = piece.ids if piece else None
-        if len(text) <= _SHORT and len(self._tails) < _MOST_TAILS:
-            self._tails[key] = own
-        return own
-
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Return the tokens of each text. Raises Inexact."""
-        cuts: list[list[int]] = [[] if self._is_whole else self._cuts_of(text) for text in texts]
-        if not any(cuts) or not self._may_cut:
-            return [self._as_one(text, piece) for text, piece in zip(texts, self._whole(texts), strict=True)]
-        unknown = [self._unknown(text, own) for text, own in zip(texts, cuts, strict=True)]
-        number = self._texts
-        checked = [
-            index
-            for index, pairs in enumerate(unknown)
-            if pairs or not cuts[index] or not (number + index) % _CHECKED
-        ]
-        self._encode_new(texts, cuts)
-        whole = dict(zip(checked, self._whole([texts[index] for index in checked]), strict=True))
-        encoded = []
-        for index, (text, own) in enumerate(zip(texts, cuts, strict=True)):
-            pieces = self._known(text, own)
-            if index in whole:
-                self._learn(unknown[index], pieces is None or _joined(pieces, own) == whole[index], pieces is None)
-                encoded.append(self._as_one(text, whole[index]))
-            elif pieces is None:
-                encoded.append(self._as_one(text, *self._whole([text])))
-            else:
-                encoded.append(Encoded(self, text, own, pieces))
-        self._count(texts)
-        return encoded
-
-    def _known(self, text: str, cuts: Sequence[int]) -> list[Piece] | None:
-        """Return a text's pieces; None if one of its cuts may not be used."""
-        pieces = [piece for part in _parts(text, cuts) if (piece := self._pieces.get(part))]
-        is_whole = len(pieces) <= len(cuts) or (self._bad and not self._bad.isdisjoint(_pairs(text, cuts)))
-        return None if is_whole else pieces
-
-    def _learn(self, pairs: set[str], is_same: bool, is_joined: bool) -> None:
-        """Note whether cuts between these characters gave the tokens of the whole text."""
-        if is_same and not is_joined:
-            self._good |= pairs
-        elif pairs:
-            self._bad |= pairs
-        elif not is_same:
-            raise Inexact
-
-    def _cuts_of(self, text: str) -> list[int]:
-        ends = [match.end() for match in _CUT.finditer(text)] if not text.startswith(_BREAK) else []
-        return [end for end in ends if text[end - 2] + text[end] not in self._bad] if self._bad else ends
-
-    def _unknown(self, text: str, cuts: Sequence[int]) -> set[str]:
-        return set(_pairs(text, cuts)) - self._good
-
-    def _encode_new(self, texts: Sequence[str], cuts: Sequence[Sequence[int]]) -> None:
-        """Encode the pieces that were not seen before."""
+    def _encode_new(self, cuts: Sequence[_Cut]) -> None:
+        """Encode the parts that were not seen before."""
         if self._kept > _REMEMBERED:
-            self._pieces.clear()
             self._kept = 0
-        parts = (part for text, own in zip(texts, cuts, strict=True) for part in _parts(text, own))
-        new = list(dict.fromkeys(part for part in parts if part not in self._pieces))
-        wanted = [(part.removeprefix(_BREAK), part.startswith(_BREAK)) for part in new]
-        for part, piece in zip(new, self._encoded(wanted), strict=True):
-            if piece:
-                self._pieces[part] = piece
+            for memory in (*self._pieces, self._spans):
+                memory.clear()
+        first, later = self._pieces
+        wanted = {(cut.parts[0], False) for cut in cuts if len(cut.parts) > 1 and cut.parts[0] not in first}
+        wanted |= {(part, True) for cut in cuts for part in cut.parts[1:] if part not in later}
+        new = sorted(wanted)
+        for (part, after_break), ids in zip(new, self._ids_alone(new), strict=True):
+            if ids is not None:
+                self._pieces[after_break][part] = ids
             self._kept += len(part)
             self._new += len(part)
+
+    def _known(self, cut: _Cut) -> list[bytes] | None:
+        """Return the tokens of a text's pieces; None if one of its cuts may not be used."""
+        if len(cut.parts) < 2 or not self._bad.isdisjoint(cut.pairs):
+            return None
+        first, later = self._pieces
+        pieces = [first.get(cut.parts[0]), *map(later.get, cut.parts[1:])]
+        return None if None in pieces else pieces  # type: ignore[return-value]
+
+    def _learn(self, cut: _Cut, pieces: Sequence[bytes] | None, whole: Encoded) -> None:
+        """Note whether a text's cuts gave the tokens of the whole text."""
+        if pieces is not None and b"".join(pieces) == whole.ids.tobytes():
+            self._good |= cut.unknown
+        elif cut.unknown:
+            self._bad |= cut.unknown
+        elif pieces is not None:
+            raise Inexact
 
     def _count(self, texts: Sequence[str]) -> None:
         """Stop cutting where it does not pay."""
@@ -215,59 +222,77 @@ class Encoder:
 
     # --- the tokenizer itself -------------------------------------------------------------------------------
 
-    def _batch(self, texts: Sequence[str]) -> list[Any]:
+    @property
+    def _backend(self) -> Any:
+        backend = self._tokenizer.backend_tokenizer
         # Somebody else may have set them since.
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        return list(self._backend.encode_batch(texts, add_special_tokens=False)) if texts else []
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
 
-    def _whole(self, texts: Sequence[str]) -> list[Piece]:
-        return [_piece(encoding.ids, encoding.offsets) for encoding in self._batch(texts)]
+    def ids_of(self, text: str) -> list[int]:
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
 
-    def _encoded(self, parts: Sequence[tuple[str, bool]]) -> list[Piece | None]:
-        """Encode parts of texts, those after a cut behind a line break; None where a token joins them."""
-        found = self._batch([f"{_BREAK}{part}" if after_break else part for part, after_break in parts])
+    def alone(self, text: str, *, after_break: bool = False) -> bytes | None:
+        """Return the tokens, as int32, of a text or of one that comes after a line break; None if a token joins
+        them."""
+        key = text, after_break
+        if key in self._tails:
+            return self._tails[key]
+        (own,) = self._ids_alone([key])
+        if len(text) <= _SHORT and len(self._tails) < _MOST_TAILS:
+            self._tails[key] = own
+        return own
+
+    def spans(self, part: str, after_break: bool) -> Spans:
+        """Return the characters of each token of a part of a text."""
+        key = part, after_break
+        if key not in self._spans:
+            offsets = self._backend.encode(f"\n{part}" if after_break else part, add_special_tokens=False).offsets
+            shift = (
+                [(start - 1, end - 1) for start, end in offsets[self._tokens_of_break :]] if after_break else offsets
+            )
+            self._spans[key] = _spans(shift)
+            self._kept += len(part)
+        return self._spans[key]
+
+    def _whole(self, texts: Sequence[str]) -> list[Encoded]:
+        found = self._backend.encode_batch(texts, add_special_tokens=False) if texts else []
         return [
-            _after_break(encoding.ids, encoding.offsets) if after_break else _piece(encoding.ids, encoding.offsets)
-            for (_, after_break), encoding in zip(parts, found, strict=True)
+            Encoded(self, text, (text,), (_as_bytes(encoding.ids),), encoding)
+            for text, encoding in zip(texts, found, strict=True)
         ]
 
-    def _as_one(self, text: str, piece: Piece) -> Encoded:
-        return Encoded(self, text, (), (piece,))
+    def _ids_alone(self, parts: Sequence[tuple[str, bool]]) -> list[bytes | None]:
+        """Encode parts of texts, those after a line break behind one; None where their tokens do not begin with its."""
+        texts = [f"\n{part}" if after_break else part for part, after_break in parts]
+        found = self._backend.encode_batch_fast(texts, add_special_tokens=False) if texts else []
+        encoded: list[bytes | None] = []
+        for (_, after_break), encoding in zip(parts, found, strict=True):
+            ids = _as_bytes(encoding.ids)
+            if not after_break:
+                encoded.append(ids)
+            else:
+                encoded.append(ids[len(self._break) :] if ids.startswith(self._break) else None)
+        return encoded
+
+    @cached_property
+    def _break(self) -> bytes:
+        """The tokens of a line break at the beginning of a text."""
+        return _as_bytes(self.ids_of("\n"))
+
+    @property
+    def _tokens_of_break(self) -> int:
+        return len(self._break) // 4
 
 
-def _piece(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Piece:
-    return Piece(
-        array("i", ids).tobytes(), array("i", [start for start, _ in offsets]), array("i", [end for _, end in offsets])
-    )
+def _as_bytes(ids: Sequence[int]) -> bytes:
+    return array("i", ids).tobytes()
 
 
-def _after_break(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> Piece | None:
-    """Return a piece without the line break in front of it; None if a token covers both."""
-    first = next((number for number, (start, _) in enumerate(offsets) if start >= 1), len(offsets))
-    if any(end > 1 for _, end in offsets[:first]):
-        return None
-    return _piece(ids[first:], [(start - 1, end - 1) for start, end in islice(offsets, first, None)])
-
-
-def _joined(pieces: Sequence[Piece], cuts: Sequence[int]) -> Piece:
-    starts, ends = array("i"), array("i")
-    for piece, cut in zip(pieces, [0, *cuts], strict=True):
-        starts.extend([start + cut for start in piece.starts])
-        ends.extend([end + cut for end in piece.ends])
-    return Piece(b"".join([piece.ids for piece in pieces]), starts, ends)
-
-
-def _parts(text: str, cuts: Sequence[int]) -> list[str]:
-    """The parts of a text. One after a cut begins with the line break before it, which tells it from a first one."""
-    if not cuts:
-        return []
-    return [text[: cuts[0]], *(text[start - 1 : end] for start, end in pairwise([*cuts, len(text)]))]
-
-
-def _pairs(text: str, cuts: Sequence[int]) -> list[str]:
-    """The characters around each cut's line break."""
-    return [text[cut - 2] + text[cut] for cut in cuts]
+def _spans(offsets: Sequence[tuple[int, int]]) -> Spans:
+    starts, ends = zip(*offsets, strict=True) if offsets else ((), ())
+    return Spans(starts, ends)
 
 
 def _has_tokens_over_breaks(tokenizer: PreTrainedTokenizerBase) -> bool:
