@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _REMEMBERED = 64 * 2**20
 _SHORT = 200
 _MOST_TAILS = 1000
 """Characters of the ends of prompts whose tokens are kept, and how many of them."""
+_KINDS = dict.fromkeys(ascii_lowercase, "a") | dict.fromkeys(ascii_uppercase, "A") | dict.fromkeys(digits, "0")
 
 
 class Inexact(Exception):
@@ -61,8 +63,12 @@ class Encoded:
         """The tokens before each piece."""
         return [0, *accumulate(len(piece) // 4 for piece in self._pieces)]
 
+    @cached_property
+    def _spans_of_whole(self) -> Spans:
+        return _spans(self._whole.offsets)
+
     def _spans(self, piece: int) -> Spans:
-        return _spans(self._whole.offsets) if self._whole else self._encoder.spans(self._parts[piece], piece > 0)
+        return self._spans_of_whole if self._whole else self._encoder.spans(self._parts[piece], piece > 0)
 
     def starting_before(self, position: int) -> int:
         """Count the tokens that start before a character."""
@@ -126,7 +132,8 @@ class Encoder:
         self._is_whole = False
         self._good: set[str] = set()
         self._bad: set[str] = set()
-        """The characters around line breaks where cuts change no token, and where they do, or may."""
+        """The characters around line breaks where cuts change no token, and where they do, or may. Latin letters of one
+        case, and digits, are alike to every tokenizer there."""
         self._pieces: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
         """The tokens, as int32, of first parts of texts, and of parts that come after a line break."""
         self._spans: dict[tuple[str, bool], Spans] = {}
@@ -170,7 +177,7 @@ class Encoder:
         parts, pairs, part = [], set(), lines[0]
         for line in lines[1:]:
             if part and line and not (line[0].isspace() or part[-1].isspace()):
-                pair = part[-1] + line[0]
+                pair = _KINDS.get(part[-1], part[-1]) + _KINDS.get(line[0], line[0])
                 if pair not in self._bad:
                     pairs.add(pair)
                     parts.append(part + "\n")

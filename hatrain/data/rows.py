@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from hatrain.data.jsonfile import NotJson, json_fault, parsed_values, strict_json
+from hatrain.data.jsonfile import NotJson, json_fault, parsed, raw_values, strict_json
 from hatrain.errors import BadInput, nearest
 
 R = TypeVar("R")
@@ -27,6 +27,7 @@ FORMATS = {
     "messages": '{"messages": [{"role", "content"}]}',
     "text": '{"text"}',
 }
+ROW_FORMATS = " or ".join(FORMATS.values())
 MOST_TURNS = 1024
 """Turns of a row. More fit into no context, and templates take time that grows with their square."""
 _PRINTED = 20
@@ -150,39 +151,55 @@ def scan_rows(path: str | Path, digest: "hashlib._Hash | None" = None) -> Iterat
 
     Raises BadInput when the file does not exist, cannot be read as text, or has no row.
     """
-    yield from scan(path, _row, _accepted_formats(), digest)
+    yield from scan(path, read_row, ROW_FORMATS, digest)
 
 
-def scan(
-    path: str | Path,
-    make: Callable[[Any, Path, int, int], R],
-    accepted: str,
-    digest: "hashlib._Hash | None" = None,
-) -> Iterator[R | BadRow]:
-    """Yield `make(value, path, index, line)` for the JSON value of each row. `make` raises Wrong for a bad one.
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Form(Protocol[R_co]):
+    """How the value of a row becomes a row. Raises Wrong for a bad one."""
+
+    def __call__(self, parsed: Any, path: Path, index: int, line: int) -> R_co: ...
+
+
+def scan(path: str | Path, make: Form[R], accepted: str, digest: "hashlib._Hash | None" = None) -> Iterator[R | BadRow]:
+    """Yield `make(value, path, index, line)` for the JSON value of each row.
 
     Raises BadInput as `scan_rows` does; `accepted` describes a row in messages.
     """
     path = Path(path)
+    for index, line, value in numbered(path, accepted, digest):
+        yield made(value, make, path, index, line)
+
+
+def numbered(path: Path, accepted: str, digest: "hashlib._Hash | None" = None) -> Iterator[tuple[int, int, Any]]:
+    """Yield the index, the line and the value of each row, which may not be parsed yet. Raises as `scan` does."""
     index = -1
-    for index, (line, parsed) in enumerate(parsed_values(path, digest)):
-        if isinstance(parsed, NotJson):
-            yield BadRow(path, index, line, (f"{path}:{line}: {parsed.reason}",))
-            continue
-        try:
-            yield make(parsed, path, index, line)
-        except Wrong as wrong:
-            yield BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
+    for index, (line, value) in enumerate(raw_values(path, digest)):
+        yield index, line, value
     if index < 0:
         raise BadInput(f"{path}: no rows; accepted: {accepted}, as JSON Lines or one JSON list")
+
+
+def made(value: Any, make: Form[R], path: Path, index: int, line: int) -> R | BadRow:
+    """Make a row of a value that `numbered` yields."""
+    value = parsed(value)
+    if isinstance(value, NotJson):
+        return BadRow(path, index, line, (f"{path}:{line}: {value.reason}",))
+    try:
+        return make(value, path, index, line)
+    except Wrong as wrong:
+        return BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
 
 
 # --- one row ------------------------------------------------------------------------------------------------
 
 
-def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
+def read_row(parsed: Any, path: Path, index: int, line: int) -> Row:
+    """Read a row. Raises Wrong."""
     if not isinstance(parsed, dict):
-        raise Wrong(f"found {kind_of(parsed)}; accepted: an object, {_accepted_formats()}")
+        raise Wrong(f"found {kind_of(parsed)}; accepted: an object, {ROW_FORMATS}")
     named = [key for key in FORMATS if key in parsed]
     if len(named) != 1:
         if named:
@@ -280,14 +297,10 @@ def _without_nulls(value: Any) -> Any:
 
 def _no_format(parsed: dict[str, Any]) -> str:
     if {"chosen", "rejected"} <= parsed.keys():
-        return "found a pair for preference training (chosen, rejected); accepted here: " + _accepted_formats()
+        return "found a pair for preference training (chosen, rejected); accepted here: " + ROW_FORMATS
     near = next(filter(None, (nearest(key, FORMATS) for key in parsed)), "")
     found = f"the keys {', '.join(parsed)}" if parsed else "no key"
-    return f"found {found}; accepted: {_accepted_formats()}{near}"
-
-
-def _accepted_formats() -> str:
-    return " or ".join(FORMATS.values())
+    return f"found {found}; accepted: {ROW_FORMATS}{near}"
 
 
 def read_messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]) -> tuple[Message, ...]:

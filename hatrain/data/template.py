@@ -92,7 +92,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, today: date | None = None):
         self._tokenizer = tokenizer
         self._variables = {"documents": None, **tokenizer.special_tokens_map}
-        self._now = datetime.combine(today or date.today(), time(12))
+        self.today = today or date.today()
+        self._mentioned: dict[str, bool] = {}
         self._compiled: dict[str, jinja2.Template] = {}
         self._json: dict[tuple[Any, ...], tuple[Any, str]] = {}
 
@@ -106,7 +107,9 @@ class ChatTemplate:
 
     def mentions(self, name: str) -> bool:
         """Whether the template's source contains a name, such as a key of its messages."""
-        return any(name in self._source(tools) for tools in ((), (_PROBE_TOOL,)))
+        if name not in self._mentioned:
+            self._mentioned[name] = any(name in self._source(tools) for tools in ((), (_PROBE_TOOL,)))
+        return self._mentioned[name]
 
     @cached_property
     def writes_tools(self) -> bool:
@@ -173,7 +176,7 @@ class ChatTemplate:
     def _template(self, source: str) -> jinja2.Template:
         if source not in self._compiled:
             compiled = _compile(source)
-            compiled.globals["strftime_now"] = self._now.strftime
+            compiled.globals["strftime_now"] = datetime.combine(self.today, time(12)).strftime
             compiled.environment.filters["tojson"] = self._as_json
             self._compiled[source] = compiled
         return self._compiled[source]
