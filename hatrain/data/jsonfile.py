@@ -254,15 +254,18 @@ def checked(value: Any, text: str) -> Any:
 
 
 def _is_too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEEPEST + 1):
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(DEEPEST):
         level = [
             inner
             for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
+            for inner in (item.values() if type(item) is dict else item)
+            if type(inner) in _CONTAINERS
         ]
-    return bool(level)
+    return any(level)
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:

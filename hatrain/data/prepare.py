@@ -174,6 +174,8 @@ def ignored_keys(row: Row, template: ChatTemplate) -> Iterator[str]:
 
 def _by_workers(work: _Work, chunks: Iterator[Chunk], workers: int) -> Iterator[Prepared]:
     """Yield what the processes make of the chunks, in the order of the chunks."""
+    for chunk in islice(chunks, 1):
+        yield work(chunk)  # the processes begin with what this one learns of the tokenizer and the template
     # Forked processes have the tokenizer at once. New ones would spend seconds on imports.
     context = multiprocessing.get_context("fork")
     gc.freeze()  # else each process copies the pages of all objects when it collects garbage
