@@ -427,17 +427,11 @@ def read_tools(parsed: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     if len(given) > 1:
         raise Wrong("found tools and functions in one row; keep one")
     ((key, value),) = given.items()
-    # Tools that are no text are checked already.
-    return _tools(key, value, strict_json) if isinstance(value, str) else _tools(key, json.dumps(value), json.loads)
-
-
-@lru_cache(maxsize=256)
-def _tools(key: str, text: str, load: Callable[[str], Any]) -> tuple[Mapping[str, Any], ...]:
-    """Read tools, as the same objects for the same text: many rows offer the same ones."""
-    try:
-        value = load(text)
-    except ValueError as error:
-        raise Wrong(f"{key}: not JSON: {json_fault(error)}") from None
+    if isinstance(value, str):
+        try:
+            value = strict_json(value)
+        except ValueError as error:
+            raise Wrong(f"{key}: not JSON: {json_fault(error)}") from None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise Wrong(f"{key}: found {kind_of(value)}; accepted: a list of JSON schema functions")
     if key == "functions":
@@ -447,7 +441,14 @@ def _tools(key: str, text: str, load: Callable[[str], Any]) -> tuple[Mapping[str
             {"type": "function", "function": {"name": "", "description": "", "parameters": {}, **each}}
             for each in value
         ]
-    return tuple(_without_nulls(tool) for tool in value)
+    return tuple(_shared_tool(json.dumps(tool)) for tool in value)
+
+
+@lru_cache(maxsize=1024)
+def _shared_tool(text: str) -> Mapping[str, Any]:
+    """Return a tool, as the same object for the same JSON: many rows offer it."""
+    tool: Mapping[str, Any] = _without_nulls(json.loads(text))
+    return tool
 
 
 def _required(item: Mapping[str, Any], key: str, at: str) -> Any:

@@ -39,8 +39,8 @@ _PROBE_TOOL: Mapping[str, Any] = {
 }
 
 
-_MOST_JSON = 256
-"""Objects whose JSON is kept: those of the last rows."""
+_MOST_JSON = 1024
+"""Objects whose JSON is kept: the tools of rows, and what else the last rows had."""
 RENDER_SECONDS = 10
 """Processor time for one conversation; templates take milliseconds."""
 _TEMPLATE_FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -189,7 +189,7 @@ class ChatTemplate:
         separators: Any = None,
         sort_keys: bool = False,
     ) -> str:
-        """The filter `tojson` of transformers, once for each of the objects that a row is rendered with several times.
+        """The filter `tojson` of transformers, once for each object: rows are rendered several times, and share tools.
 
         A template changes no object: it runs in a sandbox that does not let it.
         """
