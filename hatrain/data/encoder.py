@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
@@ -118,6 +118,9 @@ class _Cut:
     """The characters before and after each of the line breaks."""
     unknown: set[str] = field(default_factory=set)
 
+    def pairs_in_order(self) -> list[str]:
+        return [_pair(part[-2], after[0]) for part, after in pairwise(self.parts)]
+
 
 class Encoder:
     """Encodes texts with one tokenizer.
@@ -177,7 +180,7 @@ class Encoder:
         parts, pairs, part = [], set(), lines[0]
         for line in lines[1:]:
             if part and line and not (line[0].isspace() or part[-1].isspace()):
-                pair = _KINDS.get(part[-1], part[-1]) + _KINDS.get(line[0], line[0])
+                pair = _pair(part[-1], line[0])
                 if pair not in self._bad:
                     pairs.add(pair)
                     parts.append(part + "\n")
@@ -216,7 +219,12 @@ class Encoder:
         if pieces is not None and b"".join(pieces) == whole.ids.tobytes():
             self._good |= cut.unknown
         elif cut.unknown:
-            self._bad |= cut.unknown
+            for position, pair in zip(accumulate(map(len, cut.parts)), cut.pairs_in_order(), strict=False):
+                if pair in cut.unknown:
+                    halves = [(cut.text[:position], False), (cut.text[position:], True)]
+                    is_same = b"".join(ids or b"" for ids in self._ids_alone(halves)) == whole.ids.tobytes()
+                    (self._good if is_same and pair not in self._bad else self._bad).add(pair)
+            self._good -= self._bad
         elif pieces is not None:
             raise Inexact
 
@@ -291,6 +299,10 @@ class Encoder:
     @property
     def _tokens_of_break(self) -> int:
         return len(self._break) // 4
+
+
+def _pair(before: str, after: str) -> str:
+    return _KINDS.get(before, before) + _KINDS.get(after, after)
 
 
 def _as_bytes(ids: Sequence[int]) -> bytes:
