@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -166,6 +166,9 @@ bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a
 
 bench: setup .venv-peers/ready ## rows per second of training beside TRL, in turns: writes bench/RESULTS.md, half an hour on a quiet machine
 	@$(BIN)/python -m bench.training $(ARGS)
+
+bench-prepare: setup .venv-peers/ready ## rows per second of preparation beside TRL, in turns: writes bench/RESULTS-prepare.md
+	@$(BIN)/python -m bench.prepare $(ARGS)
 
 .venv-peers/ready: bench/peers.lock
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers

@@ -217,7 +217,7 @@ class StepTrainer(Trainer):
         """As transformers', but the first step of a warm-up of W trains with the (W + 1)th part of the learning rate,
         and so on: there it trains with 0, and changes nothing."""
         if self.lr_scheduler is None:
-            schedule = super().create_scheduler(num_training_steps, optimizer)
+            schedule: Any = super().create_scheduler(num_training_steps, optimizer)
             schedule.lr_lambdas = [
                 _from_above_zero(each, self.args.get_warmup_steps(num_training_steps)) for each in schedule.lr_lambdas
             ]
