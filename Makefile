@@ -85,7 +85,8 @@ DEMO := data/demo
 
 $(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
 	@echo "Generating requests for the home of hatrain/home/demo.yaml"
-	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
+	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 \
+		--requests-per-home 8 --out $(DEMO)
 
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	@echo "Creating a small base model; nothing is downloaded"
