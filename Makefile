@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,7 +85,8 @@ DEMO := data/demo
 
 $(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
 	@echo "Generating requests for the home of hatrain/home/demo.yaml"
-	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
+	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 \
+		--requests-per-home 8 --out $(DEMO)
 
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	@echo "Creating a small base model; nothing is downloaded"
@@ -167,10 +168,18 @@ bench-launch: setup .venv-bench/ready ## seconds to plan and render a job, and a
 bench: setup .venv-peers/ready ## rows per second of training beside TRL, in turns: writes bench/RESULTS.md, half an hour on a quiet machine
 	@$(BIN)/python -m bench.training $(ARGS)
 
+bench-prepare: setup .venv-peers/ready ## rows per second of preparation beside TRL, in turns: writes bench/RESULTS-prepare.md
+	@$(BIN)/python -m bench.prepare $(ARGS)
+
 .venv-peers/ready: bench/peers.lock
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --disable-pip-version-check --quiet -r bench/peers.lock
 	@touch $@
+
+BASE ?= 854315a
+
+bench-evaluate: setup ## requests per second of an evaluation beside revision BASE, in turns: writes bench/RESULTS-evaluate.md, half an hour
+	@$(BIN)/python -m bench.evaluate --base $(BASE) $(ARGS)
 
 bench-gpu: ## train on this machine's GPU for nine minutes, and write bench/RESULTS-gpu.md: make bench-gpu [ARGS="--minutes 5"]
 	@PYTHON=$(PYTHON) bench/gpu.sh $(ARGS)

@@ -1,37 +1,29 @@
 """A dataset file as labelled examples for the trainer. Rows are never cut; those that are too long are dropped."""
 
-import hashlib
-import multiprocessing
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from hatrain.data.labels import Example, Ids, Labeller
-from hatrain.data.rows import BadRow, Row, scan_rows, shortened
+from hatrain.data.encoder import Ids
+from hatrain.data.labels import Example, Labeller
+from hatrain.data.prepare import Kind, prepare
+from hatrain.data.prepared import Prepared
+from hatrain.data.rows import ROW_FORMATS, BadRow, Row, read_row, shortened
 from hatrain.errors import BadInput
 from hatrain.text import count
 
-E = TypeVar("E")
 OnOverlong = Literal["drop", "error"]
 
 _SHOWN = 3
 """Bad rows that are printed as text and tokens; the others usually have the same problem."""
-
-_SMALL = 8 * 2**20
-"""Bytes of a file, about 4,000 rows, below which worker processes save no time."""
-
-CHUNK = 64
-"""Rows tokenized together: they keep the tokenizer's threads busy, and are few calls to a worker process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +114,18 @@ class TokenizedDataset:
         return np.array([example.supervised for example in self.examples], dtype=np.int64)
 
 
+def _label(labeller: Labeller, rows: Sequence[Row]) -> Iterator[tuple[Example, ...] | BadRow]:
+    for labelled in labeller.label(rows):
+        yield labelled if isinstance(labelled, BadRow) else (labelled,)
+
+
+def _same(row: Row) -> Row:
+    return row
+
+
+ROWS = Kind("rows", 1, read_row, ROW_FORMATS, _label, _same)
+
+
 def tokenize_dataset(
     path: str | Path,
     tokenizer: PreTrainedTokenizerBase,
@@ -130,51 +134,33 @@ def tokenize_dataset(
     prefix_ids: Sequence[int] | None = None,
     suffix_ids: Sequence[int] | None = None,
     on_overlong: OnOverlong = "drop",
-    workers: int | None = None,
     today: date | None = None,
+    **options: Any,
 ) -> TokenizedDataset:
-    """Return the examples of a file. `workers` processes share the work; None picks the fastest number. `today` is the
-    date for chat templates that ask for it.
+    """Return the examples of a file. `today` is the date for chat templates that ask for it; `options` are those of
+    `prepare`.
 
-    Raises BadInput as `keep_fitting` does.
+    Raises BadInput as `kept_rows` does.
     """
-    labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
-    digest = hashlib.sha256()
-    raw_rows = null_rows = 0
-
-    def rows() -> Iterator[Example | Overlong | BadRow]:
-        nonlocal raw_rows, null_rows
-        for row, labelled in label_file(path, labeller, workers=workers, digest=digest):
-            raw_rows += isinstance(row, Row) and row.text is not None
-            null_rows += isinstance(row, Row) and bool(row.nulls)
-            if isinstance(labelled, Example) and labelled.length > ctx_size:
-                yield Overlong(row.path, row.index, row.line, labelled.length)
-            else:
-                yield labelled
-
-    kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
-    return TokenizedDataset(tuple(kept), tuple(dropped), raw_rows, null_rows, digest.hexdigest())
+    prepared = prepare(path, Labeller(tokenizer, prefix_ids, suffix_ids, today), ROWS, **options)
+    dropped = [
+        Overlong(Path(path), *prepared.place(row), int(prepared.longest[row]))
+        for row in np.flatnonzero(prepared.longest > ctx_size).tolist()
+    ]
+    kept = kept_rows(prepared, path, dropped, ctx_size, on_overlong)
+    examples = tuple(example for (example,) in prepared.examples(kept))
+    return TokenizedDataset(examples, tuple(dropped), prepared.raw_rows, prepared.null_rows, prepared.digest)
 
 
-def keep_fitting(
-    rows: Iterable[E | Overlong | BadRow], path: str | Path, ctx_size: int, on_overlong: OnOverlong
-) -> tuple[list[E], list[Overlong]]:
-    """Separate the rows of a file that fit into the context from those that do not.
+def kept_rows(
+    prepared: Prepared, path: str | Path, dropped: Sequence[Overlong], ctx_size: int, on_overlong: OnOverlong
+) -> list[int]:
+    """Return the rows of a file that fit into the context, all but those `dropped`.
 
     Raises BadInput for bad rows (all of the file at once), for overlong rows when `on_overlong` is "error", and when
     no row is left.
     """
-    kept: list[E] = []
-    dropped: list[Overlong] = []
-    bad: list[BadRow] = []
-    for row in rows:
-        if isinstance(row, BadRow):
-            bad.append(row)
-        elif isinstance(row, Overlong):
-            dropped.append(row)
-        else:
-            kept.append(row)
-    problems = problem_lines(bad)
+    problems = problem_lines(prepared.bad)
     if on_overlong == "error":
         problems += [
             f"{row.path}:{row.line}: row {row.row}: {row.problem(ctx_size)}; "
@@ -183,13 +169,14 @@ def keep_fitting(
         ]
     if problems:
         raise BadInput(shortened(problems))
+    kept: list[int] = np.flatnonzero(prepared.longest <= ctx_size).tolist()
     if not kept:
         shortest = min(row.length for row in dropped)
         raise BadInput(
             f"{path}: no {dropped[0].kind} fits into ctx_size {ctx_size}; the shortest of {len(dropped)} has "
             f"{count(shortest, 'token')}"
         )
-    return kept, dropped
+    return kept
 
 
 def raw_note(rows: int) -> str:
@@ -209,61 +196,3 @@ def problem_lines(bad: Iterable[BadRow]) -> list[str]:
         lines.extend(row.problems[:-1])
         lines.append("\n".join(filter(None, (row.problems[-1], detail))))
     return lines
-
-
-def label_file(
-    path: str | Path, labeller: Labeller, *, workers: int | None = None, digest: "hashlib._Hash | None" = None
-) -> Iterator[tuple[Row | BadRow, Example | BadRow]]:
-    """Yield every row of a file with its example, or with its problems, in the order of the file. `digest` is updated
-    with the file's bytes."""
-    chunks = in_chunks(scan_rows(path, digest))
-    workers = _fastest_workers(Path(path)) if workers is None else workers
-    if workers <= 1:
-        for chunk in chunks:
-            yield from zip(chunk, _label_chunk(labeller, chunk), strict=True)
-        return
-    with _pool(labeller, workers) as pool:
-        # A window at a time: a big file's text would not fit into memory.
-        while window := list(islice(chunks, 4 * workers)):
-            for chunk, labelled in zip(window, pool.map(_label_in_worker, window), strict=True):
-                yield from zip(chunk, labelled, strict=True)
-
-
-def in_chunks(rows: Iterator[E]) -> Iterator[list[E]]:
-    while chunk := list(islice(rows, CHUNK)):
-        yield chunk
-
-
-def _label_chunk(labeller: Labeller, chunk: Sequence[Row | BadRow]) -> list[Example | BadRow]:
-    labelled = iter(labeller.label([row for row in chunk if isinstance(row, Row)]))
-    return [row if isinstance(row, BadRow) else next(labelled) for row in chunk]
-
-
-# --- worker processes ---------------------------------------------------------------------------------------
-
-_labeller_of_worker: Labeller | None = None
-
-
-def _pool(labeller: Labeller, workers: int) -> ProcessPoolExecutor:
-    # Forked processes have the tokenizer at once. New ones would spend seconds on imports.
-    context = multiprocessing.get_context("fork")
-    return ProcessPoolExecutor(workers, context, initializer=_become_worker, initargs=(labeller,))
-
-
-def _become_worker(labeller: Labeller) -> None:
-    global _labeller_of_worker
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tokenizer's own threads do not survive a fork
-    _labeller_of_worker = labeller
-
-
-def _label_in_worker(chunk: Sequence[Row | BadRow]) -> list[Example | BadRow]:
-    assert _labeller_of_worker is not None
-    return _label_chunk(_labeller_of_worker, chunk)
-
-
-def _fastest_workers(path: Path) -> int:
-    """One process for a file that takes seconds anyway, and on two cores, which the tokenizer's threads keep busy
-    (6,000 rows of 600 tokens: 2,500 rows/s alone, 2,200 with two workers). Ranks on one machine share its cores."""
-    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    is_worth_it = cores > 2 and path.is_file() and path.stat().st_size > _SMALL
-    return min(cores, 16) if is_worth_it else 1

@@ -31,6 +31,11 @@ class NotJson:
 def parsed_values(path: Path, digest: "hashlib._Hash | None" = None) -> Iterator[tuple[int, Any]]:
     """Yield (line, value) of each row; the value is a NotJson where parsing failed. The line of a Parquet row is its
     number. `digest` is updated with each byte of the file as it is read."""
+    return ((line, parsed(value)) for line, value in raw_values(path, digest))
+
+
+def raw_values(path: Path, digest: "hashlib._Hash | None" = None) -> Iterator[tuple[int, Any]]:
+    """Yield what `parsed_values` does, JSON Lines as bytes that are not parsed yet."""
     try:
         with _opened(path, digest) as stream:
             head = stream.read(4)
@@ -128,15 +133,17 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
         content = raw.removeprefix(_BOM) if number == 1 else raw
         if content.isspace() or not content:
             continue
-        value = _parsed(content)
-        if is_first and (wrong := _no_row(value, content, stream)):
+        if is_first and (wrong := _no_row(parsed(content), content, stream)):
             yield number, wrong
             return
         is_first = False
-        yield number, value
+        yield number, content
 
 
-def _parsed(content: bytes) -> Any:
+def parsed(content: Any) -> Any:
+    """Parse what `raw_values` yields."""
+    if not isinstance(content, bytes):
+        return content
     try:
         text = content.decode()
         return checked(strict_json(text), text)
@@ -247,15 +254,18 @@ def checked(value: Any, text: str) -> Any:
 
 
 def _is_too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEEPEST + 1):
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(DEEPEST):
         level = [
             inner
             for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
+            for inner in (item.values() if type(item) is dict else item)
+            if type(inner) in _CONTAINERS
         ]
-    return bool(level)
+    return any(level)
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:

@@ -1,29 +1,22 @@
 """From a row to token ids and labels: the tokens that the model learns to write. Rows are never cut or padded."""
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from hatrain.data.encoder import Encoded, Encoder, Ids
 from hatrain.data.replies import Disagrees, LeftOut, Located, NotFound, ReplyFinder
 from hatrain.data.rows import BadRow, Row
-from hatrain.data.template import EndlessTemplate, Span, TemplateRefusal, added_tokens
+from hatrain.data.template import EndlessTemplate, Span, TemplateRefusal
 from hatrain.errors import BadInput
 from hatrain.text import count
 
 IGNORED = -100
 """The label of a token that is not supervised; torch's cross entropy ignores it."""
-
-Ids = NDArray[np.int32]
-
-_SHORT = 200
-"""Characters of the ends of prompts whose ids are kept."""
 
 
 @dataclass(frozen=True)
@@ -107,24 +100,17 @@ class Labeller:
         self.finder = ReplyFinder(tokenizer, today)
         if not self.prefix:
             _ = self.finder.markers  # refuse an unusable template before any row is read
-        self._added = added_tokens(tokenizer)
-        self._ids_of_tails: dict[str, list[int]] = {}
+        self.encoder = Encoder(tokenizer)
 
     def label(self, rows: Sequence[Row]) -> list[Example | BadRow]:
-        """Return an example for each row, or its problems, in the order of the rows."""
+        """Return an example for each row, or its problems, in the order of the rows. Raises Inexact."""
         located: list[tuple[_Text, ...] | BadRow] = [self._locate(row) for row in rows]
-        self._backend.no_truncation()
-        self._backend.no_padding()
         texts = [part.located.text for parts in located if not isinstance(parts, BadRow) for part in parts]
-        encodings = iter(self._backend.encode_batch(texts, add_special_tokens=False))
+        encodings = iter(self.encoder.encode(texts))
         return [
             parts if isinstance(parts, BadRow) else self._example(row, parts, [next(encodings) for _ in parts])
             for row, parts in zip(rows, located, strict=True)
         ]
-
-    @property
-    def _backend(self) -> Any:
-        return self.tokenizer.backend_tokenizer
 
     def _locate(self, row: Row) -> "tuple[_Text, ...] | BadRow":
         """Return the row's texts: one, or one for each reply."""
@@ -177,80 +163,49 @@ class Labeller:
             "(hatrain data --no-system-role writes such rows)"
         )
 
-    def _example(self, row: Row, parts: "Sequence[_Text]", encodings: Sequence[Any]) -> Example | BadRow:
+    def _example(self, row: Row, parts: "Sequence[_Text]", encodings: Sequence[Encoded]) -> Example | BadRow:
         sequences: list[Example] = []
         try:
-            for part, encoding in zip(parts, encodings, strict=True):
-                sequences += self._by_ids(part, encoding) if self.prefix else self._by_offsets(part, encoding)
+            for part, encoded in zip(parts, encodings, strict=True):
+                sequences += self._by_ids(part, encoded) if self.prefix else self._by_offsets(part, encoded)
         except _Unusable as wrong:
             return bad_row(row, str(wrong), wrong.detail)
         *earlier, last = sequences
-        return replace(last, earlier=tuple(earlier))
+        return replace(last, earlier=tuple(earlier)) if earlier else last
 
-    def _by_offsets(self, part: "_Text", encoding: Any) -> list[Example]:
+    def _by_offsets(self, part: "_Text", encoded: Encoded) -> list[Example]:
         """Return the sequence of a text. Where the tokens of a text do not begin with those of a generation prompt in
         it, for one joins the prompt's end and the reply, each reply becomes a sequence of its own."""
-        located, ids = part.located, list(encoding.ids)
-        if not located.replies:
-            raise _Unusable(self._nothing_found(part.row), self._as_text_and_tokens(located.text, ids))
-        starts = [start for start, _ in encoding.offsets]
+        located, ids = part.located, encoded.ids
         replies = []
         for start, end in located.replies:
-            first = (
-                self._tokens_before(located.text, start, ids, starts)
-                if part.row.text is None
-                else self._first_token(ids, encoding.offsets, start)
-            )
+            first = encoded.before(start) if part.row.text is None else self._first_token(encoded, start)
             if first is None:
                 return self._divided(part)
-            last = bisect_left(starts, end)
+            last = encoded.starting_before(end)
             if first < last:
                 replies.append((first, last))
         if not replies:
-            raise _Unusable(self._nothing_found(part.row), self._as_text_and_tokens(located.text, ids))
+            raise _Unusable(self._nothing_found(part.row), self._as_text_and_tokens(located.text, ids.tolist()))
         if located.open_end:
-            ids.append(self.tokenizer.eos_token_id)
+            ids = np.append(ids, np.int32(self.tokenizer.eos_token_id))
             replies[-1] = (replies[-1][0], len(ids))
-        return [Example(part.row.index, np.array(ids, dtype=np.int32), tuple(replies))]
+        return [Example(part.row.index, ids, tuple(replies))]
 
-    def _first_token(self, ids: list[int], offsets: list[Span], start: int) -> int:
+    def _first_token(self, encoded: Encoded, start: int) -> int:
         """Return the first token that overlaps a raw text's reply, without a header's token that includes the white
         space after it, as Phi-3's do."""
-        first = bisect_right([end for _, end in offsets], start)
-        own = first < len(ids) and offsets[first][0] < start
-        return (
-            first + 1 if own and self._added and self._added.match(str(self.tokenizer.decode([ids[first]]))) else first
-        )
-
-    def _tokens_before(self, text: str, length: int, ids: list[int], starts: list[int]) -> int | None:
-        """Return how many tokens `text[:length]` has on its own; None if the text's tokens do not begin with them.
-
-        Added tokens are cut out of a text before the rest is tokenized, so only what comes after the last one can
-        differ. It is nearly always the same few characters.
-        """
-        tokens = list(self._added.finditer(text, 0, length)) if self._added else []
-        if tokens:
-            position = tokens[-1].start()
-            tail = text[position:length]
-            own = self._ids_of_tails.get(tail)
-            if own is None:
-                own = self._encode(tail)
-                if len(tail) <= _SHORT:
-                    self._ids_of_tails[tail] = own
-            first = bisect_left(starts, position)
-            if ids[first : first + len(own)] == own:
-                return first + len(own)
-        own = self._encode(text[:length])
-        return len(own) if ids[: len(own)] == own else None
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        first = encoded.ending_by(start)
+        own = first < len(encoded.ids) and encoded.start_of(first) < start
+        added = self.encoder.added
+        is_header = own and added and added.match(str(self.tokenizer.decode([encoded.ids[first]])))
+        return first + 1 if is_header else first
 
     def _divided(self, part: "_Text") -> list[Example]:
         """Tokenize each prompt and each reply of a text on their own, as a model is asked."""
         located, sequences = part.located, []
         for number, (start, end) in enumerate(located.replies):
-            before = self._encode(located.text[:start])
+            before = self.encoder.ids_of(located.text[:start])
             reply = self._continued(located.text[start:end])
             if located.open_end and number == len(located.replies) - 1:
                 reply = [*reply, self.tokenizer.eos_token_id]
@@ -261,13 +216,13 @@ class Labeller:
     def _continued(self, text: str) -> list[int]:
         """Tokenize a text as one that goes on: some vocabularies put a space before what begins a text."""
         eos = self.tokenizer.eos_token
-        ids = self._encode(eos + text)
-        return ids[1:] if ids[:1] == [self.tokenizer.eos_token_id] else self._encode(text)
+        ids = self.encoder.ids_of(eos + text)
+        return ids[1:] if ids[:1] == [self.tokenizer.eos_token_id] else self.encoder.ids_of(text)
 
-    def _by_ids(self, part: "_Text", encoding: Any) -> list[Example]:
-        row, text, ids = part.row, part.located.text, list(encoding.ids)
+    def _by_ids(self, part: "_Text", encoded: Encoded) -> list[Example]:
+        row, text, ids = part.row, part.located.text, encoded.ids.tolist()
         try:
-            replies, open_end = self._replies_by_ids(row, ids, encoding.offsets)
+            replies, open_end = self._replies_by_ids(row, ids, encoded)
         except _Unusable as wrong:
             raise _Unusable(str(wrong), self._as_text_and_tokens(text, ids)) from None
         if not replies:
@@ -285,7 +240,7 @@ class Labeller:
         for turn, (start, _) in zip(turns, replies, strict=False):
             if turn == 0:
                 continue
-            prompt = self._encode(self.finder.template.render(row.messages[:turn], row.tools, prompt=True))
+            prompt = self.encoder.ids_of(self.finder.template.render(row.messages[:turn], row.tools, prompt=True))
             if ids[:start] != prompt:
                 shared = next((n for n, two in enumerate(zip(ids, prompt, strict=False)) if two[0] != two[1]), start)
                 raise _Unusable(
@@ -295,7 +250,7 @@ class Labeller:
                     "of `hatrain find-split MODEL`"
                 )
 
-    def _replies_by_ids(self, row: Row, ids: list[int], offsets: list[Span]) -> tuple[list[Span], bool]:
+    def _replies_by_ids(self, row: Row, ids: list[int], encoded: Encoded) -> tuple[list[Span], bool]:
         """Return the supervised ranges between prefix and suffix, and whether the last one has no suffix.
 
         Raises _Unusable when their number is not that of the assistant's turns, and the rendered text does not show
@@ -318,12 +273,11 @@ class Labeller:
         if len(turns) == len(replies):
             trained = [reply for turn, reply in zip(turns, replies, strict=True) if turn.train]
         else:
-            trained = self._of_assistant(replies, row, offsets)
+            trained = self._of_assistant(replies, row, encoded)
         return trained, open_end and replies[-1] in trained
 
-    def _of_assistant(self, replies: list[Span], row: Row, offsets: list[Span]) -> list[Span]:
+    def _of_assistant(self, replies: list[Span], row: Row, encoded: Encoded) -> list[Span]:
         """Return the ranges that are the assistant's, where another turn contains the prefix too."""
-        starts = [start for start, _ in offsets]
         own = []
         for index, message in enumerate(row.messages):
             if message.train:
@@ -331,7 +285,7 @@ class Labeller:
                     turn = self.finder.turn(row.messages, index, row.tools)
                 except (NotFound, LeftOut, Disagrees, BadInput):
                     continue
-                own.append((bisect_left(starts, len(turn.prompt)), bisect_left(starts, len(turn.text))))
+                own.append((encoded.starting_before(len(turn.prompt)), encoded.starting_before(len(turn.text))))
         kept = [(start, end) for start, end in replies if any(first < end and start < last for first, last in own)]
         if len(kept) != sum(message.train for message in row.messages):
             turns = sum(message.role == "assistant" for message in row.messages)

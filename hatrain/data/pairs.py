@@ -1,7 +1,6 @@
 """A preference dataset as labelled pairs: two conversations with the same prompt, and a chosen and a rejected answer. A
 pair is never cut and never repaired."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from hatrain.data.dataset import OnOverlong, Overlong, in_chunks, keep_fitting
+from hatrain.data.dataset import OnOverlong, Overlong, kept_rows
 from hatrain.data.jsonfile import parsed_values
 from hatrain.data.labels import Example, Labeller, bad_row
+from hatrain.data.prepare import Kind, prepare
 from hatrain.data.rows import (
     CONTEXT_KEYS,
     FORMATS,
@@ -29,7 +29,6 @@ from hatrain.data.rows import (
     read_messages,
     read_text,
     read_tools,
-    scan,
     with_context,
 )
 from hatrain.errors import nearest
@@ -47,34 +46,6 @@ class Pair:
 
     chosen: Row
     rejected: Row
-
-    @property
-    def index(self) -> int:
-        """0-based index of the row in its file."""
-        return self.chosen.index
-
-    @property
-    def line(self) -> int:
-        """1-based line on which the row begins."""
-        return self.chosen.line
-
-
-@dataclass(frozen=True, slots=True)
-class PairExample:
-    """A labelled pair."""
-
-    chosen: Example
-    rejected: Example
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longer side."""
-        return max(self.chosen.length, self.rejected.length)
-
-    @property
-    def prompt(self) -> int:
-        """Tokens before the answer, on the side with the longer prompt."""
-        return max(side.replies[0][0] for side in (self.chosen, self.rejected))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +109,21 @@ def tokenize_pairs(
     suffix_ids: Sequence[int] | None = None,
     on_overlong: OnOverlong = "drop",
     today: date | None = None,
+    **options: Any,
 ) -> TokenizedPairs:
-    """Return the pairs of a file. Raises BadInput as `keep_fitting` does; the longer side must fit."""
-    labeller = Labeller(tokenizer, prefix_ids, suffix_ids, today)
-    digest = hashlib.sha256()
-
-    def rows() -> Iterator[PairExample | Overlong | BadRow]:
-        for pair, labelled in label_pairs(path, labeller, digest):
-            if isinstance(labelled, PairExample) and labelled.longest > ctx_size:
-                yield OverlongPair(Path(path), pair.index, pair.line, labelled.longest, labelled.prompt)
-            else:
-                yield labelled
-
-    kept, dropped = keep_fitting(rows(), path, ctx_size, on_overlong)
-    return TokenizedPairs(
-        tuple(pair.chosen for pair in kept), tuple(pair.rejected for pair in kept), tuple(dropped), digest.hexdigest()
-    )
+    """Return the pairs of a file; the longer side must fit. `options` are those of `prepare`. Raises BadInput as
+    `kept_rows` does."""
+    prepared = prepare(path, Labeller(tokenizer, prefix_ids, suffix_ids, today), PAIRS, **options)
+    overlong = np.flatnonzero(prepared.longest > ctx_size).tolist()
+    dropped = [
+        OverlongPair(
+            Path(path), *prepared.place(row), int(prepared.longest[row]), max(side.replies[0][0] for side in sides)
+        )
+        for row, sides in zip(overlong, prepared.examples(overlong), strict=True)
+    ]
+    kept = prepared.examples(kept_rows(prepared, path, dropped, ctx_size, on_overlong))
+    chosen, rejected = zip(*kept, strict=True)
+    return TokenizedPairs(chosen, rejected, tuple(dropped), prepared.digest)
 
 
 def holds_pairs(path: str | Path) -> bool:
@@ -162,22 +132,18 @@ def holds_pairs(path: str | Path) -> bool:
     return isinstance(first, dict) and any(side in first for side in SIDES)
 
 
-def label_pairs(
-    path: str | Path, labeller: Labeller, digest: "hashlib._Hash | None" = None
-) -> Iterator[tuple[Pair | BadRow, PairExample | BadRow]]:
-    """Yield every row of a file with its two examples, or with its problems, in the order of the file. `digest` is
-    updated with the file's bytes."""
-    for chunk in in_chunks(scan(path, _pair, PAIR_FORMATS, digest)):
-        pairs = [pair for pair in chunk if isinstance(pair, Pair)]
-        labelled = labeller.label([side for pair in pairs for side in (pair.chosen, pair.rejected)])
-        examples = map(partial(_example, labeller.tokenizer), pairs, labelled[::2], labelled[1::2])
-        for pair in chunk:
-            yield pair, pair if isinstance(pair, BadRow) else next(examples)
+def _label(labeller: Labeller, pairs: Sequence[Pair]) -> Iterator[tuple[Example, ...] | BadRow]:
+    labelled = labeller.label([side for pair in pairs for side in (pair.chosen, pair.rejected)])
+    return map(partial(_examples, labeller.tokenizer), pairs, labelled[::2], labelled[1::2])
 
 
-def _example(
+def _chosen(pair: Pair) -> Row:
+    return pair.chosen
+
+
+def _examples(
     tokenizer: PreTrainedTokenizerBase, pair: Pair, chosen: Example | BadRow, rejected: Example | BadRow
-) -> PairExample | BadRow:
+) -> tuple[Example, ...] | BadRow:
     if isinstance(chosen, BadRow) or isinstance(rejected, BadRow):
         both = zip(SIDES, (chosen, rejected), strict=True)
         return _both_sides(pair.chosen, {side: row for side, row in both if isinstance(row, BadRow)})
@@ -190,7 +156,7 @@ def _example(
     if np.array_equal(chosen.input_ids, rejected.input_ids):
         return bad_row(pair.chosen, "chosen and rejected are the same once the chat template has rendered them")
     start = min(chosen.replies[0][0], rejected.replies[0][0])
-    return PairExample(*(_answer_from(start, side, tokenizer) for side in (chosen, rejected)))
+    return tuple(_answer_from(start, side, tokenizer) for side in (chosen, rejected))
 
 
 def _answer_from(start: int, side: Example, tokenizer: PreTrainedTokenizerBase) -> Example:
@@ -221,7 +187,7 @@ def _both_sides(row: Row, sides: Mapping[str, BadRow]) -> BadRow:
 # --- one row ------------------------------------------------------------------------------------------------
 
 
-def _pair(parsed: Any, path: Path, index: int, line: int) -> Pair:
+def read_pair(parsed: Any, path: Path, index: int, line: int) -> Pair:
     if not isinstance(parsed, dict):
         raise Wrong(f"found {kind_of(parsed)}; accepted: an object, {PAIR_FORMATS}")
     if not {"question", "prompt", *SIDES} & parsed.keys() and (other := parsed.keys() & FORMATS.keys()):
@@ -301,3 +267,6 @@ def _check_answer(answer: Turns, side: str, start: int, end: int) -> None:
         raise Wrong(f"{side}[{end - 1}]: ends with a turn of role {answer[-1].role!r}; accepted: the assistant's")
     if not any(message.train for message in answer):
         raise Wrong(f"{side}: every turn of its answer has train_on_turn: false; set one to true")
+
+
+PAIRS = Kind("pairs", len(SIDES), read_pair, PAIR_FORMATS, _label, _chosen)

@@ -2,13 +2,15 @@
 reported with file and line; none is repaired."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from hatrain.data.jsonfile import NotJson, json_fault, parsed_values, strict_json
+from hatrain.data.jsonfile import NotJson, json_fault, parsed, raw_values, strict_json
 from hatrain.errors import BadInput, nearest
 
 R = TypeVar("R")
@@ -27,6 +29,7 @@ FORMATS = {
     "messages": '{"messages": [{"role", "content"}]}',
     "text": '{"text"}',
 }
+ROW_FORMATS = " or ".join(FORMATS.values())
 MOST_TURNS = 1024
 """Turns of a row. More fit into no context, and templates take time that grows with their square."""
 _PRINTED = 20
@@ -150,39 +153,55 @@ def scan_rows(path: str | Path, digest: "hashlib._Hash | None" = None) -> Iterat
 
     Raises BadInput when the file does not exist, cannot be read as text, or has no row.
     """
-    yield from scan(path, _row, _accepted_formats(), digest)
+    yield from scan(path, read_row, ROW_FORMATS, digest)
 
 
-def scan(
-    path: str | Path,
-    make: Callable[[Any, Path, int, int], R],
-    accepted: str,
-    digest: "hashlib._Hash | None" = None,
-) -> Iterator[R | BadRow]:
-    """Yield `make(value, path, index, line)` for the JSON value of each row. `make` raises Wrong for a bad one.
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Form(Protocol[R_co]):
+    """How the value of a row becomes a row. Raises Wrong for a bad one."""
+
+    def __call__(self, parsed: Any, path: Path, index: int, line: int) -> R_co: ...
+
+
+def scan(path: str | Path, make: Form[R], accepted: str, digest: "hashlib._Hash | None" = None) -> Iterator[R | BadRow]:
+    """Yield `make(value, path, index, line)` for the JSON value of each row.
 
     Raises BadInput as `scan_rows` does; `accepted` describes a row in messages.
     """
     path = Path(path)
+    for index, line, value in numbered(path, accepted, digest):
+        yield made(value, make, path, index, line)
+
+
+def numbered(path: Path, accepted: str, digest: "hashlib._Hash | None" = None) -> Iterator[tuple[int, int, Any]]:
+    """Yield the index, the line and the value of each row, which may not be parsed yet. Raises as `scan` does."""
     index = -1
-    for index, (line, parsed) in enumerate(parsed_values(path, digest)):
-        if isinstance(parsed, NotJson):
-            yield BadRow(path, index, line, (f"{path}:{line}: {parsed.reason}",))
-            continue
-        try:
-            yield make(parsed, path, index, line)
-        except Wrong as wrong:
-            yield BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
+    for index, (line, value) in enumerate(raw_values(path, digest)):
+        yield index, line, value
     if index < 0:
         raise BadInput(f"{path}: no rows; accepted: {accepted}, as JSON Lines or one JSON list")
+
+
+def made(value: Any, make: Form[R], path: Path, index: int, line: int) -> R | BadRow:
+    """Make a row of a value that `numbered` yields."""
+    value = parsed(value)
+    if isinstance(value, NotJson):
+        return BadRow(path, index, line, (f"{path}:{line}: {value.reason}",))
+    try:
+        return make(value, path, index, line)
+    except Wrong as wrong:
+        return BadRow(path, index, line, (f"{path}:{line}: {wrong}",))
 
 
 # --- one row ------------------------------------------------------------------------------------------------
 
 
-def _row(parsed: Any, path: Path, index: int, line: int) -> Row:
+def read_row(parsed: Any, path: Path, index: int, line: int) -> Row:
+    """Read a row. Raises Wrong."""
     if not isinstance(parsed, dict):
-        raise Wrong(f"found {kind_of(parsed)}; accepted: an object, {_accepted_formats()}")
+        raise Wrong(f"found {kind_of(parsed)}; accepted: an object, {ROW_FORMATS}")
     named = [key for key in FORMATS if key in parsed]
     if len(named) != 1:
         if named:
@@ -266,9 +285,14 @@ def _structures(turns: Any, parsed: Mapping[str, Any]) -> list[Any]:
 
 
 def _nulls(value: Any) -> int:
+    # Nearly always there are none, which the JSON says faster than a walk.
+    return _count_nulls(value) if value is not None and "null" in json.dumps(value) else 0
+
+
+def _count_nulls(value: Any) -> int:
     if isinstance(value, dict):
-        return sum(1 if item is None else _nulls(item) for item in value.values())
-    return sum(map(_nulls, value)) if isinstance(value, list) else 0
+        return sum(1 if item is None else _count_nulls(item) for item in value.values())
+    return sum(map(_count_nulls, value)) if isinstance(value, list) else 0
 
 
 def _without_nulls(value: Any) -> Any:
@@ -280,14 +304,10 @@ def _without_nulls(value: Any) -> Any:
 
 def _no_format(parsed: dict[str, Any]) -> str:
     if {"chosen", "rejected"} <= parsed.keys():
-        return "found a pair for preference training (chosen, rejected); accepted here: " + _accepted_formats()
+        return "found a pair for preference training (chosen, rejected); accepted here: " + ROW_FORMATS
     near = next(filter(None, (nearest(key, FORMATS) for key in parsed)), "")
     found = f"the keys {', '.join(parsed)}" if parsed else "no key"
-    return f"found {found}; accepted: {_accepted_formats()}{near}"
-
-
-def _accepted_formats() -> str:
-    return " or ".join(FORMATS.values())
+    return f"found {found}; accepted: {ROW_FORMATS}{near}"
 
 
 def read_messages(value: Any, key: str, turn: Callable[[Mapping[str, Any], str], Message]) -> tuple[Message, ...]:
@@ -421,7 +441,14 @@ def read_tools(parsed: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
             {"type": "function", "function": {"name": "", "description": "", "parameters": {}, **each}}
             for each in value
         ]
-    return tuple(_without_nulls(tool) for tool in value)
+    return tuple(_shared_tool(json.dumps(tool)) for tool in value)
+
+
+@lru_cache(maxsize=1024)
+def _shared_tool(text: str) -> Mapping[str, Any]:
+    """Return a tool, as the same object for the same JSON: many rows offer it."""
+    tool: Mapping[str, Any] = _without_nulls(json.loads(text))
+    return tool
 
 
 def _required(item: Mapping[str, Any], key: str, at: str) -> Any:

@@ -3,8 +3,7 @@ are found by rendering, so no family of models is known by name."""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from functools import cached_property
@@ -21,8 +20,8 @@ from hatrain.errors import BadInput
 Tools = Sequence[Mapping[str, Any]]
 Span = tuple[int, int]
 
-# Annotated as returning text, it returns the texts and, for each, the ranges in generation tags.
-_render_jinja: Callable[..., tuple[list[str], list[list[Span]]]] = chat_template_utils.render_jinja_template  # type: ignore[assignment]
+# Without the cache around it, so that what a template gets from us is not handed to others.
+_compile: Callable[[str], jinja2.Template] = chat_template_utils._compile_jinja_template.__wrapped__
 
 _PROBE_TURNS = ("hatrainuserone", "hatrainreplyone", "hatrainusertwo", "hatrainreplytwo")
 _PROBE_CALL: Mapping[str, Any] = {
@@ -40,6 +39,8 @@ _PROBE_TOOL: Mapping[str, Any] = {
 }
 
 
+_MOST_JSON = 1024
+"""Objects whose JSON is kept: the tools of rows, and what else the last rows had."""
 RENDER_SECONDS = 10
 """Processor time for one conversation; templates take milliseconds."""
 _TEMPLATE_FAULTS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -90,8 +91,11 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, today: date | None = None):
         self._tokenizer = tokenizer
-        self._variables = tokenizer.special_tokens_map
-        self._now = datetime.combine(today or date.today(), time(12))
+        self._variables = {"documents": None, **tokenizer.special_tokens_map}
+        self.today = today or date.today()
+        self._mentioned: dict[str, bool] = {}
+        self._compiled: dict[str, jinja2.Template] = {}
+        self._json: dict[tuple[Any, ...], tuple[Any, str]] = {}
 
     def render(self, messages: Sequence[Message], tools: Tools = (), *, prompt: bool = False) -> str:
         """Return the text of a conversation, with the generation prompt of the next reply if `prompt`.
@@ -103,7 +107,9 @@ class ChatTemplate:
 
     def mentions(self, name: str) -> bool:
         """Whether the template's source contains a name, such as a key of its messages."""
-        return any(name in self._source(tools) for tools in ((), (_PROBE_TOOL,)))
+        if name not in self._mentioned:
+            self._mentioned[name] = any(name in self._source(tools) for tools in ((), (_PROBE_TOOL,)))
+        return self._mentioned[name]
 
     @cached_property
     def writes_tools(self) -> bool:
@@ -148,16 +154,16 @@ class ChatTemplate:
         return self._tokenizer.get_chat_template(None, [dict(tool) for tool in tools] or None)
 
     def _render(self, messages: Sequence[Message], tools: Tools, spelling: Spelling, prompt: bool = False) -> str:
-        # As apply_chat_template does: the tokenizer's special tokens, and the options.
+        # As apply_chat_template does: the tokenizer's special tokens, and the options. It also copies all messages and
+        # tools for each call, lest a template gets objects other than those of JSON. Ours have no others.
         source = self._source(tools)
         try:
-            with self._dated(source), cpu_seconds(RENDER_SECONDS):
-                rendered, _ = _render_jinja(
-                    [[spelling.message(message) for message in messages]],
-                    tools=[dict(tool) for tool in tools] or None,
-                    chat_template=source,
-                    **self._variables,
+            with cpu_seconds(RENDER_SECONDS):
+                return self._template(source).render(
+                    messages=chat_template_utils._alias_reasoning_fields([spelling.message(each) for each in messages]),
+                    tools=list(tools) or None,
                     add_generation_prompt=prompt,
+                    **self._variables,
                 )
         except TimeoutError:
             raise EndlessTemplate(
@@ -166,21 +172,37 @@ class ChatTemplate:
             ) from None
         except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
             raise TemplateRefusal(str(error) or type(error).__name__) from error
-        return rendered[0]
 
-    @contextmanager
-    def _dated(self, source: str) -> Iterator[None]:
-        """Answer the template's own `strftime_now` with our date. transformers hands a template no functions."""
-        if "strftime_now" not in source:
-            yield
-            return
-        names = chat_template_utils._compile_jinja_template(source).globals
-        own = names["strftime_now"]
-        names["strftime_now"] = self._now.strftime
-        try:
-            yield
-        finally:
-            names["strftime_now"] = own
+    def _template(self, source: str) -> jinja2.Template:
+        if source not in self._compiled:
+            compiled = _compile(source)
+            compiled.globals["strftime_now"] = datetime.combine(self.today, time(12)).strftime
+            compiled.environment.filters["tojson"] = self._as_json
+            self._compiled[source] = compiled
+        return self._compiled[source]
+
+    def _as_json(
+        self,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        """The filter `tojson` of transformers, once for each object: rows are rendered several times, and share tools.
+
+        A template changes no object: it runs in a sandbox that does not let it.
+        """
+        key = (id(value), ensure_ascii, indent, separators and tuple(separators), sort_keys)
+        if key not in self._json:
+            if len(self._json) >= _MOST_JSON:
+                self._json.clear()
+            text = json.dumps(
+                value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+            )
+            # Kept with its text: else another object could get its id.
+            self._json[key] = value, text
+        return self._json[key][1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """The rows of a run: tokenized for its method, with digests that tell a resumed run whether a file changed."""
 
+import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,8 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory)
         "suffix_ids": data.suffix_ids,
         "on_overlong": data.on_overlong,
         "today": run.today(),
+        "say": partial(print, flush=True),
+        "cache": _cache_of(plan, run),
     }
 
     def tokenized(path: str) -> Any:
@@ -89,6 +93,12 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory)
         files,
         tuple(Path(resolve(file.path, plan.paths.workdir)) for file in data.train),
     )
+
+
+def _cache_of(plan: Plan, run: RunDirectory) -> Path | None:
+    """The run's own folder on a cluster: all nodes and all attempts have it. None means the user's cache."""
+    is_own = plan.launcher != "local" and not os.environ.get("HATRAIN_CACHE")
+    return run.folder / "rows" if is_own else None
 
 
 def sides(dataset: TokenizedDataset | TokenizedPairs, row: int) -> tuple[Example, ...]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from hatrain.data.dataset import TokenizedDataset, label_file, raw_note, tokenize_dataset
+from hatrain.data.dataset import ROWS, TokenizedDataset, raw_note, tokenize_dataset
 from hatrain.data.labels import IGNORED, Labeller
-from hatrain.data.rows import BadRow
+from hatrain.data.prepare import prepare
 from hatrain.errors import BadInput
 from tests.families import build_tokenizer
 
@@ -92,14 +92,14 @@ def test_worker_processes_give_the_results_of_one_process(tmp_path):
     rows = [row(f"Answer {number}.") if number % 50 else NO_ANSWER for number in range(300)]
     path, labeller = written(tmp_path, *rows), Labeller(build_tokenizer("llama3"))
 
-    def found(workers: int) -> list[tuple[int, Any]]:
-        return [
-            (read.index, labelled.problems if isinstance(labelled, BadRow) else labelled.labels.tolist())
-            for read, labelled in label_file(path, labeller, workers=workers)
-        ]
+    def found(workers: int) -> list[Any]:
+        prepared = prepare(path, labeller, ROWS, workers=workers)
+        examples = prepared.examples(range(len(prepared)))
+        labels = [(example.row, example.labels.tolist()) for (example,) in examples]
+        return [*labels, *[(row.index, row.problems) for row in prepared.bad]]
 
     assert found(3) == found(1)
-    assert [index for index, _ in found(1)] == list(range(300))
+    assert sorted(index for index, _ in found(1)) == list(range(300))
 
 
 def test_given_ids_are_used(tmp_path):
