@@ -37,7 +37,7 @@ def job_of(translation: Translation) -> JobSpec:
 
 def without_additions(job: JobSpec) -> dict:
     """Drop what a command cannot express: the GPU, and the chat template of a base without one."""
-    return job.model_dump(exclude={"hardware": {"gpu"}, "model": {"chat_template"}})
+    return job.with_dtype().model_dump(exclude={"hardware": {"gpu"}, "model": {"chat_template"}})
 
 
 @pytest.mark.parametrize("name", TRAIN)

@@ -192,7 +192,7 @@ def settings(job: JobSpec) -> dict:
         "seed": job.seed,
         "base": job.model.base,
         "revision": job.model.revision,
-        "dtype": job.model.dtype,
+        "dtype": job.with_dtype().model.dtype,
         "quantization": job.model.quantization,
         "pad": job.model.add_pad_token,
         "chatml": job.model.add_chatml_tokens,
