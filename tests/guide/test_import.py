@@ -112,6 +112,7 @@ def test_the_file_holds_only_what_is_needed():
         "name: r",
         "model:",
         "  base: b/m",
+        "  dtype: bf16",
         "data:",
         "  train: t.jsonl",
         "method:",
