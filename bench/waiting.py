@@ -1,7 +1,7 @@
 """What passive waiting of OpenMP's threads (`hatrain/__init__.py`) costs on a quiet machine: `python bench/waiting.py`.
 
-Seconds of a training step of a small Llama with all cores, with each policy in turns. On a machine that is not quiet, the
-other work decides what is measured.
+Seconds of a training step of a small Llama with all cores, with each policy in turns. On a machine that is not quiet,
+the other work decides what is measured.
 """
 
 import os

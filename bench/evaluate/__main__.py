@@ -119,9 +119,9 @@ def main() -> int:
             f"`make bench-evaluate` ({' '.join(['python -m bench.evaluate', *sys.argv[1:]])}) on {_processor()}, "
             f"Python {platform.python_version()}, {versions}.",
             "",
-            f"`evaluate_model` of this revision and of {arguments.base}, from rows to figures: the same models in fp32 and",
-            "the same rows, in turns, one thread each. Seconds are those that the processor worked for a side, medians of",
-            f"{arguments.turns}. Answers are compared as texts, with their counts of tokens.",
+            f"`evaluate_model` of this revision and of {arguments.base}, from rows to figures: the same models in fp32",
+            "and the same rows, in turns, one thread each. Seconds are those that the processor worked for a side,",
+            f"medians of {arguments.turns}. Answers are compared as texts, with their counts of tokens.",
             "",
             f"| | requests, tokens of an answer | {arguments.base}, requests per second | now | times as fast | goal | "
             "same answers |",
