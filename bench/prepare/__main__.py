@@ -153,7 +153,8 @@ def main() -> int:
         sides = [ours("hatrain", folder)]
         sides += [ours("hatrain before", folder, path=arguments.before.resolve())] if arguments.before else []
         lines += table("Long rows with tools", measured("tools", sides, arguments.turns, cores))
-    command = f"python -m bench.prepare {' '.join(sys.argv[1:])}".strip()
+    given = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    command = f"python -m bench.prepare {' '.join(given)}".strip()
     versions = ", ".join(f"{name} {version(name)}" for name in ("tokenizers", "transformers", "trl"))
     of = "Qwen2" if tokenizer == REAL else tokenizer or "the rows themselves"
     machine = f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}"

@@ -409,7 +409,7 @@ def test_of_several_processes_one_prepares_and_the_others_wait_for_it(tmp_path):
 def test_no_worker_outlives_a_process_that_is_killed(tmp_path):
     path = written(tmp_path, ROWS_OF["turns"] * 40)
     program = textwrap.dedent(f"""
-        import time
+        import os, time
         from hatrain.data import prepare
         from hatrain.data.dataset import ROWS
         from hatrain.data.labels import Labeller
@@ -417,7 +417,7 @@ def test_no_worker_outlives_a_process_that_is_killed(tmp_path):
         work_on = prepare._Work.__call__
         def slow(self, chunk):
             if prepare._work_of_worker is not None:
-                print("working", flush=True)
+                os.write(1, b"working\\n")  # one write: the processes share the pipe
                 time.sleep(600)
             return work_on(self, chunk)
         prepare._Work.__call__ = slow
