@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq transformers4 gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,20 @@ transformers4: .venv-transformers4/ready ## create .venv-transformers4, for the 
 	.venv-transformers4/bin/pip install --disable-pip-version-check -r requirements-transformers4.lock
 	@touch $@
 
+# A long test holds what a cluster file may have of a pod against what the client of each version of Kubernetes has. They stay
+# wheels, from which Python imports: unpacked they are 400 MB.
+KUBERNETES_CLIENTS := 20.13.0 21.7.0 22.6.0 23.6.0 24.2.0 25.3.0 26.1.0 27.2.0 28.1.0 29.0.0 30.1.0 31.0.0 32.0.1 33.1.0 34.1.0
+kubernetes-clients: .venv-kubernetes/ready ## create .venv-kubernetes, for the long test with Kubernetes' clients
+
+.venv-kubernetes/ready: requirements-kubernetes.lock
+	@test -x .venv-kubernetes/bin/python || $(PYTHON) -m venv .venv-kubernetes
+	.venv-kubernetes/bin/pip install --disable-pip-version-check -r requirements-kubernetes.lock
+	@for version in $(KUBERNETES_CLIENTS); do \
+		.venv-kubernetes/bin/pip download --disable-pip-version-check --quiet --no-deps --dest .venv-kubernetes/clients \
+			kubernetes==$$version || exit; \
+	done
+	@touch $@
+
 # hatrain export needs llama.cpp's converter, and libllama to quantise and to run the files. npm has libllama compiled; where
 # there is no npm, or another system, pip compiles it in some ten minutes.
 LLAMA_NPM := 3.22.1
@@ -71,7 +85,8 @@ DEMO := data/demo
 
 $(DEMO)/home_assistant_train.jsonl: hatrain/home/demo.yaml | setup
 	@echo "Generating requests for the home of hatrain/home/demo.yaml"
-	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 --out $(DEMO)
+	$(HATRAIN) data --client guide --train --test --home hatrain/home/demo.yaml --language english --seed 42 \
+		--requests-per-home 8 --out $(DEMO)
 
 models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	@echo "Creating a small base model; nothing is downloaded"
@@ -116,7 +131,7 @@ PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup gptq transformers4 gguf ## tests that take too long for every change; property tests draw new examples
+test-long: setup gptq transformers4 kubernetes-clients gguf ## tests that take too long for every change; property tests draw new examples
 	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
 
 KILLS ?= 12
@@ -161,6 +176,11 @@ bench-prepare: setup .venv-peers/ready ## rows per second of preparation beside 
 	.venv-peers/bin/pip install --disable-pip-version-check --quiet -r bench/peers.lock
 	@touch $@
 
+BASE ?= 854315a
+
+bench-evaluate: setup ## requests per second of an evaluation beside revision BASE, in turns: writes bench/RESULTS-evaluate.md, half an hour
+	@$(BIN)/python -m bench.evaluate --base $(BASE) $(ARGS)
+
 bench-gpu: ## train on this machine's GPU for nine minutes, and write bench/RESULTS-gpu.md: make bench-gpu [ARGS="--minutes 5"]
 	@PYTHON=$(PYTHON) bench/gpu.sh $(ARGS)
 
@@ -178,7 +198,7 @@ gpu-wheels: ## download into bench/wheels what bench/gpu.sh needs on a machine w
 	@du -sh bench/wheels
 
 record: setup ## rewrite the golden files and the schemas; check the diff
-	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/launch
+	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/kubernetes tests/launch
 
 lock: setup ## pin what .venv holds now, and what goes into the image
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \
@@ -192,4 +212,4 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove the environments, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-bench .venv-peers .venv-lock bench/wheels data models runs
+	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock bench/wheels data models runs

@@ -8,7 +8,7 @@ from typing import Any
 
 from hatrain.contract.gpus import CPU, GPUS
 from hatrain.contract.plan import Sharding
-from hatrain.contract.spec import MIXING_LOSSES, Dpo, JobSpec, Offload, Packing
+from hatrain.contract.spec import JobSpec, Offload, Packing
 from hatrain.contract.steps import divide_batch
 from hatrain.text import count
 from launch import speed, strategies
@@ -72,8 +72,7 @@ def _packings(job: JobSpec, model: Structure | None) -> list[Packing]:
     method = job.method
     if method.packing != "auto":
         return [method.packing]
-    mixes = isinstance(method, Dpo) and method.loss in MIXING_LOSSES
-    if mixes or (model and method.ctx_size > model.packs_to):
+    if method.mixes_rows or (model and method.ctx_size > model.packs_to):
         return ["off"]
     return ["tree", "off"]
 

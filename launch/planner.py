@@ -11,12 +11,12 @@ from hatrain.contract.cluster import ClusterSpec
 from hatrain.contract.gpus import CPU, GIB, GPUS
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Memory, Paths, Plan, ResourceRequest
-from hatrain.contract.spec import MIXING_LOSSES, Dpo, JobSpec
+from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
 from hatrain.text import count
-from launch import candidates, speed, strategies
+from launch import candidates, chat_template, speed, strategies
 from launch.backends import backend
 from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
@@ -77,6 +77,8 @@ def plan(
     seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
     job = with_time(job, cluster, seconds)
     reasons = [*_refusals(job, target, run)]
+    if target.shares_files:
+        reasons += chat_template.refusals(job.model, workdir, runs_root)
     if unknown and job.method.micro_batch_size == "auto":
         reasons.append(("method.micro_batch_size", f"found auto, but {unknown}; write a number of rows"))
     batch: Batch | None = None
@@ -276,7 +278,7 @@ def _dtype(job: JobSpec) -> Iterator[Reason]:
 
 def _packing(job: JobSpec) -> Iterator[Reason]:
     method = job.method
-    if isinstance(method, Dpo) and method.loss in MIXING_LOSSES and method.packing in ("tree", "plain"):
+    if isinstance(method, Dpo) and method.mixes_rows and method.packing in ("tree", "plain"):
         yield (
             "method.packing",
             f"found {method.packing} with loss: {method.loss}, which looks at several pairs at once, so that its "

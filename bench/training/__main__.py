@@ -102,6 +102,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "bench/RESULTS.md")
     arguments = parser.parse_args()
     setups = [setup for setup in SETUPS if not arguments.only or any(part in setup.name for part in arguments.only)]
+    if not any(sides_of(setup, arguments.sides) for setup in setups):
+        parser.error(f"no side to train; setups: {', '.join(setup.name for setup in SETUPS)}")
     with tempfile.TemporaryDirectory() as folder:
         found = {
             setup: {

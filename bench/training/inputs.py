@@ -12,10 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import JobSpec
+from hatrain.data.prefixes import prefix_groups
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.model.tiny import build_tokenizer, texts_of
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.train.prefixes import prefix_groups
 from hatrain.train.rows import load_rows
 from hatrain.train.step_dataset import StepDataset
 from launch import cluster_files, planner
@@ -44,12 +44,14 @@ class Setup:
     rows_per_step: int
     steps: int
     """Of a turn."""
+    rows: int = 0
+    """At least so many: the reference of DPO is computed of all of them."""
 
 
 SETUPS = (
     Setup("SFT, 1 request a home", "sft", 1, 8, 1),
     Setup("SFT, 8 requests a home", "sft", 8, 8, 1),
-    Setup("DPO", "dpo", 1, 8, 1),
+    Setup("DPO", "dpo", 1, 8, 1, 256),
 )
 
 
@@ -57,7 +59,7 @@ def make(setup: Setup, work: Path, turns: int) -> Path:
     """Write the inputs of a setup to a folder, and return it."""
     folder = work / f"{setup.kind}-{setup.requests_per_home}"
     base = work / "base"
-    train = _rows(setup, work, setup.rows_per_step * setup.steps * (turns + 2))
+    train = _rows(setup, work, max(setup.rows, setup.rows_per_step * setup.steps * (turns + 2)))
     if not base.exists():
         _make_base(base, _rows(SETUPS[0], work, 2_000))
     plan = _plan(setup, work, folder, base, train)

@@ -26,6 +26,8 @@ def main(folder: Path, micro: int) -> None:
         "do_train": True,
         "finetuning_type": "full",
         "model_name_or_path": what["base"],
+        # It wants a name also where the rows are tokenized.
+        "dataset": "rows",
         "tokenized_path": str(tokenized / "rows"),
         "template": "empty",
         "output_dir": str(tokenized / "out"),

@@ -24,6 +24,8 @@ class Result:
     """Rows per second, of each turn."""
     steps: list[dict[str, float]]
     """Loss and gradient norm of each step, from the first."""
+    first: float | None
+    """Seconds from the start of the process to the end of the first step."""
     is_regrouped: bool
     failed: str | None
 
@@ -33,7 +35,8 @@ class Result:
         per_row = json.loads((folder / "settings.json").read_text())["supervised_per_row"]
         rows = setup.rows_per_step * setup.steps
         rates = [(turn["supervised"] / per_row if side.is_regrouped else rows) / turn["seconds"] for turn in turns[1:]]
-        return cls(rates, [step for turn in turns for step in turn["steps"]], side.is_regrouped, failed)
+        first = turns[0]["first"] if turns else None
+        return cls(rates, [step for turn in turns for step in turn["steps"]], first, side.is_regrouped, failed)
 
     @property
     def rate(self) -> float:
@@ -52,7 +55,9 @@ def markdown(found: dict[Setup, dict[str, Result]], command: str, machine: str, 
         "thread each; seconds are those that the processor worked for a side, so that a busy machine does not decide.",
         f'Medians of {turns} turns. "Same steps" is the largest relative difference of loss and gradient norm from',
         "hatrain's. A side that packs or orders rows has other steps: its rows are its supervised tokens, divided by",
-        "those of a row.",
+        "those of a row. The seconds to the first step are those from the start of a process to the end of its first",
+        "step, with loading and with what is computed of all rows before: hatrain's tokenising, and the reference of",
+        "DPO where a side computes it first. The peers get rows of token ids.",
         "",
         *_summary(found),
     ]
@@ -85,14 +90,18 @@ def _summary(found: dict[Setup, dict[str, Result]]) -> list[str]:
 
 def _table(results: dict[str, Result]) -> list[str]:
     ours = results.get("hatrain")
-    lines = ["| | rows per second | lowest to highest | hatrain's is | same steps |", "|---|---|---|---|---|"]
+    lines = [
+        "| | rows per second | lowest to highest | hatrain's is | same steps | seconds to the first step |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, result in results.items():
         if result.failed or not result.rates:
-            lines.append(f"| {name} | does not run here: {result.failed} | | | |")
+            lines.append(f"| {name} | does not run here: {result.failed} | | | | |")
             continue
         ratio = f"{ours.rate / result.rate:.2f}×" if ours and ours.rates else ""
         spread = f"{min(result.rates):.2f} to {max(result.rates):.2f}"
-        lines.append(f"| {name} | {result.rate:.2f} | {spread} | {ratio} | {_same(ours, result)} |")
+        first = f"{result.first:.1f}" if result.first is not None else ""
+        lines.append(f"| {name} | {result.rate:.2f} | {spread} | {ratio} | {_same(ours, result)} | {first} |")
     return lines
 
 

@@ -20,6 +20,9 @@ class Turns(TrainerCallback):
         self.steps, self.done = steps, 0
         self.started = 0.0
         self.logged: list[dict[str, float]] = []
+        self.first: float | None = None
+        """Seconds from the start of the process to the end of the first step: imports, loading, and what is computed of
+        all rows before. Waiting for the first turn is no work."""
         self.supervised = 0
         """Supervised tokens of a turn, where a side counts them."""
 
@@ -32,6 +35,8 @@ class Turns(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.done += 1
+        if self.first is None:
+            self.first = time.process_time()
         if self.done % self.steps == 0:
             self.seconds = time.process_time() - self.started
 
@@ -40,9 +45,11 @@ class Turns(TrainerCallback):
             self.logged.append({"loss": float(logs["loss"]), "gradient_norm": float(logs["grad_norm"])})
 
     def answer(self) -> dict[str, Any]:
-        """The turn that has ended: seconds, supervised tokens, and loss and gradient norm of each step."""
+        """The turn that has ended: seconds, those to the first step, supervised tokens, and loss and gradient norm of
+        each step."""
         answer = {
             "seconds": self.seconds if self.done else None,
+            "first": self.first,
             "supervised": self.supervised,
             "steps": self.logged,
         }

@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 from hatrain.cli.tokenizing import positive
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
+from hatrain.runtime.counting import Counting
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
-    from hatrain.evaluate import Evaluation
+    from hatrain.evaluate import Evaluation, Progress
     from hatrain.evaluate.sources import Source
 
 
@@ -31,9 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for evaluation.json and failures.jsonl (default: in the run)",
     )
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="requests per batch (default: 32)")
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N", help="requests at a time, at most (default: as many as have room)"
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="evaluate N rows, drawn at random")
     parser.add_argument("--seed", type=int, default=42, metavar="N", help="seed of --limit (default: 42)")
+    parser.add_argument("--chat-template", metavar="FILE", help="Jinja file that replaces the chat template of MODEL")
+    parser.add_argument(
+        "--add-chatml-tokens", action="store_true", help="add ChatML's tokens and template to a base without them"
+    )
     parser.add_argument("--all-checkpoints", action="store_true", help="evaluate every checkpoint of the run MODEL")
 
 
@@ -43,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     quiet()
     from hatrain.evaluate.requests import sample
-    from hatrain.evaluate.sources import find_checkpoints, find_source
+    from hatrain.evaluate.sources import find_checkpoints, find_source, with_template
     from hatrain.evaluate.table import show
 
     rows = list(read_rows(args.dataset))
@@ -55,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
     else:
         sources = [find_source(args.model)]
+    sources = [with_template(source, args.chat_template, args.add_chatml_tokens) for source in sources]
     out = args.out or _default_out(sources[0], args.dataset)
     evaluations: dict[str, Evaluation] = {}
     for source in sources:
@@ -68,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluation":
+def _evaluate(source: "Source", rows: "list[Row]", batch_size: int | None) -> "Evaluation":
     import torch
 
     if source.is_gguf:
@@ -79,10 +88,13 @@ def _evaluate(source: "Source", rows: "list[Row]", batch_size: int) -> "Evaluati
     model, tokenizer = load(source)
     try:
         with _progress(source.name) as progress:
-            return evaluate_model(model, tokenizer, rows, batch_size=batch_size, progress=progress, today=source.today)
+            return evaluate_model(
+                model, tokenizer, rows, batch_size=batch_size, progress=progress, say=_note, today=source.today
+            )
     except torch.OutOfMemoryError:
         raise BadInput(
-            f"--batch-size: {batch_size} requests do not fit into the GPU's memory; use a smaller batch"
+            f"{source.name}: one request of {rows[0].path} does not fit into the GPU's memory beside the model; "
+            "use a GPU with more, or export a GGUF file and evaluate that"
         ) from None
 
 
@@ -108,28 +120,30 @@ def _write(folder: Path, source: "Source", dataset: Path, evaluation: "Evaluatio
     seal.write_json(folder / "evaluation.json", figures)
 
 
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows (done, total) on stderr: as a bar on a terminal, else one line per tenth."""
+def _progress(name: str) -> Iterator["Progress"]:
+    """Yield a function that shows how far an evaluation is on stderr: as a bar on a terminal, else in lines."""
     if not sys.stderr.isatty():
-        yield _lines(name)
+        counting = Counting(name, "requests", _note)
+
+        def show(done: int, total: int, work: float) -> None:
+            if not work:
+                _note(f"{name}: {total:,} requests")
+            counting.at(done, total, work)
+
+        yield show
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _lines(name: str) -> Callable[[int, int], None]:
-    printed = -1
-
-    def show(done: int, total: int) -> None:
-        nonlocal printed
-        if (tenth := done * 10 // total) > printed:
-            printed = tenth
-            print(f"{name}: {done} of {total} requests", file=sys.stderr)
-
-    return show
+    count = TextColumn("{task.fields[answered]:,} of {task.total:,} requests, {task.fields[rate]:.1f}/s")
+    with Progress(TextColumn(name), BarColumn(), count, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        started = time.monotonic()
+        task = bar.add_task(name, total=0, answered=0, rate=0.0)
+        yield lambda done, total, work: bar.update(
+            task, completed=work, total=total, answered=done, rate=work / max(time.monotonic() - started, 0.1)
+        )

@@ -30,7 +30,12 @@ def run(args: argparse.Namespace) -> int:
     print(NOT_NEEDED)
     print(report(split))
     if split.sample is None:
-        print("no ids find every reply of the sample; try another --chat-template", file=sys.stderr)
+        remedy = (
+            "leave --prefix-ids and --suffix-ids out, for the chat template finds them"
+            if split.is_needless
+            else "try another --chat-template"
+        )
+        print(f"no ids find every reply of the sample; {remedy}", file=sys.stderr)
         return 1
     print("\nthe sample, with the supervised text marked:\n")
     print("\n\n".join(marked(part, tokenizer, colour=use_colour()) for part in split.sample.sequences))

@@ -343,7 +343,7 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
         if error["type"] == "union_tag_invalid" and isinstance(_found(document.data, key), dict):
             key = (*key, "kind")
         if error["type"] == "extra_forbidden":
-            keys = accepted_keys(model, loc[:-1])
+            keys = error.get("ctx", {}).get("accepted") or accepted_keys(model, loc[:-1])
             hint = nearest(str(loc[-1]), keys)
             messages[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [], None)
         elif error["type"] == "missing":

@@ -255,6 +255,11 @@ class _Method(Model):
     lora: LoraSpec | None = None
     """Train low-rank adapters instead of all weights."""
 
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether the loss of a row depends on the rows beside it, so that packs would change the result."""
+        return False
+
 
 class Sft(_Method):
     """Supervised fine-tuning on the replies."""
@@ -290,6 +295,10 @@ class Dpo(_Method):
         "sigmoid_norm",
     ] = "sigmoid"
     """TRL's name of the loss."""
+
+    @property
+    def mixes_rows(self) -> bool:
+        return self.loss in MIXING_LOSSES
 
 
 def _method(value: Any) -> Any:

@@ -57,6 +57,8 @@ class Split:
     suffixes: tuple[Candidate, ...]
     sample: Example | None
     """The sample conversation as labelled with the best ids; None when no candidate finds every reply."""
+    is_needless: bool
+    """Whether the chat template alone finds every reply."""
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
@@ -86,8 +88,10 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
     in_place = _ids_in_place(tokenizer, finder, row, prefix)
     if in_place and in_place not in prefixes.values():
         prefixes[IN_PLACE] = in_place
+    (by_template,) = Labeller(tokenizer).label([row])
+    known = by_template if isinstance(by_template, Example) else None
     labelled = {
-        (before, after): _label_sample(tokenizer, row, prefixes[before], suffixes[after])
+        (before, after): _label_sample(tokenizer, row, known, prefixes[before], suffixes[after])
         for before in prefixes
         for after in suffixes
     }
@@ -97,6 +101,7 @@ def find_split(tokenizer: PreTrainedTokenizerBase) -> Split:
         tuple(Candidate(how, ids, any(labelled[how, after] for after in suffixes)) for how, ids in prefixes.items()),
         tuple(Candidate(how, ids, any(labelled[before, how] for before in prefixes)) for how, ids in suffixes.items()),
         next((example for example in labelled.values() if example), None),
+        known is not None,
     )
 
 
@@ -135,16 +140,23 @@ def _ids_in_place(tokenizer: PreTrainedTokenizerBase, finder: ReplyFinder, row: 
 
 
 def _label_sample(
-    tokenizer: PreTrainedTokenizerBase, row: Row, prefix: Sequence[int], suffix: Sequence[int]
+    tokenizer: PreTrainedTokenizerBase, row: Row, known: Example | None, prefix: Sequence[int], suffix: Sequence[int]
 ) -> Example | None:
-    """Return the labelled sample if these ids find each reply's text and nothing else."""
+    """Return the labelled sample if these ids find each reply's text and nothing else; or what the chat template finds,
+    `known`."""
     (example,) = Labeller(tokenizer, prefix, suffix).label([row])
     if not isinstance(example, Example):
         return None
-    expected = [message.content for message in row.messages if message.train]
-    found = [
-        str(tokenizer.decode(sequence.input_ids[start : end - 1]))
+    texts = [message.content for message in row.messages if message.train]
+    # A template may write more into a reply than its text, such as an empty thought.
+    by_template = _replies(tokenizer, known) if known else texts
+    return example if _replies(tokenizer, example) in (texts, by_template) else None
+
+
+def _replies(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[str]:
+    """The text of each reply, without the token that ends it."""
+    return [
+        str(tokenizer.decode(sequence.input_ids[start : end - 1])).strip()
         for sequence in example.sequences
         for start, end in sequence.replies
     ]
-    return example if [text.strip() for text in found] == expected else None

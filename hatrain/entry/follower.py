@@ -85,6 +85,8 @@ class _Enlistment:
             every_node.refresh(self.run.folder)
             if preconditions.begins_anew(self.run):
                 # Node 0 will move the directory, and what this node writes there.
+                if stop:
+                    raise preconditions.stopped(stop)
                 self._check_patience()
                 time.sleep(every_node.POLL_SECONDS)
                 continue

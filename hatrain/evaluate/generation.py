@@ -1,4 +1,4 @@
-"""Greedy generation in batches of similar length. Each answer ends at the model's end of turn."""
+"""Greedy answers to prompts. Each ends at the model's end of turn."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +7,14 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
+
+from hatrain.evaluate.decoding import Decoder
+from hatrain.evaluate.passes import Row
+from hatrain.model.replaceable import why_not
+from hatrain.model.stored import replaced
+
+BATCH = 32
+"""Prompts of a batch of generate()."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +69,105 @@ def generate(
     *,
     stops: Stops,
     limit: int,
-    batch_size: int,
+    replies: Sequence[str] | None = None,
+    batch_size: int | None = None,
     should_stop: Callable[[], bool] | None = None,
+    worked: Callable[[float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[int, Generated]]:
-    """Yield (index of the prompt, answer) batch by batch, the longest prompts first.
+    """Yield (index of the prompt, answer) as answers end, the longest prompts first, about.
 
-    `limit` is the maximum of new tokens. A prompt that fills the model's context gets an empty answer. `should_stop` is
-    called before each batch; once it returns true, generation ends.
+    `limit` is the maximum of new tokens. A prompt that fills the model's context gets an empty answer. `replies` are
+    the expected answers: one that the model gives too takes fewer passes, and no answer is changed by them. At most
+    `batch_size` prompts are answered at a time, by default as many as are fast and fit into the memory. `should_stop`
+    is called before each pass; once it returns true, generation ends. `worked` is called with how much is done, in
+    prompts. `say` is told why a model is run by transformers' generate(), which is slower. Raises
+    torch.OutOfMemoryError where one prompt alone does not fit.
     """
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
-    ids = _ids(tokenizer, prompts)
-    fitting = [index for index in range(len(ids)) if len(ids[index]) < context]
-    for index in set(range(len(ids))) - set(fitting):
-        yield index, Generated("", ended=True, tokens=0)
-    fitting.sort(key=lambda index: -len(ids[index]))
-    with _inference_mode(model) as generator:
-        for start in range(0, len(fitting), batch_size):
-            if should_stop is not None and should_stop():
+    ids, expected = _ids(tokenizer, prompts), _ids(tokenizer, replies or [""] * len(prompts))
+    same: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(ids):
+        if 0 < len(prompt) < context:
+            same.setdefault(tuple(prompt), []).append(index)
+        else:
+            yield index, Generated("", ended=True, tokens=0)
+    rows = [
+        Row(indices[0], prompt, expected[indices[0]], min(limit, context - len(prompt)))
+        for prompt, indices in same.items()
+    ]
+    with (
+        _inference_mode(model) as generator,
+        _answers(generator, tokenizer, rows, stops, batch_size, should_stop, worked, say or _silent) as answers,
+    ):
+        for row in answers:
+            answer = _cut(tokenizer, row.new, stops)
+            for index in same[tuple(row.prompt)]:
+                yield index, answer
+
+
+@contextmanager
+def _answers(
+    generator: Any,
+    tokenizer: Any,
+    rows: list[Row],
+    stops: Stops,
+    batch_size: int | None,
+    should_stop: Callable[[], bool] | None,
+    worked: Callable[[float], None] | None,
+    say: Callable[[str], None],
+) -> Iterator[Iterator[Row]]:
+    """Yield the rows as they end, from our own decoding where that is right for the model."""
+    longest = max((len(row.prompt) + row.limit for row in rows), default=0)
+
+    def has_ended(tokens: list[int]) -> bool:
+        return tokens[-1] in stops.ids or any(text in _text(tokenizer, tokens) for text in stops.texts)
+
+    reason = "its weights are quantised" if getattr(generator, "is_quantized", False) else why_not(generator, longest)
+    if reason is None:
+        with replaced(generator) as taken:
+            decoder = Decoder(generator, has_ended, rows=batch_size, should_stop=should_stop, worked=worked)
+            reason = decoder.check() if taken else "its attention cannot be replaced"
+            if reason is None:
+                yield decoder.answers(rows)
                 return
-            batch = fitting[start : start + batch_size]
-            longest = len(ids[batch[0]])
-            config = _greedy(tokenizer, stops, min(limit, context - longest))
-            generated = _generate_batch(generator, tokenizer, [ids[index] for index in batch], config)
-            for index, tokens in zip(batch, generated, strict=True):
-                yield index, _cut(tokenizer, tokens, stops)
+    say(f"requests are answered by transformers' generate(), which is slower: {reason}")
+    yield _generated(generator, tokenizer, rows, stops, batch_size or BATCH, should_stop, worked)
+
+
+def _generated(
+    generator: Any,
+    tokenizer: Any,
+    rows: list[Row],
+    stops: Stops,
+    batch_size: int,
+    should_stop: Callable[[], bool] | None,
+    worked: Callable[[float], None] | None,
+) -> Iterator[Row]:
+    """Yield rows in batches of similar length. One that does not fit into the memory is halved."""
+    waiting = sorted(rows, key=lambda row: -len(row.prompt))
+    while waiting:
+        if should_stop is not None and should_stop():
+            return
+        batch = waiting[:batch_size]
+        config = _greedy(tokenizer, stops, max(row.limit for row in batch))
+        try:
+            answers = _generate_batch(generator, tokenizer, [row.prompt for row in batch], config)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            batch_size = len(batch) // 2
+            continue
+        waiting = waiting[len(batch) :]
+        for row, new in zip(batch, answers, strict=True):
+            row.new = new[: row.limit]
+            yield row
+        if worked is not None:
+            worked(float(len(rows) - len(waiting)))
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -142,8 +225,13 @@ def _generate_batch(
 def _cut(tokenizer: Any, tokens: list[int], stops: Stops) -> Generated:
     """Cut an answer at its first end of turn; what follows is padding."""
     end = next((position for position, token in enumerate(tokens) if token in stops.ids), None)
-    text = tokenizer.decode(tokens[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    text = _text(tokenizer, tokens[:end])
     positions = [position for position in map(text.find, stops.texts) if position >= 0]
     ended = end is not None or bool(positions)
     answer = text[: min(positions)] if positions else text
     return Generated(answer.strip(), ended, len(tokens) if end is None else end + 1)
+
+
+def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    text: str = tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Row
 from hatrain.errors import BadInput
-from hatrain.evaluate import judge_answers
+from hatrain.evaluate import Progress, judge_answers
 from hatrain.evaluate.asking import LIMIT, Question, as_answer
 from hatrain.evaluate.generation import Generated, Stops
 from hatrain.evaluate.requests import Request, read_requests
@@ -25,7 +25,7 @@ def evaluate_gguf(
     rows: Iterable[Row],
     *,
     should_stop: Callable[[], bool] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     today: date | None = None,
 ) -> Evaluation:
     """Answer each request of the rows greedily, one after the other, and judge the answers, as `evaluate_model` does.

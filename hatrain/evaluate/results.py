@@ -132,6 +132,11 @@ class Evaluation:
         return len(self.outcomes) == self.requests
 
     @property
+    def cut_answers(self) -> int:
+        """Answers that were cut at the limit of tokens, before their end. They are wrong."""
+        return sum(not outcome.answer.ended for outcome in self.outcomes)
+
+    @property
     def answers(self) -> tuple[Outcome, ...]:
         """The outcomes that answer a user, which all figures are computed from.
 
@@ -167,6 +172,7 @@ class Evaluation:
         return {
             **self.score.to_dict(),
             "complete": self.complete,
+            "cut_answers": self.cut_answers,
             "seconds": round(self.seconds, 3),
             "generated_tokens": tokens,
             "generated_tokens_per_second": round(tokens / self.seconds, 1) if self.seconds else None,

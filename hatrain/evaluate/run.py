@@ -69,8 +69,12 @@ def _evaluate(plan: Plan, run: RunDirectory, attempt: Attempt, when: str, rows: 
     else:
         model, tokenizer = _untrained(revision.pinned(plan, run))
     print(f"evaluating the requests of {count(len(rows), 'test row')} {when} training", flush=True)
-    progress = Counting(f"evaluation {when} training", "requests", lambda line: print(line, flush=True)).at
-    options: dict[str, Any] = {"progress": progress, "today": run.today()}
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    progress = Counting(f"evaluation {when} training", "requests", say).at
+    options: dict[str, Any] = {"progress": progress, "say": say, "today": run.today()}
     return evaluate_model(model, tokenizer, rows, should_stop=lambda: attempt.stop() is not None, **options)
 
 

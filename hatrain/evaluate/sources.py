@@ -1,7 +1,7 @@
 """Finding and loading weights to evaluate: a model, an adapter, a checkpoint, a run, or a model of the hub."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import torch
 
 from hatrain.contract.model_ref import find_folder, is_path
 from hatrain.contract.run import RunDirectory, runs_root
+from hatrain.contract.spec import ModelSpec
 from hatrain.errors import BadInput, nearest
 from hatrain.model.base import load_model
+from hatrain.model.prepare import new_tokens, resize_embeddings, set_special_tokens
 from hatrain.model.revision import pinned
 from hatrain.model.tokenizer import load_tokenizer
 from hatrain.runtime import checkpoints, seal
@@ -30,6 +32,10 @@ class Source:
     """A folder, a GGUF file, or a hub id."""
     run: RunDirectory | None = None
     """The run they belong to."""
+    chat_template: str | None = None
+    """A file that replaces the tokenizer's chat template."""
+    add_chatml_tokens: bool = False
+    """Whether ChatML's tokens and template are added, as a job does with a base that has none."""
 
     @property
     def today(self) -> date | None:
@@ -89,6 +95,19 @@ def _folder(name: str) -> Path | None:
     return folder
 
 
+def with_template(source: Source, chat_template: str | None, add_chatml_tokens: bool) -> Source:
+    """The same weights with another chat template. Raises BadInput for weights that have one of their own or cannot
+    get new tokens."""
+    if source.is_gguf and (chat_template or add_chatml_tokens):
+        raise BadInput(f"{source.location}: a GGUF file has its chat template in it; leave the flag out")
+    if add_chatml_tokens and (Path(source.location) / _ADAPTER_CONFIG).is_file():
+        raise BadInput(
+            f"--add-chatml-tokens: {source.location} is an adapter, for which new tokens have no trained rows; it has "
+            "those that its job added"
+        )
+    return replace(source, chat_template=chat_template, add_chatml_tokens=add_chatml_tokens)
+
+
 def find_checkpoints(name: str) -> tuple[list[Source], list[str]]:
     """Return the whole checkpoints of a run, oldest first, then its model or adapter, if it has one.
 
@@ -129,16 +148,25 @@ def load(source: Source) -> tuple[Any, Any]:
         model = PeftModel.from_pretrained(load_base(source, tokenizer, dtype), source.location)
     else:
         model = load_model(source.location, trust_remote_code=source.trust_remote_code, dtype=dtype)
+        if source.add_chatml_tokens:
+            spec = ModelSpec(base=source.location, trust_remote_code=source.trust_remote_code, add_chatml_tokens=True)
+            resize_embeddings(model, tokenizer, new_tokens(spec, tokenizer))
+            set_special_tokens(model, tokenizer)
     return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
 
 
 def load_tokenizer_of(source: Source) -> Any:
     """Return the tokenizer of the weights: an adapter's own, where it was saved with it, else its base's."""
-    folder, trusted = Path(source.location), source.trust_remote_code
+    folder, base, revision = Path(source.location), source.location, None
     if (folder / _ADAPTER_CONFIG).is_file() and not (folder / _TOKENIZER_CONFIG).is_file():
         base, revision = base_of(source)
-        return load_tokenizer(base, revision=revision, trust_remote_code=trusted)
-    return load_tokenizer(source.location, trust_remote_code=trusted)
+    return load_tokenizer(
+        base,
+        revision=revision,
+        trust_remote_code=source.trust_remote_code,
+        chat_template=source.chat_template,
+        add_chatml_tokens=source.add_chatml_tokens,
+    )
 
 
 def load_base(source: Source, tokenizer: Any, dtype: torch.dtype) -> Any:

@@ -47,6 +47,8 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
     unanswered = sum(outcome.tokens == 0 for outcome in evaluation.outcomes)
     if unanswered:
         yield f"{count(unanswered, 'request')} longer than the model's context: counted as unanswered"
+    if evaluation.cut_answers:
+        yield f"{count(evaluation.cut_answers, 'answer')} cut at the limit of tokens: counted as wrong"
     if mismatches := evaluation.score.color_mismatches:
         yield f"{count(mismatches, 'compatible point')} given despite another colour"
     if not evaluation.complete:

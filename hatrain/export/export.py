@@ -170,7 +170,7 @@ class Exporter:
         try:
             self.say(f"answering the requests of {len(self.judged_rows)} rows with the model")
             evaluation = evaluate_model(
-                model, self.tokenizer, self.judged_rows, batch_size=8, should_stop=self.should_stop, today=self.today
+                model, self.tokenizer, self.judged_rows, should_stop=self.should_stop, today=self.today
             )
         except BadInput as bad:
             self.not_judged = bad.problems[0]

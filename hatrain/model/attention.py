@@ -157,10 +157,10 @@ def mask(*args: Any, **kwargs: Any) -> Any:
     if layout is None:
         return sdpa_mask(*args, **kwargs)
     config = kwargs["config"].get_text_config()
-    return PackMask(layout, _window(kwargs["mask_function"], config), config.num_hidden_layers - 1)
+    return PackMask(layout, window_of(kwargs["mask_function"], config), config.num_hidden_layers - 1)
 
 
-def _window(mask_function: Callable[..., Any], config: Any) -> int | None:
+def window_of(mask_function: Callable[..., Any], config: Any) -> int | None:
     """Return the sliding window of a mask function of transformers. Raises NotReached for another kind of mask."""
     window = getattr(config, "sliding_window", None)
 
@@ -197,7 +197,7 @@ def attention(
         )
     if kwargs.get("softcap") is not None:
         raise NotReached("attention with capped scores")
-    query, key, value = _same_dtype(query, key, value)
+    query, key, value = same_dtype(query, key, value)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda and not dropout and cuda_attention.fits(query, value):
         paths = attention_mask.layout.paths(query.device)
@@ -213,7 +213,7 @@ def attention(
     return out.transpose(1, 2), None
 
 
-def _same_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def same_dtype(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Autocast knows nothing of our functions, and rotary embeddings may have left queries and keys in fp32."""
     device = tensors[0].device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensors[-1].dtype

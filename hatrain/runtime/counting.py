@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-FIRST_SECONDS, MOST_SECONDS = 2.0, 30.0
+FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
 """Until the first line, and between two of them at most: the pause doubles."""
 
 
@@ -21,14 +21,16 @@ class Counting:
         self._started = self._printed = clock()
         self._pause = FIRST_SECONDS
 
-    def at(self, done: int, total: int) -> None:
-        """Say that so many of the total are done, unless the last line is recent, or all are."""
+    def at(self, done: int, total: int, work: float | None = None) -> None:
+        """Say that so many of the total are done, unless the last line is recent, or all are. `work` also counts parts
+        of those that are not done, for the rate."""
         now = self._clock()
         if done >= total or now - self._printed < self._pause:
             return
         self._printed, self._pause = now, min(2 * self._pause, MOST_SECONDS)
-        rate = done / (now - self._started)
-        left = f", {_duration((total - done) / rate)} left" if rate else ""
+        work = float(done) if work is None else work
+        rate = work / (now - self._started)
+        left = f", {_duration((total - work) / rate)} left" if rate else ""
         shown = f"{rate:,.1f}" if rate < 100 else f"{rate:,.0f}"
         self._say(f"{self.what}: {done:,} of {total:,} {self.unit}, {shown} {self.unit}/s{left}")
 

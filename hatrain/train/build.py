@@ -11,9 +11,9 @@ from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.contract.steps import count_steps, warmup_steps
 from hatrain.contract.sync import SyncTarget
+from hatrain.data.prefixes import prefix_groups
 from hatrain.train import packing, sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
-from hatrain.train.prefixes import prefix_groups
 from hatrain.train.rows import Rows, layout_of
 from hatrain.train.sft import SftTrainer
 from hatrain.train.step_dataset import StepDataset

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -24,9 +23,10 @@ from hatrain.model import lora
 from hatrain.runtime import checkpoints, progress
 from hatrain.train import reference
 from hatrain.train.batches import Batch
+from hatrain.train.collectives import barrier, from_all_ranks, over_all_ranks
 from hatrain.train.reference import REFERENCE
 from hatrain.train.step_dataset import Step
-from hatrain.train.trainer import StepTrainer, StopRequested, TrainingContext, barrier, from_all_ranks
+from hatrain.train.trainer import StepTrainer, StopRequested, TrainingContext
 
 LABEL_SMOOTHING = {"exo_pair": 1e-3, "robust": 0.1}
 """The losses that are built on label smoothing, with the value that each one's paper recommends."""
@@ -198,10 +198,7 @@ class DpoTrainer(StepTrainer, DPOTrainer):
     def _of_all_ranks(self, sums: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows that some rank has computed, and their sums. `sums` are `[pairs, 3]`, with a 1 at the end of
         each that this rank has."""
-        shared = sums.to(self.args.device)
-        if self.args.world_size > 1:
-            dist.all_reduce(shared)
-        found = shared.cpu().numpy()
+        found = over_all_ranks(sums, self.args.device).cpu().numpy()
         rows = np.flatnonzero(found[:, 2])
         return rows, found[rows, :2]
 
@@ -252,10 +249,7 @@ class RewardSums:
         """Return the mean of each reward over the pairs of all ranks, and reset. A collective call."""
         sums = torch.zeros(len(REWARDS) + 1, dtype=torch.float64) if self.sums is None else self.sums
         self.sums = None
-        sums = sums.to(device)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(sums)
-        *totals, pairs = sums.tolist()
+        *totals, pairs = over_all_ranks(sums, device).tolist()
         return {name: total / pairs for name, total in zip(REWARDS, totals, strict=True)} if pairs else {}
 
 

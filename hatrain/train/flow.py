@@ -2,9 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-import torch.distributed as dist
 from transformers import set_seed
 
 from hatrain.contract.plan import Plan
@@ -18,9 +16,10 @@ from hatrain.runtime.progress import Progress
 from hatrain.text import count
 from hatrain.train import peak, sharding
 from hatrain.train.build import build, rank
+from hatrain.train.collectives import from_all_ranks, from_rank_zero
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
-from hatrain.train.trainer import StopRequested, from_all_ranks
+from hatrain.train.trainer import StopRequested
 
 
 def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -115,15 +114,6 @@ def newest_checkpoint(run: RunDirectory, attempt: Attempt, identity: str) -> Pat
         run.record("checkpoint passed over", attempt=attempt.number, checkpoint=path.name, reason=reason)
 
     return checkpoints.newest(run.checkpoints, identity, report)
-
-
-def from_rank_zero(value: Any) -> Any:
-    """Return rank 0's value on every rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]
 
 
 def stopped(attempt: Attempt, where: str) -> tuple[Exit, str]:

@@ -9,15 +9,11 @@ import torch
 from peft import PeftModel
 
 from hatrain.contract.plan import Plan
-from hatrain.contract.spec import MIXING_LOSSES, Dpo, Packing
+from hatrain.contract.spec import Packing
 from hatrain.data.labels import Example
 from hatrain.model import attention
+from hatrain.model.replaceable import differs, named, why_not
 from hatrain.train.batches import Batch, batch_of
-
-PACKABLE = {"full_attention", "sliding_attention"}
-"""Kinds of layers, by transformers' names, that see other tokens through attention alone."""
-LONG_ROPE = {"longrope", "dynamic", "dynamic_ntk"}
-"""Rotary embeddings that depend on the longest sequence of a micro-batch, beyond the original context."""
 
 PREFIX, BRANCH = 24, 8
 """Tokens of the rows that a model is checked with."""
@@ -25,8 +21,6 @@ LARGEST_ERROR = 0.3
 """Of a packed row, as a share of what seeing the other rows would change."""
 HEAD_ERROR = 0.05
 """Of the output head, as a share of how far log-probabilities are apart."""
-NOISE = 1e-3
-"""Differences of log-probabilities below it are rounding."""
 
 
 def wanted(plan: Plan) -> Packing:
@@ -34,40 +28,16 @@ def wanted(plan: Plan) -> Packing:
     method = plan.job.method
     if method.packing != "auto":
         return method.packing
-    return "off" if isinstance(method, Dpo) and method.loss in MIXING_LOSSES else "tree"
+    return "off" if method.mixes_rows else "tree"
 
 
 def prepare(model: Any, plan: Plan) -> str | None:
     """Give a model our attention. Returns why it cannot be packed, if its configuration says so."""
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    if reason := _reason(base, plan.job.method.ctx_size):
+    if reason := why_not(base, plan.job.method.ctx_size):
         return reason
     base.set_attn_implementation(attention.NAME)
     return None if base.config._attn_implementation == attention.NAME else "its attention cannot be replaced"
-
-
-def _reason(base: Any, ctx_size: int) -> str | None:
-    config = base.config
-    if config.get_text_config() is not config:
-        return "it is more than a language model"
-    if not base._can_set_attn_implementation():
-        return "its attention cannot be replaced"
-    if (own := config._attn_implementation) != "sdpa":
-        return f"its attention is {own}: that of packed rows is sdpa's, without capped scores and sinks"
-    if others := set(getattr(config, "layer_types", None) or ()) - PACKABLE:
-        return f"it has layers of kind {', '.join(sorted(others))}, which carry one row into the next"
-    rope = getattr(config, "rope_parameters", None) or {}
-    # Some models have one for each kind of layer.
-    for part in (rope, *(part for part in rope.values() if isinstance(part, dict))):
-        original = part.get("original_max_position_embeddings") or _original_context(config)
-        if part.get("rope_type") in LONG_ROPE and ctx_size > original:
-            return f"its rotary embeddings depend on the longest row, beyond {original} tokens"
-    return None
-
-
-def _original_context(config: Any) -> int:
-    names = ("original_max_position_embeddings", "max_position_embeddings")
-    return next((int(size) for name in names if (size := getattr(config, name, None))), 0)
 
 
 class Check:
@@ -89,9 +59,9 @@ class Check:
         try:
             own, expected = self._log_probabilities(self.padded), self._from_logits()
         except Exception as error:
-            return _named(error)
+            return named(error)
         scale = HEAD_ERROR * (expected - expected.mean())
-        return "its logits are more than those of one module" if _differs(own, expected, scale) else None
+        return "its logits are more than those of one module" if differs(own, expected, scale) else None
 
     def packing(self) -> str | None:
         """Return why rows must not be packed: compared with padded rows, and with rows that see each other."""
@@ -100,8 +70,8 @@ class Check:
             found, expected = self._log_probabilities(self.packed), self._log_probabilities(self.padded)
             change = LARGEST_ERROR * (self._log_probabilities(mixed) - expected)
         except Exception as error:
-            return _named(error)
-        return "packed rows would see each other" if _differs(found, expected, change) else None
+            return named(error)
+        return "packed rows would see each other" if differs(found, expected, change) else None
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -129,13 +99,3 @@ class Check:
 
     def _there(self, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, torch.Tensor) else value
-
-
-def _differs(found: torch.Tensor, expected: torch.Tensor, tolerated: torch.Tensor) -> bool:
-    """Whether two vectors differ by more than is tolerated, and by more than rounding."""
-    error, most = (part.square().mean().sqrt() for part in (found - expected, tolerated))
-    return not error <= max(NOISE, float(most))
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

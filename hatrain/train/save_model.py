@@ -14,8 +14,9 @@ from hatrain.model.prepare import merged
 from hatrain.runtime import progress, seal
 from hatrain.train import sharding
 from hatrain.train.batches import padded_batch
+from hatrain.train.collectives import barrier
 from hatrain.train.rows import sides
-from hatrain.train.trainer import NotFiniteError, StepTrainer, barrier
+from hatrain.train.trainer import NotFiniteError, StepTrainer
 
 SAMPLE_ROWS, SAMPLE_TOKENS = 4, 128
 """What a merged model is compared on: enough to see a wrong matrix, and seconds for a large model on a CPU."""

@@ -16,6 +16,7 @@ from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, memory, progress, reserve, seal
 from hatrain.train import fsdp, sharding
+from hatrain.train.collectives import from_all_ranks
 
 COPIES = 2.5
 """Free memory that a copy needs, as a multiple of its size: writing safetensors takes up to another copy."""
@@ -24,8 +25,8 @@ COPIES = 2.5
 class Saver:
     """Saves the checkpoints of one attempt. `save` and `wait` are collective calls."""
 
-    def __init__(self, trainer: Any, from_all_ranks: Callable[[Any], list[Any]]):
-        self.trainer, self.from_all_ranks = trainer, from_all_ranks
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
         self.saved_step: int | None = None
         self.seconds = 0.0
         """What the last save cost training: the copy, or in the foreground all of it."""
@@ -49,7 +50,7 @@ class Saver:
         self.wait()
         partial = trainer.context.run.checkpoints / f".partial-{step}"
         copy = self._copy()
-        in_background = self.from_all_ranks(copy is not None)[0]
+        in_background = from_all_ranks(copy is not None)[0]
         self._on_all_ranks(lambda: self._make(partial), partial)
         self._on_all_ranks(lambda: self._write(partial, in_background), partial)
         finish = functools.partial(self._finish, partial, step, copy, started)
@@ -96,7 +97,7 @@ class Saver:
             act()
         except Exception as error:
             failed = error
-        said = self.from_all_ranks(None if failed is None else (reserve.is_full(failed), str(failed)))
+        said = from_all_ranks(None if failed is None else (reserve.is_full(failed), str(failed)))
         problem = next((each for each in said if each is not None), None)
         if problem is None:
             return

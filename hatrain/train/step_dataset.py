@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from hatrain.contract.steps import Layout, MicroBatch, share_of_rank, steps_per_epoch, weighted_rows
-from hatrain.train.prefixes import order_by_prefix
+from hatrain.data.prefixes import order_by_prefix
 
 MEGABATCH = 50
 """Steps whose rows are sorted by length together (transformers' group_by_length uses 50 too)."""

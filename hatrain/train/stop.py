@@ -2,10 +2,9 @@
 
 import os
 
-import torch.distributed as dist
-
 from hatrain.contract.run import Attempt
 from hatrain.runtime.lease import Lease
+from hatrain.train.collectives import from_rank_zero
 
 
 class Superseded(Exception):
@@ -31,10 +30,8 @@ class StopFlag:
         """
         if not self.is_set:
             rank = int(os.environ.get("RANK", "0"))
-            answer = [(rank == 0 and self.attempt.stop() is not None, rank == 0 and self._is_superseded())]
-            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-                dist.broadcast_object_list(answer, src=0)
-            self.is_set, is_superseded = answer[0]
+            answer = (rank == 0 and self.attempt.stop() is not None, rank == 0 and self._is_superseded())
+            self.is_set, is_superseded = from_rank_zero(answer)
             if is_superseded:
                 raise Superseded
         return self.is_set

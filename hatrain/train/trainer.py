@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
@@ -31,6 +30,7 @@ from hatrain.runtime.progress import Progress
 from hatrain.text import count
 from hatrain.train import fsdp, packing, sharding, zero
 from hatrain.train.batches import Batch, batch_of
+from hatrain.train.collectives import from_all_ranks, on_any_rank, over_all_ranks
 from hatrain.train.compiled import compile_layers
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
 from hatrain.train.metrics import Counters, MetricsCallback
@@ -137,7 +137,7 @@ class StepTrainer(Trainer):
         self.context = context
         self.train_rows, self.test_rows = context.rows.train, context.rows.test
         self.stop, self.counters = StopFlag(context.attempt, context.run.lease), Counters()
-        self.saver = Saver(self, from_all_ranks)
+        self.saver = Saver(self)
         self.progress = Progress(context.attempt.folder, int(os.environ.get("RANK", "0")))
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
         self.test_sample: Sequence[int] = (
@@ -212,6 +212,22 @@ class StepTrainer(Trainer):
     def _say(self, text: str) -> None:
         if self.is_world_process_zero():
             print(text, flush=True)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers', but the first step of a warm-up of W trains with the (W + 1)th part of the learning rate,
+        and so on: there it trains with 0, and changes nothing."""
+        if self.lr_scheduler is None:
+            schedule: Any = super().create_scheduler(num_training_steps, optimizer)
+            schedule.lr_lambdas = [
+                _from_above_zero(each, self.args.get_warmup_steps(num_training_steps)) for each in schedule.lr_lambdas
+            ]
+            schedule._last_lr = [
+                base * factor(schedule.last_epoch)
+                for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            ]
+            for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+                group["lr"] = rate
+        return self.lr_scheduler
 
     def _layout(self, dataset: Any, micro_batch_size: int) -> Layout:
         ctx_size = self.context.plan.job.method.ctx_size
@@ -396,9 +412,7 @@ class StepTrainer(Trainer):
                         sums += torch.tensor([loss.item(), weight], dtype=torch.float64)
         finally:
             model.train(was_training)
-        if self.args.world_size > 1:
-            sums = sums.to(self.args.device)
-            dist.all_reduce(sums)
+        sums = over_all_ranks(sums, self.args.device)
         return float(sums[0] / sums[1].clamp(min=1))
 
     def counted(self, what: str, dataset: Any, rows: Sequence[int]) -> Iterator[MicroBatch]:
@@ -470,33 +484,15 @@ class SkippedSteps:
         self.run.record("step skipped", attempt=attempt, step=step, reason=f"{what} not finite", rows=rows)
 
 
-def on_any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """Return for each flag whether it is set on any rank. A collective call."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return list(flags)
-    shared = torch.tensor(flags, dtype=torch.int32, device=device)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return [bool(flag) for flag in shared.tolist()]
-
-
-def from_all_ranks(value: Any) -> list[Any]:
-    """Return every rank's value, on every rank. A collective call."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
+def _from_above_zero(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+    """A factor of the learning rate by step, from 0, whose `warmup` steps rise from above 0."""
+    return lambda step: (step + 1) / (warmup + 1) if step < warmup else factor(step)
 
 
 def _finite(weight: Any) -> bool:
     """Whether a weight is finite; of a sharded one, this rank's part."""
     local = weight.to_local() if hasattr(weight, "to_local") else getattr(weight, "ds_tensor", weight)
     return bool(torch.isfinite(local.detach()).all())
-
-
-def barrier() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
 
 
 def _mtbf(plan: Plan) -> float:

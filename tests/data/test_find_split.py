@@ -6,6 +6,7 @@ from hatrain.data.find_split import IN_PLACE, LEADING, find_split
 from hatrain.data.labels import Labeller
 from hatrain.data.rows import Message, Row
 from hatrain.errors import BadInput
+from tests.data.published import PUBLISHED, ROUNDS, published
 from tests.data.test_published_ids import real
 from tests.families import CHAT_FAMILIES, build_tokenizer
 
@@ -43,6 +44,27 @@ def test_the_ids_are_those_that_the_guide_publishes(name, prefix, suffix):
 
     assert split.prefix_ids == prefix
     assert split.suffix_ids[0] == suffix
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_ids_are_found_for_qwen_3_which_writes_an_empty_thought_into_replies(thinking):
+    tokenizer = published("qwen3", thinking)
+    split = find_split(tokenizer)
+    assert split.sample is not None and split.is_needless
+    row = Row(__file__, 0, 1, ROUNDS)
+    labellers = (Labeller(tokenizer, split.prefix_ids, split.suffix_ids), Labeller(tokenizer))
+    by_ids, by_template = (supervised(labeller.label([row])[0]) for labeller in labellers)
+    assert by_ids == by_template and len(by_ids) == 2
+
+
+def supervised(example) -> list[list[int]]:
+    return [list(part.input_ids[start:end]) for part in example.sequences for start, end in part.replies]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_where_no_ids_are_found_for_a_published_template_none_are_needed(name):
+    split = find_split(published(name))
+    assert split.sample is not None or split.is_needless
 
 
 def test_each_way_of_tokenizing_is_tried():

@@ -95,7 +95,7 @@ def parrot(tmp_path_factory, dataset) -> Path:
 
 def test_a_model_that_knows_the_answers_gets_every_point(parrot, dataset):
     model, tokenizer = load(find_source(str(parrot)))
-    reported = []
+    reported: list[tuple[int, int, float]] = []
     evaluation = evaluate_model(
         model, tokenizer, read_rows(dataset), batch_size=3, progress=lambda *counts: reported.append(counts)
     )
@@ -105,7 +105,10 @@ def test_a_model_that_knows_the_answers_gets_every_point(parrot, dataset):
     assert figures["refusal_accuracy"] == figures["known_entity_rate"] == figures["valid_json_rate"] == 1
     assert set(figures["by_kind"]) == {"action", "status", "refusal"}
     assert [outcome.request.user_text for outcome in evaluation.outcomes] == list(ANSWERS)
-    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert reported[0] == (0, 4, 0.0)
+    assert sorted({done for done, _, _ in reported}) == [0, 1, 2, 3, 4]
+    assert [work for _, _, work in reported] == sorted(work for _, _, work in reported)
+    assert reported[-1] == (4, 4, 4.0)
 
 
 @pytest.mark.parametrize("text", ["", "```homeassistant", "```homeassistant\n```", "on and on and on"])
@@ -115,6 +118,7 @@ def test_empty_answers_bare_fences_and_endless_text_score_zero(text, dataset):
     evaluation = evaluate_model(Scripted(tokenizer, lambda prompt: ids), tokenizer, read_rows(dataset))
     figures = evaluation.to_dict()
     assert figures["strict_accuracy"] == figures["compatible_accuracy"] == figures["refusal_accuracy"] == 0
+    assert figures["cut_answers"] == (4 if "and" in text else 0)
     assert len(evaluation.failures()) == 4
 
 
@@ -248,7 +252,7 @@ def test_evaluate_writes_figures_and_failures_and_prints_a_table(blank, dataset,
     assert [failure["request"] for failure in failures] == list(ANSWERS)
     output = capsys.readouterr()
     assert "by kind of request" in output.out and "0.000-0.490" in output.out
-    assert "4 of 4 requests" in output.err
+    assert f"{blank.name}: 4 requests" in output.err
 
 
 def test_evaluate_covers_every_whole_checkpoint_of_a_run(run, dataset, capsys):
@@ -284,13 +288,13 @@ def test_evaluate_names_a_missing_dataset(run, capsys):
     assert "nowhere.jsonl" in capsys.readouterr().err
 
 
-def test_a_batch_that_does_not_fit_the_gpu_is_refused_with_the_remedy(run, dataset, monkeypatch, capsys):
+def test_a_request_that_does_not_fit_the_gpu_is_refused_with_the_remedy(run, dataset, monkeypatch, capsys):
     def full(*given: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("hatrain.evaluate.evaluate_model", full)
-    assert main(["evaluate", "kitchen", "--dataset", str(dataset), "--batch-size", "64"]) == 2
-    assert "--batch-size: 64 requests do not fit" in capsys.readouterr().err
+    assert main(["evaluate", "kitchen", "--dataset", str(dataset)]) == 2
+    assert "does not fit into the GPU's memory" in capsys.readouterr().err
 
 
 def test_the_adapter_of_a_run_finds_its_base_from_anywhere(run, blank, dataset, tmp_path, monkeypatch):

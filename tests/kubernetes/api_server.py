@@ -1,5 +1,5 @@
 """A small API server against which a real kubectl runs: one namespace in memory, with discovery, server-side apply, dry
-run, selectors, deletion with dependents, watches and logs. A test may answer any request itself."""
+run, selectors, deletion with dependents, watches, logs and exec. A test may answer any request itself."""
 
 import http.server
 import json
@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from tests.kubernetes import spdy
+
 Json = dict[str, Any]
 NAMESPACE = "team"
 KINDS = {
@@ -27,7 +29,7 @@ KINDS = {
 }
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _OBJECT = re.compile(
-    r"/(?:api|apis/[^/]+)/[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(/log)?"
+    r"/(?:api|apis/[^/]+)/[^/]+/namespaces/(?P<ns>[^/]+)/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(/log|/exec)?"
 )
 
 
@@ -49,6 +51,8 @@ class ApiServer:
         self.requests: list[str] = []
         """Those to objects, oldest first."""
         self.answer: Callable[[str], Failure | None] = lambda request: None
+        self.execute: Callable[[str, list[str]], tuple[str, int]] = lambda pod, command: ("", 0)
+        """Runs a command in a pod. Returns what it prints, and its exit code."""
         self.after: Callable[[str], None] = lambda request: None
         """Called when a request to an object is answered."""
         self._http = _Http(("127.0.0.1", 0), _Handler)
@@ -245,7 +249,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if found:
             api.requests.append(request)
         answer: Json | bytes | Failure | None = api.answer(request)
-        if answer is None and found:
+        if answer is None and found and found[4] == "/exec":
+            answer = self._execute(found["name"], urllib.parse.parse_qs(url.query)["command"])
+        elif answer is None and found:
             answer = self._object(found, dict(urllib.parse.parse_qsl(url.query)), body)
         elif answer is None:
             answer = _discovery(url.path) or Failure(404, "NotFound", "no such resource")
@@ -259,8 +265,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         api, plural, name = self.server.api, found["plural"], found["name"]
         if plural not in KINDS:
             return Failure(404, "NotFound", "no such resource")
-        if url_log := found[4]:
-            assert url_log == "/log"
+        if found[4] == "/log":
             return self._log(name, follow=query.get("follow") == "true")
         if self.command == "GET" and name:
             return api.get(plural, name)
@@ -317,6 +322,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 break
             time.sleep(0.1)
         self._write(b"")
+        return None
+
+    def _execute(self, name: str, command: list[str]) -> Failure | None:
+        api = self.server.api
+        if ("pods", name) not in api.objects:
+            return _not_found("pods", name)
+        if self.headers.get("Upgrade") != spdy.NAME:
+            # Newer clients ask for a WebSocket first, and then like older ones.
+            return Failure(400, "BadRequest", "no such protocol")
+        output, code = api.execute(name, command)
+        spdy.serve(self, output, code)
         return None
 
     def _watch(self, plural: str, query: dict[str, str]) -> None:

@@ -38,7 +38,7 @@ from launch.cluster_files import load_cluster
         ("kind: kubernetes\ngpu_resource: nvidia.com/\n", "gpu_resource: .*a name such as nvidia.com/gpu"),
         (
             "kind: kubernetes\npod_overlay: {restartPolicy: Always}\n",
-            "pod_overlay: .*without restartPolicy: the exit code",
+            "pod_overlay.restartPolicy: .*without restartPolicy: the exit code",
         ),
         ("kind: kubernetes\nworkdir: /a:b\n", "workdir: .*a path without ':'"),
         ("kind: kubernetes\nsecrets: {HF_HOME: {secret: a, key: k}}\n", "secrets: .*other names than HF_HOME"),
@@ -50,16 +50,16 @@ from launch.cluster_files import load_cluster
         ("kind: kubernetes\ntolerations: [{key: a, efect: NoSchedule}]\n", "tolerations.0.*efect.*effect"),
         ("kind: kubernetes\ntolerations: [{key: a, effect: NoShedule}]\n", "tolerations.0.*NoSchedule"),
         ("kind: kubernetes\ntolerations: [{value: a}]\n", "tolerations.0.*operator: Exists where there is no key"),
-        ("kind: kubernetes\naffinity: {nodeAfinity: {}}\n", "affinity: .*nodeAfinity.*nodeAffinity"),
+        ("kind: kubernetes\naffinity: {nodeAfinity: {}}\n", "affinity.nodeAfinity: .*nodeAffinity"),
         (
             "kind: kubernetes\naffinity: {podAffinity: "
             "{requiredDuringSchedulingIgnoredDuringExecution: [{topologykey: a}]}}\n",
-            r"affinity: .*podAffinity.*\[0\].topologykey.*topologyKey",
+            r"affinity.podAffinity.*.0.topologykey: .*topologyKey",
         ),
-        ("kind: kubernetes\npod_overlay: {runtimeClasName: a}\n", "pod_overlay: .*runtimeClasName.*runtimeClassName"),
+        ("kind: kubernetes\npod_overlay: {runtimeClasName: a}\n", "pod_overlay.runtimeClasName: .*runtimeClassName"),
         (
             "kind: kubernetes\npod_overlay: {containers: [{name: hatrain, volumeMount: []}]}\n",
-            r"pod_overlay: .*containers\[0\].volumeMount.*volumeMounts",
+            r"pod_overlay.containers.0.volumeMount: .*volumeMounts",
         ),
         ("kind: kubernetes\nlabels: {a b: c}\n", "labels: "),
         ("kind: kubernetes\npod_labels: {app.kubernetes.io/name: x}\n", "pod_labels: .*finds its own objects"),

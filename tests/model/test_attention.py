@@ -174,14 +174,14 @@ def test_a_window_is_read_from_the_mask_function_of_transformers():
     )
 
     config = Gemma3TextConfig(sliding_window=16, max_position_embeddings=512)
-    assert attention._window(causal_mask_function, config) is None
-    assert attention._window(sliding_window_causal_mask_function(16), config) == 16
+    assert attention.window_of(causal_mask_function, config) is None
+    assert attention.window_of(sliding_window_causal_mask_function(16), config) == 16
     with pytest.raises(attention.NotReached):
-        attention._window(sliding_window_causal_mask_function(17), config)
+        attention.window_of(sliding_window_causal_mask_function(17), config)
     with pytest.raises(attention.NotReached):
-        attention._window(chunked_causal_mask_function(16, torch.zeros(1, dtype=int)), config)
+        attention.window_of(chunked_causal_mask_function(16, torch.zeros(1, dtype=int)), config)
     with pytest.raises(attention.NotReached):
-        attention._window(lambda *_: torch.tensor(True), config)
+        attention.window_of(lambda *_: torch.tensor(True), config)
 
 
 def test_without_a_pack_attention_is_that_of_sdpa():

@@ -19,8 +19,8 @@ def test_a_short_task_says_nothing():
 
 def test_a_long_task_says_how_far_it_is_how_fast_and_how_long_it_takes_ever_more_rarely():
     said = lines_of(1_000, 0.5)
-    assert said[0] == "test loss: 4 of 1,000 rows, 2.0 rows/s, 8 min left"
-    assert [int(line.split()[2].replace(",", "")) for line in said[:6]] == [4, 12, 28, 60, 120, 180]
+    assert said[0] == "test loss: 2 of 1,000 rows, 2.0 rows/s, 8 min left"
+    assert [int(line.split()[2].replace(",", "")) for line in said[:6]] == [2, 6, 14, 30, 62, 122]
     assert said[-1].endswith(" s left")
 
 
@@ -31,5 +31,14 @@ def test_nothing_is_said_when_all_is_done():
 
 def test_times_are_said_in_units_that_fit():
     assert lines_of(50_000, 1.0)[0].endswith("13.9 h left")
-    assert lines_of(100, 0.5)[0].endswith("48 s left")
+    assert lines_of(100, 0.5)[0].endswith("49 s left")
     assert "400 rows/s" in lines_of(100_000, 0.0025)[0]
+
+
+def test_what_is_begun_counts_for_the_rate():
+    said: list[str] = []
+    now = 0.0
+    counting = Counting("evaluation", "requests", said.append, clock=lambda: now)
+    now = 10.0
+    counting.at(0, 100, 5.0)
+    assert said == ["evaluation: 0 of 100 requests, 0.5 requests/s, 3 min left"]

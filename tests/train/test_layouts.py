@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hatrain.contract.steps import share_of_rank
 from hatrain.data.packs import make_pack
+from hatrain.data.prefixes import order_by_prefix, prefix_groups
 from hatrain.train.layouts import packed
-from hatrain.train.prefixes import order_by_prefix, prefix_groups
 
 
 def rows_of_homes(requests: list[int], seed: int = 0) -> list[np.ndarray]:

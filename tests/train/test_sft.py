@@ -300,21 +300,36 @@ def test_any_other_error_is_a_fault_that_may_be_retried(workplace):
 def test_a_base_without_a_chat_template_is_refused_with_the_remedy(workplace):
     base = workplace.folder / "bare"
     shutil.copytree(workplace.inputs / "base", base)
+    plan = workplace.plan(model__base=str(base))
     (base / "chat_template.jinja").unlink()
-    tried = workplace.attempt(workplace.plan(model__base=str(base)))
+    tried = workplace.attempt(plan)
     assert tried.code is Exit.FATAL
     assert "add_chatml_tokens" in tried.reason
 
 
-def test_the_learning_rate_is_a_cosine_that_ends_at_zero(workplace):
+def test_the_learning_rate_rises_from_above_zero_and_is_a_cosine_that_ends_at_zero(workplace):
     tried = workplace.attempt(workplace.plan(method__learning_rate=1e-3, method__learning_rate_warmup=0.25))
     rates = [line["learning_rate"] for line in metrics(tried.run) if "loss" in line]
     warmup, total = 2, 8
     expected = [
-        1e-3 * (step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
+        1e-3
+        * (
+            (step + 1) / (warmup + 1)
+            if step < warmup
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        )
         for step in range(total)
     ]
-    assert rates == pytest.approx(expected)
+    assert rates == pytest.approx(expected) and rates[0] == pytest.approx(1e-3 / 3)
+
+
+def test_the_first_step_of_a_warm_up_changes_the_weights(workplace):
+    changes = {"method__learning_rate": 1e-2, "method__learning_rate_warmup": 1.0, "method__epochs": 0.01}
+    tried = workplace.attempt(workplace.plan(**changes))
+    (line,) = [line for line in metrics(tried.run) if "loss" in line]
+    assert line["step"] == 1 and line["learning_rate"] == pytest.approx(5e-3)
+    before, after = weights(workplace.inputs / "base"), weights(tried.run.model)
+    assert any(not torch.equal(before[name], after[name].to(before[name].dtype)) for name in before)
 
 
 def test_every_step_is_logged_with_its_metrics(workplace):

@@ -36,6 +36,13 @@ def test_a_rank_whose_lease_is_anothers_leaves_at_its_next_step_and_seals_nothin
 
 
 def test_a_lease_that_cannot_be_read_for_a_moment_ends_nothing(run):
-    assert flag(run).poll() is False
-    run.lease.path.write_text("{")
-    assert flag(run).poll() is False
+    with run.lease.held(token="mine"):
+        run.lease.path.write_text("{")
+        assert flag(run).poll() is False
+
+
+def test_a_rank_whose_lease_was_taken_and_released_leaves_too(run):
+    with run.lease.held(token="another"):
+        pass
+    with pytest.raises(Superseded):
+        flag(run).poll()

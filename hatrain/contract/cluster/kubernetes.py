@@ -21,14 +21,6 @@ SHORTEST_GRACE = 30
 """Seconds."""
 VARIABLES = ("HOME", "USER", "HF_HOME", "MASTER_ADDR", "MASTER_PORT")
 """That hatrain sets in its pods. A second one of that name would be refused."""
-OWNED = {
-    "restartPolicy": "the exit code decides whether a pod is recreated",
-    "activeDeadlineSeconds": "set limits.time in the job",
-    "terminationGracePeriodSeconds": "set termination_grace",
-    "hostname": "the pods of a job need it to find each other",
-    "subdomain": "the pods of a job need it to find each other",
-}
-"""Keys of a pod that an overlay must not contain, and why."""
 
 
 def _label(value: str) -> str:
@@ -132,13 +124,6 @@ def _secrets(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         if name in VARIABLES or name.startswith("HATRAIN_"):
             raise ValueError(f"other names than {name}, which the pods have already")
-    return values
-
-
-def _overlay(values: dict[str, Any]) -> dict[str, Any]:
-    for name in values:
-        if name in OWNED:
-            raise ValueError(f"a part of a pod's spec without {name}: {OWNED[name]}")
     return values
 
 
@@ -270,9 +255,7 @@ class KubernetesCluster(BaseCluster):
     """From a stop request to the end: long enough for one step and a checkpoint. It is a part of limits.time."""
     keep_finished: Duration = "168:00:00"
     """How long a finished Job is kept."""
-    pod_overlay: Annotated[yaml_values.Mapping, AfterValidator(_overlay), AfterValidator(pod_keys.overlay)] = Field(
-        default_factory=dict
-    )
+    pod_overlay: Annotated[yaml_values.Mapping, AfterValidator(pod_keys.overlay)] = Field(default_factory=dict)
     """Merged into the pod's spec last, for settings without a key here: mappings by key, lists by the keys that
     Kubernetes merges them by (mounts by mountPath, variables by name), other lists as a whole; null removes a key."""
     secrets: Annotated[ClusterSecrets, AfterValidator(_secrets)] = Field(default_factory=dict)

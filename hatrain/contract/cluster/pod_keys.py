@@ -1,119 +1,59 @@
-"""Keys of the parts of a pod that a cluster file may hold in the notation of Kubernetes: tolerations, affinity and the
-overlay. A misspelt one would be refused by the API server, or ignored."""
+"""Rules for parts of a pod in the notation of Kubernetes that its schema does not have."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hatrain.contract.cluster import pod_schema
 from hatrain.errors import nearest
 
-
-def _names(text: str) -> dict[str, None]:
-    return dict.fromkeys(text.split())
-
-
+OWNED = {
+    "restartPolicy": "the exit code decides whether a pod is recreated",
+    "activeDeadlineSeconds": "set limits.time in the job",
+    "terminationGracePeriodSeconds": "set termination_grace",
+    "hostname": "the pods of a job need it to find each other",
+    "subdomain": "the pods of a job need it to find each other",
+}
+"""Keys of a pod that an overlay must not contain, and why."""
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_TERM = {
-    "labelSelector": {"matchLabels": None, "matchExpressions": {"key": None, "operator": None, "values": None}},
-    "namespaceSelector": {"matchLabels": None, "matchExpressions": {"key": None, "operator": None, "values": None}},
-    **dict.fromkeys(("namespaces", "topologyKey", "matchLabelKeys", "mismatchLabelKeys")),
-}
-_NODE_TERM = dict.fromkeys(("matchExpressions", "matchFields"), dict.fromkeys(("key", "operator", "values")))
-_REQUIRED, _PREFERRED = (
-    "requiredDuringSchedulingIgnoredDuringExecution",
-    "preferredDuringSchedulingIgnoredDuringExecution",
-)
-_PODS = {_REQUIRED: _TERM, _PREFERRED: {"weight": None, "podAffinityTerm": _TERM}}
-_AFFINITY: Mapping[str, Any] = {
-    "nodeAffinity": {
-        _REQUIRED: {"nodeSelectorTerms": _NODE_TERM},
-        _PREFERRED: {"weight": None, "preference": _NODE_TERM},
-    },
-    "podAffinity": _PODS,
-    "podAntiAffinity": _PODS,
-}
-_CONTAINER: Mapping[str, Any] = {
-    **_names(
-        """name image command args workingDir imagePullPolicy stdin stdinOnce tty terminationMessagePath
-        terminationMessagePolicy livenessProbe readinessProbe startupProbe restartPolicy restartPolicyRules
-        resizePolicy envFrom"""
-    ),
-    "env": dict.fromkeys(("name", "value", "valueFrom")),
-    "volumeMounts": dict.fromkeys(
-        ("name", "mountPath", "subPath", "subPathExpr", "readOnly", "recursiveReadOnly", "mountPropagation")
-    ),
-    "volumeDevices": dict.fromkeys(("name", "devicePath")),
-    "ports": dict.fromkeys(("name", "containerPort", "hostPort", "hostIP", "protocol")),
-    "resources": dict.fromkeys(("requests", "limits", "claims")),
-    "lifecycle": dict.fromkeys(("postStart", "preStop", "stopSignal")),
-    "securityContext": _names(
-        """allowPrivilegeEscalation appArmorProfile capabilities privileged procMount readOnlyRootFilesystem runAsGroup
-        runAsNonRoot runAsUser seLinuxOptions seccompProfile windowsOptions"""
-    ),
-}
-_POD: Mapping[str, Any] = {
-    **_names(
-        """activeDeadlineSeconds automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks ephemeralContainers
-        hostAliases hostIPC hostNetwork hostPID hostUsers hostname hostnameOverride imagePullSecrets nodeName
-        nodeSelector os overhead preemptionPolicy priority priorityClassName readinessGates resourceClaims resources
-        restartPolicy runtimeClassName schedulerName schedulingGates serviceAccount serviceAccountName setHostnameAsFQDN
-        shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations topologySpreadConstraints volumes
-        workloadRef"""
-    ),
-    "affinity": _AFFINITY,
-    "containers": _CONTAINER,
-    "initContainers": _CONTAINER,
-    "securityContext": _names(
-        """appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seLinuxChangePolicy
-        seLinuxOptions seccompProfile supplementalGroups supplementalGroupsPolicy sysctls windowsOptions"""
-    ),
-}
 
 
 def toleration(value: dict[str, Any]) -> dict[str, Any]:
     """Raises ValueError for what the API server would refuse in a toleration."""
-    _check(value, dict.fromkeys(("key", "operator", "value", "effect", "tolerationSeconds")), "")
-    operator = value.get("operator", "Equal")
-    if operator not in ("Exists", "Equal", "Lt", "Gt"):
-        raise ValueError(f"operator Exists or Equal, not {operator!r}")
-    if operator == "Exists" and value.get("value"):
-        raise ValueError(f"no value with operator: Exists, which tolerates any; not {value['value']!r}")
-    if operator != "Exists" and not value.get("key"):
-        raise ValueError("operator: Exists where there is no key")
-    if (effect := value.get("effect")) and effect not in _EFFECTS:
-        raise ValueError(f"effect {' | '.join(_EFFECTS)}, not {effect!r}{nearest(str(effect), _EFFECTS)}")
-    if "tolerationSeconds" in value and effect != "NoExecute":
-        raise ValueError("tolerationSeconds only with effect: NoExecute")
+    pod_schema.check(value, "Toleration")
+    if reason := _refused(value):
+        raise ValueError(reason)
     return value
+
+
+def _refused(toleration: dict[str, Any]) -> str | None:
+    operator, effect = toleration.get("operator") or "Equal", toleration.get("effect")
+    if operator not in ("Exists", "Equal", "Lt", "Gt"):
+        return f"operator Exists or Equal, not {operator!r}"
+    if operator == "Exists" and toleration.get("value"):
+        return f"no value with operator: Exists, which tolerates any; not {toleration['value']!r}"
+    if operator != "Exists" and not toleration.get("key"):
+        return "operator: Exists where there is no key"
+    if effect and effect not in _EFFECTS:
+        return f"effect {' | '.join(_EFFECTS)}, not {effect!r}{nearest(effect, _EFFECTS)}"
+    if toleration.get("tolerationSeconds") is not None and effect != "NoExecute":
+        return "tolerationSeconds only with effect: NoExecute"
+    return None
 
 
 def affinity(value: dict[str, Any]) -> dict[str, Any]:
-    """Raises ValueError for an unknown key, with its path and the nearest one."""
-    _check(value, _AFFINITY, "")
-    return value
+    """Raises ValueError for every unknown key and wrong type."""
+    return pod_schema.check(value, "Affinity")
 
 
 def overlay(value: dict[str, Any]) -> dict[str, Any]:
-    """Raises ValueError for an unknown key of a pod or its containers, with its path and the nearest one."""
-    _check(value, _POD, "")
+    """Raises ValueError for every unknown key and wrong type, and for a key that decides how a run ends."""
+    for name in value:
+        if name in OWNED:
+            raise pod_schema.refusal((name,), value[name], f"a part of a pod's spec without {name}: {OWNED[name]}")
+    pod_schema.check(value, "PodSpec")
+    for number, item in enumerate(value.get("tolerations") or ()):
+        if item and (reason := _refused(item)):
+            raise pod_schema.refusal(("tolerations", number), item, reason)
     return value
-
-
-def _check(value: Any, known: Mapping[str, Any], path: str) -> None:
-    if isinstance(value, list):
-        for number, item in enumerate(value):
-            _check(item, known, f"{path}[{number}]")
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            here = f"{path}.{key}" if path else str(key)
-            if key not in known:
-                raise ValueError(f"keys of Kubernetes, not {here}{nearest(str(key), known) or _listed(known)}")
-            if known[key] is not None:
-                _check(inner, known[key], here)
-
-
-def _listed(known: Iterable[str]) -> str:
-    names = sorted(known)
-    return f" (accepted: {', '.join(names)})" if len(names) <= 8 else ""
 
 
 def resource(value: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-_KEYS: Mapping[str, tuple[str, ...]] = {
+KEYS: Mapping[str, tuple[str, ...]] = {
     "containers": ("name",),
     "initContainers": ("name",),
     "ephemeralContainers": ("name",),
@@ -13,6 +13,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "resourceClaims": ("name",),
     "claims": ("name",),
     "schedulingGates": ("name",),
+    "evictionResponders": ("name",),
     "volumeMounts": ("mountPath",),
     "volumeDevices": ("devicePath",),
     "ports": ("containerPort", "protocol"),
@@ -35,7 +36,7 @@ def merged(under: Any, over: Any, name: str = "") -> Any:
     if isinstance(under, list) and isinstance(over, list):
         if name in _SETS:
             return [*under, *(item for item in over if item not in under)]
-        if name in _KEYS:
+        if name in KEYS:
             items = {_key(item, name): item for item in under}
             for item in over:
                 items[_key(item, name)] = _item(items.get(_key(item, name), {}), item, name)
@@ -46,7 +47,7 @@ def merged(under: Any, over: Any, name: str = "") -> Any:
 def _key(item: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(item, dict):
         return (str(item),)
-    return tuple(str(item.get(key, _DEFAULTS.get(key))) for key in _KEYS[name])
+    return tuple(str(item.get(key, _DEFAULTS.get(key))) for key in KEYS[name])
 
 
 def _item(under: Any, over: Any, name: str) -> Any:
