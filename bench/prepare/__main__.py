@@ -104,20 +104,22 @@ def measured(title: str, sides: list[Side], turns: int, cores: set[int]) -> list
 
 
 def table(title: str, sides: list[Side]) -> Iterator[str]:
-    """The median seconds and rates, and how many times as fast the first side is, turn by turn."""
+    """The medians, and how many times as fast the first side is, turn by turn. Processor time, of all processes of a
+    side, is what a busy machine changes least."""
     first, turn = sides[0], sides[0].turns[0]
     yield f"## {title}"
     yield ""
     yield f"{turn['rows']:,} rows of {turn['tokens'] / turn['rows']:,.0f} tokens."
     yield ""
-    yield f"| | seconds, median (least to most) | rows per second | {first.name} is |"
-    yield "|---|---|---|---|"
+    yield f"| | seconds, median (least to most) | processor seconds | rows per second | {first.name} is |"
+    yield "|---|---|---|---|---|"
     for side in sides:
         median = statistics.median(side.seconds)
         ratio = statistics.median(b / a for a, b in zip(first.seconds, side.seconds, strict=True))
         spread = f"{min(side.seconds):.2f} to {max(side.seconds):.2f}"
+        cpu = statistics.median(turn["cpu"] for turn in side.turns)
         rate = side.turns[0]["rows"] / median
-        yield f"| {side.name} | {median:.2f} ({spread}) | {rate:,.0f} | {ratio:.1f}× |"
+        yield f"| {side.name} | {median:.2f} ({spread}) | {cpu:.1f} | {rate:,.0f} | {ratio:.1f}× |"
     yield ""
 
 
@@ -151,7 +153,8 @@ def main() -> int:
         sides = [ours("hatrain", folder)]
         sides += [ours("hatrain before", folder, path=arguments.before.resolve())] if arguments.before else []
         lines += table("Long rows with tools", measured("tools", sides, arguments.turns, cores))
-    command = f"python -m bench.prepare {' '.join(sys.argv[1:])}".strip()
+    given = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    command = f"python -m bench.prepare {' '.join(given)}".strip()
     versions = ", ".join(f"{name} {version(name)}" for name in ("tokenizers", "transformers", "trl"))
     of = "Qwen2" if tokenizer == REAL else tokenizer or "the rows themselves"
     machine = f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}"

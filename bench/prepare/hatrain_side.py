@@ -1,6 +1,7 @@
 """hatrain's preparation of a file: `python hatrain_side.py FOLDER`, with what to do in FOLDER/settings.json."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,10 +10,16 @@ from transformers import AutoTokenizer
 
 from hatrain.data.dataset import tokenize_dataset
 
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of those that it started."""
+    return sum(os.times()[:4])
+
+
 settings = json.loads((Path(sys.argv[1]) / "settings.json").read_text())
 tokenizer = AutoTokenizer.from_pretrained(settings["tokenizer"])
 tokenizer.chat_template = settings["template"]
-began = time.perf_counter()
+began, before = time.perf_counter(), cpu_seconds()
 rows = tokenize_dataset(settings["rows"], tokenizer, ctx_size=10**6)
-seconds = time.perf_counter() - began
-print("turn " + json.dumps({"seconds": seconds, "rows": len(rows), "tokens": float(rows.lengths.sum())}))
+turn = {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before, "rows": len(rows)}
+print("turn " + json.dumps(turn | {"tokens": float(rows.lengths.sum())}))

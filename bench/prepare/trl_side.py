@@ -21,9 +21,9 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 class Timed(SFTTrainer):
     def _prepare_dataset(self, *args, **kwargs):
-        began = time.perf_counter()
+        began, before = time.perf_counter(), os.times()
         prepared = super()._prepare_dataset(*args, **kwargs)
-        Timed.seconds = time.perf_counter() - began
+        Timed.seconds, Timed.cpu = time.perf_counter() - began, sum(os.times()[:4]) - sum(before[:4])
         return prepared
 
 
@@ -44,4 +44,5 @@ arguments = SFTConfig(
 )
 trainer = Timed(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
 tokens = sum(map(len, trainer.train_dataset.with_format(None)["input_ids"]))
-print("turn " + json.dumps({"seconds": Timed.seconds, "rows": len(trainer.train_dataset), "tokens": tokens}))
+turn = {"seconds": Timed.seconds, "cpu": Timed.cpu, "rows": len(trainer.train_dataset), "tokens": tokens}
+print("turn " + json.dumps(turn))

@@ -69,9 +69,9 @@ def check(encoder: Encoder, tokenizer: PreTrainedTokenizerBase, batch: list[str]
 def test_texts_of_lines_that_come_again_have_the_tokens_of_whole_texts(name):
     tokenizer = tokenizer_named(name)
     encoder = Encoder(tokenizer)
-    batch = texts(240)
-    for start in range(0, len(batch), 24):
-        check(encoder, tokenizer, batch[start : start + 24])
+    batch = texts(120)
+    for start in range(0, len(batch), 20):
+        check(encoder, tokenizer, batch[start : start + 20])
 
 
 @pytest.mark.parametrize("name", ["qwen2", "zephyr", "gemma"])
