@@ -80,6 +80,11 @@ elif act == "stop":
     wait_for_stop()
     run.record("checkpoint sealed", attempt=attempt.number)
     leave(Exit.REQUEUE if attempt.stop().requeue else Exit.STOPPED, "saved")
+elif act == "held-stop":
+    wait_for_stop()
+    while not (run.folder / "leave").exists():
+        time.sleep(0.05)
+    leave(Exit.STOPPED, "saved")
 elif act == "slow-stop":
     wait_for_stop()
     time.sleep(1.5)

@@ -5,9 +5,9 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from hatrain.data.template import added_tokens
+from hatrain.data.template import added_contents, added_tokens
 
 Ids = NDArray[np.int32]
 
@@ -114,28 +114,28 @@ class _Cut:
     text: str
     parts: list[str]
     """Each with the line break at its end."""
-    pairs: set[str]
-    """The characters before and after each of the line breaks."""
-    unknown: set[str] = field(default_factory=set)
-
-    def pairs_in_order(self) -> list[str]:
-        return [_pair(part[-2], after[0]) for part, after in pairwise(self.parts)]
+    pairs: list[str]
+    """What stands before and after each of the line breaks."""
+    unknown: set[str]
 
 
 class Encoder:
     """Encodes texts with one tokenizer.
 
-    A cut is used after it was seen to change no token: in a whole text, between the same two characters, with a
-    vocabulary in which no token goes on after a line break.
+    A cut is used after it was seen to change no token: in a whole text, between the same two characters or added
+    tokens, with a vocabulary in which no token goes on after a line break.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
         self.added = added_tokens(tokenizer)
+        # One may take the white space beside it, and other rules may hold after it.
+        self._added = added_contents(tokenizer)
+        self._last, self._first = {token[-1] for token in self._added}, {token[0] for token in self._added}
         self._is_whole = False
         self._good: set[str] = set()
         self._bad: set[str] = set()
-        """The characters around line breaks where cuts change no token, and where they do, or may. Latin letters of one
+        """What stands around line breaks where cuts change no token, and where they do, or may. Latin letters of one
         case, and digits, are alike to every tokenizer there."""
         self._pieces: tuple[dict[str, bytes], dict[str, bytes]] = {}, {}
         """The tokens, as int32, of first parts of texts, and of parts that come after a line break."""
@@ -175,20 +175,32 @@ class Encoder:
         return not _has_tokens_over_breaks(self._tokenizer)
 
     def _cut(self, text: str) -> _Cut:
-        """Cut a text after each single line break between two characters that are not known to be bad."""
+        """Cut a text after each single line break where a cut is not known to be bad."""
         lines = text.split("\n")
-        parts, pairs, part = [], set(), lines[0]
+        parts: list[str] = []
+        pairs: list[str] = []
+        part = lines[0]
         for line in lines[1:]:
             if part and line and not (line[0].isspace() or part[-1].isspace()):
-                pair = _pair(part[-1], line[0])
+                pair = self._pair(part, line)
                 if pair not in self._bad:
-                    pairs.add(pair)
+                    pairs.append(pair)
                     parts.append(part + "\n")
                     part = line
                     continue
             part = f"{part}\n{line}"
         parts.append(part)
-        return _Cut(text, parts, pairs, pairs - self._good)
+        return _Cut(text, parts, pairs, set(pairs) - self._good)
+
+    def _pair(self, before: str, after: str) -> str:
+        """What stands before and after a line break: an added token, or a kind of character."""
+        left, right = before[-1], after[0]
+        left, right = _KINDS.get(left, left), _KINDS.get(right, right)
+        if before[-1] in self._last:
+            left = next(filter(before.endswith, self._added), left)
+        if after[0] in self._first:
+            right = next(filter(after.startswith, self._added), right)
+        return f"{left}\n{right}"
 
     def _encode_new(self, cuts: Sequence[_Cut]) -> None:
         """Encode the parts that were not seen before."""
@@ -219,7 +231,7 @@ class Encoder:
         if pieces is not None and b"".join(pieces) == whole.ids.tobytes():
             self._good |= cut.unknown
         elif cut.unknown:
-            for position, pair in zip(accumulate(map(len, cut.parts)), cut.pairs_in_order(), strict=False):
+            for position, pair in zip(accumulate(map(len, cut.parts)), cut.pairs, strict=False):
                 if pair in cut.unknown:
                     halves = [(cut.text[:position], False), (cut.text[position:], True)]
                     is_same = b"".join(ids or b"" for ids in self._ids_alone(halves)) == whole.ids.tobytes()
@@ -299,10 +311,6 @@ class Encoder:
     @property
     def _tokens_of_break(self) -> int:
         return len(self._break) // 4
-
-
-def _pair(before: str, after: str) -> str:
-    return _KINDS.get(before, before) + _KINDS.get(after, after)
 
 
 def _as_bytes(ids: Sequence[int]) -> bytes:

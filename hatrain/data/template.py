@@ -384,11 +384,15 @@ def _middle_end(between: str, tail: str, lead: str, added: re.Pattern[str] | Non
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Return a pattern of all added and special tokens, except runs of spaces, which some vocabularies add."""
-    contents = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    contents |= set(tokenizer.all_special_tokens)
-    visible = sorted((content for content in contents if content.strip()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, visible))) if visible else None
+    """Return a pattern of all added tokens."""
+    contents = added_contents(tokenizer)
+    return re.compile("|".join(map(re.escape, contents))) if contents else None
+
+
+def added_contents(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return all added and special tokens, the longest first, except runs of spaces, which some vocabularies add."""
+    contents = {token.content for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
+    return sorted((content for content in contents if content.strip()), key=len, reverse=True)
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

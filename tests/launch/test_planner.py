@@ -148,7 +148,10 @@ def test_a_local_cluster_is_one_machine(tmp_path):
 
 
 def test_all_reasons_are_reported_at_once_with_their_lines(tmp_path):
-    text = "name: x\nmodel: {base: b, dtype: bf16}\ndata: {train: t}\nmethod:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
+    text = (
+        "name: x\nmodel: {base: b, dtype: bf16}\ndata: {train: t}\n"
+        "method:\n  batch_size: 3\nhardware:\n  gpu: t4-16gb\n"
+    )
     with pytest.raises(Refusal) as raised:
         planned(tmp_path, method__batch_size=3, hardware__gpu="t4-16gb", model__dtype="bf16")
     problems = raised.value.located(read_text(text, "jobs/x.yaml")).problems

@@ -29,13 +29,14 @@ def line(out: str, run: str) -> list[str]:
 
 
 def test_a_run_is_running_then_stopping_then_stopped(workspace):
-    workspace.hatrain("submit", "kitchen", behavior="slow-stop")
+    workspace.hatrain("submit", "kitchen", behavior="held-stop")
     workspace.until(workspace.is_training, "training starts")
     assert line(workspace.hatrain("status", "kitchen")[1], "kitchen")[1:3] == ["workstation", "running"]
     assert workspace.hatrain("stop", "kitchen")[0] == 0
     out = workspace.hatrain("status", "kitchen")[1]
     assert line(out, "kitchen")[2] == "stopping"
     assert "hatrain stop by" in out
+    (workspace.run.folder / "leave").touch()
     assert workspace.hatrain("wait", "kitchen")[0] == 130
     out = workspace.hatrain("status", "kitchen")[1]
     assert line(out, "kitchen")[2] == "stopped"
