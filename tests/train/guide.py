@@ -40,6 +40,7 @@ def small(workplace: Workplace, job: str, *settings: str) -> Plan:
             "method.batch_size=8",
             f"method.learning_rate={rate}",
             "method.epochs=3",
+            f"model.dtype={own.with_dtype().model.dtype}",  # of the job's own GPUs
             "hardware={gpu: cpu}",
             "checkpoints.save_steps=5",
             "evaluation.eval_steps=5",
