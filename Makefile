@@ -93,7 +93,7 @@ models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base \
 		--vocabulary 1024 --hidden 128 --layers 2
 
-demo: setup models/demo-base/config.json ## train and evaluate a small model on this machine, in about seven minutes
+demo: setup models/demo-base/config.json ## train and evaluate a small model on this machine, in about four minutes
 	$(HATRAIN) submit jobs/demo.yaml --cluster local --follow
 
 # --- jobs ---
