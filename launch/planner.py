@@ -69,8 +69,7 @@ def plan(
     `workdir` is the folder on this machine that relative paths start from. `run` is the run's name where it differs
     from the job's (a run of a sweep). With `force` a job that does not fit into its GPUs is planned too. With
     `ask_hub` the model hub is asked for the sizes of a model that are not known here. With `fresh` an earlier run of
-    this name is not continued. Raises Refusal with every reason
-    why the job cannot run as it stands.
+    this name is not continued. Raises Refusal with every reason why the job cannot run as it stands.
     """
     run = run or job.name
     target = backend(cluster)

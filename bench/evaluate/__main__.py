@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.evaluate.inputs import SETUPS, Missing, Setup
+from bench.machine import processor
 
 ROOT = Path(__file__).parents[2]
 BASE = "854315a"
@@ -116,8 +117,8 @@ def main() -> int:
         [
             "# Speed of an evaluation",
             "",
-            f"`make bench-evaluate` ({' '.join(['python -m bench.evaluate', *sys.argv[1:]])}) on {_processor()}, "
-            f"Python {platform.python_version()}, {versions}.",
+            f"`make bench-evaluate` ({' '.join(['python -m bench.evaluate', *sys.argv[1:]])}) on {processor()}, "
+            f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {versions}.",
             "",
             f"`evaluate_model` of this revision and of {arguments.base}, from rows to figures: the same models in fp32",
             "and the same rows, in turns, one thread each. Seconds are those that the processor worked for a side,",
@@ -132,13 +133,6 @@ def main() -> int:
     arguments.out.write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{line.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores"
-    return platform.machine()
 
 
 if __name__ == "__main__":

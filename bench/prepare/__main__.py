@@ -19,6 +19,7 @@ from typing import Any
 
 import trl
 
+from bench.machine import processor
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.model.tiny import build_tokenizer, texts_of
 
@@ -157,7 +158,7 @@ def main() -> int:
     command = f"python -m bench.prepare {' '.join(given)}".strip()
     versions = ", ".join(f"{name} {version(name)}" for name in ("tokenizers", "transformers", "trl"))
     of = "Qwen2" if tokenizer == REAL else tokenizer or "the rows themselves"
-    machine = f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}"
+    machine = f"{processor()}, {len(cores)} cores, Python {platform.python_version()}"
     head = [
         "# Preparation: from a file to labelled tokens",
         "",
@@ -170,13 +171,6 @@ def main() -> int:
     arguments.out.write_text(text, encoding="utf-8")
     print(text)
     return 0
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.machine import processor
 from bench.training import report
 from bench.training.inputs import SETUPS, Setup, make
 from bench.training.sides import Side, sides_of
@@ -112,19 +113,12 @@ def main() -> int:
             }
             for setup in setups
         }
-    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     text = report.markdown(found, f"python -m bench.training {' '.join(sys.argv[1:])}".strip(), machine, versions)
     arguments.out.write_text(text, encoding="utf-8")
     print(text)
     return 0
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

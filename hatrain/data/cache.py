@@ -88,7 +88,8 @@ class Cache:
 
     @contextlib.contextmanager
     def alone(self, key: str, waiting: str) -> Iterator[bool]:
-        """Wait while another process prepares the same rows. False where the folder cannot be locked.
+        """Wait while another process prepares the same rows, and say `waiting` then. False where the folder cannot be
+        locked.
 
         The system unlocks it when its owner ends, however it ends.
         """
@@ -97,7 +98,7 @@ class Cache:
             with self._going_on():
                 self._folder.mkdir(parents=True, exist_ok=True)
                 handle = stack.enter_context((self._folder / f".lock-{key}").open("w"))
-                _lock(handle.fileno(), lambda: self._say(waiting))
+                _lock(handle.fileno(), lambda: self._say(waiting) if waiting else None)
                 is_locked = True
             yield is_locked
 

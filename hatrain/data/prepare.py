@@ -69,14 +69,17 @@ def prepare(
     if not path.is_file() or path.stat().st_size < SMALL:
         return _made(path, labeller, kind, say, 1 if workers is None else workers)
     kept = Cache(cache or default_folder(), say)
-    key = key_of(labeller, kind.name, _digest(path))
+    digest = _digest(path)
+    key = key_of(labeller, kind.name, digest)
     if (found := kept.find(key)) is not None:
         return found
-    with kept.alone(key, f"{path}: waiting for another process that prepares it") as is_alone:
+    # One line is enough for the ranks of a machine, of which one prepares.
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    with kept.alone(key, f"{path}: waiting for another process that prepares it" if is_first else "") as is_alone:
         if is_alone and (found := kept.find(key)) is not None:
             return found
         prepared = _made(path, labeller, kind, say, _workers(is_alone) if workers is None else workers)
-        if not prepared.bad and key == key_of(labeller, kind.name, prepared.digest):
+        if not prepared.bad and prepared.digest == digest:
             kept.keep(key, prepared)
         return prepared
 

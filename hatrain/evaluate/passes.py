@@ -9,7 +9,7 @@ import torch
 
 from hatrain.evaluate.drafts import Drafts
 from hatrain.model import stored
-from hatrain.model.replaceable import differs, named
+from hatrain.model.replaceable import BRANCH, PREFIX, differs, named
 from hatrain.model.stored import Part, Parts, Store
 
 TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -17,8 +17,6 @@ TOKENS = {"cpu": 1024, "cuda": 8192}
 LOGITS = 2**26
 """Of a pass."""
 
-PREFIX, BRANCH = 24, 8
-"""Tokens of the rows that a model is checked with."""
 LARGEST_ERROR = 0.05
 """Of half precision, as a share of how far log-probabilities are apart."""
 

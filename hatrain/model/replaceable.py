@@ -8,6 +8,8 @@ PACKABLE = {"full_attention", "sliding_attention"}
 """Kinds of layers, by transformers' names, that see other tokens through attention alone."""
 LONG_ROPE = {"longrope", "dynamic", "dynamic_ntk"}
 """Rotary embeddings that depend on the longest sequence of a micro-batch, beyond the original context."""
+PREFIX, BRANCH = 24, 8
+"""Tokens of the rows that a model is checked with."""
 NOISE = 1e-3
 """Differences of log-probabilities below it are rounding."""
 

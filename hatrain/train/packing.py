@@ -12,11 +12,9 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.spec import Packing
 from hatrain.data.labels import Example
 from hatrain.model import attention
-from hatrain.model.replaceable import differs, named, why_not
+from hatrain.model.replaceable import BRANCH, PREFIX, differs, named, why_not
 from hatrain.train.batches import Batch, batch_of
 
-PREFIX, BRANCH = 24, 8
-"""Tokens of the rows that a model is checked with."""
 LARGEST_ERROR = 0.3
 """Of a packed row, as a share of what seeing the other rows would change."""
 HEAD_ERROR = 0.05

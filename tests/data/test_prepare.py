@@ -1,6 +1,7 @@
 """Prepared rows are those of the slow way, from a cache or not, by one process or several; and nothing that goes wrong
 with the cache stops a run."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from hatrain.data.prepare import prepare
 from hatrain.data.prepared import Prepared
 from hatrain.data.rows import BadRow, scan, scan_rows
 from hatrain.errors import BadInput
+from hatrain.runtime import seal
 from tests.data.published import published
 from tests.families import build_tokenizer
 
@@ -404,6 +406,21 @@ def test_of_several_processes_one_prepares_and_the_others_wait_for_it(tmp_path):
     for process in processes:
         process.join(120)
     assert sorted(map(str, answers)) == ["70", "70", "70", "made"]
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(None, 1), ("0", 1), ("3", 0)])
+def test_of_the_ranks_of_a_machine_the_first_says_that_it_waits(tmp_path, cache, tokenizer, monkeypatch, rank, lines):
+    path, labeller, said = written(tmp_path, ROWS_OF["turns"]), Labeller(tokenizer), []
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    cache.mkdir(parents=True)
+    key = cache_module.key_of(labeller, ROWS.name, seal.digest(path))
+    other = (cache / f".lock-{key}").open("w")
+    fcntl.flock(other.fileno(), fcntl.LOCK_EX)
+    monkeypatch.setattr(cache_module.time, "sleep", lambda seconds: other.close())
+    assert len(prepare(path, labeller, ROWS, say=said.append)) == len(ROWS_OF["turns"])
+    assert other.closed
+    assert len([line for line in said if "waiting for another process" in line]) == lines
 
 
 def test_no_worker_outlives_a_process_that_is_killed(tmp_path):

@@ -48,16 +48,6 @@ NEVER = Stops(())
 LIMIT = 24
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer("chatml")
-
-
-@pytest.fixture(scope="module")
-def llama(tokenizer):
-    return random_llama(tokenizer).eval()
-
-
 def answers(model: Any, tokenizer: Any, stops: Stops = NEVER, **options: Any) -> list[Generated]:
     given: dict[str, Any] = {"replies": REPLIES, "limit": LIMIT, **options}
     found = dict(generate(model, tokenizer, PROMPTS, stops=stops, **given))

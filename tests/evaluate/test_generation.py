@@ -6,7 +6,7 @@ from transformers import GenerationConfig
 
 from hatrain.data.replies import ReplyFinder
 from hatrain.evaluate.generation import Generated, Stops, find_stops, generate, limit_for
-from tests.evaluate.models import Scripted, random_llama
+from tests.evaluate.models import Scripted
 from tests.families import CHAT_FAMILIES, CHATML, build_tokenizer
 
 PROMPTS = [
@@ -16,16 +16,6 @@ PROMPTS = [
     "Set the thermostat to 21 degrees. " * 3,
     "yes",
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer("chatml")
-
-
-@pytest.fixture(scope="module")
-def llama(tokenizer):
-    return random_llama(tokenizer).eval()
 
 
 NEVER = Stops(())

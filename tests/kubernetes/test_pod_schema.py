@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -96,14 +97,17 @@ def _optional(version):
     [
         (16, True), (0.5, True), ("16", True), ("500m", True), ("5Gi", True), ("1.5Gi", True), (".5", True),
         ("1e3", True), ("128974848", True), ("-1", True), ("5GB", False), ("5 Gi", False), ("5gi", False),
-        ("Gi", False), ("5K", False), ("", False), (True, False), (["5"], False),
+        ("Gi", False), ("5K", False), ("", False), (True, False), (["5"], False), (math.inf, False), (math.nan, False),
     ],
 )  # fmt: skip
 def test_a_quantity_has_the_grammar_of_kubernetes(value, accepted):
     assert accepts({"limits": {"cpu": value}}, "ResourceRequirements") is accepted
 
 
-@pytest.mark.parametrize(("value", "accepted"), [(2**31 - 1, True), (2**31, False), (-(2**31), True), (7.5, False)])
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [(2**31 - 1, True), (2**31, False), (-(2**31), True), (7.5, False), (math.inf, False), (math.nan, False)],
+)
 def test_a_whole_number_has_the_bits_of_its_field(value, accepted):
     assert accepts({"containerPort": value}, "ContainerPort") is accepted
     assert accepts({"runAsUser": value}, "SecurityContext") is (accepted or value == 2**31)

@@ -2,6 +2,7 @@
 refuse a mistake in them, or ignore it."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -21,8 +22,8 @@ _QUANTITY = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]
 
 def _whole(bits: int) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-        return number and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
+        number = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return number and not isinstance(value, bool) and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
 
     return fits
 
@@ -30,7 +31,7 @@ def _whole(bits: int) -> Callable[[Any], bool]:
 def _quantity(value: Any) -> bool:
     if isinstance(value, str):
         return bool(_QUANTITY.fullmatch(value))
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _SCALARS: dict[str, tuple[str, Callable[[Any], bool]]] = {
