@@ -18,6 +18,7 @@ class Slot(NamedTuple):
 SLOTS: dict[str, Slot] = {
     "brightness": Slot("brightness_pct", "brightness"),
     "color": Slot("color_name", "color"),
+    "warmth": Slot("color_temp_kelvin", "warmth"),
     "percentage": Slot("percentage", "percentage"),
     "position": Slot("position", "position"),
     "volume": Slot("volume_level", "volume", divisor=100),
@@ -104,6 +105,7 @@ def _actions() -> dict[str, Action]:
     add("light.turn_on brightness")
     add("light.turn_on color")
     add("light.turn_on brightness color")
+    add("light.turn_on warmth")
     add("fan.set_percentage percentage")
     add("fan.increase_speed", lambda state: 0 < state.get("percentage", 0) < 90)
     add("fan.decrease_speed", lambda state: state.get("percentage", 0) > 20)
@@ -146,6 +148,21 @@ def _actions() -> dict[str, Action]:
     add("timer.cancel", _is("active", "paused"), _is("idle"))
     add("todo.add_item item")
     add("todo.remove_item item", lambda state: state["count"] > 0)
+    add("todo.update_item item", lambda state: state["count"] > 0, status="completed")
+    add("scene.turn_on")
+    add("script.turn_on")
+    add("button.press")
+    add("valve.open_valve", _is("closed"), lambda state: state.get("position", 100) == 100 and state["state"] == "open")
+    add("valve.close_valve", _is("open"), _is("closed"))
+    add("valve.set_valve_position position", _has("position"))
+    for domain in ("water_heater", "humidifier"):
+        add(f"{domain}.turn_on", _is("off"), _isnt("off"))
+        add(f"{domain}.turn_off", _isnt("off"), _is("off"))
+    add("water_heater.set_temperature temperature", _isnt("off"))
+    add("humidifier.set_humidity humidity", _isnt("off"))
+    add("lawn_mower.start_mowing", _is("docked", "paused"), _is("mowing"))
+    add("lawn_mower.pause", _is("mowing"), _is("paused"))
+    add("lawn_mower.dock", _is("mowing", "paused"), _is("docked"))
     return actions
 
 
@@ -158,7 +175,8 @@ REFUSABLE: tuple[str, ...] = tuple(key for key, action in ACTIONS.items() if act
 COLLECTIVE: frozenset[str] = frozenset(
     key
     for key in ACTIONS
-    if key.split(".")[0] in ("light", "switch", "fan", "cover", "lock", "media_player", "climate")
+    if key.split(".")[0]
+    in ("light", "switch", "fan", "cover", "lock", "media_player", "climate", "valve", "humidifier")
     and not key.endswith(("toggle", "title", "volume_mute on", "volume_mute off"))
 )
 
@@ -192,6 +210,18 @@ QUESTIONS: dict[str, dict[str, Callable[[State], bool]]] = {
     "timer.state": _state_answers("timer", "active", "paused", "idle"),
     "timer.remaining": {"timer.remaining": _has("remaining")},
     "todo.count": {"todo.count": _always},
+    "valve.state": _state_answers("valve", "open", "closed"),
+    "valve.position": {"valve.position": _has("position")},
+    "water_heater.state": {"water_heater.state off": _is("off"), "water_heater.state on": _isnt("off")},
+    "water_heater.temperature": {"water_heater.temperature": _has("temperature")},
+    "humidifier.state": _state_answers("humidifier", "on", "off"),
+    "humidifier.humidity": {"humidifier.humidity": _has("humidity")},
+    "lawn_mower.state": _state_answers("lawn_mower", "mowing", "docked", "paused"),
+    "binary_sensor.state": {"binary_sensor.state": _always},
+    "sensor.value": {"sensor.value": _always},
+    "person.state": _state_answers("person", "home", "not_home"),
+    "weather.state": {"weather.state": _always},
+    "calendar.event": {"calendar.event": _always},
 }
 
 # Question → where Home Assistant holds what it asks: an attribute, or the state itself.
@@ -208,6 +238,11 @@ ASKED: dict[str, str] = {
     "climate.fan_mode": "fan_mode",
     "vacuum.battery": "battery_level",
     "timer.remaining": "remaining",
+    "valve.position": "current_position",
+    "water_heater.temperature": "current_temperature",
+    "humidifier.humidity": "current_humidity",
+    "sensor.value": "state",
+    "calendar.event": "message",
     **{question: "state" for question in QUESTIONS if question.endswith((".state", ".count"))},
 }
 
@@ -228,5 +263,16 @@ STATUS_SLOTS: dict[str, tuple[str, ...]] = {
     "vacuum.battery": ("battery",),
     "timer.remaining": ("remaining",),
     "todo.count": ("count",),
+    "valve.position": ("position",),
+    "water_heater.temperature": ("temperature",),
+    "humidifier.humidity": ("humidity",),
+    "binary_sensor.state": ("state",),
+    "sensor.value": ("value",),
+    "weather.state": ("condition", "temperature"),
+    "calendar.event": ("event",),
 }
+
+QUESTION_SLOTS: dict[str, tuple[str, ...]] = {"binary_sensor.state": ("state",)}
+"""The placeholders, besides `{device}`, that a question may use: what is supposed, "is the window open?"."""
+
 STATUS_ANSWERS: tuple[str, ...] = tuple(key for answers in QUESTIONS.values() for key in answers)

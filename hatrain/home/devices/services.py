@@ -9,7 +9,8 @@ from typing import Any, Literal
 from hatrain.errors import nearest
 
 Kind = Literal[
-    "percent", "fraction", "color", "temperature", "humidity", "duration", "hvac_mode", "fan_mode", "text", "flag"
+    "percent", "fraction", "color", "kelvin", "temperature", "humidity", "duration", "hvac_mode", "fan_mode", "text",
+    "flag", "status",
 ]  # fmt: skip
 
 HVAC_MODES = ("off", "heat", "cool", "heat_cool", "auto", "dry", "fan_only")
@@ -25,7 +26,8 @@ COLORS = (
 @dataclass(frozen=True)
 class Argument:
     """An argument of a service. Of its kinds, percent and humidity are 0..100, fraction is 0..1, color a CSS3 name,
-    temperature a number of degrees in the home's unit, duration `HH:MM:SS`."""
+    kelvin a colour temperature, temperature a number of degrees in the home's unit, duration `HH:MM:SS`, status that of
+    an item on a list."""
 
     name: str
     kind: Kind
@@ -74,8 +76,15 @@ DOMAINS: dict[str, dict[str, Service]] = {
         "light",
         (
             "turn_on",
-            (Argument("brightness_pct", "percent", False), Argument("color_name", "color", False)),
-            Intent("HassLightSet", {"brightness_pct": "brightness", "color_name": "color"}),
+            (
+                Argument("brightness_pct", "percent", False),
+                Argument("color_name", "color", False),
+                Argument("color_temp_kelvin", "kelvin", False),
+            ),
+            Intent(
+                "HassLightSet",
+                {"brightness_pct": "brightness", "color_name": "color", "color_temp_kelvin": "temperature"},
+            ),
         ),
         ("turn_off", (), _OFF),
         ("toggle", (), None),
@@ -145,7 +154,45 @@ DOMAINS: dict[str, dict[str, Service]] = {
         "todo",
         ("add_item", (Argument("item", "text"),), Intent("HassListAddItem")),
         ("remove_item", (Argument("item", "text"),), None),
+        (
+            "update_item",
+            (Argument("item", "text"), Argument("status", "status")),
+            Intent("HassListCompleteItem", {"item": "item"}),
+        ),
     ),
+    "scene": _services("scene", ("turn_on", (), _ON)),
+    "script": _services("script", ("turn_on", (), _ON)),
+    "button": _services("button", ("press", (), _ON)),
+    "valve": _services(
+        "valve",
+        ("open_valve", (), _ON),
+        ("close_valve", (), _OFF),
+        ("set_valve_position", (Argument("position", "percent"),), Intent("HassSetPosition")),
+    ),
+    "water_heater": _services(
+        "water_heater",
+        ("turn_on", (), _ON),
+        ("turn_off", (), _OFF),
+        ("set_temperature", (Argument("temperature", "temperature"),), None),
+    ),
+    "humidifier": _services(
+        "humidifier",
+        ("turn_on", (), _ON),
+        ("turn_off", (), _OFF),
+        ("set_humidity", (Argument("humidity", "humidity"),), Intent("HassHumidifierSetpoint")),
+    ),
+    "lawn_mower": _services(
+        "lawn_mower",
+        ("start_mowing", (), Intent("HassLawnMowerStartMowing")),
+        ("pause", (), None),
+        ("dock", (), Intent("HassLawnMowerDock")),
+    ),
+    # What only tells something.
+    "binary_sensor": {},
+    "sensor": {},
+    "person": {},
+    "weather": {},
+    "calendar": {},
 }
 
 SERVICES: dict[str, Service] = {name: service for services in DOMAINS.values() for name, service in services.items()}
@@ -174,7 +221,7 @@ ACCEPTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "percent": ("a number from 0 to 100", lambda value: _number(value, 0, 100)),
     "humidity": ("a number from 0 to 100", lambda value: _number(value, 0, 100)),
     "fraction": ("a number from 0 to 1", lambda value: _number(value, 0, 1)),
-    "temperature": ("a number of degrees from 5 to 95", lambda value: _number(value, 5, 95)),
+    "temperature": ("a number of degrees from 5 to 150", lambda value: _number(value, 5, 150)),
     "color": ("the CSS name of a colour", _color),
     "duration": (
         "HH:MM:SS",
@@ -183,6 +230,8 @@ ACCEPTS: dict[Kind, tuple[str, Callable[[Any], bool]]] = {
     "hvac_mode": (f"one of {', '.join(HVAC_MODES)}", lambda value: value in HVAC_MODES),
     "fan_mode": (f"one of {', '.join(FAN_MODES)}", lambda value: value in FAN_MODES),
     "text": ("some text", lambda value: isinstance(value, str) and bool(value.strip())),
+    "kelvin": ("a number of kelvin from 1,000 to 20,000", lambda value: _number(value, 1000, 20000)),
+    "status": ("needs_action or completed", lambda value: value in ("needs_action", "completed")),
     "flag": ("true or false", lambda value: isinstance(value, bool)),
 }
 

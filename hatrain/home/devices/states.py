@@ -9,6 +9,7 @@ from typing import Any, Literal
 from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.devices.abilities import ANY, Abilities
 from hatrain.home.devices.actions import State
+from hatrain.home.devices.sensors import CONDITIONS, SENSORS
 from hatrain.home.devices.services import COLORS, FAN_MODES, HVAC_MODES
 
 Unit = Literal["C", "F"]
@@ -19,6 +20,8 @@ TEMPERATURES: dict[Unit, tuple[float, ...]] = {
     "F": tuple(range(60, 81)),
 }
 HUMIDITIES = tuple(range(30, 66, 5))
+WARMTHS = (2200, 2700, 3000, 4000, 5000, 6500)
+"""Colour temperatures of white light in kelvin."""
 DURATIONS = tuple(
     [f"00:{minutes:02}:00" for minutes in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 18, 20, 22, 25, 30, 35, 40, 45, 50)]
     + [f"00:00:{seconds}" for seconds in (15, 20, 30, 40, 45)]
@@ -108,11 +111,48 @@ def _timer() -> Iterator[Plain]:
         yield {"state": "paused", "remaining": duration}
 
 
+def _valve() -> Iterator[Plain]:
+    for position in (25, 50, 75):
+        yield {"state": "open", "position": position}
+        yield {"state": "closed", "position": 0}
+        yield {"state": "open", "position": 100}
+
+
+def _water_heater(unit: Unit) -> Iterator[Plain]:
+    for mode in ("eco", "off", "electric", "gas"):
+        for now, target in ((38, 50), (46, 55), (52, 60)):
+            state: Plain = {"state": mode, "temperature": now if unit == "C" else now + 32}
+            yield state if mode == "off" else state | {"target": target if unit == "C" else target + 32}
+
+
+def _humidifier() -> Iterator[Plain]:
+    for humidity, target in zip(range(32, 64, 4), HUMIDITIES, strict=False):
+        yield {"state": "off", "humidity": humidity}
+        yield {"state": "on", "humidity": humidity, "target_humidity": target}
+
+
+def _sensor(device_class: str, unit: Unit) -> Iterator[Plain]:
+    symbol, values = SENSORS[device_class]
+    for value in values:
+        if symbol == "°C" and unit == "F":
+            yield {"state": f"{round(value * 1.8 + 32)}", "value": round(value * 1.8 + 32), "unit": "°F"}
+        else:
+            yield {"state": f"{value:g}", "value": value, "unit": symbol}
+
+
+def _weather(unit: Unit) -> Iterator[Plain]:
+    for index, condition in enumerate(CONDITIONS * 2):
+        celsius = (index * 7) % 31 - 4
+        yield {"state": condition, "temperature": celsius if unit == "C" else round(celsius * 1.8 + 32)}
+
+
 def _switches(*states: str) -> Iterator[Plain]:
     yield from ({"state": state} for state in states)
 
 
-def _plain_states(domain: str, unit: Unit, titles: Sequence[str], positioned: bool, cools: bool) -> Iterator[Plain]:
+def _plain_states(
+    domain: str, unit: Unit, titles: Sequence[str], positioned: bool, cools: bool, device_class: str
+) -> Iterator[Plain]:
     match domain:
         case "light":
             return _light()
@@ -132,17 +172,35 @@ def _plain_states(domain: str, unit: Unit, titles: Sequence[str], positioned: bo
             return _switches("locked", "unlocked")
         case "todo":
             return ({"state": str(count), "count": count} for count in range(16))
+        case "valve":
+            return _valve()
+        case "water_heater":
+            return _water_heater(unit)
+        case "humidifier":
+            return _humidifier()
+        case "lawn_mower":
+            return _switches("mowing", "docked", "docked", "paused")
+        case "sensor":
+            return _sensor(device_class, unit)
+        case "person":
+            return _switches("home", "not_home", "home")
+        case "weather":
+            return _weather(unit)
+        case "calendar":
+            return ({"state": "off", "event": title} for title in titles)
+        case "scene" | "script" | "button":
+            return _switches("unknown" if domain != "script" else "off")
     return _switches("on", "off")
 
 
-def attributes(domain: str, state: State, unit: Unit, *, cools: bool = True) -> dict[str, Any]:
+def attributes(domain: str, state: State, unit: Unit, *, cools: bool = True, device_class: str = "") -> dict[str, Any]:
     """Return a state's attributes with Home Assistant's keys and units, and what the device can do.
 
     A brightness in percent becomes the lowest of 255 steps that is shown as that percentage.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"device_class": device_class} if device_class else {}
     if domain == "light":
-        found["supported_color_modes"] = ["rgb"]
+        found["supported_color_modes"] = ["color_temp", "rgb"]
         if "brightness" in state:
             found["brightness"] = -(-state["brightness"] * 255 // 100)
         if "color" in state:
@@ -153,6 +211,10 @@ def attributes(domain: str, state: State, unit: Unit, *, cools: bool = True) -> 
         found |= {"min_temp": min(steps) - 9, "max_temp": max(steps) + 9}
         if cools:
             found["fan_modes"] = list(FAN_MODES)
+    elif domain == "sensor" and state["unit"]:
+        found["unit_of_measurement"] = state["unit"]
+    elif domain == "weather":
+        found["temperature_unit"] = f"°{unit}"
     elif domain == "fan":
         found["percentage"] = state.get("percentage", 0)
     elif domain == "media_player" and "volume" in state:
@@ -176,6 +238,11 @@ _SAME_VALUES: dict[str, dict[str, str]] = defaultdict(
         "fan_mode": "fan_mode",
     },
     vacuum={"battery": "battery_level"},
+    valve={"position": "current_position"},
+    water_heater={"temperature": "current_temperature", "target": "temperature"},
+    humidifier={"humidity": "current_humidity", "target_humidity": "humidity"},
+    weather={"temperature": "temperature"},
+    calendar={"event": "message"},
 )
 
 
@@ -188,16 +255,18 @@ def state_pool(
     *,
     positioned: bool = True,
     cools: bool = True,
+    device_class: str = "",
     able: Abilities = ANY,
 ) -> tuple[State, ...]:
     """Return the states that a device may be in; likely ones occur several times.
 
     Each also has its `attributes` as Home Assistant has them, and as `text` what a client's prompt says of it.
-    `positioned`: a cover that can stop half way. `cools`: a climate device that does more than heat. `able`: what a
-    device of a user's home states of itself.
+    `titles`: what may be playing, or stand in a calendar. `positioned`: a cover that can stop half way. `cools`: a
+    climate device that does more than heat. `able`: what a device of a user's home states of itself.
     """
     states = []
-    for plain in able.states(domain, _plain_states(domain, unit, titles, positioned, cools)):
-        state = {**plain, "attributes": able.attributes(domain, attributes(domain, plain, unit, cools=cools))}
+    for plain in able.states(domain, _plain_states(domain, unit, titles, positioned, cools, device_class)):
+        usual = attributes(domain, plain, unit, cools=cools, device_class=device_class)
+        state = {**plain, "attributes": able.attributes(domain, usual)}
         states.append({**state, "text": text(domain, state, unit)})
     return tuple(states)

@@ -27,6 +27,12 @@ class Rules(Protocol):
     def date_line(self, moment: datetime) -> str:
         """Return the line of the system prompt that gives date and time."""
 
+    def clock(self, moment: datetime) -> str:
+        """Return the time of day as it is said: `half past six`, `18:30`."""
+
+    def day(self, moment: datetime) -> str:
+        """Return the date as it is said: `Friday, March 15`."""
+
     def friendly(self, text: str) -> str:
         """Return a device's name as its owner would type it (capitals, contractions)."""
 
@@ -49,6 +55,8 @@ class Noun:
     kind: str
     positioned: bool  # a cover that can stop half way
     cools: bool  # a climate device that does more than heat
+    device_class: str  # Home Assistant's, or empty
+    proper: bool  # a name of its own, which takes no article
     line: int
 
 
@@ -77,6 +85,7 @@ class Grammar:
     classes: tuple[str, ...]
     agreement: Mapping[str, Mapping[str, str]]
     styles: tuple[Style, ...]
+    proper: tuple[Style, ...]
     unknown: Style
     unknown_room: Mapping[str, str]
     decimal: str

@@ -12,10 +12,19 @@ from pydantic import BaseModel
 from hatrain.contract.load import Document, read_file, validate
 from hatrain.errors import BadInput, nearest
 from hatrain.home.devices.states import Unit
-from hatrain.home.language.grammar import Grammar, Name, Noun, Room, Rules
+from hatrain.home.language.grammar import Forms, Grammar, Name, Noun, Room, Rules
 from hatrain.home.language.names import alike_nouns, make_names, read_grammar, read_nouns, read_rooms
+from hatrain.home.language.places import Group, Places, read_groups, read_places, read_timers
 from hatrain.home.language.phrases import Section, read_sections
-from hatrain.home.language.schema import GrammarFile, ValuesFile, WordsFile, nouns_file, rooms_file
+from hatrain.home.language.schema import (
+    GrammarFile,
+    GroupsFile,
+    PlacesFile,
+    ValuesFile,
+    WordsFile,
+    nouns_file,
+    rooms_file,
+)
 from hatrain.home.language.templates import (
     NEUTRAL,
     Placeholders,
@@ -23,12 +32,17 @@ from hatrain.home.language.templates import (
     find_gaps,
     read_templates,
 )
+from hatrain.home.language.topics import TOPICS
 from hatrain.home.language.values import Values, check_units
 
 LANGUAGES = Path(__file__).parents[1] / "languages"
-YAML_FILES = ("grammar.yaml", "rooms.yaml", "nouns.yaml", "values.yaml", "words.yaml")
-PHRASE_FILES = ("requests.txt", "fixed.txt", "status.txt", "followups.txt", "refusals.txt", "failures.txt")
-_FUNCTIONS = ("plural", "date_line", "friendly", "finish", "list_class")
+YAML_FILES = (
+    "grammar.yaml", "rooms.yaml", "places.yaml", "nouns.yaml", "groups.yaml", "values.yaml", "words.yaml"
+)  # fmt: skip
+PHRASE_FILES = (
+    "requests.txt", "fixed.txt", "status.txt", "followups.txt", "refusals.txt", "failures.txt", *TOPICS
+)  # fmt: skip
+_FUNCTIONS = ("plural", "date_line", "clock", "day", "friendly", "finish", "list_class")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -44,6 +58,9 @@ class Language:
     unknown_class: str
     nouns: tuple[Noun, ...]
     rooms: tuple[Room, ...]
+    places: Places
+    groups: Mapping[str, Group]
+    timers: Mapping[str, tuple[Forms, ...]]  # what tells a timer apart → patterns by form
     names: tuple[Name, ...]
     values: Values
     sections: tuple[TemplateSection, ...]
@@ -110,10 +127,15 @@ class _Reader:
             return None
         rooms_of_file = self._validated(rooms_file(head), documents["rooms.yaml"])
         nouns_of_file = self._validated(nouns_file(head), documents["nouns.yaml"])
+        places_of_file = self._validated(PlacesFile, documents["places.yaml"])
+        groups_of_file = self._validated(GroupsFile, documents["groups.yaml"])
         grammar = read_grammar(documents["grammar.yaml"], head, _load_rules(folder / "grammar.py"), problems)
         check_units(documents["values.yaml"], problems)
-        if problems or not rooms_of_file or not nouns_of_file:
+        if problems or not rooms_of_file or not nouns_of_file or not places_of_file or not groups_of_file:
             return None
+        places = read_places(documents["places.yaml"], places_of_file, head.room_forms, problems)
+        groups = read_groups(documents["groups.yaml"], groups_of_file.root, grammar, problems)
+        timers = read_timers(documents["grammar.yaml"], head.timers, problems)
         rooms = read_rooms(documents["rooms.yaml"], rooms_of_file.root, head.room_forms)
         nouns = read_nouns(documents["nouns.yaml"], nouns_of_file.root, head.noun_forms, rooms, problems)
         if problems:
@@ -122,6 +144,10 @@ class _Reader:
         placeholders = Placeholders(
             set.intersection(*map(set, references)) | set(head.agreement),
             {"base", *(form for form, rule in head.room_forms.items() if rule != "optional")},
+            set.intersection(*(set(forms) for references in timers.values() for forms in references)),
+            set.intersection(*(set(group.forms) for group in groups.values())) | set(head.agreement),
+            set.intersection(*(set(forms) for group in groups.values() for forms in group.states.values())),
+            set.intersection(*(set(group.there) for group in groups.values() if group.there)),
             values,
             head.temperature_units,
         )
@@ -134,9 +160,12 @@ class _Reader:
             unknown_class=head.unknown_class,
             nouns=nouns,
             rooms=rooms,
+            places=places,
+            groups=groups,
+            timers=timers,
             names=make_names(grammar, nouns, rooms, str(folder / "nouns.yaml"), problems),
             values=Values(values, grammar),
-            sections=self._templates(sections, placeholders, nouns),
+            sections=self._templates(sections, placeholders, nouns, set(groups)),
             prompts=self._prompts(sections),
             joins=head.joins,
             fillers=head.fillers,
@@ -163,11 +192,15 @@ class _Reader:
         return sections
 
     def _templates(
-        self, sections: Mapping[str, tuple[Section, ...]], placeholders: Placeholders, nouns: tuple[Noun, ...]
+        self,
+        sections: Mapping[str, tuple[Section, ...]],
+        placeholders: Placeholders,
+        nouns: tuple[Noun, ...],
+        groups: set[str],
     ) -> tuple[TemplateSection, ...]:
         kinds = {noun.base for noun in nouns} | {noun.kind for noun in nouns}
         found = [
-            read_templates(file, section, placeholders, kinds, self._problems)
+            read_templates(file, section, placeholders, kinds, groups, self._problems)
             for file, of_file in sections.items()
             for section in of_file
             if section.keys != ("system",)

@@ -5,6 +5,7 @@ from typing import Any
 
 from hatrain.contract.load import Document, Key
 from hatrain.errors import nearest
+from hatrain.home.devices.sensors import DEVICE_CLASSES
 from hatrain.home.language.grammar import PLACEHOLDER, Grammar, Name, Noun, Room, Rules, Style, name_device
 from hatrain.home.language.schema import FormRule, GrammarFile, ReferenceRecord
 
@@ -15,20 +16,22 @@ def read_grammar(document: Document, file: GrammarFile, rules: Rules, problems: 
     if (unknown_class := file.unknown_class) not in file.classes:
         where, accepted = document.where(("unknown_class",)), " | ".join(file.classes)
         problems.append(f"{where}: found {unknown_class!r}; accepted: {accepted}")
-    styles = []
-    for number, record in enumerate(file.styles):
-        key = ("styles", number)
-        style = Style(record.name, _by_class(document, (*key, "said"), record.said, file.classes, problems))
-        styles.append(style)
-        for slot, declared in (("noun", file.noun_forms), ("room", file.room_forms)):
-            for form in sorted(forms_used(style, slot) - {"base", *declared}):
-                near = nearest(form, declared)
-                problems.append(f"{document.where(key)}: {{{slot}:{form}}}: not in {slot}_forms{near}")
+    styles: dict[str, list[Style]] = {"styles": [], "proper": []}
+    for name, of_name in styles.items():
+        for number, record in enumerate(getattr(file, name)):
+            key = (name, number)
+            style = Style(record.name, _by_class(document, (*key, "said"), record.said, file.classes, problems))
+            of_name.append(style)
+            for slot, declared in (("noun", file.noun_forms), ("room", file.room_forms)):
+                for form in sorted(forms_used(style, slot) - {"base", *declared}):
+                    near = nearest(form, declared)
+                    problems.append(f"{document.where(key)}: {{{slot}:{form}}}: not in {slot}_forms{near}")
     unknown = Style("{name}", _by_class(document, ("unknown",), file.unknown, file.classes, problems))
     return Grammar(
         file.classes,
         file.agreement,
-        tuple(styles),
+        tuple(styles["styles"]),
+        tuple(styles["proper"]),
         unknown,
         file.unknown_room,
         file.decimal,
@@ -94,6 +97,7 @@ def read_nouns(
                 problems.append(
                     f"{where}: found {record.alike!r}; accepted: a noun of this file{nearest(record.alike, bases)}"
                 )
+            problems += _class_problems(document, domain, base, record.device_class)
             nouns.append(
                 Noun(
                     base=base,
@@ -104,10 +108,22 @@ def read_nouns(
                     kind=record.kind or base,
                     positioned=record.position,
                     cools=record.only != "heat",
+                    device_class=record.device_class or "",
+                    proper=record.proper,
                     line=document.lines[domain, base],
                 )
             )
     return tuple(nouns)
+
+
+def _class_problems(document: Document, domain: str, base: str, device_class: str | None) -> list[str]:
+    accepted = DEVICE_CLASSES.get(domain, ())
+    if device_class is None and domain in ("sensor", "binary_sensor"):
+        return [f"{document.where((domain, base))}: device_class: missing; accepted: {', '.join(accepted)}"]
+    if device_class is not None and device_class not in accepted:
+        found = f"found {device_class!r}; accepted: {', '.join(accepted) or 'none in this domain'}"
+        return [f"{document.where((domain, base, 'device_class'))}: {found}{nearest(device_class, accepted)}"]
+    return []
 
 
 def _forms(base: str, record: Any, rules: Mapping[str, FormRule]) -> dict[str, str]:
@@ -126,8 +142,12 @@ def make_names(
     """Name every noun in every room where it may stand, in every style. `source` is the nouns' file."""
     names: dict[tuple[str, str], Name] = {}
     entity_ids = set()
-    styles = [(style, forms_used(style, "noun"), forms_used(style, "room")) for style in grammar.styles]
+    usual, proper = (
+        [(style, forms_used(style, "noun"), forms_used(style, "room")) for style in kind]
+        for kind in (grammar.styles, grammar.proper)
+    )
     for noun in nouns:
+        styles = proper if noun.proper else usual
         for room in _rooms_of(noun, rooms):
             # Styles differ in how they write the room: without a room there is only the first.
             for style, noun_forms, room_forms in styles if room else styles[:1]:

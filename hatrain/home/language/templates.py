@@ -8,6 +8,7 @@ from hatrain.errors import nearest
 from hatrain.home.devices.actions import (
     ACTIONS,
     COLLECTIVE,
+    QUESTION_SLOTS,
     QUESTIONS,
     REFUSABLE,
     STATUS_ANSWERS,
@@ -18,10 +19,13 @@ from hatrain.home.devices.states import Unit
 from hatrain.home.language.grammar import PLACEHOLDER
 from hatrain.home.language.phrases import Phrase, Section
 from hatrain.home.language.schema import ValuesFile
+from hatrain.home.language.topics import GROUP_ANSWERS, GROUP_QUESTIONS, TOPICS
 from hatrain.home.language.values import forms_of
 
 NEUTRAL = "neutral"
-_GROUP_SCOPES = ("one", "all", "house")
+_GROUP_SCOPES = ("one", "all", "house", "here", "except")
+_WITHOUT_PLACE = ("house", "here", "except")
+_TOPIC_SCOPES = ("ask", "say")
 _FAILURES = ("error", "correction", "retry", "complaint")
 
 
@@ -61,37 +65,52 @@ class Placeholders:
 
     device: set[str]
     room: set[str]
+    timer: set[str]
+    group: set[str]
+    state: set[str]
+    there: set[str]
     values: ValuesFile
     units: tuple[Unit, ...]
 
     def forms(self, slot: str) -> set[str]:
         if slot == "device":
             return self.device | {"base"}
-        if slot == "room":
-            return self.room
-        if slot == "entity_id":
+        if slot in ("room", "timer", "group", "state", "there"):
+            return getattr(self, slot)  # type: ignore[no-any-return]
+        if slot in _TEXTS:
             return {"base"}
         return forms_of(self.values, slot, self.units)
 
 
+_TEXTS = ("entity_id", "request", "time", "date", "message", "label", "place", "number", "value", "event")
+"""Placeholders for text that has one form."""
+
+
 @dataclass(frozen=True)
 class _Header:
-    """What a key of a header means: which placeholders its phrases may use, and which they must use."""
+    """What a key of a header means: which placeholders its phrases may use, and which they must use: all of `needed`,
+    and one of `one_of`."""
 
     scope: str
     key: str
     allowed: tuple[str, ...]
     needed: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
 
 
 def read_templates(
-    file: str, section: Section, placeholders: Placeholders, kinds: set[str], problems: list[str]
+    file: str, section: Section, placeholders: Placeholders, kinds: set[str], groups: set[str], problems: list[str]
 ) -> TemplateSection | None:
-    """Check a section of a file; None if its header cannot be used. `kinds` are all nouns and kinds of noun."""
+    """Check a section of a file; None if its header cannot be used.
+
+    `kinds` are all nouns and kinds of noun, `groups` the keys of groups.yaml.
+    """
+    kinds = groups if section.keys[0] in GROUP_QUESTIONS or section.keys[0] in GROUP_ANSWERS else kinds
     for noun in section.nouns:
         if noun not in kinds:
             near = nearest(noun, kinds)
-            problems.append(f"{section.where}: found {noun!r}; accepted: a noun or kind of nouns.yaml{near}")
+            accepted = "a group of groups.yaml" if kinds is groups else "a noun or kind of nouns.yaml"
+            problems.append(f"{section.where}: found {noun!r}; accepted: {accepted}{near}")
     headers = []
     for key in _with_scope(section.keys):
         if header := _header(file, key):
@@ -107,7 +126,10 @@ def read_templates(
     (scope,) = scopes
     allowed = set.intersection(*(set(header.allowed) for header in headers))
     needed = set.union(*(set(header.needed) for header in headers))
-    templates = [_template(phrase, allowed, needed, placeholders, problems) for phrase in section.phrases]
+    if scope == "group" and section.nouns:
+        needed -= {"group"}  # "is anybody at home?" has a word of its own for people
+    one_of = set(headers[0].one_of)
+    templates = [_template(phrase, allowed, needed, one_of, placeholders, problems) for phrase in section.phrases]
     return TemplateSection(
         file,
         scope,
@@ -134,6 +156,14 @@ def find_gaps(sections: Sequence[TemplateSection], domains: set[str]) -> Iterabl
     needed += [("refusals.txt", "already", key, f"already {key}") for key in REFUSABLE if key in requested]
     needed += [("status.txt", "status", key, key) for key in QUESTIONS]
     needed += [("requests.txt", "device", key, key) for key in ACTIONS]
+    needed += [("status.txt", "group", key, key) for key in GROUP_QUESTIONS]
+    needed += [(neutral, "group", key, key) for key in GROUP_ANSWERS]
+    needed += [
+        (name, scope, key, f"{scope} {key}")
+        for name, topics in TOPICS.items()
+        for key in topics
+        for scope in _TOPIC_SCOPES
+    ]
     for file, scope, key, header in needed:
         if (count := phrases[file, scope, key]) < 2:
             yield f"{file}: [{header}]: needs at least 2 phrases, has {count}"
@@ -144,8 +174,10 @@ def find_gaps(sections: Sequence[TemplateSection], domains: set[str]) -> Iterabl
 
 def _with_scope(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Repeat the scope of a header's first key before the others: `[all fan.turn_on, light.turn_on]`."""
-    scope = keys[0].partition(" ")[0]
-    if scope not in (*_GROUP_SCOPES, "then", "already", "status"):
+    scope, _, rest = keys[0].partition(" ")
+    if not rest:
+        return keys
+    if scope not in (*_GROUP_SCOPES, *_TOPIC_SCOPES, "then", "already", "status") or keys[0] in GROUP_ANSWERS:
         return keys
     return tuple(key if key.startswith(f"{scope} ") else f"{scope} {key}" for key in keys)
 
@@ -155,14 +187,25 @@ def _header(file: str, key: str) -> _Header | None:
     slots = ACTIONS[rest].slots if rest in ACTIONS else ()
     if file in ("requests.txt", "fixed.txt"):
         if scope in _GROUP_SCOPES:
-            if rest not in (ACTIONS if scope == "one" else COLLECTIVE):
+            if rest not in (ACTIONS if scope in ("one", "here") else COLLECTIVE):
                 return None
-            needed = slots if scope == "house" else ("room", *slots)
+            if scope == "except":
+                return _Header(scope, rest, ("device", "room", *slots), slots, ("device", "room"))
+            needed = slots if scope in _WITHOUT_PLACE else ("room", *slots)
             return _Header(scope, rest, needed, needed)
         if key in ACTIONS:
             return _Header("device", key, ("device", "room", *ACTIONS[key].slots), ACTIONS[key].slots)
+    elif file == "status.txt" and key in GROUP_QUESTIONS:
+        things = "there" if key == "there" else "group"
+        return _Header("group", key, (things, "state", "place"), (things,) if key == "there" else (things, "state"))
     elif file == "status.txt" and key in QUESTIONS:
-        return _Header("status", key, ("device",), ("device",))
+        asked = QUESTION_SLOTS.get(key, ())
+        return _Header("status", key, ("device", *asked), () if key == "weather.state" else ("device", *asked))
+    elif file in TOPICS and scope in _TOPIC_SCOPES and rest in TOPICS[file]:
+        topic = TOPICS[file][rest]
+        if scope == "ask":
+            return _Header(scope, rest, (*topic.asked, *topic.may_ask), topic.asked)
+        return _Header(scope, rest, topic.said)
     elif file == "followups.txt":
         if key == "again":
             return _Header("again", "", ("device",), ("device",))
@@ -176,6 +219,8 @@ def _header(file: str, key: str) -> _Header | None:
     elif file == "failures.txt" and key in _FAILURES:
         return _Header(key, "", ("entity_id",) if key == "error" else ("device",))
     elif file.startswith("answers/"):
+        if key in GROUP_ANSWERS:
+            return _Header("group", key, ("device", "group", "state", "place", "number"))
         if key == "several":
             return _Header("action", key, ("device", "count"))
         if key in ACTIONS:
@@ -188,7 +233,8 @@ def _header(file: str, key: str) -> _Header | None:
 
 def _accepted_headers(file: str) -> list[str]:
     candidates = [
-        *ACTIONS, *QUESTIONS, "again", "missing", *_FAILURES, "several", "system",
+        *ACTIONS, *QUESTIONS, *GROUP_QUESTIONS, *GROUP_ANSWERS, "again", "missing", *_FAILURES, "several", "system",
+        *(f"{scope} {key}" for scope in _TOPIC_SCOPES for topics in TOPICS.values() for key in topics),
         *(f"{scope} {key}" for scope in (*_GROUP_SCOPES, "then", "already") for key in ACTIONS),
         *(f"status {key}" for key in STATUS_ANSWERS),
     ]  # fmt: skip
@@ -196,7 +242,12 @@ def _accepted_headers(file: str) -> list[str]:
 
 
 def _template(
-    phrase: Phrase, allowed: set[str], needed: set[str], placeholders: Placeholders, problems: list[str]
+    phrase: Phrase,
+    allowed: set[str],
+    needed: set[str],
+    one_of: set[str],
+    placeholders: Placeholders,
+    problems: list[str],
 ) -> Template | None:
     faults = []
     slots = set()
@@ -213,6 +264,8 @@ def _template(
         faults.append("found a brace that is not part of a placeholder")
     if missing := sorted(needed - slots):
         faults.append(f"{', '.join(f'{{{slot}}}' for slot in missing)} is missing")
+    if one_of and one_of.isdisjoint(slots):
+        faults.append(f"{' or '.join(f'{{{slot}}}' for slot in sorted(one_of))} is missing")
     if faults:
         problems += [f"{phrase.where}: {phrase.text}: {fault}" for fault in faults]
         return None

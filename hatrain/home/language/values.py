@@ -1,13 +1,15 @@
 """Words values in a language: numbers with their units, durations, colours, modes, titles, items."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Literal
 
 from hatrain.contract.load import Document
 from hatrain.errors import nearest
+from hatrain.home.devices.sensors import CONDITIONS
 from hatrain.home.devices.services import COLORS, FAN_MODES
-from hatrain.home.devices.states import DURATIONS, HUMIDITIES, PERCENTS, TEMPERATURES, Unit
+from hatrain.home.devices.states import DURATIONS, HUMIDITIES, PERCENTS, TEMPERATURES, WARMTHS, Unit
 from hatrain.home.language.grammar import PLACEHOLDER, Forms, Grammar, Noun
 from hatrain.home.language.schema import MODES, ValuesFile
 
@@ -22,7 +24,9 @@ _NUMBERS = {
     "count": "count",
 }
 _DEGREES: dict[Unit, str] = {"C": "celsius", "F": "fahrenheit"}
-_WORDS = {"color": COLORS, "hvac_mode": MODES, "fan_mode": FAN_MODES}
+_WORDS = {"color": COLORS, "hvac_mode": MODES, "fan_mode": FAN_MODES, "warmth": WARMTHS, "condition": CONDITIONS}
+_BOILERS: dict[Unit, Sequence[float]] = {"C": range(40, 66, 5), "F": range(105, 151, 5)}
+"""Temperatures that water heaters are set to."""
 _HEATING_MODES = ("heat", "auto")
 
 
@@ -31,7 +35,7 @@ class Values:
 
     def __init__(self, file: ValuesFile, grammar: Grammar):
         self._file, self._grammar = file, grammar
-        self.titles = file.title
+        self.titles, self.events, self.labels, self.messages = file.title, file.event, file.label, file.message
         self._items = {kind: {forms["base"]: forms for forms in items} for kind, items in file.item.items()}
         self._item_names = {kind: tuple(items) for kind, items in self._items.items()}
         self._default_items = next(iter(self._item_names.values()))
@@ -40,7 +44,7 @@ class Values:
     def choices(self, slot: str, unit: Unit, noun: Noun | None = None) -> Sequence[Any]:
         """Return the values that a request may name for a placeholder, for this noun where it matters."""
         if slot == "temperature":
-            return TEMPERATURES[unit]
+            return (_BOILERS if noun is not None and noun.domain == "water_heater" else TEMPERATURES)[unit]
         if slot == "humidity":
             return HUMIDITIES
         if slot == "duration":
@@ -53,7 +57,9 @@ class Values:
             return _HEATING_MODES
         return _WORDS.get(slot, PERCENTS)
 
-    def names(self, slot: Literal["color", "hvac_mode", "fan_mode"]) -> dict[str, tuple[str, ...]]:
+    def names(
+        self, slot: Literal["color", "hvac_mode", "fan_mode", "warmth", "condition"]
+    ) -> dict[str, tuple[str, ...]]:
         """Return what each value of a placeholder is called, in all forms."""
         return {value: tuple(forms.values()) for value, forms in getattr(self._file, slot).items()}
 
@@ -73,17 +79,35 @@ class Values:
         if slot == "item":
             return (next(items[value] for items in self._items.values() if value in items),)
         if slot in _WORDS:
-            return (getattr(self._file, slot)[value],)
+            return (getattr(self._file, slot)[str(value)],)
         if slot in ("duration", "remaining"):
             return self._duration(value)
-        return _each(_patterns(self._file, slot, unit), lambda pattern: self._number(pattern, value))
+        if slot == "value":
+            return self._reading(*value)
+        patterns = _patterns(self._file, slot, unit)
+        if value not in _COUNTED:  # has no word
+            patterns = {form: [text for text in texts if "{words}" not in text] for form, texts in patterns.items()}
+        regular = _each(patterns, lambda pattern: self._number(pattern, value))
+        special = self._file.extremes.get(str(value)) if _NUMBERS.get(slot) == "percent" else None
+        return (*regular, *_each(special, str)) if special else regular
+
+    def _reading(self, number: float, symbol: str) -> tuple[Forms, ...]:
+        """Word what a sensor measures. Units without words of their own are said as they are written."""
+        for slot, unit in (("percentage", "%"), ("temperature", "°C"), ("temperature", "°F")):
+            if symbol == unit:
+                return self.wordings(slot, number, "F" if unit == "°F" else "C")
+        return ({"base": f"{self._grammar.number(number)} {symbol}".strip()},)
 
     def _number(self, pattern: str, value: float) -> str:
         category = self._grammar.rules.plural(value)
         number = self._grammar.number(value)
-        return PLACEHOLDER.sub(
-            lambda match: number if match[1] == "n" else self._file.units[match[1]][category], pattern
-        )
+
+        def fill(match: re.Match[str]) -> str:
+            if match[1] == "words":
+                return self._file.words[int(value)]
+            return number if match[1] == "n" else self._file.units[match[1]][category]
+
+        return PLACEHOLDER.sub(fill, pattern)
 
     def _duration(self, value: str) -> tuple[Forms, ...]:
         amounts = list(map(int, value.split(":")))
@@ -93,6 +117,10 @@ class Values:
             regular[form] = self._grammar.listed([self._number(p, amount) for p, amount in patterns if amount])
         special = self._file.durations.special.get(value)
         return (regular, *_each(special, str)) if special else (regular,)
+
+
+_COUNTED = range(101)
+"""The numbers that a language has words for."""
 
 
 def _patterns(file: ValuesFile, slot: str, unit: Unit) -> dict[str, list[str]]:
@@ -107,7 +135,7 @@ def _each(wordings: dict[str, list[str]], fill: Callable[[str], str]) -> tuple[F
 
 def forms_of(file: ValuesFile, slot: str, units: Iterable[Unit]) -> set[str]:
     """Return the forms that every value of a placeholder has: those that a template may use."""
-    if slot == "title":
+    if slot in ("title", "value"):
         return {"base"}
     if slot == "item":
         return set.intersection(*(set(forms) for items in file.item.values() for forms in items))
@@ -124,7 +152,7 @@ def check_units(document: Document, problems: list[str]) -> None:
     for keys in (("numbers",), ("durations", "parts")):
         for key, pattern in _texts(document.data, keys):
             for word, _ in PLACEHOLDER.findall(pattern):
-                if word != "n" and word not in units:
+                if word not in ("n", "words") and word not in units:
                     accepted = f"{{n}} or one of the units{nearest(word, units)}"
                     problems.append(f"{document.where(key)}: found {{{word}}}; accepted: {accepted}")
 

@@ -1,4 +1,4 @@
-"""Plurals, the date line and capitals of names in English. Contractions are written out."""
+"""Plurals, date and time, and capitals of names in English. Contractions are written out."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +19,15 @@ def date_line(moment: datetime) -> str:
     hour, half = moment.hour % 12 or 12, "AM" if moment.hour < 12 else "PM"
     day = f"{WEEKDAYS[moment.weekday()]} {MONTHS[moment.month - 1]} {moment.day}, {moment.year}"
     return f"The current time and date is {hour:02}:{moment.minute:02} {half} on {day}"
+
+
+def clock(moment: datetime) -> str:
+    hour, half = moment.hour % 12 or 12, "AM" if moment.hour < 12 else "PM"
+    return f"{hour}:{moment.minute:02} {half}"
+
+
+def day(moment: datetime) -> str:
+    return f"{WEEKDAYS[moment.weekday()]}, {MONTHS[moment.month - 1]} {moment.day}, {moment.year}"
 
 
 def friendly(text: str) -> str:
