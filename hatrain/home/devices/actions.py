@@ -171,13 +171,13 @@ ACTIONS: dict[str, Action] = _actions()
 # Actions that may have nothing left to do: each needs answers under `[already KEY]`.
 REFUSABLE: tuple[str, ...] = tuple(key for key, action in ACTIONS.items() if action.done is not _never)
 
+_TOGETHER = ("light", "switch", "fan", "cover", "lock", "media_player", "climate", "valve", "humidifier")
+
 # Actions that can be requested of all devices of a domain in a room, or in the home.
 COLLECTIVE: frozenset[str] = frozenset(
     key
     for key in ACTIONS
-    if key.split(".")[0]
-    in ("light", "switch", "fan", "cover", "lock", "media_player", "climate", "valve", "humidifier")
-    and not key.endswith(("toggle", "title", "volume_mute on", "volume_mute off"))
+    if key.split(".")[0] in _TOGETHER and not key.endswith(("toggle", "title", "volume_mute on", "volume_mute off"))
 )
 
 

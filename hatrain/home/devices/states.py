@@ -132,7 +132,7 @@ def _humidifier() -> Iterator[Plain]:
 
 
 def _sensor(device_class: str, unit: Unit) -> Iterator[Plain]:
-    symbol, values = SENSORS[device_class]
+    symbol, values = SENSORS.get(device_class) or SENSORS["aqi"]  # a user's sensor without a class: a bare number
     for value in values:
         if symbol == "°C" and unit == "F":
             yield {"state": f"{round(value * 1.8 + 32)}", "value": round(value * 1.8 + 32), "unit": "°F"}

@@ -1,82 +1,36 @@
 """Generates conversations of every kind in a home, independent of any row format."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from hatrain.home.clients.client import READ, Client
-from hatrain.home.devices.actions import ASKED, QUESTIONS, SLOTS, STATUS_SLOTS, Action, State
+from hatrain.home.clients.client import Client
+from hatrain.home.devices.actions import SLOTS, Action
 from hatrain.home.generate.aftermath import home_after
-from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device, supports
+from hatrain.home.generate.conversation import Conversation, Step, Topic, Turn
+from hatrain.home.generate.drafts import Draft, Drafts, supports
+from hatrain.home.generate.questions import Questions
+from hatrain.home.generate.talk import Talk
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
-from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Templates
 
 # How often each kind of conversation is tried, in percent.
 KIND_SHARES = {
-    "action": 24,
-    "value": 20,
-    "implied": 14,
-    "several": 10,
-    "status": 13,
-    "missing": 5,
-    "already": 5,
-    "followup": 6,
-    "failure": 3,
+    "action": 15,
+    "value": 13,
+    "implied": 32,
+    "several": 7,
+    "status": 10,
+    "groups": 6,
+    "missing": 3,
+    "already": 3,
+    "followup": 4,
+    "failure": 2,
+    "talk": 2,
+    "later": 1,
+    "timers": 2,
 }
 _KINDS = tuple(kind for kind, share in KIND_SHARES.items() for _ in range(share))
-
-# The state's key that answers a question, where it is not the placeholder's own name.
-_STATE_KEYS = {("climate.target", "temperature"): "target", ("climate.state on", "hvac_mode"): "state"}
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One message of the assistant. `error` is the result of a call that must fail."""
-
-    text: str
-    calls: tuple[Call, ...] = ()
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A message of the user, the assistant's messages after it, and the home before it."""
-
-    user: str
-    steps: tuple[Step, ...]
-    home: Home
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a question asks: an entity id, and its attribute or `state`, with the value that Home Assistant holds."""
-
-    about: str
-    key: str
-    value: Any
-
-
-class Topic(NamedTuple):
-    """What a conversation is about: a device, with its state if the home has it, and what is requested or asked."""
-
-    name: Name
-    state: State | None
-    action: Action | None = None
-    question: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """`home` is the one that the prompt shows. `device_types` are the domains that it is about, sorted."""
-
-    home: Home
-    kind: str
-    device_types: tuple[str, ...]
-    turns: tuple[Turn, ...]
-    asked: tuple[Asked, ...] = ()
-    topic: Topic | None = None
 
 
 class ConversationGenerator:
@@ -100,19 +54,22 @@ class ConversationGenerator:
         self._templates, self._client, self._apart = templates, client, apart
         self._drafts = Drafts(language, templates, client)
         self._wording = self._drafts.wording
-        self._questions: dict[str, list[str]] = {}
-        for key in sorted(templates.status):
-            self._questions.setdefault(key.partition(".")[0], []).append(key)
+        questions = Questions(language, templates, client, apart=apart)
+        talk = Talk(self._drafts, client, apart=apart)
         self._by_kind: dict[str, Callable[[Draw, Home], Conversation | None]] = {
             "action": self._action,
             "value": self._value,
             "implied": self._implied,
             "several": self._several,
-            "status": self._status,
+            "status": questions.status,
+            "groups": questions.groups,
             "missing": self._missing,
             "already": self._already,
             "followup": self._followup,
             "failure": self._failure,
+            "talk": talk.talk,
+            "later": talk.later,
+            "timers": talk.timers,
         }
 
     @property
@@ -160,37 +117,9 @@ class ConversationGenerator:
             first.action,
             {},
             {},
+            first.shape,
         )
         return self._conversation(home, "several", both)
-
-    def _status(self, draw: Draw, home: Home) -> Conversation | None:
-        """A question about a device's state."""
-        device = any_device(draw, home)
-        questions = self._questions.get(device.name.domain)
-        if not questions:
-            return None
-        question = pick(draw, questions)
-        key = next((key for key, answers in QUESTIONS[question].items() if answers(device.state)), None)
-        asked, shows = ASKED[question], self._client.shows
-        if (
-            key is None
-            or not shows(asked, device.state)
-            or ("playing" in key and not shows("media_title", device.state))
-        ):
-            return None
-        fillers = self._wording.device(draw, device)
-        user = pick(draw, self._templates.status[question]).text.format_map(fillers)
-        for slot in STATUS_SLOTS.get(key, ()):
-            value = status_value(key, slot, device.state)
-            fillers[slot] = pick(draw, self.language.values.wordings(slot, value, home.unit))
-        answer = self._wording.sentence(draw, self._templates.answers[home.persona, "status", key], fillers)
-        entity_id, state = device.name.entity_id, device.state
-        value = state["state"] if asked == "state" else state["attributes"][asked]
-        reads = self._apart and not self._client.states_in_prompt
-        steps = (Step("", (read_call(entity_id),)), Step(answer)) if reads else (Step(answer),)
-        turn = Turn(self._wording.request(draw, user), steps, home)
-        topic = Topic(device.name, state, question=question)
-        return Conversation(home, "status", (device.name.domain,), (turn,), (Asked(entity_id, asked, value),), topic)
 
     def _missing(self, draw: Draw, home: Home) -> Conversation | None:
         domain = pick(draw, home.domains)
@@ -267,7 +196,7 @@ class ConversationGenerator:
         answers = self._templates.answers[home.persona, "action", first.action.key]
         answer = self._wording.sentence(draw, answers, fillers)
         call = {**first.calls[0], "target_device": device.name.entity_id}
-        return Draft(user, answer, (call,), (device,), first.action, first.values, first.wordings)
+        return Draft(user, answer, (call,), (device,), first.action, first.values, first.wordings, first.shape)
 
     def _failure(self, draw: Draw, home: Home) -> Conversation | None:
         """A call that has no effect, and is made again."""
@@ -298,22 +227,12 @@ class ConversationGenerator:
         types = {device.name.domain for device in draft.devices}
         first = draft.devices[0]
         topic = Topic(first.name, first.state, draft.action)
-        return Conversation(home, kind, tuple(sorted(types)), (self._turn(home, draft),), (), topic)
+        return Conversation(home, kind, tuple(sorted(types)), (self._turn(home, draft),), (), topic, draft.shape)
 
     def _turn(self, home: Home, draft: Draft) -> Turn:
         if self._apart:
             return Turn(draft.user, (Step("", draft.calls), Step(draft.answer)), home)
         return Turn(draft.user, (Step(draft.answer, draft.calls),), home)
-
-
-def status_value(key: str, slot: str, state: State) -> Any:
-    """Return the value of a placeholder in the answer to a question."""
-    return state[_STATE_KEYS.get((key, slot), slot)]
-
-
-def read_call(entity_id: str) -> Call:
-    """Return the call that reads the state of a device."""
-    return {"service": READ, "target_device": entity_id}
 
 
 def _without_calls(home: Home, kind: str, topic: Topic, user: str, answer: str) -> Conversation:

@@ -6,9 +6,12 @@ from typing import Any, TypeVar
 
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.abilities import ANY
-from hatrain.home.devices.actions import ACTIONS, SLOTS, Action, State
+from hatrain.home.devices.actions import ACTIONS, COLLECTIVE, SLOTS, Action, State
+from hatrain.home.generate.places import Kind, Place, draw_place, near_satellite, room_forms
+from hatrain.home.generate.shapes import shape_of_request
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
+from hatrain.home.intents.shape import Shape
 from hatrain.home.language.grammar import Forms, Name, Noun
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Request, Templates
@@ -19,7 +22,11 @@ Requests = tuple[Request, ...]
 T = TypeVar("T")
 
 _MAX_GROUP = 8  # devices that "all the lights" may mean
-_GROUP_SHARE = 0.6  # of requests that imply their devices
+_GROUP_SHARE = 0.85  # of requests that imply their devices
+_HERE_SHARE = 0.4  # of these, where there is a satellite: about its surroundings
+_PLACES: tuple[Kind, ...] = ("area",) * 6 + ("floor",) * 3 + ("everywhere",) * 2
+"""Where a request about all of a domain is aimed, by how often."""
+_ANY_DEVICE = 0.4  # share of draws in which common domains are as common as their devices
 _TOGGLE_SHARE = 0.15  # of the toggles that chance would give: people seldom ask for one
 
 
@@ -34,6 +41,7 @@ class Draft:
     action: Action
     values: Mapping[str, Any]
     wordings: Mapping[str, Forms]  # of the values
+    shape: Shape | None = None
 
 
 class Drafts:
@@ -75,7 +83,8 @@ class Drafts:
         if not action or not template or drawn is None:
             return None
         text = template.text.format_map({**self.wording.device(draw, device), **drawn[1]})
-        return Draft(text, "", (action.call(device.name.entity_id, drawn[0]),), (device,), action, *drawn)
+        shape = shape_of_request(action, (device,), None, named=True)
+        return Draft(text, "", (action.call(device.name.entity_id, drawn[0]),), (device,), action, *drawn, shape)
 
     def listed(self, draw: Draw, home: Home) -> Draft | None:
         """Draft a request that names two or three devices."""
@@ -97,16 +106,20 @@ class Drafts:
 
     def implied(self, draw: Draw, home: Home) -> Draft | None:
         """Draft a request that names no device: the room, the purpose or the whole house implies them."""
-        device = any_device(draw, home)
+        near = near_satellite(home) if draw() < _HERE_SHARE else []
+        device = pick(draw, near) if near else any_device(draw, home)
         group_actions = self._group_actions.get(device.name.domain)
         if group_actions and draw() < _GROUP_SHARE:
-            return self._group(draw, home, device, *_seldom_a_toggle(draw, group_actions, lambda pair: pair[1]))
+            scope, action = _seldom_a_toggle(draw, group_actions, lambda pair: pair[1])
+            return self._group(draw, home, device, scope, action, "here" if near else None)
         action = self._action(draw, device, lambda action: True)
         requests = self._requests(action, device.name)[1] if action else ()
         if not action or not requests:
             return None
         request = pick(draw, requests)
         room = device.name.room if "room" in request.template.slots else None
+        if "room" in request.template.slots and (room is None or not room_forms(request.template) <= room.forms.keys()):
+            return None
         devices = [
             other
             for other in home.by_domain[device.name.domain]
@@ -114,48 +127,100 @@ class Drafts:
         ]
         return self.draft(draw, home, action, devices, request.template) if len(devices) == 1 else None
 
-    def _group(self, draw: Draw, home: Home, device: Device, scope: str, action: Action) -> Draft | None:
-        """Draft a request for a domain's only device in a room (`one`), all in it (`all`), or all in the home."""
-        room = device.name.room
+    def _group(
+        self, draw: Draw, home: Home, device: Device, scope: str, action: Action, kind: Kind | None
+    ) -> Draft | None:
+        """Draft a request for a domain's only device in a place (`one`), all there (`all`), all in the home (`house`),
+        all but something (`except`), or those around the satellite without saying so (`here`).
+
+        `kind` is that of the place; None draws one.
+        """
         requests = self._suiting((scope, action.key), device.name)
-        if not requests or (scope != "house" and room is None):
+        if not requests:
             return None
-        request = pick(draw, requests)
-        devices = [
-            other
-            for other in home.by_domain[device.name.domain]
-            if (scope == "house" or other.name.room is room) and request.suits(other.name.noun)
-        ]
+        request, place = pick(draw, requests), None
+        if scope in ("one", "all"):
+            if kind is None:
+                kind = pick(draw, _PLACES) if scope == "all" else "area"
+            place = draw_place(draw, self.language, home, device, kind)
+            if place is None or not place.suits(request.template):
+                return None
+        devices = self._meant(home, device, scope, request, place)
+        if scope == "here" and len(devices) > 1 and action.key not in COLLECTIVE:
+            return None
         right_number = len(devices) == 1 if scope == "one" else 2 <= len(devices) <= _MAX_GROUP
+        if not right_number and not (scope in ("here", "except") and len(devices) == 1):
+            return None
         # The request may change nothing for some of the devices, but not for all, and must make sense for each.
-        if not right_number or not any(action.fits(other.state) for other in devices):
+        if not any(action.fits(other.state) for other in devices):
             return None
         if not all(self._makes_sense(action, other) and _same_modes(device, other) for other in devices):
             return None
-        return self.draft(draw, home, action, devices, request.template)
+        return self.draft(draw, home, action, devices, request.template, place, spared=device, scope=scope)
+
+    def _meant(
+        self, home: Home, device: Device, scope: str, request: Request, place: Place | None
+    ) -> Sequence[Device]:
+        """Return the devices that a request about a domain means."""
+        suiting = [other for other in home.by_domain[device.name.domain] if request.suits(other.name.noun)]
+        if place is not None:
+            return [other for other in suiting if place.holds(other)]
+        if scope == "except":
+            if "device" in request.template.slots:
+                return [other for other in suiting if other is not device]
+            room = device.name.room
+            if room is None or not room_forms(request.template) <= room.forms.keys():
+                return []
+            return [other for other in suiting if other.name.room is not room]
+        if scope == "here":
+            satellite = home.scene.satellite
+            around = [other for other in suiting if satellite and other.area == satellite.area]
+            return around or (suiting if len(suiting) == 1 else [])
+        return suiting
 
     def draft(
-        self, draw: Draw, home: Home, action: Action, devices: Sequence[Device], template: Template
+        self,
+        draw: Draw,
+        home: Home,
+        action: Action,
+        devices: Sequence[Device],
+        template: Template,
+        place: Place | None = None,
+        *,
+        spared: Device | None = None,
+        scope: str = "",
     ) -> Draft | None:
+        """Draft a request for devices. `place` is where they are said to be; `spared` the one that the text names where
+        the `scope` is `except`."""
         first, alone = devices[0], len(devices) == 1
         names = tuple(device.name for device in devices)
         drawn = self._values(draw, home, action, names, first.state if alone else {})
-        if drawn is None or ("room" in template.slots and first.name.room is None):
+        if drawn is None or ("room" in template.slots and place is None and first.name.room is None):
             return None
         values, wordings = drawn
         fillers = {**self.wording.device(draw, first), **wordings}
         if not alone:
             fillers["device"] = self.wording.reference(draw, names)
             fillers["count"] = self.count(draw, home, len(devices))
+        if place is not None:
+            fillers["room"] = place.forms
+        said = fillers
+        if scope == "except" and spared:
+            said = {**fillers, **self.wording.device(draw, spared)}
+        elif not room_forms(template) <= fillers["room"].keys():
+            return None
         answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
+        user = self.wording.request(draw, self.wording.fill(draw, template, said), template.plain)
+        named = "device" in template.slots and scope != "except"
         return Draft(
-            self.wording.request(draw, template.text.format_map(fillers), template.plain),
+            user,
             self.wording.sentence(draw, answers, fillers),
             tuple(action.call(device.name.entity_id, values) for device in devices),
             tuple(devices),
             action,
             values,
             wordings,
+            shape_of_request(action, devices, place, named=named, scope=scope, text=user),
         )
 
     def refused(
@@ -266,8 +331,8 @@ def _seldom_a_toggle(draw: Draw, items: Sequence[T], action_of: Callable[[T], Ac
 
 
 def any_device(draw: Draw, home: Home) -> Device:
-    """Draw a device; each domain of the home is equally likely."""
-    return pick(draw, home.by_domain[pick(draw, home.domains)])
+    """Draw a device: any of the home, or any of one of its domains, so that rare domains have their turn."""
+    return pick(draw, home.devices if draw() < _ANY_DEVICE else home.by_domain[pick(draw, home.domains)])
 
 
 def supports(device: Device, action: Action) -> bool:

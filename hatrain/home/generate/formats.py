@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from hatrain.home.clients.client import Client, TextClient, ToolClient
 from hatrain.home.clients.guide_tools import tools_for
 from hatrain.home.devices.entity import Entity
-from hatrain.home.generate.conversations import Conversation, Step, Turn, read_call
+from hatrain.home.generate.conversation import Conversation, Step, Turn, read_call
 from hatrain.home.homes.home import Draw
 
 __all__ = ["opening", "tools_for"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hatrain.home.generate.mistakes import mistaken
 from hatrain.home.homes.home import Device, Draw, pick
 from hatrain.home.language.grammar import Name, Reference, several
 from hatrain.home.language.load import Language
@@ -12,6 +13,7 @@ from hatrain.home.language.templates import Template
 
 # Shares of requests: plain imperatives with a filler; whole sentences; all in lower case without punctuation.
 _WITH_FILLER, _SENTENCE, _LOWER_CASE = 0.25, 0.25, 0.2
+_MISTAKEN = 0.05  # share of requests with a word misheard or mistyped
 _USUAL_REFERENCE = 0.75  # share of devices that are referred to in the usual way
 _END = ".?!"
 _NO_BREAK = "\u00a0"  # French puts a no-break space before its punctuation
@@ -33,6 +35,13 @@ class Wording:
 
     def name(self, draw: Draw, name: Name) -> dict[str, Any]:
         return {"device": self.reference(draw, (name,)), "room": name.room.forms if name.room else {}}
+
+    def fill(self, draw: Draw, template: Template, fillers: Mapping[str, Any]) -> str:
+        """Fill a request's template; now and then its own words are misheard or mistyped, never names and values."""
+        text = template.text
+        if draw() < _MISTAKEN:
+            text = mistaken(draw, text, self.language.misheard)
+        return text.format_map(fillers)
 
     def request(self, draw: Draw, text: str, plain: bool = False) -> str:
         """Write a request as users do: with a filler, as a sentence, as dictated or typed in haste."""

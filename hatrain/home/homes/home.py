@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
-from hatrain.home.homes.scene import Device, Scene, WritePrompt, entity_of
+from hatrain.home.homes.scene import Device, Satellite, Scene, WritePrompt, entity_of
 from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 from hatrain.home.language.templates import NEUTRAL
@@ -82,12 +82,20 @@ class Prompts:
         self._personas = tuple(language.prompts.items())
         self._write = write
 
-    def home(self, draw: Draw, devices: Sequence[Device], unit: Unit, opening: str | None = None) -> Home:
+    def home(
+        self,
+        draw: Draw,
+        devices: Sequence[Device],
+        unit: Unit,
+        opening: str | None = None,
+        satellite: Satellite | None = None,
+    ) -> Home:
         """Write the prompt of a home. With an opening from the user's home file, the neutral persona answers."""
         persona, openings = pick(draw, self._personas) if opening is None else (NEUTRAL, (opening,))
         moment = _FIRST_DAY + timedelta(days=int(draw() * _DAYS), minutes=int(draw() * 1440))
         by_domain: dict[str, list[Device]] = {}
         for device in devices:
             by_domain.setdefault(device.name.domain, []).append(device)
-        scene = Scene(pick(draw, openings), moment, devices, self._code, self._labels, self._rules.date_line)
+        line = self._rules.date_line
+        scene = Scene(pick(draw, openings), moment, devices, self._code, self._labels, line, satellite)
         return Home(by_domain, unit, persona, scene, self._write)

@@ -16,6 +16,7 @@ class KnownDevice:
     floor: str | None = None
     aliases: tuple[str, ...] = ()
     abilities: Abilities = ANY
+    device_class: str = ""
 
     @property
     def domain(self) -> str:

@@ -7,6 +7,7 @@ from hatrain.home.devices.states import state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
 from hatrain.home.homes.home_file import HomeFile, told_apart_by_area
 from hatrain.home.homes.known_device import KnownDevice
+from hatrain.home.homes.satellites import draw_satellite
 from hatrain.home.homes.scene import WritePrompt
 from hatrain.home.language.grammar import Name, Noun, Room, in_room, name_known_device
 from hatrain.home.language.load import Language
@@ -37,15 +38,17 @@ class KnownHome:
             pool = state_pool(
                 name.domain,
                 unit,
-                language.values.titles,
+                language.values.events if name.domain == "calendar" else language.values.titles,
                 self._client.device_text,
                 positioned=name.noun is None or name.noun.positioned,
                 cools=name.noun is None or name.noun.cools,
+                device_class=device.device_class,
                 able=device.abilities,
             )
             places = (device.area, device.floor) if self._client.areas else (None, None)
             devices.append(Device(name, pick(draw, pool), *places, device.aliases))
-        return self._prompts.home(draw, devices, unit, self._home.prompt)
+        satellite = draw_satellite(draw, devices, language.values.labels) if self._client.areas else None
+        return self._prompts.home(draw, devices, unit, self._home.prompt, satellite)
 
     def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
         names = self._absent.get(domain, ())

@@ -7,25 +7,40 @@ from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.states import Unit, state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
+from hatrain.home.homes.satellites import draw_satellite
 from hatrain.home.homes.scene import WritePrompt
 from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 
 # How common each domain is in a home, in percent.
 DOMAIN_SHARES = {
-    "light": 29,
-    "switch": 17,
+    "light": 26,
+    "switch": 12,
     "cover": 12,
-    "media_player": 10,
-    "fan": 9,
-    "lock": 7,
-    "climate": 7,
-    "vacuum": 3,
-    "timer": 3,
+    "media_player": 8,
+    "fan": 8,
+    "lock": 6,
+    "climate": 6,
+    "vacuum": 2,
+    "timer": 2,
     "todo": 3,
+    "scene": 2,
+    "script": 2,
+    "button": 1,
+    "valve": 1,
+    "water_heater": 1,
+    "humidifier": 1,
+    "lawn_mower": 1,
+    "binary_sensor": 4,
+    "sensor": 4,
+    "person": 2,
+    "weather": 1,
+    "calendar": 1,
 }
 _ROOMLESS = 0.18  # share of devices whose name has no room, such as "front door"
 _WITHOUT_AREAS = 0.1  # share of homes whose owner has put no device into an area
+_WITH_FLOORS = 0.5  # share of homes with areas whose owner has put these on floors
+_LEVELS = ("0", "1")  # of rooms that could be anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +76,18 @@ class RandomHomes:
         in_room: list[dict[str, list[_Candidate]]] = [{} for _ in rooms]
         roomless: dict[str, list[_Candidate]] = {}
         for number, name in enumerate(names):
-            noun, titles = name.noun, language.values.titles
+            noun = name.noun
             assert noun
+            titles = language.values.events if name.domain == "calendar" else language.values.titles
             pools = {
                 unit: state_pool(
-                    name.domain, unit, titles, client.device_text, positioned=noun.positioned, cools=noun.cools
+                    name.domain,
+                    unit,
+                    titles,
+                    client.device_text,
+                    positioned=noun.positioned,
+                    cools=noun.cools,
+                    device_class=noun.device_class,
                 )
                 for unit in language.units
             }
@@ -78,13 +100,16 @@ class RandomHomes:
         self._weighted = [_weighted(by_domain) for by_domain in in_room]  # by room
         self._rooms = [index for index, candidates in enumerate(self._weighted) if candidates]
         self._roomless = _weighted(roomless)
-        self._areas = client.areas
+        self._areas, self._places, self._labels = client.areas, language.places, language.values.labels
+        self._room_names = [room.base for room in language.rooms]
+        self._friendly = language.grammar.rules.friendly
         self._prompts = Prompts(language, write or client.prompt)
 
     def draw(self, draw: Draw, max_devices: int = 32) -> Home:
         """Draw a home of 2 to `max_devices` devices, no two of them alike."""
         unit = pick(draw, self._units)
         areas = self._areas and draw() >= _WITHOUT_AREAS
+        floors = self._draw_floors(draw) if areas and draw() < _WITH_FLOORS else {}
         wanted = 2 + int(draw() * (max_devices - 1))
         every_room, number_of_rooms = self._rooms, len(self._rooms)
         rooms = [every_room[int(draw() * number_of_rooms)] for _ in range(2 + int(draw() * (2 + wanted / 2)))]
@@ -93,6 +118,7 @@ class RandomHomes:
         present: set[int] = set()
         excluded: set[int] = set()
         devices: list[Device] = []
+        floor_of: dict[int, str | None] = {}
         new = tuple.__new__
         for _ in range(6 * wanted):
             if draw() < _ROOMLESS and roomless:
@@ -101,6 +127,7 @@ class RandomHomes:
                 if not candidate.rivals.isdisjoint(present):
                     continue
                 excluded |= candidate.rivals
+                floor = None
             else:
                 room = rooms[int(draw() * len(rooms))]
                 domains = weighted[room]
@@ -110,14 +137,29 @@ class RandomHomes:
                     continue
                 for similar in similar_rooms[room]:
                     taken[similar] |= candidate.noun_bit
+                if floors and room not in floor_of:
+                    floor_of[room] = self._floor(draw, room, floors)
+                floor = floor_of.get(room)
             present.add(candidate.number)
             states = candidate.states[unit]
             area = candidate.area if areas else None
             # What Device() does, in a third of the time: it is most of what a home costs.
-            devices.append(new(Device, (candidate.name, states[int(draw() * len(states))], area, None, ())))
+            devices.append(new(Device, (candidate.name, states[int(draw() * len(states))], area, floor, ())))
             if len(devices) == wanted:
                 break
-        return self._prompts.home(draw, devices, unit)
+        satellite = draw_satellite(draw, devices, self._labels) if areas else None
+        return self._prompts.home(draw, devices, unit, satellite=satellite)
+
+    def _draw_floors(self, draw: Draw) -> dict[str, str]:
+        """Return the name of the floor on each level; every home has level 0."""
+        by_level = self._places.floors.items()
+        return {
+            level: self._friendly(pick(draw, floors).base) for level, floors in by_level if level == "0" or draw() < 0.7
+        }
+
+    def _floor(self, draw: Draw, room: int, floors: Mapping[str, str]) -> str | None:
+        level = self._places.levels.get(self._room_names[room]) or pick(draw, _LEVELS)
+        return floors.get(level)
 
     def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:
         for _ in range(40):

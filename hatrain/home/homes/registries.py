@@ -166,6 +166,7 @@ def _joined(files: _Files) -> Stored:
                 str(floor["name"]) if floor.get("name") else None,
                 tuple(alias for alias in entry.get("aliases") or () if isinstance(alias, str) and alias.strip()),
                 abilities(domain_of(entity_id), {**_capabilities(entry), **attributes}),
+                _device_class(entry, attributes),
             )
         )
     return Stored(tuple(entities), tuple(hidden), _unit(files), tuple(_notes(files, registered, devices, areas)))
@@ -188,6 +189,11 @@ def _choice(entry: Mapping[str, Any]) -> bool | None:
     return choice if isinstance(choice, bool) else None
 
 
+def _device_class(entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> str:
+    found = attributes.get("device_class") or entry.get("device_class") or entry.get("original_device_class")
+    return found if isinstance(found, str) else ""
+
+
 def _is_exposed(
     entity_id: str,
     entry: Mapping[str, Any],
@@ -204,7 +210,7 @@ def _is_exposed(
         return False
     domain = domain_of(entity_id)
     attributes = (state or {}).get("attributes") or {}
-    kind = attributes.get("device_class") or entry.get("device_class") or entry.get("original_device_class")
+    kind = _device_class(entry, attributes)
     return not anybody_chose or domain in _EXPOSED_DOMAINS or kind in _EXPOSED_CLASSES.get(domain, ())
 
 

@@ -14,8 +14,8 @@ from hatrain.errors import BadInput, nearest
 from hatrain.home.devices.states import Unit
 from hatrain.home.language.grammar import Forms, Grammar, Name, Noun, Room, Rules
 from hatrain.home.language.names import alike_nouns, make_names, read_grammar, read_nouns, read_rooms
-from hatrain.home.language.places import Group, Places, read_groups, read_places, read_timers
 from hatrain.home.language.phrases import Section, read_sections
+from hatrain.home.language.places import Group, Places, read_groups, read_places, read_timers
 from hatrain.home.language.schema import (
     GrammarFile,
     GroupsFile,
@@ -68,6 +68,7 @@ class Language:
     joins: tuple[str, ...]
     fillers: tuple[str, ...]
     keeps_question_mark: bool  # a question without it reads as a statement
+    misheard: Mapping[str, str]  # word → what speech recognition makes of it
     alike: Mapping[str, frozenset[str]]
     words: WordsFile
 
@@ -133,17 +134,17 @@ class _Reader:
         check_units(documents["values.yaml"], problems)
         if problems or not rooms_of_file or not nouns_of_file or not places_of_file or not groups_of_file:
             return None
-        places = read_places(documents["places.yaml"], places_of_file, head.room_forms, problems)
         groups = read_groups(documents["groups.yaml"], groups_of_file.root, grammar, problems)
         timers = read_timers(documents["grammar.yaml"], head.timers, problems)
         rooms = read_rooms(documents["rooms.yaml"], rooms_of_file.root, head.room_forms)
+        places = read_places(documents["places.yaml"], places_of_file, head, grammar.rules, rooms, problems)
         nouns = read_nouns(documents["nouns.yaml"], nouns_of_file.root, head.noun_forms, rooms, problems)
         if problems:
             return None
         references = [forms for style in (*grammar.styles, grammar.unknown) for forms in style.references]
         placeholders = Placeholders(
             set.intersection(*map(set, references)) | set(head.agreement),
-            {"base", *(form for form, rule in head.room_forms.items() if rule != "optional")},
+            {"base", *head.room_forms},
             set.intersection(*(set(forms) for references in timers.values() for forms in references)),
             set.intersection(*(set(group.forms) for group in groups.values())) | set(head.agreement),
             set.intersection(*(set(forms) for group in groups.values() for forms in group.states.values())),
@@ -170,6 +171,7 @@ class _Reader:
             joins=head.joins,
             fillers=head.fillers,
             keeps_question_mark=head.keeps_question_mark,
+            misheard=head.misheard,
             alike=alike_nouns(nouns, nouns_of_file.root),
             words=words,
         )

@@ -23,7 +23,7 @@ def normalize(text: str) -> str:
 
 def phrase_key(section: TemplateSection, template: Template) -> str:
     """Return a phrase's normalized text, after `user: ` or `assistant: `: these are never compared to each other."""
-    by_user = section.file in _USER_FILES or section.scope == "complaint"
+    by_user = section.file in _USER_FILES or section.scope in ("complaint", "ask")
     return f"{'user' if by_user else 'assistant'}: {normalize(template.text)}"
 
 

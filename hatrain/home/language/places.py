@@ -1,14 +1,14 @@
 """Builds from a language's YAML files what is no device: floors, "here", groups of things, a satellite's timers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hatrain.contract.load import Document
 from hatrain.errors import nearest
 from hatrain.home.devices.sensors import DEVICE_CLASSES
 from hatrain.home.devices.services import DOMAINS
-from hatrain.home.language.grammar import PLACEHOLDER, Forms, Grammar, Reference, Room, fill_pattern
-from hatrain.home.language.schema import FormRule, FormsRecord, GroupRecord, PlacesFile, TimersRecord
+from hatrain.home.language.grammar import PLACEHOLDER, Forms, Grammar, Reference, Room, Rules, fill_pattern
+from hatrain.home.language.schema import FormRule, FormsRecord, GrammarFile, GroupRecord, PlacesFile, TimersRecord
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Places:
     """Places that are said where a room could be. `floors` are by level; all have forms of rooms."""
 
     floors: Mapping[str, tuple[Room, ...]]
+    by_name: Mapping[str, Room]  # by the name that the floor has in Home Assistant
+    levels: Mapping[str, str]  # room → level, or `none`; the others may be on 0 or 1
     here: tuple[Forms, ...]
     everywhere: tuple[Forms, ...]
 
@@ -46,14 +48,16 @@ def _filled(pattern: str | None, grammar: Grammar, cls: str, form: str) -> str:
     return grammar.agreement[form][cls] if pattern is None else fill_pattern(pattern, grammar.agreement, cls, {})
 
 
-def read_places(document: Document, file: PlacesFile, rules: Mapping[str, FormRule], problems: list[str]) -> Places:
+def read_places(
+    document: Document, file: PlacesFile, grammar: GrammarFile, rules: Rules, rooms: Sequence[Room], problems: list[str]
+) -> Places:
     """Build the places. A floor needs the forms that a room needs; the others may lack some."""
     floors: dict[str, list[Room]] = {}
     for base, record in file.floors.items():
         key = ("floors", base, "forms")
-        problems += _form_problems(document, key, record.forms, rules)
+        problems += _form_problems(document, key, record.forms, grammar.room_forms)
         forms = {"base": base, **{form: text for form, text in record.forms.items() if form != "base"}}
-        for form, rule in rules.items():
+        for form, rule in grammar.room_forms.items():
             if rule == "required" and form not in forms:
                 problems.append(f"{document.where(key)}: {form}: missing; room_forms of grammar.yaml requires it")
         floors.setdefault(record.level, []).append(Room(base, forms, (), document.lines["floors", base]))
@@ -63,9 +67,23 @@ def read_places(document: Document, file: PlacesFile, rules: Mapping[str, FormRu
         )
     for name in ("here", "everywhere"):
         for number, forms in enumerate(getattr(file, name)):
-            problems += _form_problems(document, (name, number), forms, rules)
+            problems += _form_problems(document, (name, number), forms, grammar.room_forms)
+    known = {name for room in rooms for name in (room.base, *room.tags)}
+    levels = {}
+    for level, names in file.rooms.items():
+        for name in names:
+            if name not in known:
+                where = document.where(("rooms", level))
+                problems.append(
+                    f"{where}: found {name!r}; accepted: a room or a tag of rooms.yaml{nearest(name, known)}"
+                )
+        levels |= {room.base: level for room in rooms if room.base in names or not set(room.tags).isdisjoint(names)}
     return Places(
-        {level: tuple(of_level) for level, of_level in floors.items()}, tuple(file.here), tuple(file.everywhere)
+        {level: tuple(of_level) for level, of_level in floors.items()},
+        {rules.friendly(floor.base): floor for of_level in floors.values() for floor in of_level},
+        levels,
+        tuple(file.here),
+        tuple(file.everywhere),
     )
 
 
@@ -99,13 +117,8 @@ def read_groups(
             problems.append(f"{document.where((key,))}: found {{{word}}}; accepted: a word of agreement{near}")
             continue
         groups[key] = Group(domain, device_class, record.cls, record.forms, record.states, record.there, grammar)
-    needed = [
-        "light",
-        "cover",
-        "lock",
-        "person",
-        *(f"binary_sensor.{each}" for each in DEVICE_CLASSES["binary_sensor"]),
-    ]
+    sensors = (f"binary_sensor.{each}" for each in DEVICE_CLASSES["binary_sensor"])
+    needed = ["light", "cover", "lock", "person", *sensors]
     problems += [f"{document.source}: {key}: missing" for key in needed if key not in records]
     return groups
 

@@ -115,6 +115,7 @@ class GrammarFile(Record):
     joins: tuple[Annotated[str, AfterValidator(_with_once("{first}", "{second}"))], ...] = Field(min_length=1)
     fillers: tuple[Annotated[str, AfterValidator(_with_once("{request}"))], ...] = Field(min_length=1)
     keeps_question_mark: bool = False
+    misheard: dict[str, str] = {}
     classes: tuple[str, ...] = Field(min_length=1)
     unknown_class: str
     agreement: dict[str, ByClass]
@@ -190,6 +191,8 @@ class PlacesFile(Record):
     """Places that are no room: each has the forms of rooms. `floors` are by level, 0 at street level."""
 
     floors: dict[str, "FloorRecord"] = Field(min_length=4)
+    rooms: dict[Literal["-1", "0", "1", "2", "none"], NamesRecord] = {}
+    """Level → the rooms, or tags of rooms, that are always there; `none` are outdoors. The others may be on 0 or 1."""
     here: list[FormsRecord] = Field(min_length=2)
     everywhere: list[FormsRecord] = Field(min_length=2)
 

@@ -47,10 +47,14 @@ def split_names(names: Iterable[Name], side: Side) -> tuple[Name, ...]:
 
 @dataclass(frozen=True)
 class Request:
-    """A template of a request, and the nouns or kinds of noun it is for (none: all of its domain)."""
+    """A template of a request, and the nouns, kinds of noun or groups that it is for (none: all)."""
 
     template: Template
     nouns: frozenset[str]
+
+    def fits(self, group: str) -> bool:
+        """Whether a question is for a group of groups.yaml."""
+        return not self.nouns or group in self.nouns
 
     def suits(self, noun: Noun | None) -> bool:
         return not self.nouns or (noun is not None and (noun.base in self.nouns or noun.kind in self.nouns))
@@ -82,6 +86,9 @@ class Templates:
 
     requests: Mapping[tuple[str, str], tuple[Request, ...]]  # (scope, action)
     status: Mapping[str, tuple[Template, ...]]  # question
+    group: Mapping[str, tuple[Request, ...]]  # question about several
+    ask: Mapping[str, tuple[Template, ...]]  # topic of talk.txt and timers.txt
+    say: Mapping[str, tuple[Template, ...]]
     again: tuple[Template, ...]
     then: Mapping[str, tuple[Template, ...]]  # action
     missing: tuple[Template, ...]
@@ -96,6 +103,7 @@ class Templates:
 def split_templates(language: Language, side: Side) -> Templates:
     """Return one side's templates. Raises BadInput for a section of neutral answers that the side has nothing of."""
     requests: dict[tuple[str, str], list[Request]] = {}
+    group: dict[str, list[Request]] = {}
     others: dict[tuple[str, str, str], list[Template]] = {}  # (persona or "", scope, key)
     tests = phrases_of_test_side(language)
     for section in language.sections:
@@ -105,6 +113,8 @@ def split_templates(language: Language, side: Side) -> Templates:
             for key in section.keys:
                 if section.file in ("requests.txt", "fixed.txt"):
                     requests.setdefault((section.scope, key), []).append(Request(template, section.nouns))
+                elif section.scope == "group" and not section.persona:
+                    group.setdefault(key, []).append(Request(template, section.nouns))
                 else:
                     others.setdefault((section.persona, section.scope, key), []).append(template)
 
@@ -136,6 +146,9 @@ def split_templates(language: Language, side: Side) -> Templates:
     return Templates(
         requests={key: tuple(templates) for key, templates in requests.items()},
         status=by_key("status"),
+        group={key: tuple(templates) for key, templates in group.items()},
+        ask=by_key("ask"),
+        say=by_key("say"),
         again=by_key("again").get("", ()),
         then=by_key("then"),
         missing=by_key("missing").get("", ()),

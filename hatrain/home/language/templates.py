@@ -76,7 +76,7 @@ class Placeholders:
         if slot == "device":
             return self.device | {"base"}
         if slot in ("room", "timer", "group", "state", "there"):
-            return getattr(self, slot)  # type: ignore[no-any-return]
+            return getattr(self, slot)
         if slot in _TEXTS:
             return {"base"}
         return forms_of(self.values, slot, self.units)

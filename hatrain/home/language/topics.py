@@ -1,4 +1,4 @@
-"""What people say to a voice assistant that is about no device: talk, times, timers; and questions about many devices."""
+"""What people say that is about no device, as talk and timers, and what they ask about many devices."""
 
 from dataclasses import dataclass
 

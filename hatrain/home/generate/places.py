@@ -1,0 +1,69 @@
+"""Draws where a request or a question is aimed: a room, a floor, the place of the satellite, the whole home."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from hatrain.home.homes.home import Device, Draw, Home, pick
+from hatrain.home.language.grammar import Forms
+from hatrain.home.language.load import Language
+from hatrain.home.language.templates import Template
+
+Kind = Literal["area", "floor", "here", "everywhere"]
+_FORM = re.compile(r"\{room\[(\w+)\]\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place as it is said, and the devices that are in it. `name` is that of the area or floor."""
+
+    kind: Kind
+    forms: Forms
+    holds: Callable[[Device], bool]
+    name: str = ""
+
+    @property
+    def phrase(self) -> str:
+        """How one is there: `in the kitchen`, `upstairs`."""
+        return next((text for form, text in self.forms.items() if form != "base"), "")
+
+    def suits(self, template: Template) -> bool:
+        """Whether the place has all forms that a phrase uses."""
+        return room_forms(template) <= self.forms.keys()
+
+
+@cache
+def room_forms(template: Template) -> frozenset[str]:
+    """Return the forms of a room that a phrase uses."""
+    return frozenset(_FORM.findall(template.text))
+
+
+def area_of(device: Device) -> Place | None:
+    """Return the room that a device's name has; without one there is no telling how the room is said."""
+    room = device.name.room
+    return room and Place("area", room.forms, lambda other: other.name.room is room, device.area or "")
+
+
+def draw_place(draw: Draw, language: Language, home: Home, device: Device, kind: Kind) -> Place | None:
+    """Draw a place of a kind that holds a device; None where the home has no such place."""
+    if kind == "area":
+        return area_of(device)
+    if kind == "everywhere":
+        return Place(kind, pick(draw, language.places.everywhere), lambda other: True)
+    if kind == "floor":
+        if device.floor is None:
+            return None
+        floor = language.places.by_name[device.floor]
+        return Place(kind, floor.forms, lambda other: other.floor == device.floor, device.floor)
+    satellite = home.scene.satellite
+    if satellite is None or device.area != satellite.area:
+        return None
+    return Place(kind, pick(draw, language.places.here), lambda other: other.area == satellite.area, satellite.area)
+
+
+def near_satellite(home: Home) -> list[Device]:
+    """Return the devices in the area of the satellite."""
+    satellite = home.scene.satellite
+    return [device for device in home.devices if satellite and device.area == satellite.area]

@@ -1,0 +1,50 @@
+"""Says what kind of sentence a drawn request is, as Home Assistant's intents would have it."""
+
+from collections.abc import Sequence
+
+from hatrain.home.devices.actions import Action
+from hatrain.home.devices.services import SERVICES
+from hatrain.home.generate.places import Place
+from hatrain.home.homes.home import Device
+from hatrain.home.intents.shape import Shape
+
+_SLOTS = {"title": "search_query"}
+"""Placeholders that shapes call otherwise."""
+
+
+def shape_of_request(
+    action: Action,
+    devices: Sequence[Device],
+    place: Place | None,
+    *,
+    named: bool,
+    scope: str = "",
+    text: str = "",
+) -> Shape:
+    """Return the shape of a request. `named`: its text names the devices, and their room if it says so."""
+    intent = SERVICES[action.service].intent
+    name = intent.name if intent else action.service
+    if name == "HassLightSet" and not action.slots:
+        name = "HassTurnOn"
+    if action.key == "timer.start":
+        name = "HassUnpauseTimer"
+    slots = {_SLOTS.get(slot, slot) for slot in action.slots}
+    if named:
+        slots.add("name")
+        room = devices[0].name.room
+        folded = text.casefold()
+        if room and any(form in folded for key, form in room.forms.items() if key != "base"):
+            slots.add("area")
+    elif place is not None and place.kind != "everywhere":
+        slots.add(place.kind)
+    elif scope == "here" and devices[0].area:
+        slots.add("here")
+    return Shape(name, domain_of_devices(devices), frozenset(slots))
+
+
+def domain_of_devices(devices: Sequence[Device]) -> str:
+    """Return the domain, with the device class where all share one."""
+    domain = devices[0].name.domain
+    classes = {device.state["attributes"].get("device_class") for device in devices}
+    (device_class,) = classes if len(classes) == 1 else (None,)
+    return f"{domain}.{device_class}" if device_class else domain
