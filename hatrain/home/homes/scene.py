@@ -21,8 +21,30 @@ class Device(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SatelliteTimer:
+    """A timer of a voice satellite: how long it was started for, and what is left of it, in seconds."""
+
+    seconds: int
+    left: int
+    name: str = ""
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Satellite:
+    """The voice satellite through which the user speaks: where it stands, and its timers."""
+
+    area: str
+    floor: str | None = None
+    timers: tuple[SatelliteTimer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """`language` is the code of the labels; `date_line` writes the moment in that language."""
+    """`language` is the code of the labels; `date_line` writes the moment in that language.
+
+    `satellite`: the conversation comes through it. None where the user writes, or the client has no areas.
+    """
 
     opening: str
     moment: datetime
@@ -30,6 +52,13 @@ class Scene:
     language: str
     labels: Mapping[str, str]
     date_line: Callable[[datetime], str]
+    satellite: Satellite | None = None
+
+
+def where_the_user_is(satellite: Satellite) -> str:
+    """Return what a prompt says of a satellite's place, in English as Home Assistant does."""
+    floor = f" on the floor {satellite.floor}" if satellite.floor else ""
+    return f"The user is in the area {satellite.area}{floor}. A command that names no place means the devices there."
 
 
 WritePrompt = Callable[[Scene], str]
