@@ -104,7 +104,7 @@ def test_two_devices_of_one_name_need_the_area() -> None:
         ("HassTurnOn", {"area": "Attic"}, "area: no 'Attic' in this home"),
         ("HassTurnOn", {"name": "Kitchen Light", "brightness": 40}, "brightness: not an argument of HassTurnOn"),
         ("HassTurnOn", {"name": ["Kitchen Light"]}, "accepted: some text"),
-        ("HassTurnOn", {"name": "Egg Timer"}, "a timer cannot be turned on or off"),
+        ("HassTurnOn", {"name": "Egg Timer"}, "this timer cannot be turned on or off"),
         ("HassToggle", {"name": "Kitchen Light"}, "HassToggle: no tool of Home Assistant"),
         ("light.turn_on", {"entity_id": "light.kitchen"}, "light.turn_on: no tool of Home Assistant"),
         ("HassLightSet", {"name": "Kitchen Light", "color": "blurple"}, "color: found 'blurple'"),
@@ -235,9 +235,9 @@ def test_an_item_of_a_list_is_marked_as_done() -> None:
 @pytest.mark.parametrize(
     ("tool", "arguments", "expected"),
     [
-        ("HassTurnOff", {"name": "Movie"}, "a scene cannot be turned on or off"),
-        ("HassTurnOff", {"name": "Bell"}, "a input_button cannot be turned on or off"),
-        ("HassSetPosition", {"name": "Boiler", "position": 4}, "a water_heater cannot be moved"),
+        ("HassTurnOff", {"name": "Movie"}, "this scene cannot be turned on or off"),
+        ("HassTurnOff", {"name": "Bell"}, "this input_button cannot be turned on or off"),
+        ("HassSetPosition", {"name": "Boiler", "position": 4}, "this water_heater cannot be moved"),
         ("HassHumidifierMode", {"name": "Den Humidifier", "mode": "turbo"}, "found 'turbo'; accepted: eco, boost"),
         ("HassHumidifierMode", {"name": "Hall Humidifier", "mode": "eco"}, "accepted: none"),
         ("HassHumidifierSetpoint", {"area": "Den", "humidity": 4}, "area: not an argument of HassHumidifierSetpoint"),
