@@ -147,7 +147,7 @@ async def compare(home: Home, language: str, rows: int) -> dict[str, Tally]:
         text = yaml.safe_dump(sorted(listed, key=itemgetter("names")), allow_unicode=True, sort_keys=False)
         # This version lists entities as they come, later ones by name.
         tallies["overviews equal"].add(devices_overview(conversation.turns[-1].home.devices) == text, text)
-        _compare_schemas(api, row["tools"], tallies["schemas"])
+        _compare_schemas(api, row["tools"][0], tallies["schemas"])
     return tallies
 
 

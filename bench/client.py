@@ -80,7 +80,7 @@ def tool_turns(integration: Integration, client: str, language: str, rows: int) 
     """
     tally = Tally()
     for conversation, row in drawn(Recipe((language,), client), rows):
-        offered = {tool["function"]["name"]: tool for tool in CLIENTS[client].tools(row["tools"])}
+        offered = {tool["function"]["name"]: tool for tool in CLIENTS[client].tools(*row["tools"])}
         turn = conversation.turns[-1]
         due = {tuple(call["target_device"] for call in step.calls) for step in turn.steps if step.calls}
         for message in row["messages"]:

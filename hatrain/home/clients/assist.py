@@ -10,17 +10,25 @@ from hatrain.home.clients.client import TEMPLATE, History
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
-from hatrain.home.homes.scene import Device, Scene
+from hatrain.home.homes.scene import Device, Satellite, Scene, where_the_user_is
 from hatrain.home.language.grammar import Name
 
-INTERFACE = """\
+_INTERFACE = """\
 Use the tools to control the home. HassTurnOn locks a lock, HassTurnOff unlocks it.
 Name a device by its name and domain, all devices of an area by the area's name and the domain.
-Timers cannot be started here.
+{where}
 The list below says which devices there are, not in which state they are. If a question is about a state, a value or a \
 mode, call GetLiveContext first and answer from its result.
 Devices and areas of this home:"""
-"""What the API says of itself after the instructions, in our own words; Home Assistant says it in English as well."""
+NO_TIMERS = "Timers cannot be started here."
+
+
+def interface(satellite: Satellite | None) -> str:
+    """Return what the API says of itself after the instructions, in our own words.
+
+    Home Assistant says it in English as well, in every language.
+    """
+    return _INTERFACE.format(where=where_the_user_is(satellite) if satellite else NO_TIMERS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Assist(AssistApi):
 
     def prompt(self, scene: Scene) -> str:
         """Return the instructions, what the API says of itself, and the overview, sorted by name."""
-        return f"{scene.opening}\n{INTERFACE}\n{devices_overview(scene.devices)}"
+        return f"{scene.opening}\n{interface(scene.satellite)}\n{devices_overview(scene.devices)}"
 
 
 def devices_overview(devices: Sequence[Device]) -> str:

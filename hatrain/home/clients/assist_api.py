@@ -4,11 +4,13 @@ results."""
 from collections.abc import Iterable, Sequence
 
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients import assist_calls
+from hatrain.home.clients import assist_calls, satellite_tools
 from hatrain.home.clients.assist_tools import schemas
 from hatrain.home.clients.client import Drawn, Json, RowFormat, Understood
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.clients.understanding import understand_tool
 from hatrain.home.devices.entity import Entity
+from hatrain.home.homes.scene import Satellite
 
 
 class AssistApi:
@@ -21,7 +23,7 @@ class AssistApi:
         return understand_tool(call, entities)
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
-        return assist_calls.tool_for(service, arguments) is not None
+        return service in SATELLITE_TOOLS or assist_calls.tool_for(service, arguments) is not None
 
     def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         tool = assist_calls.tool_for(service, arguments)
@@ -30,8 +32,10 @@ class AssistApi:
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         return assist_calls.write_calls(calls, entities, together)
 
-    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+    def result(self, call: Call, entities: Sequence[Entity], error: str, satellite: Satellite | None = None) -> Json:
+        if call.service in SATELLITE_TOOLS:
+            return satellite_tools.answer(call.service, call.arguments, satellite, must_fail=bool(error))
         return assist_calls.result(call, entities, self.understand(call, entities), must_fail=bool(error))
 
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
-        return schemas(domains)
+    def tools(self, domains: frozenset[str], satellite: bool = False) -> Sequence[Json]:
+        return schemas(domains, satellite)

@@ -1,17 +1,20 @@
 """Writes drawn calls as calls of Home Assistant's Assist API, and what the API answers to them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS, Tool
+from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS
 from hatrain.home.clients.client import READ, Drawn, Json, Understood
 from hatrain.home.clients.guide_tools import intent_of, tool_call
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.clients.targets import same_place
+from hatrain.home.clients.tool import Tool
+from hatrain.home.clients.understanding import understand_tool
 from hatrain.home.devices.entity import Entity
-from hatrain.home.devices.services import DOMAINS, domain_of
+from hatrain.home.devices.services import domain_of
 from hatrain.home.language.grammar import slug
 
 LIVE_ATTRIBUTES = (
@@ -27,6 +30,10 @@ def tool_for(service: str, arguments: Iterable[str]) -> Tool | None:
 
     The API has timers of voice satellites, and none for timer entities.
     """
+    if service in TOOLS:
+        return TOOLS[service]
+    if service in SATELLITE_TOOLS:
+        return None
     intent = intent_of(service, arguments)
     return TOOLS.get(intent.name) if intent and domain_of(service) != "timer" else None
 
@@ -34,41 +41,63 @@ def tool_for(service: str, arguments: Iterable[str]) -> Tool | None:
 def write_calls(calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
     """Return tool calls that do what drawn calls should.
 
-    `together`: where the drawn calls do the same to all devices of a domain, in one area or in the home, one call
-    names the area and the domain. Otherwise each names its device, and its area where two devices share the name.
+    `together`: where the drawn calls do the same to all devices of an area, floor, domain or device class, one call
+    names these. Otherwise each names its device, and its area where two devices share the name. A drawn call without
+    a device is written as it is.
     """
-    if together and len(calls) > 1 and (target := _common_target(calls, entities)):
-        return [_with_target(calls[0], target)]
+    if together and len(calls) > 1 and (common := _common_call(calls, entities)):
+        return [common]
     by_id = {entity.entity_id: entity for entity in entities}
-    return [_with_target(call, _own_target(call["target_device"], by_id)) for call in calls]
+    return [_written(call, by_id) for call in calls]
 
 
-def _common_target(calls: Sequence[Drawn], entities: Sequence[Entity]) -> Json | None:
-    """Return the area and domain, or the domain, of exactly the devices of some calls; None if there is none."""
-    first = _without_target(calls[0])
-    if any(_without_target(call) != first for call in calls[1:]) or first["service"] not in _FOR_ALL:
+def _written(call: Drawn, by_id: Mapping[str, Entity]) -> Call:
+    if "target_device" in call:
+        return _with_target(call, _own_target(call["target_device"], by_id))
+    return Call(call["service"], {key: value for key, value in call.items() if key != "service"})
+
+
+def _common_call(calls: Sequence[Drawn], entities: Sequence[Entity]) -> Call | None:
+    """Return one call that does what several do, and touches no other device; None if there is none."""
+    if any("target_device" not in call or call["service"] == READ for call in calls):
         return None
-    ids = {call["target_device"] for call in calls}
-    domain = first["service"].partition(".")[0]
-    of_domain = [entity for entity in entities if entity.domain == domain]
-    if {entity.entity_id for entity in of_domain} == ids:
-        areas = {entity.area for entity in of_domain}
-        area = areas.pop() if len(areas) == 1 else None
-    else:
-        areas = {entity.area for entity in of_domain if entity.entity_id in ids}
-        area = areas.pop() if len(areas) == 1 else None
-        if area is None or {entity.entity_id for entity in of_domain if entity.area == area} != ids:
-            return None
-    return {**({"area": area} if area else {}), "domain": [domain]}
+    first = _with_target(calls[0], {})
+    if any(_with_target(call, {}) != first for call in calls[1:]):
+        return None
+    tool, ids = TOOLS[first.service], {call["target_device"] for call in calls}
+    if tool.single or tool.targets == ("name",):
+        return None
+    for target in _common_targets([entity for entity in entities if entity.entity_id in ids]):
+        common = Call(first.service, {**target, **first.arguments})
+        touched = {call.arguments["entity_id"] for call in understand_tool(common, entities).calls}
+        if touched == ids:
+            return common
+    return None
 
 
-_FOR_ALL = frozenset(
-    f"{domain}.{name}"
-    for domain, services in DOMAINS.items()
-    for name in (service.partition(".")[2] for service in services)
-    if (domain, name) not in (("climate", "set_temperature"), ("todo", "add_item"))
-)
-"""The services whose tool takes several devices at once."""
+def _common_targets(devices: Sequence[Entity]) -> Iterator[Json]:
+    """Yield what devices have in common, from the general to the particular.
+
+    An area comes before the whole home: people name it, and the home's only lights may all be in it.
+    """
+    domains = sorted({device.domain for device in devices})
+    places = [{key: place} for key in ("area", "floor") if (place := _only_one(getattr(each, key) for each in devices))]
+    if len(domains) > 1:
+        yield from places
+    area, floor = ([place for place in places if key in place] for key in ("area", "floor"))
+    for device_class in ({}, _class_of(devices)):
+        if device_class is not None:
+            yield from ({**place, "domain": domains, **device_class} for place in (*area, {}, *floor))
+
+
+def _only_one(places: Iterable[str | None]) -> str | None:
+    found = set(places)
+    return found.pop() if len(found) == 1 else None
+
+
+def _class_of(devices: Sequence[Entity]) -> Json | None:
+    name = _only_one(device.attributes.get("device_class") for device in devices)
+    return {"device_class": [name]} if name else None
 
 
 def _own_target(entity_id: str, by_id: Mapping[str, Entity]) -> Json:
@@ -90,10 +119,6 @@ def _with_target(call: Drawn, target: Json) -> Call:
     return Call(name, {**own, **{key: value for key, value in arguments.items() if key != "name"}})
 
 
-def _without_target(call: Drawn) -> Json:
-    return {key: value for key, value in call.items() if key != "target_device"}
-
-
 def result(call: Call, entities: Sequence[Entity], understood: Understood, *, must_fail: bool = False) -> Json:
     """Return what Home Assistant answers to a call of a tool."""
     if understood.problem or must_fail:
@@ -101,11 +126,12 @@ def result(call: Call, entities: Sequence[Entity], understood: Understood, *, mu
     by_id = {entity.entity_id: entity for entity in entities}
     if call.service == LIVE_CONTEXT:
         return {"success": True, "result": live_context([by_id[name] for name in understood.read])}
-    found = [by_id[done.arguments["entity_id"]] for done in understood.calls]
+    found = [by_id[name] for name in dict.fromkeys(done.arguments["entity_id"] for done in understood.calls)]
     success = [{"name": entity.name, "type": "entity", "id": entity.entity_id} for entity in found]
-    if area := call.arguments.get("area"):
-        own = next((entity.area for entity in found if entity.area and same_place(area, entity.area)), area)
-        success.insert(0, {"name": own, "type": "area", "id": slug(own)})
+    if kind := next((kind for kind in ("floor", "area") if call.arguments.get(kind)), None):
+        place, places = call.arguments[kind], [getattr(entity, kind) for entity in found]
+        own = next((name for name in places if name and same_place(place, name)), place)
+        success.insert(0, {"name": own, "type": kind, "id": slug(own)})
     data = {"targets": [], "success": success, "failed": []}
     return {"speech": {}, "response_type": "action_done", "data": data}
 

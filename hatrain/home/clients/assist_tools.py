@@ -1,22 +1,17 @@
-"""The tools of Home Assistant's Assist API: their schemas, and the service that each one calls.
+"""The tools of Home Assistant's Assist API that act on devices or read them, and the service that each one calls.
 
 Source: `helpers/llm.py` and each integration's `intent.py` in home-assistant/core. The descriptions are our own.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.calls.compare import Call
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
+from hatrain.home.clients.tool import Act, Arguments, Json, Slot, Tool, function, number, some_text, within
 from hatrain.home.devices.entity import Entity
-
-Json = dict[str, Any]
-Arguments = Mapping[str, Any]
-Act = Callable[[Entity, Arguments], Call | str]
-"""Return the service's call for one matched entity, or why there is none. Arguments have passed the schema."""
 
 COVER_CLASSES = (
     "awning", "blind", "curtain", "damper", "door", "garage", "gate", "shade", "shutter", "window"
@@ -30,129 +25,53 @@ LIVE_CONTEXT, DATE_TIME = "GetLiveContext", "GetDateTime"
 """Tools that read. Home Assistant offers them beside its intents."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """An argument beside those that choose the entities, and what it accepts."""
-
-    schema: Json
-    accepts: Callable[[Any], bool]
-    required: bool = True
-
-
-@dataclass(frozen=True)
-class Tool:
-    """One intent.
-
-    It is offered where an entity of `offered_for` is exposed (empty: always), and acts on those of `domains` alone
-    (empty: any). `states`: entities in other states are passed over. `single`: several entities are refused.
-    """
-
-    name: str
-    description: str
-    act: Act
-    offered_for: frozenset[str] = frozenset()
-    domains: frozenset[str] = frozenset()
-    states: frozenset[str] = frozenset()
-    device_classes: tuple[str, ...] = ()
-    slots: Mapping[str, Slot] = field(default_factory=dict)
-    targets: tuple[str, ...] = ("name", "area", "floor", "domain")
-    single: bool = False
-
-    def schema(self) -> Json:
-        """Return the tool as an OpenAI-style function."""
-        text: Json = {"type": "string"}
-        properties: Json = {key: text for key in self.targets if key != "domain"}
-        if "domain" in self.targets:
-            items = {"type": "string", "enum": sorted(self.domains)} if self.domains else text
-            properties["domain"] = {"type": "array", "items": items}
-        if self.device_classes:
-            items = {"type": "string", "enum": list(self.device_classes)}
-            properties["device_class"] = {"type": "array", "items": items}
-        properties |= {key: slot.schema for key, slot in self.slots.items()}
-        required = [key for key, slot in self.slots.items() if slot.required]
-        if self.targets == ("name",):
-            required.append("name")
-        return function(self.name, self.description, properties, required)
-
-    def problem(self, arguments: Arguments) -> str | None:
-        """Return in one line what the schema refuses, if anything."""
-        accepted = (*self.targets, *(["device_class"] if self.device_classes else []), *self.slots)
-        for key, value in arguments.items():
-            if key not in accepted:
-                return f"{key}: not an argument of {self.name}; accepted: {', '.join(accepted)}"
-            if key in self.slots and not self.slots[key].accepts(value):
-                return f"{key}: found {value!r}, which {self.name} refuses"
-            enum = {"domain": sorted(self.domains), "device_class": self.device_classes}.get(key)
-            unknown = [item for item in _listed(value) if enum and item not in enum]
-            if unknown:
-                return f"{key}: found {unknown[0]!r}; accepted: {', '.join(enum or ())}"
-        missing = next((key for key, slot in self.slots.items() if slot.required and key not in arguments), None)
-        return f"{missing}: missing; {self.name} needs it" if missing else None
-
-
-def function(name: str, description: str, properties: Json, required: Sequence[str]) -> Json:
-    parameters = {"type": "object", "properties": properties, "required": list(required)}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-def number(value: Any) -> float | None:
-    """Return a number, also one in quotes, which Home Assistant coerces; None for anything else."""
-    try:
-        parsed = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        return None
-    return parsed if math.isfinite(parsed) else None
-
-
-def _within(low: float, high: float) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        parsed = number(value)
-        return parsed is not None and low <= int(parsed) <= high
-
-    return accepts
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def css_name(value: Any) -> str:
     """Fold a colour's name as Home Assistant does."""
     return value.replace(" ", "").lower() if isinstance(value, str) else ""
 
 
 def _percent(low: int = 0, high: int = 100, required: bool = True) -> Slot:
-    return Slot({"type": "integer", "minimum": low, "maximum": high}, _within(low, high), required)
+    return Slot({"type": "integer", "minimum": low, "maximum": high}, within(low, high), required)
 
 
 def _service(name: str, arguments: Callable[[Arguments], Json] = lambda given: {}) -> Act:
     domain = name.partition(".")[0]
 
-    def act(entity: Entity, given: Arguments) -> Call | str:
+    def act(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
         if entity.domain != domain:
             return f"{entity.entity_id}: not a {domain}, which {name} needs"
-        return Call(name, {"entity_id": entity.entity_id, **arguments(given)})
+        return (Call(name, {"entity_id": entity.entity_id, **arguments(given)}),)
 
     return act
 
 
-_SWITCHED = ("light", "switch", "fan", "media_player", "climate", "humidifier", "input_boolean", "script", "scene")
-_ON = {**dict.fromkeys(_SWITCHED, "turn_on"), "cover": "open_cover", "lock": "lock", "button": "press"}
-_OFF = {**dict.fromkeys(_SWITCHED, "turn_off"), "cover": "close_cover", "lock": "unlock"}
-
-
-def _by_domain(services: Mapping[str, str]) -> Act:
-    def act(entity: Entity, given: Arguments) -> Call | str:
+def _by_domain(
+    services: Mapping[str, str], what: str, arguments: Callable[[Arguments], Json] = lambda given: {}
+) -> Act:
+    def act(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
         service = services.get(entity.domain)
         if service is None:
-            return f"{entity.entity_id}: a {entity.domain} cannot be turned on or off"
-        return Call(f"{entity.domain}.{service}", {"entity_id": entity.entity_id})
+            return f"{entity.entity_id}: this {entity.domain} cannot be {what}"
+        return (Call(f"{entity.domain}.{service}", {"entity_id": entity.entity_id, **arguments(given)}),)
 
     return act
+
+
+_SWITCHED = (
+    "light", "switch", "fan", "media_player", "climate", "humidifier", "water_heater", "input_boolean", "script",
+    "automation", "siren", "remote", "camera",
+)  # fmt: skip
+_ON = {
+    **dict.fromkeys((*_SWITCHED, "scene"), "turn_on"),
+    "cover": "open_cover",
+    "valve": "open_valve",
+    "lock": "lock",
+    "button": "press",
+    "input_button": "press",
+}
+_OFF = {**dict.fromkeys(_SWITCHED, "turn_off"), "cover": "close_cover", "valve": "close_valve", "lock": "unlock"}
+_POSITION = {"cover": "set_cover_position", "valve": "set_valve_position"}
+_STOP = {"cover": "stop_cover", "valve": "stop_valve"}
 
 
 def _light(given: Arguments) -> Json:
@@ -166,15 +85,33 @@ def _light(given: Arguments) -> Json:
     return arguments
 
 
-def _relative_volume(entity: Entity, given: Arguments) -> Call | str:
+def _humidity(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
+    return _started(entity, "humidifier.set_humidity", {"humidity": int(float(given["humidity"]))})
+
+
+def _mode(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
+    modes = list(entity.attributes.get("available_modes") or ())
+    if given["mode"] not in modes:
+        return f"mode: found {given['mode']!r}; accepted: {', '.join(map(str, modes)) or 'none'}"
+    return _started(entity, "humidifier.set_mode", {"mode": given["mode"]})
+
+
+def _started(entity: Entity, service: str, arguments: Json) -> tuple[Call, ...]:
+    """Return a service's call, after one that turns the device on if it is off."""
+    target = {"entity_id": entity.entity_id}
+    start = (Call(f"{entity.domain}.turn_on", target),) if entity.state == "off" else ()
+    return (*start, Call(service, {**target, **arguments}))
+
+
+def _relative_volume(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
     if entity.domain != "media_player":
         return f"{entity.entity_id}: not a media_player"
     step = given["volume_step"]
     percent = number(step)
     if percent is None:
-        return Call(f"media_player.volume_{step}", {"entity_id": entity.entity_id})
+        return (Call(f"media_player.volume_{step}", {"entity_id": entity.entity_id}),)
     level = min(1.0, max(0.0, float(entity.attributes.get("volume_level", 0)) + percent / 100))
-    return Call("media_player.volume_set", {"entity_id": entity.entity_id, "volume_level": round(level, 4)})
+    return (Call("media_player.volume_set", {"entity_id": entity.entity_id, "volume_level": round(level, 4)}),)
 
 
 def _player(name: str, description: str, act: Act, states: Sequence[str] = (), **slots: Slot) -> Tool:
@@ -188,10 +125,11 @@ def _only(domain: str) -> tuple[frozenset[str], frozenset[str]]:
 
 def _tools() -> dict[str, Tool]:
     covers = frozenset({"cover", "valve"})
-    text = Slot({"type": "string"}, _text)
+    text = Slot({"type": "string"}, some_text)
+    on, off = _by_domain(_ON, "turned on or off"), _by_domain(_OFF, "turned on or off")
     tools = [
-        Tool("HassTurnOn", "Turns on, opens, locks or presses.", _by_domain(_ON), device_classes=ON_OFF_CLASSES),
-        Tool("HassTurnOff", "Turns off, closes or unlocks.", _by_domain(_OFF), device_classes=ON_OFF_CLASSES),
+        Tool("HassTurnOn", "Turns on, opens, locks or presses.", on, device_classes=ON_OFF_CLASSES),
+        Tool("HassTurnOff", "Turns off, closes or unlocks.", off, device_classes=ON_OFF_CLASSES),
         Tool(
             "HassLightSet",
             "Sets the brightness or the color of a light.",
@@ -199,7 +137,7 @@ def _tools() -> dict[str, Tool]:
             frozenset({"light"}),
             slots={
                 "color": Slot({"type": "string"}, lambda value: css_name(value) in CSS_COLORS, False),
-                "temperature": Slot({"type": "integer", "minimum": 0}, _within(1, 20000), False),
+                "temperature": Slot({"type": "integer", "minimum": 0}, within(1, 20000), False),
                 "brightness": _percent(required=False),
             },
         ),
@@ -213,7 +151,7 @@ def _tools() -> dict[str, Tool]:
         Tool(
             "HassSetPosition",
             "Sets how far a cover or valve is open, in percent.",
-            _service("cover.set_cover_position", lambda given: {"position": int(float(given["position"]))}),
+            _by_domain(_POSITION, "moved", lambda given: {"position": int(float(given["position"]))}),
             covers,
             device_classes=(*COVER_CLASSES, "water", "gas"),
             slots={"position": _percent()},
@@ -221,7 +159,7 @@ def _tools() -> dict[str, Tool]:
         Tool(
             "HassStopMoving",
             "Stops a cover or valve that moves.",
-            _service("cover.stop_cover"),
+            _by_domain(_STOP, "stopped"),
             covers,
             device_classes=(*COVER_CLASSES, "water", "gas"),
         ),
@@ -259,7 +197,7 @@ def _tools() -> dict[str, Tool]:
             ["playing"],
             volume_step=Slot(
                 {"anyOf": [{"type": "string", "enum": ["up", "down"]}, {"type": "integer"}]},
-                lambda value: value in ("up", "down") or _within(-100, 100)(value),
+                lambda value: value in ("up", "down") or within(-100, 100)(value),
             ),
         ),
         _player(
@@ -279,9 +217,45 @@ def _tools() -> dict[str, Tool]:
             *_only("vacuum"),
         ),
         Tool(
+            "HassLawnMowerStartMowing",
+            "Starts a lawn mower.",
+            _service("lawn_mower.start_mowing"),
+            *_only("lawn_mower"),
+        ),
+        Tool(
+            "HassLawnMowerDock",
+            "Sends a lawn mower back to its dock.",
+            _service("lawn_mower.dock"),
+            *_only("lawn_mower"),
+        ),
+        Tool(
+            "HassHumidifierSetpoint",
+            "Sets the target humidity of a humidifier in percent.",
+            _humidity,
+            *_only("humidifier"),
+            slots={"humidity": _percent()},
+            targets=("name",),
+        ),
+        Tool(
+            "HassHumidifierMode",
+            "Sets the mode of a humidifier.",
+            _mode,
+            *_only("humidifier"),
+            slots={"mode": text},
+            targets=("name",),
+        ),
+        Tool(
             "HassListAddItem",
             "Adds an item to a to-do list.",
             _service("todo.add_item", lambda given: {"item": given["item"].strip()}),
+            *_only("todo"),
+            slots={"item": text},
+            targets=("name",),
+        ),
+        Tool(
+            "HassListCompleteItem",
+            "Marks an item of a to-do list as done.",
+            _service("todo.update_item", lambda given: {"item": given["item"].strip(), "status": "completed"}),
             *_only("todo"),
             slots={"item": text},
             targets=("name",),
@@ -313,7 +287,11 @@ READERS: dict[str, Json] = {
 
 
 @cache
-def schemas(domains: frozenset[str]) -> tuple[Json, ...]:
-    """Return the tools that are offered in a home with entities of these domains, in Home Assistant's order."""
+def schemas(domains: frozenset[str], satellite: bool = False) -> tuple[Json, ...]:
+    """Return the tools that are offered in a home with entities of these domains.
+
+    `satellite`: the conversation comes through a voice satellite, which has timers and can reach other satellites.
+    """
     offered = [tool.schema() for tool in TOOLS.values() if not tool.offered_for or tool.offered_for & domains]
-    return (*offered, READERS[DATE_TIME], READERS[LIVE_CONTEXT])
+    timers = [tool.schema() for tool in SATELLITE_TOOLS.values()] if satellite else []
+    return (*offered, *timers, READERS[DATE_TIME], READERS[LIVE_CONTEXT])

@@ -8,13 +8,18 @@ from hatrain.home.calls.compare import Call
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.states import Unit
-from hatrain.home.homes.scene import Scene
+from hatrain.home.homes.scene import Satellite, Scene
+from hatrain.home.simulation.thing import Event
 
 RowFormat = Literal["sharegpt", "messages", "raw"]
 History = Literal["whole", "calls", "words"]
 Json = dict[str, Any]
 Drawn = Mapping[str, Any]
-"""A call as it is drawn: `{"service", "target_device", arguments…}` of one device, before a client writes it."""
+"""A call as it is drawn, before a client writes it: `{"service", "target_device", arguments…}` of one device.
+
+Without `target_device`, `service` is the name of a tool, called with these arguments: `{"service": "HassStartTimer",
+"minutes": 5}`.
+"""
 
 READ = "read"
 """The service of a drawn call that reads the state of its device."""
@@ -27,12 +32,13 @@ TEMPLATE = "template"
 class Understood:
     """What a client does with one written call.
 
-    `calls` are services with Home Assistant's own arguments, each with the `entity_id` of one existing entity. `read`
-    are the entities whose state the call asks for; such a call changes nothing. `problem` says in one line why the
-    client does nothing.
+    `calls` are services with Home Assistant's own arguments, each with the `entity_id` of one existing entity.
+    `events` happen in the house and touch no entity, as a timer that starts. `read` is what the call asks for, entities
+    or timers; such a call changes nothing. `problem` says in one line why the client does nothing.
     """
 
     calls: tuple[Call, ...] = ()
+    events: tuple[Event, ...] = ()
     read: tuple[str, ...] = ()
     problem: str | None = None
 
@@ -86,8 +92,8 @@ class Client(Hashable, Protocol):
     def prompt(self, scene: Scene) -> str:
         """Return the system prompt."""
 
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
-        """Return the tools that a home with devices of these domains offers."""
+    def tools(self, domains: frozenset[str], satellite: bool = False) -> Sequence[Json]:
+        """Return the tools that a home with devices of these domains offers, to a voice satellite or without one."""
 
 
 class TextClient(Client, Protocol):
@@ -103,5 +109,5 @@ class ToolClient(Client, Protocol):
     def tool_calls(self, calls: Sequence[Drawn], entities: Sequence[Entity], together: bool) -> list[Call]:
         """Return the calls of a message. `together`: the request named no devices, so one call may mean several."""
 
-    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+    def result(self, call: Call, entities: Sequence[Entity], error: str, satellite: Satellite | None = None) -> Json:
         """Return what a tool says after a call. `error`: what the language says of a call that must fail."""

@@ -11,13 +11,14 @@ from hatrain.home.calls.compare import CLOCK_KEYS, TARGET_KEYS, Call
 from hatrain.home.clients.assist_tools import TOOLS
 from hatrain.home.clients.client import TEMPLATE, Drawn, History, Json, RowFormat, Understood
 from hatrain.home.clients.guide_tools import Tools, tool_call, tools_for
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.clients.targets import Target, match, service_target
 from hatrain.home.clients.understanding import understand_tool
 from hatrain.home.devices.actions import State
 from hatrain.home.devices.entity import Entity
 from hatrain.home.devices.services import DOMAINS, SERVICES
 from hatrain.home.devices.states import Unit, degrees
-from hatrain.home.homes.scene import Scene
+from hatrain.home.homes.scene import Satellite, Scene
 
 _TIMERS = {
     "HassStartTimer": "timer.start",
@@ -67,6 +68,8 @@ class Guide:
         return Understood(tuple(Call(call.service, {"entity_id": target, **arguments}) for target in targets))
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
+        if service in TOOLS or service in SATELLITE_TOOLS:
+            return False  # it writes devices' calls alone
         named = self.row_format == "messages" and self.tools_of == "hass"
         return not named or SERVICES[service].intent is not None
 
@@ -99,10 +102,10 @@ class Guide:
         names = {entity.entity_id: entity.name for entity in entities}
         return [Call(*tool_call(call, self.tools_of, names)) for call in calls]
 
-    def result(self, call: Call, entities: Sequence[Entity], error: str) -> Json:
+    def result(self, call: Call, entities: Sequence[Entity], error: str, satellite: Satellite | None = None) -> Json:
         return {"error": error} if error else {"result": "ok"}
 
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+    def tools(self, domains: frozenset[str], satellite: bool = False) -> Sequence[Json]:
         return tools_for(domains, self.tools_of)
 
 

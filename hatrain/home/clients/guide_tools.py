@@ -5,8 +5,8 @@ from functools import cache
 from typing import Literal
 
 from hatrain.home.calls.compare import CLOCK_KEYS
-from hatrain.home.clients.assist_tools import function
 from hatrain.home.clients.client import Drawn, Json
+from hatrain.home.clients.tool import function
 from hatrain.home.devices.services import DOMAINS, SERVICES, Argument, Intent, Kind
 
 Tools = Literal["service", "hass"]

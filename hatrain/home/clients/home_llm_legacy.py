@@ -128,7 +128,7 @@ class HomeLlmLegacy:
     def answer(self, text: str, calls: Sequence[Drawn]) -> str:
         return "\n".join([text, *(f"```homeassistant\n{_encode(_written(call))}\n```" for call in calls)])
 
-    def tools(self, domains: frozenset[str]) -> Sequence[Json]:
+    def tools(self, domains: frozenset[str], satellite: bool = False) -> Sequence[Json]:
         return ()
 
 

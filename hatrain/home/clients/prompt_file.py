@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from hatrain.contract.load import read_source
 from hatrain.cpu_time import cpu_seconds
 from hatrain.errors import BadInput
-from hatrain.home.clients.assist import INTERFACE, devices_overview
+from hatrain.home.clients.assist import devices_overview, interface
 from hatrain.home.clients.client import Client
 from hatrain.home.clients.home_llm_prompt import device_lines, shown_attributes
 from hatrain.home.homes.scene import Device, Scene
@@ -88,7 +88,7 @@ class PromptFile:
         prompt = "".join(written).strip()
         if self.client != "assist" or "devices" in self.names:
             return prompt
-        return f"{prompt}\n{INTERFACE}\n{names['devices']}"
+        return f"{prompt}\n{interface(scene.satellite)}\n{names['devices']}"
 
 
 def _assist_names(scene: Scene) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from hatrain.errors import nearest
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients.assist_tools import DATE_TIME, LIVE_CONTEXT, READERS, TOOLS
 from hatrain.home.clients.client import Understood
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.clients.targets import Target, match, read_target
 from hatrain.home.devices.entity import Entity
 
@@ -17,9 +18,12 @@ def understand_tool(call: Call, entities: Sequence[Entity], *, check_states: boo
     """
     if call.service in READERS:
         return _read(call, entities)
+    if call.service in SATELLITE_TOOLS:
+        return _in_the_house(call)
     tool = TOOLS.get(call.service)
     if tool is None:
-        return Understood(problem=f"{call.service}: no tool of Home Assistant{nearest(call.service, TOOLS)}")
+        near = nearest(call.service, [*TOOLS, *SATELLITE_TOOLS])
+        return Understood(problem=f"{call.service}: no tool of Home Assistant{near}")
     if problem := tool.problem(call.arguments):
         return Understood(problem=problem)
     target = read_target(call.arguments)
@@ -39,7 +43,7 @@ def understand_tool(call: Call, entities: Sequence[Entity], *, check_states: boo
     if tool.single and len(found) > 1:
         return Understood(problem=f"{tool.name}: {len(found)} entities fit; it takes one")
     acts = [tool.act(entity, call.arguments) for entity in found]
-    calls = tuple(act for act in acts if isinstance(act, Call))
+    calls = tuple(call for act in acts if not isinstance(act, str) for call in act)
     problems = [act for act in acts if isinstance(act, str)]
     return Understood(calls) if calls else Understood(problem=f"{tool.name}: {problems[0]}")
 
@@ -54,6 +58,15 @@ def _read(call: Call, entities: Sequence[Entity]) -> Understood:
     if isinstance(found, str):
         return Understood(problem=f"{LIVE_CONTEXT}: {found}")
     return Understood(read=tuple(entity.entity_id for entity in found))
+
+
+def _in_the_house(call: Call) -> Understood:
+    """Return what a call does that touches no entity: timers of voice satellites, broadcasts."""
+    tool = SATELLITE_TOOLS[call.service]
+    if problem := tool.problem(call.arguments):
+        return Understood(problem=problem)
+    event = tool.event(call.arguments)
+    return Understood(events=(event,)) if tool.happens else Understood(read=(str(event),))
 
 
 def _listed(entities: Sequence[Entity]) -> str:

@@ -12,10 +12,11 @@ from hatrain.home.simulation.house import House
 
 def home_after(home: Home, calls: Sequence[Drawn], client: Client) -> Home:
     """Return a home in which drawn calls have been carried out, with the prompt that says so."""
-    targets = {call["target_device"] for call in calls}
+    on_devices = [call for call in calls if "target_device" in call]
+    targets = {call["target_device"] for call in on_devices}
     before = [device for device in home.devices if device.name.entity_id in targets]
     house = House(map(entity_of, before))
-    house.apply_all(Call(call["service"], _arguments(call)) for call in calls)
+    house.apply_all(Call(call["service"], _arguments(call)) for call in on_devices)
     changed = {}
     for device, entity in zip(before, house.entities(), strict=True):
         state = {**device.state, "state": entity.state, "attributes": entity.attributes}

@@ -43,13 +43,19 @@ def dump(row: Row, client: Client) -> str:
     tools = row.pop("tools", None)
     line = _encode(row)
     if tools is not None:
-        line = f'{line[:-1]}, "tools": {_tools_json(tools, client)}}}'
+        line = f'{line[:-1]}, "tools": {_tools_json(*tools, client)}}}'
     return line + "\n"
 
 
 @cache
-def _tools_json(domains: frozenset[str], client: Client) -> str:
-    return _encode(list(client.tools(domains)))
+def _tools_json(domains: frozenset[str], satellite: bool, client: Client) -> str:
+    return _encode(list(client.tools(domains, satellite)))
+
+
+def _tools_of(conversation: Conversation) -> tuple[frozenset[str], bool]:
+    """Return what the tools depend on: the home's domains, and whether the request comes through a satellite."""
+    home = conversation.home
+    return frozenset(home.by_domain), home.scene.satellite is not None
 
 
 def opening(prompt: str, user: str, role: SystemRole, instruction: str) -> tuple[str | None, str]:
@@ -149,7 +155,7 @@ def messages_row(draw: Draw, conversation: Conversation, layout: Layout, home: s
     return {
         "messages": messages,
         **_meta(conversation, layout, home),
-        "tools": frozenset(conversation.home.by_domain),
+        "tools": _tools_of(conversation),
     }
 
 
@@ -165,7 +171,7 @@ def _exchange(layout: Layout, turn: Turn, step: Step, together: bool, number: in
         call_id = f"call_{number + count}"
         function = {"name": call.service, "arguments": _encode(call.arguments)}
         message.setdefault("tool_calls", []).append({"id": call_id, "type": "function", "function": function})
-        content = _parts(_encode(client.result(call, entities, step.error)))
+        content = _parts(_encode(client.result(call, entities, step.error, turn.home.scene.satellite)))
         results.append({"role": "tool", "tool_call_id": call_id, "name": call.service, "content": content})
     return [message, *results]
 
@@ -237,5 +243,5 @@ def preference_row(conversation: Conversation, rejected: Step, layout: Layout) -
         asked += [_earlier(called) if client.history == "calls" else called, *results]
         sides = [Step(step.text), Step(rejected.text)]
     answers = [_exchange(layout, turn, side, together, len(asked))[:1] for side in sides]
-    tools = frozenset(conversation.home.by_domain)
+    tools = _tools_of(conversation)
     return {"prompt": asked, "chosen": answers[0], "rejected": answers[1], **meta, "tools": tools}

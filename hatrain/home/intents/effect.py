@@ -1,15 +1,18 @@
 """What a test sentence should come to in a home: calls, or something that is said."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients.assist_tools import LIVE_CONTEXT, TOOLS
-from hatrain.home.clients.targets import TARGET_SLOTS, Target, match, read_target
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
+from hatrain.home.clients.targets import TARGET_SLOTS, Target, match, read_target, same_place
+from hatrain.home.clients.tool import Slot
 from hatrain.home.clients.understanding import understand_tool
 from hatrain.home.devices.actions import ACTIONS, ASKED
 from hatrain.home.devices.entity import Entity
+from hatrain.home.homes.scene import Satellite
 from hatrain.home.intents.clone import Block, Sentences, number_or_text
 from hatrain.home.judge.asked import RESPONSE, STATE, Asked
 from hatrain.home.simulation.house import House, differences, end_after
@@ -30,8 +33,15 @@ _OPPOSITES = {
     "media_pause": "media_play",
     "start": "return_to_base",
     "return_to_base": "start",
+    "open_valve": "close_valve",
+    "close_valve": "open_valve",
+    "start_mowing": "dock",
+    "dock": "start_mowing",
 }
-_LISTS = {"HassShoppingListAddItem": "HassListAddItem"}
+_LISTS = {
+    "HassShoppingListAddItem": "HassListAddItem",
+    "HassShoppingListCompleteItem": "HassListCompleteItem",
+}
 _SERVICES = frozenset(action.service for action in ACTIONS.values())
 
 
@@ -40,7 +50,8 @@ class Due:
     """What is due for a block. `tool` is the call of Home Assistant's tool, `calls` are the services that it comes to.
 
     `home` is the one to ask in: devices that are already as they should be are put into the opposite state. For a
-    question `tool` reads what it is about. `covered`: whether generated data has such requests.
+    question `tool` reads what it is about. `satellite` is the one through which the user speaks; `by_satellite`: the
+    tool is offered there alone. `covered`: whether generated data has such requests.
     """
 
     tool: Call | None = None
@@ -49,12 +60,31 @@ class Due:
     about: tuple[str, ...] = ()
     covered: bool = False
     home: tuple[Entity, ...] = ()
+    satellite: Satellite | None = None
+    by_satellite: bool = False
 
 
 def due_for(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str:
     """Return what a block comes to, or in one line why a client cannot be tested with it."""
+    due = _due_for(block, home, tests)
+    return replace(due, satellite=_satellite(block, due, home)) if isinstance(due, Due) else due
+
+
+def _satellite(block: Block, due: Due, home: Sequence[Entity]) -> Satellite | None:
+    """Return the satellite of the user's area; one of some area where only a satellite can do what is asked."""
+    areas = sorted({entity.area for entity in home if entity.area}) if due.by_satellite else []
+    area = block.area or next(iter(areas), None)
+    if area is None:
+        return None
+    floors = (entity.floor for entity in home if entity.floor and same_place(area, entity.area or ""))
+    return Satellite(area, next(floors, None))
+
+
+def _due_for(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str:
     if block.intent in TALK:
         return Due(home=tuple(home))
+    if block.intent in SATELLITE_TOOLS:
+        return _in_the_house(block, home)
     if block.intent in QUESTIONS:
         return _question(block, home, tests)
     intent = _LISTS.get(block.intent, block.intent)
@@ -73,9 +103,21 @@ def due_for(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str
     understood = understand_tool(call, home, check_states=False)
     if understood.problem:
         return understood.problem.partition(": ")[2]
-    about = tuple(str(each.arguments["entity_id"]) for each in understood.calls)
+    about = tuple(dict.fromkeys(str(each.arguments["entity_id"]) for each in understood.calls))
     covered = all(each.service in _SERVICES for each in understood.calls)
     return Due(call, understood.calls, (), about, covered, _before(home, understood.calls))
+
+
+def _in_the_house(block: Block, home: Sequence[Entity]) -> Due | str:
+    """Return what a block about timers, or a broadcast, comes to: one call that touches no entity."""
+    if not block.area and not any(entity.area for entity in home):
+        return "the home has no area with a voice satellite"
+    slots = SATELLITE_TOOLS[block.intent].slots
+    arguments = {key: _of_schema(slots[key], value) for key, value in block.slots.items() if key in slots}
+    call = Call(block.intent, arguments)
+    if problem := understand_tool(call, home).problem:
+        return problem
+    return Due(call, covered=block.intent in _SERVICES, home=tuple(home), by_satellite=True)
 
 
 def _before(home: Sequence[Entity], calls: Sequence[Call]) -> tuple[Entity, ...]:
@@ -96,8 +138,11 @@ def _argument(intent: str, key: str, value: Any) -> Any:
     if key in ("domain", "device_class") and isinstance(value, str):
         return [value]
     slot = TOOLS[intent].slots.get(key)
-    is_number = slot is not None and slot.schema.get("type") in ("integer", "number")
-    return number_or_text(value) if is_number else value
+    return _of_schema(slot, value) if slot else value
+
+
+def _of_schema(slot: Slot, value: Any) -> Any:
+    return number_or_text(value) if slot.schema.get("type") in ("integer", "number") else str(value)
 
 
 def _question(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str:

@@ -65,6 +65,8 @@ def _due(block: Block, tests: Sentences, client: Client) -> Due | str:
     due = due_for(block, _shown(tests.home_of(block), client), tests)
     if isinstance(due, str):
         return due
+    if due.tool and due.by_satellite and not client.offers(due.tool.service, due.tool.arguments):
+        return f"{client.name} has no timers or broadcasts of a voice satellite"
     in_a_place = block.area or not {"area", "floor"}.isdisjoint(block.slots)
     if in_a_place and "name" not in block.slots and not client.areas:
         return f"{client.name} knows no areas"
@@ -97,16 +99,19 @@ class _Writer:
     def row(self, block: Block, sentence: str, due: Due) -> Row:
         client = self._client
         home = due.home
-        opening = f"{self._opening}\nThe user is in the area {block.area}." if block.area else self._opening
+        # Home Assistant's own interface says itself where the user is.
+        satellite = due.satellite if client.row_format == "messages" else None
+        in_words = f"\nThe user is in the area {block.area}." if block.area and not satellite else ""
+        opening = self._opening + in_words
         devices = [self._device(entity) for entity in home]
         rules, labels = self._language.grammar.rules, self._language.labels
-        scene = Scene(opening, _MOMENT, devices, self._language.code, labels, rules.date_line)
+        scene = Scene(opening, _MOMENT, devices, self._language.code, labels, rules.date_line, satellite)
         turns = list(self._turns(block, sentence, due, home))
         domains = frozenset(entity.domain for entity in home)
         row: Row = {}
         if client.row_format == "messages":
             row["messages"] = [{"role": "system", "content": client.prompt(scene)}, *turns]
-            row["tools"] = list(client.tools(domains))
+            row["tools"] = list(client.tools(domains, satellite is not None))
         else:
             texts = [("system", client.prompt(scene)), *((turn["role"], turn["content"]) for turn in turns)]
             row["conversations"] = [{"from": role, "value": text} for role, text in texts]
@@ -130,11 +135,12 @@ class _Writer:
             text = cast(TextClient, client).answer(response, [_drawn(call) for call in due.calls])
             yield {"role": "assistant", "content": text}
             return
-        if due.tool and (due.calls or not client.states_in_prompt):
+        acts = bool(due.calls) or due.by_satellite
+        if due.tool and (acts or not client.states_in_prompt):
             function = {"name": due.tool.service, "arguments": json.dumps(due.tool.arguments, ensure_ascii=False)}
             call = {"id": "call_1", "type": "function", "function": function}
             yield {"role": "assistant", "content": "", "tool_calls": [call]}
-            if due.calls:
+            if acts:
                 return
             result = json.dumps(cast(ToolClient, client).result(due.tool, home, ""), ensure_ascii=False)
             yield {"role": "tool", "tool_call_id": "call_1", "name": due.tool.service, "content": result}

@@ -7,6 +7,7 @@ from typing import Any
 from hatrain.errors import nearest
 from hatrain.home.calls.compare import CLOCK_KEYS, TARGET_KEYS, Call, duration_seconds
 from hatrain.home.clients import CLIENTS, Understood
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.clients.targets import is_named, same_place
 from hatrain.home.devices.entity import Entity
 from hatrain.home.simulation.services import is_known
@@ -21,7 +22,10 @@ def understand(call: Call, entities: Sequence[Entity]) -> Understood:
     """Return what a written call does: a service with any form of target, or one of Home Assistant's intents."""
     if "." not in call.service:
         client = CLIENTS["assist" if call.service.startswith("Get") else "guide"]
-        return client.understand(call, entities)
+        understood = client.understand(call, entities)
+        # A timer is an entity of the home, or one of a voice satellite.
+        is_other = understood.problem and call.service in SATELLITE_TOOLS
+        return CLIENTS["assist"].understand(call, entities) if is_other else understood
     service = call.service.strip().casefold()
     if not is_known(service):
         return Understood(problem=f"{call.service}: not a service that is known here")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hatrain.home.calls.compare import Call, pair_off, same_call
 from hatrain.home.clients import Understood
+from hatrain.home.clients.satellite_tools import TIMERS
 from hatrain.home.devices.entity import Entity
 from hatrain.home.simulation.house import End, House, differences
 
@@ -16,7 +17,8 @@ Understand = Callable[[Call, Sequence[Entity]], Understood]
 class Effects:
     """What came of the calls of one answer: the home's entities, and how they end.
 
-    `read` are the entities whose state was asked for, `failed` the calls that were not carried out, with the reason.
+    `read` are the entities, and the timers, whose state was asked for, `failed` the calls that were not carried out,
+    with the reason.
     """
 
     home: tuple[Entity, ...]
@@ -36,6 +38,8 @@ def effects(calls: Iterable[Call], home: Sequence[Entity], understand: Understan
             failed.append((call, understood.problem))
             continue
         read.update(understood.read)
+        for event in understood.events:
+            house.log(event)
         if problems := house.apply_all(understood.calls):
             failed.append((call, problems[0]))
     return Effects(house.entities(), house.end(), frozenset(read), tuple(failed))
@@ -52,6 +56,11 @@ def effect_problems(due: Effects, found: Effects) -> list[str]:
     return [
         *(f"missing: {call}" for index, call in enumerate(expected) if index not in partner.values()),
         *(f"cannot be carried out: {call}: {reason}" for i, (call, reason) in enumerate(made) if i not in partner),
-        *(f"missing: a look at {name}" for name in sorted(due.read - found.read)),
+        *(f"missing: a look at {name}" for name in sorted(due.read) if not _was_read(name, found.read)),
         *differences(due.end, found.end),
     ]
+
+
+def _was_read(name: str, read: frozenset[str]) -> bool:
+    """Whether something has been looked at. A look at all timers shows each of them."""
+    return name in read or (name.startswith(TIMERS) and TIMERS in read)

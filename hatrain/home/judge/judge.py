@@ -8,6 +8,7 @@ from hatrain.home.calls.answer import Answer
 from hatrain.home.calls.compare import COLOR_KEYS, Call, pair_off, same_call
 from hatrain.home.calls.prompt import PromptContents
 from hatrain.home.clients import CLIENTS
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.judge import anybody
 from hatrain.home.judge.asked import Asked
 from hatrain.home.judge.effects import Effects, Understand, effect_problems, effects
@@ -162,8 +163,9 @@ def knows_entities(call: Call, known: PromptContents) -> bool:
 
 
 def named(call: Call) -> list[Any]:
-    """Return the entities that a call names: ids, and a tool's `name`."""
-    return [*call.targets(), *([call.arguments["name"]] if "name" in call.arguments else [])]
+    """Return the entities that a call names: ids, and a tool's `name`, which of a satellite's timer is no entity."""
+    named_by_tool = "name" in call.arguments and call.service not in SATELLITE_TOOLS
+    return [*call.targets(), *([call.arguments["name"]] if named_by_tool else [])]
 
 
 def _form_problems(answer: Answer) -> tuple[str, ...]:

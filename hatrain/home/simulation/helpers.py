@@ -158,3 +158,4 @@ SIREN: Mapping[str, Effect] = {
     **SWITCH,
     "turn_on": Effect(becomes("on"), {"tone": anything, "duration": seconds, "volume_level": percent}),
 }
+CAMERA: Mapping[str, Effect] = {"turn_on": Effect(becomes("idle")), "turn_off": Effect(becomes("off"))}

@@ -11,6 +11,7 @@ _DOMAINS: Mapping[str, Mapping[str, Effect]] = {
     "input_boolean": SWITCH,
     "remote": helpers.REMOTE,
     "siren": helpers.SIREN,
+    "camera": helpers.CAMERA,
     "group": SWITCH,
     "fan": climates.FAN,
     "climate": climates.CLIMATE,

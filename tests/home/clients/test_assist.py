@@ -7,6 +7,8 @@ import pytest
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients import CLIENTS
 from hatrain.home.clients.assist_tools import READERS, TOOLS, schemas
+from hatrain.home.devices.entity import Entity
+from hatrain.home.simulation.house import House
 from tests.home.clients.homes import HOME
 
 ASSIST = CLIENTS["assist"]
@@ -102,7 +104,7 @@ def test_two_devices_of_one_name_need_the_area() -> None:
         ("HassTurnOn", {"area": "Attic"}, "area: no 'Attic' in this home"),
         ("HassTurnOn", {"name": "Kitchen Light", "brightness": 40}, "brightness: not an argument of HassTurnOn"),
         ("HassTurnOn", {"name": ["Kitchen Light"]}, "accepted: some text"),
-        ("HassTurnOn", {"name": "Egg Timer"}, "a timer cannot be turned on or off"),
+        ("HassTurnOn", {"name": "Egg Timer"}, "this timer cannot be turned on or off"),
         ("HassToggle", {"name": "Kitchen Light"}, "HassToggle: no tool of Home Assistant"),
         ("light.turn_on", {"entity_id": "light.kitchen"}, "light.turn_on: no tool of Home Assistant"),
         ("HassLightSet", {"name": "Kitchen Light", "color": "blurple"}, "color: found 'blurple'"),
@@ -137,8 +139,17 @@ def test_reading_live_states_changes_nothing_and_says_what_is_read() -> None:
 def test_a_home_is_offered_the_tools_of_its_domains() -> None:
     names = [tool["function"]["name"] for tool in schemas(frozenset({"light"}))]
     assert names == ["HassTurnOn", "HassTurnOff", "HassLightSet", "GetDateTime", "GetLiveContext"]
-    every = schemas(frozenset({"light", "fan", "cover", "climate", "media_player", "vacuum", "todo"}))
-    assert [tool["function"]["name"] for tool in every] == [*TOOLS, *reversed(READERS)]
+    every = frozenset({domain for tool in TOOLS.values() for domain in tool.offered_for})
+    assert [tool["function"]["name"] for tool in schemas(every)] == [*TOOLS, *reversed(READERS)]
+    for domain, offered in {
+        "valve": {"HassSetPosition", "HassStopMoving"},
+        "humidifier": {"HassHumidifierSetpoint", "HassHumidifierMode"},
+        "lawn_mower": {"HassLawnMowerStartMowing", "HassLawnMowerDock"},
+        "todo": {"HassListAddItem", "HassListCompleteItem"},
+        "water_heater": set(),
+    }.items():
+        own = {tool["function"]["name"] for tool in schemas(frozenset({domain}))}
+        assert own - {"HassTurnOn", "HassTurnOff", *READERS} == offered
 
 
 def test_tools_that_act_on_areas_say_so_in_their_schema() -> None:
@@ -147,3 +158,164 @@ def test_tools_that_act_on_areas_say_so_in_their_schema() -> None:
     assert list(properties) == ["name", "area", "floor", "domain", "device_class"]
     assert "blind" in properties["device_class"]["items"]["enum"]
     assert turn_on["function"]["parameters"]["required"] == []
+
+
+MORE = (
+    Entity("valve.tap", "Garden Tap", "open", {"current_position": 100, "device_class": "water"}, (), "Garden"),
+    Entity("humidifier.den", "Den Humidifier", "off", {"available_modes": ["eco", "boost"]}, (), "Den"),
+    Entity("humidifier.hall", "Hall Humidifier", "on", {"humidity": 40}, (), "Hall"),
+    Entity("lawn_mower.front", "Mower", "docked", {}, (), "Garden"),
+    Entity("water_heater.boiler", "Boiler", "eco"),
+    Entity("todo.chores", "Chores", "2"),
+    Entity("input_button.bell", "Bell", "unknown"),
+    Entity("scene.movie", "Movie", "unknown"),
+    *(Entity(f"{domain}.one", f"The {domain}", "off") for domain in ("siren", "remote", "automation", "camera")),
+)
+
+
+def carried_out(tool: str, **arguments: Any) -> list[Call]:
+    """Return the services of a call, which the simulated home has to know as well."""
+    understood = ASSIST.understand(Call(tool, arguments), MORE)
+    assert understood.problem is None, understood.problem
+    assert House(MORE).apply_all(understood.calls) == []
+    return list(understood.calls)
+
+
+@pytest.mark.parametrize(
+    ("tool", "name", "service"),
+    [
+        ("HassTurnOn", "Garden Tap", "valve.open_valve"),
+        ("HassTurnOff", "Garden Tap", "valve.close_valve"),
+        ("HassStopMoving", "Garden Tap", "valve.stop_valve"),
+        ("HassLawnMowerStartMowing", "Mower", "lawn_mower.start_mowing"),
+        ("HassLawnMowerDock", "Mower", "lawn_mower.dock"),
+        ("HassTurnOn", "Boiler", "water_heater.turn_on"),
+        ("HassTurnOff", "Boiler", "water_heater.turn_off"),
+        ("HassTurnOn", "Bell", "input_button.press"),
+        ("HassTurnOn", "Movie", "scene.turn_on"),
+        *(
+            ("HassTurnOn", f"The {domain}", f"{domain}.turn_on")
+            for domain in ("siren", "remote", "automation", "camera")
+        ),
+        *(("HassTurnOff", f"The {domain}", f"{domain}.turn_off") for domain in ("siren", "automation", "camera")),
+    ],
+)
+def test_every_device_is_called_by_a_service_of_its_own_domain(tool: str, name: str, service: str) -> None:
+    (call,) = carried_out(tool, name=name)
+    (entity,) = [entity for entity in MORE if entity.name == name]
+    assert call == Call(service, {"entity_id": entity.entity_id})
+
+
+def test_a_valve_is_opened_to_a_position() -> None:
+    expected = Call("valve.set_valve_position", {"entity_id": "valve.tap", "position": 30})
+    assert carried_out("HassSetPosition", area="Garden", device_class=["water"], position=30) == [expected]
+
+
+def test_a_humidifier_that_is_off_is_turned_on_before_it_is_set() -> None:
+    den, hall = {"entity_id": "humidifier.den"}, {"entity_id": "humidifier.hall"}
+    assert carried_out("HassHumidifierSetpoint", name="Den Humidifier", humidity=45) == [
+        Call("humidifier.turn_on", den),
+        Call("humidifier.set_humidity", {**den, "humidity": 45}),
+    ]
+    assert carried_out("HassHumidifierSetpoint", name="Hall Humidifier", humidity="45") == [
+        Call("humidifier.set_humidity", {**hall, "humidity": 45})
+    ]
+    assert carried_out("HassHumidifierMode", name="Den Humidifier", mode="eco")[-1] == Call(
+        "humidifier.set_mode", {**den, "mode": "eco"}
+    )
+    written = Call("HassHumidifierSetpoint", {"name": "Den Humidifier", "humidity": 45})
+    assert [each["id"] for each in ASSIST.result(written, MORE, "")["data"]["success"]] == ["humidifier.den"]
+
+
+def test_an_item_of_a_list_is_marked_as_done() -> None:
+    expected = {"entity_id": "todo.chores", "item": "Mow", "status": "completed"}
+    assert carried_out("HassListCompleteItem", name="chores", item=" Mow ") == [Call("todo.update_item", expected)]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        ("HassTurnOff", {"name": "Movie"}, "this scene cannot be turned on or off"),
+        ("HassTurnOff", {"name": "Bell"}, "this input_button cannot be turned on or off"),
+        ("HassSetPosition", {"name": "Boiler", "position": 4}, "this water_heater cannot be moved"),
+        ("HassHumidifierMode", {"name": "Den Humidifier", "mode": "turbo"}, "found 'turbo'; accepted: eco, boost"),
+        ("HassHumidifierMode", {"name": "Hall Humidifier", "mode": "eco"}, "accepted: none"),
+        ("HassHumidifierSetpoint", {"area": "Den", "humidity": 4}, "area: not an argument of HassHumidifierSetpoint"),
+        ("HassHumidifierSetpoint", {"name": "Den Humidifier", "humidity": 101}, "humidity: found 101"),
+        ("HassListCompleteItem", {"name": "Chores"}, "item: missing"),
+        ("HassLawnMowerDock", {"name": "Garden Tap"}, "not in a state or of a kind that fits"),
+    ],
+)
+def test_what_the_newer_tools_refuse_is_refused_in_one_line(tool: str, arguments: Any, expected: str) -> None:
+    understood = ASSIST.understand(Call(tool, arguments), MORE)
+    assert understood.calls == ()
+    assert expected in str(understood.problem) and "\n" not in str(understood.problem)
+
+
+TARGETS = (
+    Entity("light.a", "A", "on", {}, (), "Kitchen", "Ground"),
+    Entity("light.b", "B", "on", {}, (), "Kitchen", "Ground"),
+    Entity("light.c", "C", "on", {}, (), "Hall", "Ground"),
+    Entity("light.d", "D", "on", {}, (), "Bath", "Upper"),
+    Entity("cover.a", "Blind A", "open", {"device_class": "blind"}, (), "Kitchen", "Ground"),
+    Entity("cover.b", "Blind B", "open", {"device_class": "blind"}, (), "Kitchen", "Ground"),
+    Entity("cover.c", "Blind C", "open", {"device_class": "blind"}, (), "Bath", "Upper"),
+    Entity("cover.d", "Garage", "open", {"device_class": "garage"}, (), "Kitchen", "Ground"),
+    Entity("cover.e", "Blind E", "open", {"device_class": "blind"}, (), "Hall", "Ground"),
+    Entity("switch.bath", "Heater", "on", {}, (), "Bath", "Upper"),
+    Entity("switch.other", "Pump", "on"),
+    Entity("climate.a", "Heat A", "heat", {}, (), "Bath", "Upper"),
+    Entity("climate.b", "Heat B", "heat", {}, (), "Hall", "Ground"),
+)
+
+
+def together(service: str, *names: str, **arguments: Any) -> list[Call]:
+    drawn = [{"service": service, "target_device": name, **arguments} for name in names]
+    return ASSIST.tool_calls(drawn, TARGETS, True)
+
+
+@pytest.mark.parametrize(
+    ("service", "names", "target"),
+    [
+        ("light.turn_off", "ab", {"area": "Kitchen", "domain": ["light"]}),
+        ("light.turn_off", "abcd", {"domain": ["light"]}),
+        ("light.turn_off", "abc", {"floor": "Ground", "domain": ["light"]}),
+        ("cover.close_cover", "ab", {"area": "Kitchen", "domain": ["cover"], "device_class": ["blind"]}),
+        ("cover.close_cover", "abe", {"floor": "Ground", "domain": ["cover"], "device_class": ["blind"]}),
+        ("cover.close_cover", "abce", {"domain": ["cover"], "device_class": ["blind"]}),
+        ("cover.close_cover", "abcde", {"domain": ["cover"]}),
+    ],
+)
+def test_one_call_names_what_the_devices_have_in_common(service: str, names: str, target: Any) -> None:
+    domain = service.partition(".")[0]
+    assert together(service, *(f"{domain}.{name}" for name in names)) == [Call("HassTurnOff", target)]
+
+
+def test_devices_with_nothing_of_their_own_in_common_are_named_each() -> None:
+    assert [call.arguments["name"] for call in together("light.turn_off", "light.a", "light.c")] == ["A", "C"]
+    assert len(together("light.turn_on", "light.a", "light.d", brightness_pct=40)) == 2
+
+
+def test_a_class_is_named_only_where_the_tool_has_classes() -> None:
+    (call,) = together("light.turn_on", "light.a", "light.b", brightness_pct=40)
+    assert call == Call("HassLightSet", {"area": "Kitchen", "domain": ["light"], "brightness": 40})
+    assert len(together("climate.set_temperature", "climate.a", "climate.b", temperature=21)) == 2
+
+
+def test_everything_of_an_area_may_be_of_several_domains() -> None:
+    drawn = [
+        {"service": f"{name.partition('.')[0]}.turn_off", "target_device": name} for name in ("light.d", "switch.bath")
+    ]
+    assert ASSIST.tool_calls(drawn, TARGETS, True) == [
+        Call("HassTurnOff", {"area": "Bath", "domain": ["light", "switch"]})
+    ]
+    without_covers = [entity for entity in TARGETS if entity.domain in ("light", "switch")]
+    assert ASSIST.tool_calls(drawn, without_covers, True) == [Call("HassTurnOff", {"area": "Bath"})]
+
+
+def test_the_result_of_a_call_for_a_floor_names_the_floor() -> None:
+    result = ASSIST.result(Call("HassTurnOff", {"floor": "upper", "domain": ["light"]}), TARGETS, "")
+    assert result["data"]["success"] == [
+        {"name": "Upper", "type": "floor", "id": "upper"},
+        {"name": "D", "type": "entity", "id": "light.d"},
+    ]

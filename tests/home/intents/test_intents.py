@@ -67,6 +67,18 @@ tests:
   - sentences: [set a timer for a minute]
     intent: {name: HassStartTimer, slots: {minutes: 1}}
     response: Timer set
+  - sentences: [how long is left on the tea timer]
+    intent: {name: HassTimerStatus, context: {area: Den}, slots: {name: tea}}
+    response: 3 minutes
+  - sentences: [tell everyone that dinner is ready]
+    intent: {name: HassBroadcast, slots: {message: dinner is ready}}
+    response: Done
+  - sentences: [tick pears off the millers list]
+    intent: {name: HassListCompleteItem, slots: {item: pears, name: Millers}}
+    response: Done
+  - sentences: [mow the lawn]
+    intent: {name: HassToggle, slots: {name: Garden Tap}}
+    response: Toggled
   - sentences: [never mind]
     intent: {name: HassNevermind}
     response: ""
@@ -114,11 +126,16 @@ def test_a_clone_is_read_with_its_home_and_what_is_left_out_is_counted(clone):
         "HassTurnOn": MOST_OF_A_BLOCK + 1,
         "HassLightSet": 1,
         "HassListAddItem": 1,
+        "HassListCompleteItem": 1,
+        "HassTurnOff": 1,
+        "HassStartTimer": 1,
+        "HassTimerStatus": 1,
+        "HassBroadcast": 1,
         "HassGetState": 2,
         "HassClimateGetTemperature": 1,
         "HassNevermind": 1,
     }
-    assert {intent for intent, _ in left_out} == {"HassStartTimer", "HassTurnOff"}
+    assert {intent for intent, _ in left_out} == {"HassToggle"}
     assert all("CC BY 4.0" in row["source"] and row["client"] == "assist" for row in rows)
     devices = {device["entity_id"]: device for device in rows[0]["devices"]}
     assert devices["light.den"] == {
@@ -152,9 +169,36 @@ def test_lights_that_are_on_already_are_put_out_for_a_request_to_turn_them_on(cl
 
 def test_a_request_in_here_comes_with_the_area_of_the_user(clone):
     (row,) = [row for row in picked(clone, "assist").rows if row["kind"] == "HassLightSet"]
-    assert "The user is in the area Den." in row["messages"][0]["content"]
+    assert "The user is in the area Den on the floor Upstairs." in row["messages"][0]["content"]
     call = row["messages"][2]["tool_calls"][0]["function"]
     assert (call["name"], json.loads(call["arguments"])) == ("HassLightSet", {"area": "Den", "brightness": 50})
+
+
+def test_a_client_without_satellites_is_told_the_area_by_its_opening(clone):
+    (row,) = [row for row in picked(clone, "home-llm-legacy").rows if row["kind"] == "HassLightSet"]
+    assert "The user is in the area Den.\n" in row["conversations"][0]["value"]
+    left_out = picked(clone, "home-llm-legacy").left_out
+    satellites = {intent for intent, reason in left_out if "voice satellite" in reason}
+    assert satellites == {"HassStartTimer", "HassTimerStatus", "HassBroadcast"}
+
+
+@pytest.mark.parametrize("client", ["assist", "home-llm"])
+def test_what_only_a_satellite_can_do_comes_through_one(client, clone, tmp_path):
+    rows = {row["kind"]: row for row in picked(clone, client).rows}
+    for kind, area in (("HassStartTimer", "Den"), ("HassTimerStatus", "Den"), ("HassBroadcast", "Den")):
+        assert f"The user is in the area {area} on the floor Upstairs." in rows[kind]["messages"][0]["content"]
+        assert kind in {tool["function"]["name"] for tool in rows[kind]["tools"]}
+        assert [message["role"] for message in rows[kind]["messages"]] == ["system", "user", "assistant"]
+    assert "HassStartTimer" not in {tool["function"]["name"] for tool in rows["HassListCompleteItem"]["tools"]}
+    start, status, broadcast = requests_of(
+        [rows[kind] for kind in ("HassStartTimer", "HassTimerStatus", "HassBroadcast")], tmp_path
+    )
+    call = '<tool_call>{"name": "%s", "arguments": %s}</tool_call>'
+    assert strict(start, call % ("HassStartTimer", '{"seconds": 60}'))
+    assert not strict(start, call % ("HassStartTimer", '{"seconds": 61}'))
+    assert strict(status, call % ("HassTimerStatus", "{}")) and not strict(status, "Three minutes.")
+    assert strict(broadcast, call % ("HassBroadcast", '{"message": "Dinner is ready."}'))
+    assert not strict(broadcast, call % ("HassBroadcast", '{"message": "Dinner is late."}'))
 
 
 def test_questions_are_judged_by_state_or_by_response(clone, tmp_path):

@@ -12,6 +12,7 @@ from hatrain.home.calls.compare import Call
 from hatrain.home.calls.prompt import PromptContents
 from hatrain.home.clients import CLIENTS
 from hatrain.home.clients.assist_tools import READERS, TOOLS
+from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.devices.entity import Entity
 from hatrain.home.judge.asked import Asked
 from hatrain.home.judge.judge import Case, Judgement, judge, knows_entities
@@ -302,6 +303,93 @@ def test_a_tool_call_is_judged_by_the_entities_that_the_client_would_find(argume
     assert verdict(expected, TURN_ON % arguments, client="assist").strict is right
 
 
+TOOL_CALL = '<tool_call>{"name": "%s", "arguments": %s}</tool_call>'
+
+
+def tool(called: str, /, **arguments: object) -> str:
+    return TOOL_CALL % (called, json.dumps(arguments))
+
+
+SAME_EVENT = [
+    (tool("HassStartTimer", minutes=90), tool("HassStartTimer", hours=1, minutes=30)),
+    (tool("HassStartTimer", minutes=1), tool("HassStartTimer", seconds="60")),
+    (tool("HassStartTimer", minutes=5, name="Pizza"), tool("HassStartTimer", name="pizza", seconds=300)),
+    (tool("HassStartTimer", minutes=5, name="pizza "), tool("HassStartTimer", minutes=5, name="pizza", hours=0)),
+    (
+        tool("HassStartTimer", minutes=5, conversation_command="turn off the fan"),
+        tool("HassStartTimer", minutes=5, conversation_command="Turn off the fan."),
+    ),
+    (tool("HassCancelTimer", start_minutes=10), tool("HassCancelTimer", start_seconds=600)),
+    (tool("HassPauseTimer", area="Kitchen"), tool("HassPauseTimer", area="kitchen")),
+    (tool("HassBroadcast", message="Dinner is ready"), tool("HassBroadcast", message="dinner is  ready!")),
+    (tool("HassTimerStatus", name="Tea"), tool("HassTimerStatus", name="tea")),
+    (tool("HassTimerStatus", name="Tea"), tool("HassTimerStatus")),
+    (tool("HassTimerStatus"), tool("HassTimerStatus") + tool("HassTimerStatus", name="tea")),
+    (
+        tool("HassStartTimer", minutes=5, name="a") + tool("HassStartTimer", minutes=6, name="b"),
+        tool("HassStartTimer", minutes=6, name="b") + tool("HassStartTimer", minutes=5, name="a"),
+    ),
+]
+OTHER_EVENT = [
+    (tool("HassStartTimer", minutes=5), tool("HassStartTimer", minutes=6), "not expected: start timer (duration 360)"),
+    (tool("HassStartTimer", minutes=5), tool("HassStartTimer", hours=5), "missing: start timer (duration 300)"),
+    (tool("HassStartTimer", minutes=5), tool("HassStartTimer", minutes=5) * 2, "not expected: start timer"),
+    (tool("HassStartTimer", minutes=5), tool("HassStartTimer", minutes=5, name="egg"), "duration 300, name egg"),
+    (tool("HassStartTimer", minutes=5, name="egg"), tool("HassStartTimer", minutes=5, name="tea"), "name tea"),
+    (
+        tool("HassStartTimer", minutes=5, conversation_command="turn off the fan"),
+        tool("HassStartTimer", minutes=5, conversation_command="turn on the fan"),
+        "conversation_command turn on the fan",
+    ),
+    (tool("HassStartTimer", minutes=5), "I've started it.", "missing: start timer"),
+    (tool("HassCancelTimer", name="egg"), tool("HassCancelAllTimers"), "not expected: cancel all timers"),
+    (tool("HassPauseTimer"), tool("HassUnpauseTimer"), "not expected: unpause timer"),
+    (tool("HassIncreaseTimer", minutes=5), tool("HassDecreaseTimer", minutes=5), "missing: increase timer"),
+    (tool("HassIncreaseTimer", minutes=5), tool("HassStartTimer", minutes=5), "missing: increase timer"),
+    (tool("HassCancelTimer", start_minutes=10), tool("HassCancelTimer", start_hours=10), "started with 600"),
+    (tool("HassBroadcast", message="Dinner is ready"), tool("HassBroadcast", message="Dinner is cold"), "is cold"),
+    (tool("HassTimerStatus"), "Five minutes.", "missing: a look at timers"),
+    (tool("HassTimerStatus", name="tea"), tool("HassTimerStatus", name="egg"), "missing: a look at timers (name tea)"),
+    (tool("HassTimerStatus"), tool("HassTimerStatus", name="egg"), "missing: a look at timers"),
+    ("There is none.", tool("HassStartTimer", minutes=5), "not expected: start timer"),
+    (tool("HassStartTimer", minutes=5), tool("HassStartTimer", name="tea"), "cannot be carried out"),
+]
+
+
+@pytest.mark.parametrize("client", ["assist", "home-llm", None])
+@pytest.mark.parametrize(("expected", "said"), SAME_EVENT)
+def test_the_same_timer_or_message_in_other_words_is_right(client, expected, said):
+    assert verdict(expected, said, client=client).problems == ()
+
+
+@pytest.mark.parametrize("client", ["assist", "home-llm"])
+@pytest.mark.parametrize(("expected", "said", "reason"), OTHER_EVENT)
+def test_another_timer_or_message_is_wrong_and_says_why(client, expected, said, reason):
+    judged = verdict(expected, said, client=client)
+    assert not judged.strict
+    assert reason in " ".join(judged.problems)
+
+
+def test_a_timer_counts_as_carried_out_and_its_name_is_no_device():
+    said = tool("HassStartTimer", minutes=5, name="pizza")
+    judged = verdict(said, said, client="assist")
+    assert (judged.calls, judged.executed_calls, judged.targeted_calls) == (1, 1, 0)
+    assert judged.same_calls
+
+
+def test_a_timer_beside_a_lamp_is_judged_with_it():
+    both = tool("HassTurnOn", name="Kitchen Light") + tool("HassStartTimer", minutes=5)
+    assert verdict(both, both, client="assist").strict
+    lamp = verdict(both, tool("HassTurnOn", name="Kitchen Light"), client="assist")
+    assert lamp.problems == ("missing: start timer (duration 300)",)
+
+
+@pytest.mark.parametrize("client", ["guide", LEGACY])
+def test_a_client_without_satellites_has_no_broadcast(client):
+    judged = verdict("No.", tool("HassBroadcast", message="Hi"), client=client)
+    assert judged.executed_calls == 0 and not judged.strict
+
+
 def test_a_bare_object_is_a_call_where_the_models_own_template_writes_it_so():
     said = '{"name": "HassTurnOn", "parameters": {"name": "Kitchen Light"}}'
     assert verdict(said, said, client="assist").strict
@@ -543,12 +631,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=5,
 )
-SERVICE = st.sampled_from(sorted([*EFFECTS, *TOOLS, *READERS])) | st.text(max_size=8)
+SERVICE = st.sampled_from(sorted([*EFFECTS, *TOOLS, *SATELLITE_TOOLS, *READERS])) | st.text(max_size=8)
 KEY = st.sampled_from(
     [
         *("name", "area", "floor", "domain", "device_class", "entity_id", "target_device", "target", "area_id"),
         *("brightness", "rgb_color", "color", "temperature", "position", "volume_step", "search_query", "item"),
         *("duration", "hours", "percentage", "is_volume_muted", "hvac_mode", "data"),
+        *("start_minutes", "message", "conversation_command", "mode", "humidity"),
     ]
 )
 NAMED = st.sampled_from([entity.entity_id for entity in HOME] + ["Kitchen Light", "all", "Kitchen"])
