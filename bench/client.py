@@ -22,7 +22,7 @@ from typing import Any
 from home_llm import Content, Hass, Integration, ToolInput, load
 
 from hatrain.home.clients import CLIENTS
-from hatrain.home.generate.conversations import Conversation
+from hatrain.home.generate.conversation import Conversation
 from hatrain.home.generate.dataset import Recipe, RowSource
 from hatrain.home.language.load import find_language, language_folders, load_language
 

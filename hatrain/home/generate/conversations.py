@@ -7,7 +7,7 @@ from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import SLOTS, Action
 from hatrain.home.generate.aftermath import home_after
 from hatrain.home.generate.conversation import Conversation, Step, Topic, Turn
-from hatrain.home.generate.drafts import Draft, Drafts, supports
+from hatrain.home.generate.drafts import Draft, Drafts, any_device, supports
 from hatrain.home.generate.questions import Questions
 from hatrain.home.generate.talk import Talk
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
@@ -30,6 +30,8 @@ KIND_SHARES = {
     "later": 1,
     "timers": 2,
 }
+_TRIES = 5
+"""Draws of a kind before another takes its place: some kinds seldom fit, and their share should not depend on that."""
 _KINDS = tuple(kind for kind, share in KIND_SHARES.items() for _ in range(share))
 
 
@@ -80,9 +82,10 @@ class ConversationGenerator:
     def draw(self, draw: Draw, home: Home) -> Conversation:
         """Draw a conversation. A kind that does not fit the home is replaced by another draw."""
         for _ in range(200):
-            conversation = self._by_kind[_KINDS[int(draw() * len(_KINDS))]](draw, home)
-            if conversation:
-                return conversation
+            make = self._by_kind[_KINDS[int(draw() * len(_KINDS))]]
+            for _ in range(_TRIES):
+                if conversation := make(draw, home):
+                    return conversation
         raise AssertionError(f"no conversation fits this home: {[device.name for device in home.devices]}")
 
     def _action(self, draw: Draw, home: Home) -> Conversation | None:

@@ -23,7 +23,8 @@ from hatrain.home.clients import CLIENTS, find_client
 from hatrain.home.clients.client import Client, RowFormat
 from hatrain.home.clients.guide import Guide
 from hatrain.home.clients.guide_tools import Tools
-from hatrain.home.generate.conversations import Conversation, ConversationGenerator
+from hatrain.home.generate.conversation import Conversation
+from hatrain.home.generate.conversations import ConversationGenerator
 from hatrain.home.generate.drafts import Call
 from hatrain.home.generate.formats import (
     Layout,

@@ -158,9 +158,7 @@ class Drafts:
             return None
         return self.draft(draw, home, action, devices, request.template, place, spared=device, scope=scope)
 
-    def _meant(
-        self, home: Home, device: Device, scope: str, request: Request, place: Place | None
-    ) -> Sequence[Device]:
+    def _meant(self, home: Home, device: Device, scope: str, request: Request, place: Place | None) -> Sequence[Device]:
         """Return the devices that a request about a domain means."""
         suiting = [other for other in home.by_domain[device.name.domain] if request.suits(other.name.noun)]
         if place is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from hatrain.home.clients.client import Client, TextClient, ToolClient
 from hatrain.home.clients.guide_tools import tools_for
 from hatrain.home.devices.entity import Entity
-from hatrain.home.generate.conversation import Conversation, Step, Turn, read_call
+from hatrain.home.generate.conversation import Asked, Conversation, Step, Turn, read_call
 from hatrain.home.homes.home import Draw
 
 __all__ = ["opening", "tools_for"]
@@ -80,10 +80,15 @@ def _meta(conversation: Conversation, layout: Layout, home: str | None) -> Row:
     if home is not None:
         meta["home"] = home
     if layout.with_home and conversation.asked:
-        meta["asked"] = [{"about": one.about, "key": one.key, "value": one.value} for one in conversation.asked]
+        meta["asked"] = list(map(_asked_json, conversation.asked))
     if layout.with_home:
         meta["devices"] = list(map(entity_json, conversation.home.entities))
     return meta
+
+
+def _asked_json(asked: Asked) -> Row:
+    row: Row = {"about": asked.about, "key": asked.key, "value": asked.value}
+    return row | ({"said": {value: list(words) for value, words in asked.said.items()}} if asked.said else {})
 
 
 def entity_json(entity: Entity) -> Row:
@@ -171,7 +176,8 @@ def _exchange(layout: Layout, turn: Turn, step: Step, together: bool, number: in
         call_id = f"call_{number + count}"
         function = {"name": call.service, "arguments": _encode(call.arguments)}
         message.setdefault("tool_calls", []).append({"id": call_id, "type": "function", "function": function})
-        content = _parts(_encode(client.result(call, entities, step.error, turn.home.scene.satellite)))
+        result = step.told or client.result(call, entities, step.error, turn.home.scene.satellite)
+        content = _parts(_encode(result))
         results.append({"role": "tool", "tool_call_id": call_id, "name": call.service, "content": content})
     return [message, *results]
 

@@ -18,7 +18,9 @@ def mistaken(draw: Draw, text: str, misheard: Mapping[str, str]) -> str:
     words = [
         match
         for match in _WORD.finditer(text)
-        if not match[0].startswith("{") and text[match.start() - 1 : match.start()] != "}" and text[match.end() :][:1] != "{"
+        if not match[0].startswith("{")
+        and text[match.start() - 1 : match.start()] != "}"
+        and text[match.end() :][:1] != "{"
     ]
     heard = [match for match in words if match[0] in misheard]
     if heard and draw() < 0.5:
@@ -29,6 +31,10 @@ def mistaken(draw: Draw, text: str, misheard: Mapping[str, str]) -> str:
         return text
     match = pick(draw, long)
     return text[: match.start()] + _mistyped(draw, match[0]) + text[match.end() :]
+
+
+def _stands_alone(match: re.Match[str], text: str) -> bool:
+    return not text[: match.start()].endswith("}") and not text[match.end() :].startswith("{")
 
 
 def _mistyped(draw: Draw, word: str) -> str:

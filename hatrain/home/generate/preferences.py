@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from hatrain.home.generate.conversations import Conversation, ConversationGenerator, Step
+from hatrain.home.generate.conversation import Conversation, Step
+from hatrain.home.generate.conversations import ConversationGenerator
 from hatrain.home.generate.wrong_calls import any_action, call_on_neighbour, do_the_same, wrong_calls
 from hatrain.home.generate.wrong_words import WrongWords
 from hatrain.home.homes.home import Draw, pick
@@ -44,7 +45,10 @@ class Rejections:
         if len(conversation.turns) != 1 or len(conversation.turns[0].steps) != 1:
             return None
         (step,) = conversation.turns[0].steps
-        error = pick(draw, ERRORS["calls" if step.calls else conversation.kind])
+        errors = ERRORS.get("calls" if step.calls else conversation.kind)
+        if errors is None or any("target_device" not in call for call in step.calls):
+            return None  # talk, timers, and questions about many things have no such errors
+        error = pick(draw, errors)
         make = self._in_calls if step.calls else self._else
         rejected = make(draw, error, conversation, step)
         if rejected is None or (rejected.text == step.text and rejected.calls == step.calls):

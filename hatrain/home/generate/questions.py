@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hatrain.home.clients.client import Client
 from hatrain.home.clients.assist_tools import LIVE_CONTEXT
+from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import ASKED, QUESTION_SLOTS, QUESTIONS, STATUS_SLOTS, State
 from hatrain.home.generate.conversation import Asked, Conversation, Step, Topic, Turn, read_call
 from hatrain.home.generate.drafts import Call, any_device

@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from hatrain.home.devices.actions import QUESTIONS, STATUS_SLOTS, Action
-from hatrain.home.generate.conversations import Conversation, Topic, status_value
+from hatrain.home.generate.conversation import Conversation, Topic
+from hatrain.home.generate.questions import status_value
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Draw, pick
 from hatrain.home.judge.asked import Asked
@@ -78,6 +79,8 @@ class WrongWords:
             return None
         if not topic.question:
             return self._opposite_already(draw, topic)
+        if topic.question in _OPEN:
+            return None
         (asked,) = conversation.asked
         key = pick(draw, list(QUESTIONS[topic.question]))
         values = {}
@@ -104,7 +107,7 @@ class WrongWords:
         )
         if topic.action is not None:
             return voice.refusal(draw, topic._replace(name=name), missing=conversation.kind == "missing")
-        if topic.state is None:
+        if topic.state is None or topic.question in _OPEN:
             return None
         key = next(key for key, answers in QUESTIONS[topic.question].items() if answers(topic.state))
         values = {slot: status_value(key, slot, topic.state) for slot in STATUS_SLOTS.get(key, ())}
@@ -125,6 +128,9 @@ class WrongWords:
         question = Asked(asked.about, asked.key, asked.value)
         return self._sayings.problem(text, question, [question], conversation.home.entities) is not None
 
+
+_OPEN = ("binary_sensor.state", "sensor.value", "weather.state", "calendar.event")
+"""Questions whose answers are drawn from no list of values."""
 
 _SLOTS = {"remaining": "duration", "battery": "brightness", "count": "brightness"}
 """Placeholders of answers whose values are drawn as those of another."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """`intent` is Home Assistant's; `domain` may have a device class after a dot; `slots` are in the words of this project."""
+    """`intent` is Home Assistant's; `domain` may have a device class after a dot; `slots` are in our words."""
 
     intent: str
     domain: str

@@ -12,6 +12,7 @@ _USER_FILES = ("requests.txt", "fixed.txt", "status.txt", "followups.txt")
 _DEVICE = re.compile(r"\{device\[(\w+)\]\}")
 # Placeholders whose values look alike: "40% is enough" may be about a fan or about blinds.
 _PERCENT = re.compile(r"\{(?:brightness|percentage|position|volume|humidity|battery)\[")
+_ROOM, _TIMER = re.compile(r"\{room\[(\w+)\]\}"), re.compile(r"\{timer\[(\w+)\]\}")
 _FEW_LETTERS = 10
 _NOUNS_PER_CLASS = 2  # enough where a phrase cannot contain a noun's own words
 
@@ -83,7 +84,7 @@ class PhraseGroups:
     def _texts(self, section: TemplateSection, template: Template) -> Iterator[str]:
         """Yield all texts that a phrase can become, with and without a filler; rooms and values stay open."""
         text = _PERCENT.sub("{percent[", normalize(template.text))
-        texts = {text}
+        texts = {text, *self._placed(text), *self._timed(text)}
         if section.file in _USER_FILES:
             texts |= {match[1] for filler in self._fillers if (match := filler.fullmatch(text))}
         forms = frozenset(_DEVICE.findall(text))
@@ -93,6 +94,18 @@ class PhraseGroups:
         for text in texts:
             for device in self._devices(section, forms):
                 yield _DEVICE.sub(lambda match: device[match[1]], text)  # noqa: B023 - used at once
+
+    def _placed(self, text: str) -> Iterator[str]:
+        """Yield a request about a room with the words for "here" and "everywhere": another may say the same so."""
+        places = self._language.places
+        for forms in (*places.here, *places.everywhere):
+            if (used := set(_ROOM.findall(text))) and used <= forms.keys():
+                yield normalize(_ROOM.sub(lambda match: forms[match[1]], text))  # noqa: B023 - used at once
+
+    def _timed(self, text: str) -> Iterator[str]:
+        """Yield a request about a satellite's timer with the words for any timer, which may mean a device too."""
+        for forms in self._language.timers["any"] if "{timer[" in text else ():
+            yield normalize(_TIMER.sub(lambda match: forms[match[1]], text))  # noqa: B023 - used at once
 
     def _devices(self, section: TemplateSection, forms: frozenset[str]) -> Iterator[Mapping[str, str]]:
         """Yield these forms of every reference to every device that a phrase may be about."""

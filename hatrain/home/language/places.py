@@ -123,6 +123,11 @@ def read_groups(
     return groups
 
 
+def fill_text(patterns: Forms, parts: Mapping[str, Forms]) -> Forms:
+    """Fill placeholders such as `{label}` or `{duration:adj}` in each form."""
+    return {form: fill_pattern(text, {}, "", parts) for form, text in patterns.items()}
+
+
 TIMER_SLOTS = {"any": (), "named": ("label",), "room": ("room",), "lasting": ("duration",)}
 """What tells a timer apart → the placeholders of its patterns."""
 
