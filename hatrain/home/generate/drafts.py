@@ -110,8 +110,8 @@ class Drafts:
         device = pick(draw, near) if near else any_device(draw, home)
         group_actions = self._group_actions.get(device.name.domain)
         if group_actions and draw() < _GROUP_SHARE:
-            scope, action = _seldom_a_toggle(draw, group_actions, lambda pair: pair[1])
-            return self._group(draw, home, device, scope, action, "here" if near else None)
+            scope, wanted = _seldom_a_toggle(draw, group_actions, lambda pair: pair[1])
+            return self._group(draw, home, device, scope, wanted, "here" if near else None)
         action = self._action(draw, device, lambda action: True)
         requests = self._requests(action, device.name)[1] if action else ()
         if not action or not requests:
@@ -140,9 +140,8 @@ class Drafts:
             return None
         request, place = pick(draw, requests), None
         if scope in ("one", "all"):
-            if kind is None:
-                kind = pick(draw, _PLACES) if scope == "all" else "area"
-            place = draw_place(draw, self.language, home, device, kind)
+            usual = pick(draw, _PLACES) if scope == "all" else "area"
+            place = draw_place(draw, self.language, home, device, kind or usual)
             if place is None or not place.suits(request.template):
                 return None
         devices = self._meant(home, device, scope, request, place)

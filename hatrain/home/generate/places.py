@@ -43,7 +43,9 @@ def room_forms(template: Template) -> frozenset[str]:
 def area_of(device: Device) -> Place | None:
     """Return the room that a device's name has; without one there is no telling how the room is said."""
     room = device.name.room
-    return room and Place("area", room.forms, lambda other: other.name.room is room, device.area or "")
+    if room is None:
+        return None
+    return Place("area", room.forms, lambda other: other.name.room is room, device.area or "")
 
 
 def draw_place(draw: Draw, language: Language, home: Home, device: Device, kind: Kind) -> Place | None:

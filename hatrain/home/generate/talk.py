@@ -57,7 +57,7 @@ class Talk:
         rules, moment = self._language.grammar.rules, home.scene.moment
         fillers: dict[str, Any] = {}
         calls: tuple[Call, ...] = ()
-        told, shape, asked = None, Shape("HassRespond", "", frozenset()), ()
+        told, shape = None, Shape("HassRespond", "", frozenset())
         match topic:
             case "nevermind":
                 shape = Shape("HassNevermind", "", frozenset())
@@ -75,8 +75,7 @@ class Talk:
                 calls = ({"service": "HassBroadcast", "message": message},)
                 shape = Shape("HassBroadcast", "", frozenset({"message"}))
         user, answer = self._words(draw, topic, fillers, fillers)
-        if topic in ("time", "date"):
-            asked = (Asked(topic, RESPONSE, answer),)
+        asked = (Asked(topic, RESPONSE, answer),) if topic in ("time", "date") else ()
         return self._conversation(home, "talk", user, answer, calls, shape, told=told, asked=asked)
 
     def later(self, draw: Draw, home: Home) -> Conversation | None:
@@ -200,7 +199,7 @@ class Talk:
             return None
         if kind == "room":
             room = self._room(home)
-            return room and (fill_text(patterns, {"room": room}), {"area": satellite.area}, "area")
+            return None if room is None else (fill_text(patterns, {"room": room}), {"area": satellite.area}, "area")
         return patterns, {}, ""
 
     def _room(self, home: Home) -> Forms | None:

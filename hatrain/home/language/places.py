@@ -69,7 +69,7 @@ def read_places(
         for number, forms in enumerate(getattr(file, name)):
             problems += _form_problems(document, (name, number), forms, grammar.room_forms)
     known = {name for room in rooms for name in (room.base, *room.tags)}
-    levels = {}
+    levels: dict[str, str] = {}
     for level, names in file.rooms.items():
         for name in names:
             if name not in known:
