@@ -16,6 +16,8 @@ _SCHEMAS: dict[Kind, Json] = {
     "humidity": {"type": "integer", "minimum": 0, "maximum": 100},
     "fraction": {"type": "number", "minimum": 0, "maximum": 1},
     "color": {"type": "string"},
+    "kelvin": {"type": "integer", "minimum": 0},
+    "status": {"type": "string", "enum": ["needs_action", "completed"]},
     "temperature": {"type": "number"},
     "duration": {"type": "string", "description": "HH:MM:SS"},
     "hvac_mode": {"type": "string", "enum": ["off", "heat", "cool", "heat_cool", "auto", "dry", "fan_only"]},
@@ -23,6 +25,10 @@ _SCHEMAS: dict[Kind, Json] = {
     "text": {"type": "string"},
     "flag": {"type": "boolean"},
 }
+
+
+_NO_INTENT = ("media_content_type", "status")
+"""Arguments of services that no intent takes: it implies them."""
 
 
 def _service_tool(name: str) -> Json:
@@ -65,7 +71,7 @@ def _intent_tools() -> Mapping[str, dict[str, Json]]:
                     continue
                 properties: Json = {"name": {"type": "string"}}
                 for argument in service.arguments if given else ():
-                    if argument.name != "media_content_type":
+                    if argument.name not in _NO_INTENT:
                         properties |= _intent_arguments(intent, argument)
                 properties |= {name: {"type": "string", "enum": ["up", "down"]} for name in intent.fixed}
                 description = f"Home Assistant's intent {intent.name}"
@@ -95,6 +101,6 @@ def tool_call(call: Drawn, tools: Tools, names: Mapping[str, str]) -> tuple[str,
     for key, value in arguments.items():
         if kinds[key] == "duration":
             renamed |= {unit: int(part) for unit, part in zip(CLOCK_KEYS, value.split(":"), strict=True) if int(part)}
-        elif key != "media_content_type":
+        elif key not in _NO_INTENT:
             renamed[intent.renamed.get(key, key)] = round(value * 100) if kinds[key] == "fraction" else value
     return intent.name, {**renamed, **intent.fixed}

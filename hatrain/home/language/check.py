@@ -9,7 +9,7 @@ from hatrain.errors import BadInput
 from hatrain.home.devices.services import DOMAINS
 from hatrain.home.language.load import Language, inspect_language
 from hatrain.home.language.phrase_groups import normalize
-from hatrain.home.language.split import Side, split_names
+from hatrain.home.language.split import Side, split_names, split_templates
 from hatrain.home.language.templates import Template
 
 # What a language needs before the split, so that there is enough to learn from.
@@ -61,8 +61,18 @@ def check_language(folder: Path) -> Report:
     language, problems = inspect_language(folder)
     if language is None:
         return Report(folder, tuple(problems), {})
-    problems += [*_repeated_phrases(language), *_domains_without_names(language, folder)]
+    problems += [*_repeated_phrases(language), *_domains_without_names(language, folder), *_one_sided(language)]
     return Report(folder, tuple(problems), _counts(language))
+
+
+def _one_sided(language: Language) -> Iterable[str]:
+    """Yield what a side has no phrase of, as other sections have decided where all its phrases go."""
+    sides: tuple[Side, Side] = ("train", "test")
+    for side in sides:
+        try:
+            split_templates(language, side)
+        except BadInput as error:
+            yield from error.problems
 
 
 def _domains_without_names(language: Language, folder: Path) -> Iterable[str]:
