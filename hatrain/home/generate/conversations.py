@@ -9,6 +9,7 @@ from hatrain.home.devices.actions import ASKED, QUESTIONS, SLOTS, STATUS_SLOTS, 
 from hatrain.home.generate.aftermath import home_after
 from hatrain.home.generate.drafts import Call, Draft, Drafts, any_device, supports
 from hatrain.home.homes.home import Device, Draw, Home, Homes, pick
+from hatrain.home.intents.shape import Shape
 from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Templates
@@ -77,6 +78,7 @@ class Conversation:
     turns: tuple[Turn, ...]
     asked: tuple[Asked, ...] = ()
     topic: Topic | None = None
+    shape: Shape | None = None  # of its first request
 
 
 class ConversationGenerator:
