@@ -104,10 +104,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     others.add_argument(
         "--audit",
-        nargs=2,
+        nargs="*",
         type=Path,
-        metavar=("A", "B"),
-        help="show what two datasets share; either may be a clone of home-assistant/intents",
+        metavar="A B",
+        help="show what two datasets share; either may be a clone of home-assistant/intents. With --intents DIR and no "
+        "datasets: how much of its sentences the generator can draw",
+    )
+    others.add_argument(
+        "--rows", type=int, metavar="N", help="with --audit --intents: rows to draw in a language (default: 20,000)"
     )
     others.add_argument(
         "--check-language",
@@ -118,10 +122,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from hatrain.errors import BadInput
+
     if args.check_language:
         return _check_language(args.check_language)
-    if args.audit:
-        return _audit(*args.audit)
+    if args.audit is not None:
+        return _coverage(args) if args.intents else _audit(args.audit)
+    if args.rows is not None:
+        raise BadInput("--rows: needs --audit --intents DIR")
     if args.intents:
         return _intents(args)
     return _generate(args)
@@ -234,10 +242,35 @@ class _Progress:
         print(f"\r{line}\033[K" if terminal else line, end=end, file=sys.stderr, flush=True)
 
 
-def _audit(a: Path, b: Path) -> int:
+def _audit(datasets: list[Path]) -> int:
+    from hatrain.errors import BadInput
     from hatrain.home.generate.audit import audit
 
-    print("\n".join(audit(a, b).lines()))
+    if len(datasets) != 2:
+        raise BadInput(f"--audit: found {len(datasets)} datasets; accepted: two, or none with --intents DIR")
+    print("\n".join(audit(*datasets).lines()))
+    return 0
+
+
+def _coverage(args: argparse.Namespace) -> int:
+    from hatrain.errors import BadInput
+    from hatrain.home.clients import find_client
+    from hatrain.home.intents.coverage import ROWS, coverage
+    from hatrain.home.intents.coverage_report import report
+    from hatrain.home.language.load import find_language, load_language
+
+    rows = ROWS if args.rows is None else args.rows
+    others = ("train", "test", "dpo", "sample", "format", "tools", "home", "prompt", "model", "single_calls")
+    if given := [*map(str, args.audit), *(f"--{name.replace('_', '-')}" for name in others if getattr(args, name))]:
+        accepted = "--client, --language, --rows, --seed"
+        raise BadInput(f"--audit --intents: found {', '.join(given)} beside it; accepted: {accepted}")
+    if rows < 1:
+        raise BadInput(f"--rows: found {rows}, accepted: 1 or more")
+    client, progress = find_client(args.client or "assist"), _Progress()
+    for name in dict.fromkeys(args.language or ["english"]):
+        language = load_language(find_language(name))
+        found = coverage(args.intents, language, client, rows, args.seed, progress)
+        print("\n".join(report(found)))
     return 0
 
 

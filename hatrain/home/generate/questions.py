@@ -12,7 +12,7 @@ from hatrain.home.generate.places import Kind, Place, draw_place
 from hatrain.home.generate.shapes import domain_of_devices
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
-from hatrain.home.intents.shape import Shape
+from hatrain.home.intents.shape import Shape, make_shape
 from hatrain.home.judge.asked import RESPONSE
 from hatrain.home.language.load import Language
 from hatrain.home.language.places import Group
@@ -136,7 +136,9 @@ class Questions:
         answer = _tidy(self._wording.sentence(draw, possible, fillers))
         steps = (Step("", (_reading(domain, place),)), Step(answer)) if self._reads else (Step(answer),)
         about = (Asked(domain, RESPONSE, answer),)
-        shape = Shape("HassGetState", name, frozenset({place.kind} if place and place.kind != "everywhere" else ()))
+        shape = make_shape(
+            "HassGetState", {place.kind} if place and place.kind != "everywhere" else (), *name.split(".")
+        )
         return Conversation(home, "groups", (domain,), (Turn(user, steps, home),), about, None, shape)
 
     def _answers(self, home: Home, key: str) -> Sequence[Template]:
@@ -194,4 +196,4 @@ def _shape_of_question(question: str, device: Device, named: bool, text: str) ->
     if room and any(form in text.casefold() for key, form in room.forms.items() if key != "base"):
         slots.add("area")
     intents = {"weather.state": "HassGetWeather", "climate.temperature": "HassClimateGetTemperature"}
-    return Shape(intents.get(question, "HassGetState"), domain_of_devices([device]), frozenset(slots))
+    return make_shape(intents.get(question, "HassGetState"), slots, *domain_of_devices([device]))

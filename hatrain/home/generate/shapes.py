@@ -6,7 +6,7 @@ from hatrain.home.devices.actions import Action
 from hatrain.home.devices.services import SERVICES
 from hatrain.home.generate.places import Place
 from hatrain.home.homes.home import Device
-from hatrain.home.intents.shape import Shape
+from hatrain.home.intents.shape import WITH_CLASS, Shape, make_shape
 
 _SLOTS = {"title": "search_query"}
 """Placeholders that shapes call otherwise."""
@@ -39,12 +39,11 @@ def shape_of_request(
         slots.add(place.kind)
     elif scope == "here" and devices[0].area:
         slots.add("here")
-    return Shape(name, domain_of_devices(devices), frozenset(slots))
+    return make_shape(name, slots, *domain_of_devices(devices))
 
 
-def domain_of_devices(devices: Sequence[Device]) -> str:
-    """Return the domain, with the device class where all share one."""
+def domain_of_devices(devices: Sequence[Device]) -> tuple[str, str]:
+    """Return the domain and, where all devices share one, their device class."""
     domain = devices[0].name.domain
-    classes = {device.state["attributes"].get("device_class") for device in devices}
-    (device_class,) = classes if len(classes) == 1 else (None,)
-    return f"{domain}.{device_class}" if device_class else domain
+    classes = {str(device.state["attributes"].get("device_class", "")) for device in devices}
+    return domain, classes.pop() if domain in WITH_CLASS and len(classes) == 1 else ""

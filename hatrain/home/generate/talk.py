@@ -13,7 +13,7 @@ from hatrain.home.generate.drafts import Call, Draft, Drafts
 from hatrain.home.generate.places import near_satellite
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.homes.scene import Satellite, SatelliteTimer
-from hatrain.home.intents.shape import Shape
+from hatrain.home.intents.shape import Shape, make_shape
 from hatrain.home.judge.asked import RESPONSE
 from hatrain.home.language.grammar import Forms
 from hatrain.home.language.places import fill_text
@@ -57,14 +57,14 @@ class Talk:
         rules, moment = self._language.grammar.rules, home.scene.moment
         fillers: dict[str, Any] = {}
         calls: tuple[Call, ...] = ()
-        told, shape = None, Shape("HassRespond", "", frozenset())
+        told, shape = None, make_shape("HassRespond", ())
         match topic:
             case "nevermind":
-                shape = Shape("HassNevermind", "", frozenset())
+                shape = make_shape("HassNevermind", ())
             case "time" | "date":
                 say = rules.clock if topic == "time" else rules.day
                 fillers[topic] = {"base": say(moment)}
-                shape = Shape(f"HassGetCurrent{topic.capitalize()}", "", frozenset())
+                shape = make_shape(f"HassGetCurrent{topic.capitalize()}", ())
                 if self._reads:
                     calls, told = ({"service": DATE_TIME},), _clock_result(moment)
             case "broadcast":
@@ -73,7 +73,7 @@ class Talk:
                 message = pick(draw, self._language.values.messages)
                 fillers["message"] = {"base": message}
                 calls = ({"service": "HassBroadcast", "message": message},)
-                shape = Shape("HassBroadcast", "", frozenset({"message"}))
+                shape = make_shape("HassBroadcast", {"message"})
         user, answer = self._words(draw, topic, fillers, fillers)
         asked = (Asked(topic, RESPONSE, answer),) if topic in ("time", "date") else ()
         return self._conversation(home, "talk", user, answer, calls, shape, told=told, asked=asked)
@@ -95,7 +95,7 @@ class Talk:
             forms = {"duration": self._duration(draw, home, duration)}
             user, answer = self._words(draw, topic, {**request, **forms}, forms)
             call = {"service": "HassStartTimer", **_amounts(duration), "conversation_command": draft.user}
-            shape = Shape("HassStartTimer", "", frozenset({"duration", "command"}))
+            shape = make_shape("HassStartTimer", {"duration", "command"})
             return self._conversation(home, "later", user, answer, (call,), shape)
         return self._conditional(draw, home, topic, draft)
 
@@ -174,7 +174,7 @@ class Talk:
         if topic == "status" and timer:
             answers["remaining"] = self._duration(draw, home, _as_text(timer.left))
         user, answer = self._words(draw, topic, said, answers)
-        shape = Shape(_TOOLS[topic], "", frozenset(slots))
+        shape = make_shape(_TOOLS[topic], slots)
         asked = (Asked("timer", RESPONSE, answer),) if topic == "status" else ()
         return self._conversation(home, "timers", user, answer, (call,), shape, asked=asked)
 
