@@ -275,4 +275,7 @@ STATUS_SLOTS: dict[str, tuple[str, ...]] = {
 QUESTION_SLOTS: dict[str, tuple[str, ...]] = {"binary_sensor.state": ("state",)}
 """The placeholders, besides `{device}`, that a question may use: what is supposed, "is the window open?"."""
 
+IN_A_PLACE = ("weather.state", "climate.temperature")
+"""Questions that need not name a device: "how warm is it in the kitchen?"."""
+
 STATUS_ANSWERS: tuple[str, ...] = tuple(key for answers in QUESTIONS.values() for key in answers)

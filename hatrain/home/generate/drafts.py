@@ -26,6 +26,7 @@ _GROUP_SHARE = 0.85  # of requests that imply their devices
 _HERE_SHARE = 0.4  # of these, where there is a satellite: about its surroundings
 _PLACES: tuple[Kind, ...] = ("area",) * 6 + ("floor",) * 3 + ("everywhere",) * 2
 """Where a request about all of a domain is aimed, by how often."""
+_PLACES_OF_ONE: tuple[Kind, ...] = ("area",) * 6 + ("floor",)
 _ANY_DEVICE = 0.4  # share of draws in which common domains are as common as their devices
 _TOGGLE_SHARE = 0.15  # of the toggles that chance would give: people seldom ask for one
 
@@ -140,7 +141,7 @@ class Drafts:
             return None
         request, place = pick(draw, requests), None
         if scope in ("one", "all"):
-            usual = pick(draw, _PLACES) if scope == "all" else "area"
+            usual = pick(draw, _PLACES if scope == "all" else _PLACES_OF_ONE)
             place = draw_place(draw, self.language, home, device, kind or usual)
             if place is None or not place.suits(request.template):
                 return None

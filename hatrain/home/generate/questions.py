@@ -28,6 +28,8 @@ _STATE_KEYS = {
 }
 _PLACES: tuple[Kind | None, ...] = (None, "area", "area", "area", "floor", "here", "everywhere")
 """Where a question about several things is aimed; None says no place."""
+_NEARBY: tuple[Kind | None, ...] = ("area", "area", "area", "here", "here", None)
+"""Where a question about one thing is aimed that it does not name."""
 _MOST_NAMED = 5
 """Devices that an answer may name."""
 
@@ -64,12 +66,20 @@ class Questions:
         ):
             return None
         template = pick(draw, self._templates.status[question])
-        if "device" not in template.slots and len(home.by_domain[device.name.domain]) > 1:
-            return None
+        place = None
+        if "device" not in template.slots:
+            kind = pick(draw, _NEARBY)
+            place = draw_place(draw, self._language, home, device, kind) if kind else None
+            if not _is_the_only_one(home, device, place, "room" in template.slots) or (
+                place and not place.suits(template)
+            ):
+                return None
         group = self._group_of(device)
         if question == "binary_sensor.state" and group is None:
             return None
         fillers = self._wording.device(draw, device)
+        if place is not None:
+            fillers["room"] = place.forms
         if QUESTION_SLOTS.get(question) and group:
             fillers["state"] = group.state(pick(draw, sorted(group.states)), fillers["device"].cls)
         user = self._wording.fill(draw, template, fillers)
@@ -89,7 +99,7 @@ class Questions:
         turn = Turn(user, steps, home)
         topic = Topic(device.name, state, question=question)
         about = (Asked(entity_id, asked, value, self._said(question, device, group)),)
-        shape = _shape_of_question(question, device, "device" in template.slots, user)
+        shape = _shape_of_question(question, device, place, "device" in template.slots, user)
         return Conversation(home, "status", (device.name.domain,), (turn,), about, topic, shape)
 
     def groups(self, draw: Draw, home: Home) -> Conversation | None:
@@ -190,10 +200,21 @@ def _tidy(text: str) -> str:
     return " ".join(text.split()).replace(" ?", "?").replace(" .", ".").replace(" ,", ",").lstrip(", ")
 
 
-def _shape_of_question(question: str, device: Device, named: bool, text: str) -> Shape:
-    slots = {"name"} if named else set()
+def _is_the_only_one(home: Home, device: Device, place: Place | None, says_place: bool) -> bool:
+    """Whether a question that names no device can mean this one alone: in the place that it says, around the
+    satellite, or in the whole home."""
+    others = [other for other in home.by_domain[device.name.domain] if other is not device]
+    if place is None:
+        return not says_place and not others
+    if not says_place and place.kind != "here":
+        return False
+    return not any(place.holds(other) for other in others)
+
+
+def _shape_of_question(question: str, device: Device, place: Place | None, named: bool, text: str) -> Shape:
+    slots = {"name"} if named else {place.kind} if place else set()
     room = device.name.room
-    if room and any(form in text.casefold() for key, form in room.forms.items() if key != "base"):
+    if named and room and any(form in text.casefold() for key, form in room.forms.items() if key != "base"):
         slots.add("area")
     intents = {"weather.state": "HassGetWeather", "climate.temperature": "HassClimateGetTemperature"}
     return make_shape(intents.get(question, "HassGetState"), slots, *domain_of_devices([device]))

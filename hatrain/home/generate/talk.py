@@ -10,13 +10,14 @@ from hatrain.home.clients.client import Client
 from hatrain.home.devices.states import DURATIONS, TEMPERATURES
 from hatrain.home.generate.conversation import Asked, Conversation, Step, Turn, read_call
 from hatrain.home.generate.drafts import Call, Draft, Drafts
-from hatrain.home.generate.places import near_satellite
+from hatrain.home.generate.places import Kind, near_satellite, room_forms
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.homes.scene import Satellite, SatelliteTimer
 from hatrain.home.intents.shape import Shape, make_shape
 from hatrain.home.judge.asked import RESPONSE
 from hatrain.home.language.grammar import Forms
 from hatrain.home.language.places import fill_text
+from hatrain.home.language.templates import Template
 from hatrain.home.language.topics import TALK, TIMERS
 
 _RESPOND = ("hello", "thanks", "who", "help")
@@ -140,8 +141,8 @@ class Talk:
         topic = pick(draw, tuple(TIMERS))
         said: dict[str, Any] = {}
         call: dict[str, Any] = {"service": _TOOLS[topic]}
-        slots = set()
-        timer = None
+        slots: set[str] = set()
+        timer, template = None, pick(draw, self._ask[topic])
         if "timer" in TIMERS[topic].asked:
             fitting = [each for each in satellite.timers if each.is_active == _NEEDS_ACTIVE.get(topic, each.is_active)]
             if not fitting:
@@ -164,16 +165,17 @@ class Talk:
             call["name"] = label
             slots.add("name")
         if "room" in TIMERS[topic].asked:
-            room = self._room(home)
-            if room is None:
+            kind: Kind = "here" if draw() < 0.4 else "area"
+            room = pick(draw, self._language.places.here) if kind == "here" else self._room(home)
+            if room is None or not room_forms(template) <= room.keys():
                 return None
             said["room"] = room
             call["area"] = satellite.area
-            slots.add("area")
+            slots.add(kind)
         answers = dict(said)
         if topic == "status" and timer:
             answers["remaining"] = self._duration(draw, home, _as_text(timer.left))
-        user, answer = self._words(draw, topic, said, answers)
+        user, answer = self._words(draw, topic, said, answers, template)
         shape = make_shape(_TOOLS[topic], slots)
         asked = (Asked("timer", RESPONSE, answer),) if topic == "status" else ()
         return self._conversation(home, "timers", user, answer, (call,), shape, asked=asked)
@@ -209,9 +211,11 @@ class Talk:
     def _duration(self, draw: Draw, home: Home, duration: str) -> Forms:
         return pick(draw, self._language.values.wordings("duration", duration, home.unit))
 
-    def _words(self, draw: Draw, topic: str, said: dict[str, Any], answers: dict[str, Any]) -> tuple[str, str]:
-        """Draw a request and an answer."""
-        user = self._wording.fill(draw, pick(draw, self._ask[topic]), said)
+    def _words(
+        self, draw: Draw, topic: str, said: dict[str, Any], answers: dict[str, Any], template: Template | None = None
+    ) -> tuple[str, str]:
+        """Draw a request, with a template or any, and an answer."""
+        user = self._wording.fill(draw, template or pick(draw, self._ask[topic]), said)
         return self._wording.request(draw, user), self._wording.sentence(draw, self._say[topic], answers)
 
     def _conversation(

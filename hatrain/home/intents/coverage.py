@@ -16,7 +16,7 @@ from hatrain.home.intents.shape import Shape, shape_of
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Side, split_names, split_templates
 
-ROWS = 20_000
+ROWS = 40_000
 """Rows that are drawn in a language. One in eight is of the test side, as in a dataset of this size."""
 
 _TEST_EVERY = 8

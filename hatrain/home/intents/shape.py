@@ -64,6 +64,8 @@ def make_shape(intent: str, slots: Iterable[str], domain: str = "", device_class
     elif not domain:
         domain = next((own for start, own in _DOMAINS.items() if intent.startswith(start)), "")
     said = frozenset(_WORDS.get(slot, slot) for slot in slots if slot not in _NOT_SAID)
+    if intent == "HassStartTimer":
+        said -= {"here"}  # it runs where it is spoken to, also without saying so
     return Shape(intent, f"{domain}.{device_class}" if domain and device_class else domain, said)
 
 

@@ -118,7 +118,7 @@ def read_nouns(
 
 def _class_problems(document: Document, domain: str, base: str, device_class: str | None) -> list[str]:
     accepted = DEVICE_CLASSES.get(domain, ())
-    if device_class is None and domain in ("sensor", "binary_sensor"):
+    if device_class is None and domain == "binary_sensor":
         return [f"{document.where((domain, base))}: device_class: missing; accepted: {', '.join(accepted)}"]
     if device_class is not None and device_class not in accepted:
         found = f"found {device_class!r}; accepted: {', '.join(accepted) or 'none in this domain'}"

@@ -8,6 +8,7 @@ from hatrain.errors import nearest
 from hatrain.home.devices.actions import (
     ACTIONS,
     COLLECTIVE,
+    IN_A_PLACE,
     QUESTION_SLOTS,
     QUESTIONS,
     REFUSABLE,
@@ -200,7 +201,9 @@ def _header(file: str, key: str) -> _Header | None:
         return _Header("group", key, (things, "state", "place"), (things,) if key == "there" else (things, "state"))
     elif file == "status.txt" and key in QUESTIONS:
         asked = QUESTION_SLOTS.get(key, ())
-        return _Header("status", key, ("device", *asked), () if key == "weather.state" else ("device", *asked))
+        if key in IN_A_PLACE:
+            return _Header("status", key, ("device", "room"))
+        return _Header("status", key, ("device", *asked), ("device", *asked))
     elif file in TOPICS and scope in _TOPIC_SCOPES and rest in TOPICS[file]:
         topic = TOPICS[file][rest]
         if scope == "ask":
