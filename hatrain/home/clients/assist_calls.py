@@ -67,8 +67,10 @@ def _common_call(calls: Sequence[Drawn], entities: Sequence[Entity]) -> Call | N
     tool, ids = TOOLS[first.service], {call["target_device"] for call in calls}
     if tool.single or tool.targets == ("name",):
         return None
+    accepted = (*tool.targets, *(["device_class"] if tool.device_classes else []))
     for target in _common_targets([entity for entity in entities if entity.entity_id in ids]):
-        common = Call(first.service, {**target, **first.arguments})
+        chosen = {key: value for key, value in target.items() if key in accepted}
+        common = Call(first.service, {**chosen, **first.arguments})
         touched = {call.arguments["entity_id"] for call in understand_tool(common, entities).calls}
         if touched == ids:
             return common
