@@ -351,3 +351,13 @@ def test_players_are_turned_up_together_without_a_domain_which_the_tool_does_not
     drawn = [{"service": "media_player.volume_up", "target_device": f"media_player.{name}"} for name in "ab"]
     (call,) = ASSIST.tool_calls(drawn, players, True)
     assert call == Call("HassSetVolumeRelative", {"area": "Den", "volume_step": "up"})
+
+
+def test_the_error_of_a_name_that_is_not_there_has_the_domain_of_the_tool() -> None:
+    failed = ASSIST.result(Call("HassMediaSearchAndPlay", {"name": "Sofa", "search_query": "Blue"}), HOME, "")
+    assert failed["error"] == "MatchFailedError"
+    assert "domains={'media_player'}" in failed["error_text"] and "single_target=True" in failed["error_text"]
+    failed = ASSIST.result(Call("HassTurnOn", {"name": "Sofa"}), HOME, "")
+    assert "domains=None" in failed["error_text"] and "single_target=False" in failed["error_text"]
+    failed = ASSIST.result(Call("HassTurnOn", {"name": "Sofa", "domain": ["switch", "light"]}), HOME, "")
+    assert "domains={'light', 'switch'}" in failed["error_text"]
