@@ -163,7 +163,7 @@ def _tools() -> dict[str, Tool]:
         ),
         Tool(
             "HassLawnMowerStartMowing",
-            "Starts a lawn mower.",
+            "Sends a lawn mower out to mow.",
             service_call("lawn_mower.start_mowing"),
             *_only("lawn_mower"),
         ),

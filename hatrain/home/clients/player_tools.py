@@ -71,11 +71,11 @@ PLAYER_TOOLS = (
         },
         targets=_PLACES,
     ),
-    _player("HassMediaPlayerMute", "Mutes a media player.", _mute(True), is_volume_muted=_FLAG),
-    _player("HassMediaPlayerUnmute", "Ends the muting of a media player.", _mute(False), is_volume_muted=_FLAG),
+    _player("HassMediaPlayerMute", "Turns the sound of a media player off.", _mute(True), is_volume_muted=_FLAG),
+    _player("HassMediaPlayerUnmute", "Turns the sound of a media player back on.", _mute(False), is_volume_muted=_FLAG),
     Tool(
         "HassMediaSearchAndPlay",
-        "Searches for media and plays the first result.",
+        "Plays the first thing that a search for media finds.",
         service_call(
             "media_player.play_media",
             lambda given: {"media_content_id": given["search_query"], "media_content_type": "music"},
