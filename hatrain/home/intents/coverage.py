@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hatrain.home.clients.client import Client
-from hatrain.home.devices.services import SERVICES
+from hatrain.home.clients.guide_tools import intent_of
 from hatrain.home.generate.conversations import Conversation, ConversationGenerator, Topic
 from hatrain.home.homes.random_homes import RandomHomes
 from hatrain.home.intents.clone import read_sentences
@@ -116,10 +116,10 @@ def _shape_of_topic(conversation: Conversation) -> Shape | None:
         return None
     domain = topic.name.domain
     if topic.action:
-        service = SERVICES[topic.action.service]
-        if service.intent is None:
+        tool = intent_of(topic.action.service, topic.action.arguments)
+        if tool is None:
             return None
-        intent, said = service.intent.name, {*topic.action.slots, *service.intent.fixed}
+        intent, said = tool.name, {*topic.action.slots, *tool.fixed}
         if "title" in said:
             said = (said - {"title"}) | {"search_query"}
     else:
