@@ -112,7 +112,7 @@ class HomeLlmLegacy:
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
-        return service in SERVICES
+        return service in SERVICES and "color_temp_kelvin" not in arguments
 
     def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         return frozenset()
