@@ -36,6 +36,8 @@ def shape_of_request(
         folded = text.casefold()
         if room and any(form in folded for key, form in room.forms.items() if key != "base"):
             slots.add("area")
+        if place is not None:
+            slots.add(place.kind)
     elif place is not None and place.kind != "everywhere":
         slots.add(place.kind)
     elif here:
