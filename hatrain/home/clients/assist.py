@@ -38,7 +38,12 @@ class Assist(AssistApi):
     name: str = "assist"
     forms: frozenset[str] = frozenset({TEMPLATE})
     states_in_prompt: bool = False
+    says_where: bool = True
     history: History = "whole"
+
+    def lists(self, domain: str) -> bool:
+        # Home Assistant makes each script a tool of its own, and reads calendars by a tool: it lists neither.
+        return domain not in ("script", "calendar")
 
     def shows(self, key: str, state: State) -> bool:
         return key in ("state", *assist_calls.LIVE_ATTRIBUTES)

@@ -18,12 +18,15 @@ class AssistApi:
 
     row_format: RowFormat = "messages"
     areas = True
+    says_where: bool
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         return understand_tool(call, entities)
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
-        return service in SATELLITE_TOOLS or assist_calls.tool_for(service, arguments) is not None
+        if service in SATELLITE_TOOLS:
+            return self.says_where
+        return assist_calls.tool_for(service, arguments) is not None
 
     def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         tool = assist_calls.tool_for(service, arguments)

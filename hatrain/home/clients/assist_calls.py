@@ -67,8 +67,10 @@ def _common_call(calls: Sequence[Drawn], entities: Sequence[Entity]) -> Call | N
     tool, ids = TOOLS[first.service], {call["target_device"] for call in calls}
     if tool.single or tool.targets == ("name",):
         return None
+    accepted = (*tool.targets, *(["device_class"] if tool.device_classes else []))
     for target in _common_targets([entity for entity in entities if entity.entity_id in ids]):
-        common = Call(first.service, {**target, **first.arguments})
+        chosen = {key: value for key, value in target.items() if key in accepted}
+        common = Call(first.service, {**chosen, **first.arguments})
         touched = {call.arguments["entity_id"] for call in understand_tool(common, entities).calls}
         if touched == ids:
             return common
@@ -138,22 +140,25 @@ def result(call: Call, entities: Sequence[Entity], understood: Understood, *, mu
 
 def _match_failed(call: Call) -> str:
     """Return the text of the error as Python writes it: no entity has the name."""
-    domains = call.arguments.get("domain")
+    tool = TOOLS.get(call.service)
+    domains = call.arguments.get("domain") or (tool.domains if tool else ())
     constraints = {
         "name": call.arguments.get("name"),
         "area_name": call.arguments.get("area"),
-        "floor_name": None,
-        "domains": set(domains) if domains else None,
+        "floor_name": call.arguments.get("floor"),
+        "domains": domains,
         "device_classes": None,
         "features": None,
         "states": None,
         "assistant": "conversation",
         "allow_duplicate_names": False,
-        "single_target": False,
+        "single_target": tool is not None and tool.single,
     }
     reason = "no_match_reason=<MatchFailedReason.NAME: 1>"
     found = f"is_match=False, {reason}, states=[], no_match_name=None, areas=[], floors=[]"
-    wanted = ", ".join(f"{key}={value!r}" for key, value in constraints.items())
+    # Sorted: the order of a Python set differs from run to run.
+    listed = f"{{{', '.join(map(repr, sorted(domains)))}}}" if domains else "None"
+    wanted = ", ".join(f"{key}={listed if key == 'domains' else repr(value)}" for key, value in constraints.items())
     preferences = "MatchTargetsPreferences(area_id=None, floor_id=None)"
     return (
         f"<MatchFailedError result=MatchTargetsResult({found}), constraints=MatchTargetsConstraints({wanted}), "

@@ -3,20 +3,32 @@
 Source: `helpers/llm.py` and each integration's `intent.py` in home-assistant/core. The descriptions are our own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 from hatrain.home.calls.colors import CSS_COLORS
 from hatrain.home.calls.compare import Call
+from hatrain.home.clients.player_tools import PLAYER_CLASSES, PLAYER_TOOLS
 from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
-from hatrain.home.clients.tool import Act, Arguments, Json, Slot, Tool, function, number, some_text, within
+from hatrain.home.clients.tool import (
+    Act,
+    Arguments,
+    Json,
+    Slot,
+    Tool,
+    function,
+    number,
+    percent,
+    service_call,
+    some_text,
+    within,
+)
 from hatrain.home.devices.entity import Entity
 
 COVER_CLASSES = (
     "awning", "blind", "curtain", "damper", "door", "garage", "gate", "shade", "shutter", "window"
 )  # fmt: skip
-PLAYER_CLASSES = ("tv", "speaker", "receiver")
 ON_OFF_CLASSES = (
     "identify", "restart", "update", *COVER_CLASSES, "water", "gas", "outlet", "switch", *PLAYER_CLASSES
 )  # fmt: skip
@@ -28,21 +40,6 @@ LIVE_CONTEXT, DATE_TIME = "GetLiveContext", "GetDateTime"
 def css_name(value: Any) -> str:
     """Fold a colour's name as Home Assistant does."""
     return value.replace(" ", "").lower() if isinstance(value, str) else ""
-
-
-def _percent(low: int = 0, high: int = 100, required: bool = True) -> Slot:
-    return Slot({"type": "integer", "minimum": low, "maximum": high}, within(low, high), required)
-
-
-def _service(name: str, arguments: Callable[[Arguments], Json] = lambda given: {}) -> Act:
-    domain = name.partition(".")[0]
-
-    def act(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
-        if entity.domain != domain:
-            return f"{entity.entity_id}: not a {domain}, which {name} needs"
-        return (Call(name, {"entity_id": entity.entity_id, **arguments(given)}),)
-
-    return act
 
 
 def _by_domain(
@@ -103,22 +100,6 @@ def _started(entity: Entity, service: str, arguments: Json) -> tuple[Call, ...]:
     return (*start, Call(service, {**target, **arguments}))
 
 
-def _relative_volume(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
-    if entity.domain != "media_player":
-        return f"{entity.entity_id}: not a media_player"
-    step = given["volume_step"]
-    percent = number(step)
-    if percent is None:
-        return (Call(f"media_player.volume_{step}", {"entity_id": entity.entity_id}),)
-    level = min(1.0, max(0.0, float(entity.attributes.get("volume_level", 0)) + percent / 100))
-    return (Call("media_player.volume_set", {"entity_id": entity.entity_id, "volume_level": round(level, 4)}),)
-
-
-def _player(name: str, description: str, act: Act, states: Sequence[str] = (), **slots: Slot) -> Tool:
-    players = frozenset({"media_player"})
-    return Tool(name, description, act, players, players, frozenset(states), PLAYER_CLASSES, slots)
-
-
 def _only(domain: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset({domain}), frozenset({domain})
 
@@ -133,20 +114,20 @@ def _tools() -> dict[str, Tool]:
         Tool(
             "HassLightSet",
             "Sets the brightness or the color of a light.",
-            _service("light.turn_on", _light),
+            service_call("light.turn_on", _light),
             frozenset({"light"}),
             slots={
                 "color": Slot({"type": "string"}, lambda value: css_name(value) in CSS_COLORS, False),
                 "temperature": Slot({"type": "integer", "minimum": 0}, within(1, 20000), False),
-                "brightness": _percent(required=False),
+                "brightness": percent(required=False),
             },
         ),
         Tool(
             "HassFanSetSpeed",
             "Sets the speed of a fan in percent.",
-            _service("fan.set_percentage", lambda given: {"percentage": int(float(given["percentage"]))}),
+            service_call("fan.set_percentage", lambda given: {"percentage": int(float(given["percentage"]))}),
             *_only("fan"),
-            slots={"percentage": _percent()},
+            slots={"percentage": percent()},
         ),
         Tool(
             "HassSetPosition",
@@ -154,7 +135,7 @@ def _tools() -> dict[str, Tool]:
             _by_domain(_POSITION, "moved", lambda given: {"position": int(float(given["position"]))}),
             covers,
             device_classes=(*COVER_CLASSES, "water", "gas"),
-            slots={"position": _percent()},
+            slots={"position": percent()},
         ),
         Tool(
             "HassStopMoving",
@@ -166,66 +147,30 @@ def _tools() -> dict[str, Tool]:
         Tool(
             "HassClimateSetTemperature",
             "Sets the target temperature of a thermostat.",
-            _service("climate.set_temperature", lambda given: {"temperature": float(given["temperature"])}),
+            service_call("climate.set_temperature", lambda given: {"temperature": float(given["temperature"])}),
             *_only("climate"),
             slots={"temperature": Slot({"type": "number"}, lambda value: number(value) is not None)},
             targets=("name", "area", "floor"),
             single=True,
         ),
-        _player("HassMediaPause", "Pauses a media player.", _service("media_player.media_pause"), ["playing"]),
-        _player("HassMediaUnpause", "Resumes a media player.", _service("media_player.media_play"), ["paused"]),
-        _player("HassMediaNext", "Skips to the next item.", _service("media_player.media_next_track"), ["playing"]),
-        _player(
-            "HassMediaPrevious",
-            "Goes back to the previous item.",
-            _service("media_player.media_previous_track"),
-            ["playing"],
-        ),
-        _player(
-            "HassSetVolume",
-            "Sets the volume of a media player in percent.",
-            _service(
-                "media_player.volume_set", lambda given: {"volume_level": int(float(given["volume_level"])) / 100}
-            ),
-            ["playing"],
-            volume_level=_percent(),
-        ),
-        _player(
-            "HassSetVolumeRelative",
-            "Raises or lowers the volume of a media player.",
-            _relative_volume,
-            ["playing"],
-            volume_step=Slot(
-                {"anyOf": [{"type": "string", "enum": ["up", "down"]}, {"type": "integer"}]},
-                lambda value: value in ("up", "down") or within(-100, 100)(value),
-            ),
-        ),
-        _player(
-            "HassMediaSearchAndPlay",
-            "Searches for media and plays the first result.",
-            _service(
-                "media_player.play_media",
-                lambda given: {"media_content_id": given["search_query"], "media_content_type": "music"},
-            ),
-            search_query=text,
-        ),
-        Tool("HassVacuumStart", "Starts a vacuum.", _service("vacuum.start"), *_only("vacuum")),
+        *PLAYER_TOOLS,
+        Tool("HassVacuumStart", "Starts a vacuum.", service_call("vacuum.start"), *_only("vacuum")),
         Tool(
             "HassVacuumReturnToBase",
             "Sends a vacuum back to its base.",
-            _service("vacuum.return_to_base"),
+            service_call("vacuum.return_to_base"),
             *_only("vacuum"),
         ),
         Tool(
             "HassLawnMowerStartMowing",
-            "Starts a lawn mower.",
-            _service("lawn_mower.start_mowing"),
+            "Sends a lawn mower out to mow.",
+            service_call("lawn_mower.start_mowing"),
             *_only("lawn_mower"),
         ),
         Tool(
             "HassLawnMowerDock",
             "Sends a lawn mower back to its dock.",
-            _service("lawn_mower.dock"),
+            service_call("lawn_mower.dock"),
             *_only("lawn_mower"),
         ),
         Tool(
@@ -233,7 +178,7 @@ def _tools() -> dict[str, Tool]:
             "Sets the target humidity of a humidifier in percent.",
             _humidity,
             *_only("humidifier"),
-            slots={"humidity": _percent()},
+            slots={"humidity": percent()},
             targets=("name",),
         ),
         Tool(
@@ -247,7 +192,7 @@ def _tools() -> dict[str, Tool]:
         Tool(
             "HassListAddItem",
             "Adds an item to a to-do list.",
-            _service("todo.add_item", lambda given: {"item": given["item"].strip()}),
+            service_call("todo.add_item", lambda given: {"item": given["item"].strip()}),
             *_only("todo"),
             slots={"item": text},
             targets=("name",),
@@ -255,7 +200,7 @@ def _tools() -> dict[str, Tool]:
         Tool(
             "HassListCompleteItem",
             "Marks an item of a to-do list as done.",
-            _service("todo.update_item", lambda given: {"item": given["item"].strip(), "status": "completed"}),
+            service_call("todo.update_item", lambda given: {"item": given["item"].strip(), "status": "completed"}),
             *_only("todo"),
             slots={"item": text},
             targets=("name",),

@@ -67,6 +67,13 @@ class Client(Hashable, Protocol):
         """Whether the prompt says in which state each device is; otherwise the model has to ask."""
 
     @property
+    def says_where(self) -> bool:
+        """Whether the prompt says in which area the user speaks. Only then are there satellites."""
+
+    def lists(self, domain: str) -> bool:
+        """Whether the prompt lists devices of a domain."""
+
+    @property
     def history(self) -> History:
         """What the model is shown of its own earlier turns.
 

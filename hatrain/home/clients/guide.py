@@ -41,6 +41,7 @@ class Guide:
     tools_of: Tools = "service"
     areas: bool = False
     states_in_prompt: bool = True
+    says_where: bool = False
     history: History = "whole"
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
@@ -75,6 +76,9 @@ class Guide:
 
     def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         return frozenset()
+
+    def lists(self, domain: str) -> bool:
+        return True
 
     def shows(self, key: str, state: State) -> bool:
         return True

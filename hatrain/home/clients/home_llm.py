@@ -21,6 +21,7 @@ class HomeLlm(AssistApi):
     name: str = "home-llm"
     forms: frozenset[str] = frozenset({TEMPLATE, TOOL_CALL, UNCLOSED})
     states_in_prompt: bool = True
+    says_where: bool = False
     history: History = "calls"
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
@@ -29,6 +30,9 @@ class HomeLlm(AssistApi):
         if isinstance(brightness, int | float) and not isinstance(brightness, bool) and 0 < brightness <= 1:
             call = Call(call.service, {**call.arguments, "brightness": int(brightness * 255)})
         return super().understand(call, entities)
+
+    def lists(self, domain: str) -> bool:
+        return True
 
     def shows(self, key: str, state: State) -> bool:
         return shows(key, state)

@@ -87,6 +87,7 @@ class HomeLlmLegacy:
     row_format: RowFormat = "sharegpt"
     areas: bool = True
     states_in_prompt: bool = True
+    says_where: bool = False
     history: History = "words"
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
@@ -111,10 +112,13 @@ class HomeLlmLegacy:
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
-        return service in SERVICES
+        return service in SERVICES and "color_temp_kelvin" not in arguments
 
     def states_for(self, service: str, arguments: Iterable[str]) -> frozenset[str]:
         return frozenset()
+
+    def lists(self, domain: str) -> bool:
+        return True
 
     def shows(self, key: str, state: State) -> bool:
         return shows(key, state)

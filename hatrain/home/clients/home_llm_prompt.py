@@ -10,7 +10,7 @@ from typing import Any
 
 from hatrain.home.calls.colors import CSS_COLORS, RGB
 from hatrain.home.devices.actions import State
-from hatrain.home.homes.scene import Device, Scene, where_the_user_is
+from hatrain.home.homes.scene import Device, Scene
 
 SHOWN = ("rgb_color", "brightness", "temperature", "humidity", "fan_mode", "media_title", "volume_level")
 """The attributes that it sends, in this order."""
@@ -69,9 +69,8 @@ def flat_prompt(scene: Scene) -> str:
 
 
 def grouped_prompt(scene: Scene) -> str:
-    """Return the persona, where the user is, the devices of no area, those of each area by its name, and the date."""
-    where = f"{where_the_user_is(scene.satellite)}\n" if scene.satellite else ""
-    parts = [f"{scene.opening}\n{where}{scene.labels['devices']}\n"]
+    """Return the persona, the devices of no area, those of each area by its name, and the date."""
+    parts = [f"{scene.opening}\n{scene.labels['devices']}\n"]
     by_area: dict[str, list[Device]] = {}
     for device in scene.devices:
         if device.area is None:

@@ -105,8 +105,10 @@ def _tools() -> dict[str, SatelliteTool]:
             {**amount, "name": text, "conversation_command": text},
             CLOCK_KEYS,
         ),
-        SatelliteTool("HassCancelTimer", "Cancels a timer.", "cancel timer", finding),
-        SatelliteTool("HassCancelAllTimers", "Cancels all timers.", "cancel all timers", {"area": text}),
+        SatelliteTool("HassCancelTimer", "Ends a timer before its time is over.", "cancel timer", finding),
+        SatelliteTool(
+            "HassCancelAllTimers", "Ends every timer, or those of an area.", "cancel all timers", {"area": text}
+        ),
         SatelliteTool("HassIncreaseTimer", "Gives a timer more time.", "increase timer", {**amount, **finding}),
         SatelliteTool(
             "HassDecreaseTimer", "Takes time from a timer.", "decrease timer", {**amount, **finding}, CLOCK_KEYS

@@ -114,3 +114,18 @@ def within(low: float, high: float = math.inf) -> Callable[[Any], bool]:
 
 def some_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def percent(low: int = 0, high: int = 100, required: bool = True) -> Slot:
+    return Slot({"type": "integer", "minimum": low, "maximum": high}, within(low, high), required)
+
+
+def service_call(name: str, arguments: Callable[[Arguments], Json] = lambda given: {}) -> Act:
+    domain = name.partition(".")[0]
+
+    def act(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
+        if entity.domain != domain:
+            return f"{entity.entity_id}: not a {domain}, which {name} needs"
+        return (Call(name, {"entity_id": entity.entity_id, **arguments(given)}),)
+
+    return act

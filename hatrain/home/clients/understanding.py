@@ -7,7 +7,8 @@ from hatrain.home.calls.compare import Call
 from hatrain.home.clients.assist_tools import DATE_TIME, LIVE_CONTEXT, READERS, TOOLS
 from hatrain.home.clients.client import Understood
 from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
-from hatrain.home.clients.targets import Target, match, read_target
+from hatrain.home.clients.targets import TARGET_SLOTS, Target, match, read_target
+from hatrain.home.clients.tool import Tool
 from hatrain.home.devices.entity import Entity
 
 
@@ -26,7 +27,7 @@ def understand_tool(call: Call, entities: Sequence[Entity], *, check_states: boo
         return Understood(problem=f"{call.service}: no tool of Home Assistant{near}")
     if problem := tool.problem(call.arguments):
         return Understood(problem=problem)
-    target = read_target(call.arguments)
+    target = _target(tool, call)
     if isinstance(target, str):
         return Understood(problem=f"{tool.name}: {target}")
     possible = [
@@ -46,6 +47,12 @@ def understand_tool(call: Call, entities: Sequence[Entity], *, check_states: boo
     calls = tuple(call for act in acts if not isinstance(act, str) for call in act)
     problems = [act for act in acts if isinstance(act, str)]
     return Understood(calls) if calls else Understood(problem=f"{tool.name}: {problems[0]}")
+
+
+def _target(tool: Tool, call: Call) -> Target | str:
+    """Return what a call means. One that chooses nothing means all of the domains that its tool is limited to."""
+    is_open = set(TARGET_SLOTS).isdisjoint(call.arguments) and tool.domains and tool.targets != ("name",)
+    return Target(domains=tool.domains) if is_open else read_target(call.arguments)
 
 
 def _read(call: Call, entities: Sequence[Entity]) -> Understood:

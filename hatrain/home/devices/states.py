@@ -20,6 +20,8 @@ TEMPERATURES: dict[Unit, tuple[float, ...]] = {
     "F": tuple(range(60, 81)),
 }
 HUMIDITIES = tuple(range(30, 66, 5))
+WATER_HEATER_MODES = ("electric",)
+"""The states of a water heater that is on. People ask whether it is on, and not for its mode."""
 WARMTHS = (2200, 2700, 3000, 4000, 5000, 6500)
 """Colour temperatures of white light in kelvin."""
 DURATIONS = tuple(
@@ -119,7 +121,7 @@ def _valve() -> Iterator[Plain]:
 
 
 def _water_heater(unit: Unit) -> Iterator[Plain]:
-    for mode in ("eco", "off", "electric", "gas"):
+    for mode in ("off", *WATER_HEATER_MODES):
         for now, target in ((38, 50), (46, 55), (52, 60)):
             state: Plain = {"state": mode, "temperature": now if unit == "C" else now + 32}
             yield state if mode == "off" else state | {"target": target if unit == "C" else target + 32}

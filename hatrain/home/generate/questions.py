@@ -6,6 +6,7 @@ from typing import Any
 from hatrain.home.clients.assist_tools import LIVE_CONTEXT
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import ASKED, QUESTION_SLOTS, QUESTIONS, STATUS_SLOTS, State
+from hatrain.home.devices.states import WATER_HEATER_MODES
 from hatrain.home.generate.conversation import Asked, Conversation, Step, Topic, Turn, read_call
 from hatrain.home.generate.drafts import Call, any_device
 from hatrain.home.generate.places import Kind, Place, draw_place
@@ -14,6 +15,7 @@ from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.intents.shape import Shape, make_shape
 from hatrain.home.judge.asked import RESPONSE
+from hatrain.home.language.grammar import Forms, by_name
 from hatrain.home.language.load import Language
 from hatrain.home.language.places import Group
 from hatrain.home.language.split import Templates
@@ -90,7 +92,7 @@ class Questions:
                 fillers[slot] = {"base": device.state["event"]}
             else:
                 value = status_value(key, slot, device.state)
-                fillers[slot] = pick(draw, self._language.values.wordings(slot, value, home.unit))
+                fillers[slot] = pick(draw, _in_digits(self._language.values.wordings(slot, value, home.unit)))
         answer = self._wording.sentence(draw, self._templates.answers[home.persona, "status", key], fillers)
         entity_id, state = device.name.entity_id, device.state
         value = state["state"] if asked == "state" else state["attributes"][asked]
@@ -138,7 +140,7 @@ class Questions:
         }
         user = self._wording.request(draw, _tidy(self._wording.fill(draw, template, fillers)))
         if named:
-            fillers["device"] = self._wording.reference(draw, [other.name for other in named])
+            fillers["device"] = by_name(self._language.grammar, [other.name for other in named])
             fillers["state"] = group.state(state, fillers["device"].cls)
         possible = [each for each in self._answers(home, key) if named or "device" not in each.slots]
         if not possible:
@@ -165,7 +167,15 @@ class Questions:
                 state: tuple(dict.fromkeys(text for cls in classes for text in group.state(state, cls).values()))
                 for state in group.states
             }
+        if question == "water_heater.state":
+            states = self._language.words.states
+            return {"off": states["off"], **dict.fromkeys(WATER_HEATER_MODES, states["on"])}
         return self._language.values.names("condition") if question == "weather.state" else {}
+
+
+def _in_digits(wordings: Sequence[Forms]) -> Sequence[Forms]:
+    """Return the wordings with digits, if there are any: an answer gives a number as it is read."""
+    return [forms for forms in wordings if any(map(str.isdigit, forms["base"]))] or wordings
 
 
 def status_value(key: str, slot: str, state: State) -> Any:

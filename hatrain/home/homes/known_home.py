@@ -1,6 +1,7 @@
 """A user's real home: the devices of a home file, with new states in each draw."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.states import state_pool
@@ -17,7 +18,10 @@ class KnownHome:
     """The home of a file, with new states in each draw. Its devices keep the file's order."""
 
     def __init__(self, language: Language, home: HomeFile, client: Client, write: WritePrompt | None = None):
+        listed = tuple(device for device in home.devices if client.lists(device.domain))
+        home = replace(home, devices=listed)
         self._language, self._home, self._client = language, home, client
+        self._says_where = client.says_where and write is None  # a user's own template may not say it
         self._prompts = Prompts(language, write or client.prompt)
         rooms: dict[str, Room] = {}
         by_area = told_apart_by_area(home.devices)
@@ -47,7 +51,7 @@ class KnownHome:
             )
             places = (device.area, device.floor) if self._client.areas else (None, None)
             devices.append(Device(name, pick(draw, pool), *places, device.aliases))
-        satellite = draw_satellite(draw, devices, language.values.labels) if self._client.areas else None
+        satellite = draw_satellite(draw, devices, language.values.labels) if self._says_where else None
         return self._prompts.home(draw, devices, unit, self._home.prompt, satellite)
 
     def absent_name(self, draw: Draw, home: Home, domain: str) -> Name | None:

@@ -76,6 +76,8 @@ class RandomHomes:
         in_room: list[dict[str, list[_Candidate]]] = [{} for _ in rooms]
         roomless: dict[str, list[_Candidate]] = {}
         for number, name in enumerate(names):
+            if not client.lists(name.domain):
+                continue
             noun = name.noun
             assert noun
             titles = language.values.events if name.domain == "calendar" else language.values.titles
@@ -100,6 +102,7 @@ class RandomHomes:
         self._weighted = [_weighted(by_domain) for by_domain in in_room]  # by room
         self._rooms = [index for index, candidates in enumerate(self._weighted) if candidates]
         self._roomless = _weighted(roomless)
+        self._says_where = client.says_where and write is None  # a user's own template may not say it
         self._areas, self._places, self._labels = client.areas, language.places, language.values.labels
         self._room_names = [room.base for room in language.rooms]
         self._friendly = language.grammar.rules.friendly
@@ -147,7 +150,7 @@ class RandomHomes:
             devices.append(new(Device, (candidate.name, states[int(draw() * len(states))], area, floor, ())))
             if len(devices) == wanted:
                 break
-        satellite = draw_satellite(draw, devices, self._labels) if areas else None
+        satellite = draw_satellite(draw, devices, self._labels) if areas and self._says_where else None
         return self._prompts.home(draw, devices, unit, satellite=satellite)
 
     def _draw_floors(self, draw: Draw) -> dict[str, str]:

@@ -139,7 +139,7 @@ def _blocks(path: Path, name: str, places: _Places) -> Iterator[Block]:
                 tuple(str(sentence) for sentence in test["sentences"]),
                 {key: _slot(value) for key, value in (intent.get("slots") or {}).items()},
                 str(test.get("response") or "").strip(),
-                (intent.get("context") or {}).get("area"),
+                _slot((intent.get("context") or {}).get("area")),
                 own,
             )
 

@@ -100,7 +100,7 @@ class _Writer:
         client = self._client
         home = due.home
         # Home Assistant's own interface says itself where the user is.
-        satellite = due.satellite if client.row_format == "messages" else None
+        satellite = due.satellite if client.says_where else None
         in_words = f"\nThe user is in the area {block.area}." if block.area and not satellite else ""
         opening = self._opening + in_words
         devices = [self._device(entity) for entity in home]

@@ -1,10 +1,14 @@
 """Compares an answer with a response of Home Assistant: its yes or no, its number, the devices that it names."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from hatrain.home.judge.numbers import Numbers
 from hatrain.home.judge.phrases import Phrases, fold
 from hatrain.home.language.schema import WordsFile
+
+_CLOCK = re.compile(r"(?<!\d)(\d{1,2}) ?[:h] ?(\d{2})(?!\d)")
+"""A time of day: 18:30, 18 h 30, 6:30 PM."""
 
 
 class Response:
@@ -17,6 +21,9 @@ class Response:
 
     def wrong(self, text: str, response: str, names: Sequence[str]) -> str | None:
         """Return what is wrong with an answer; `names` are the devices that the question may be about."""
+        if times := set(_CLOCK.findall(response)):
+            said_times = set(_CLOCK.findall(text))
+            return None if times == said_times else f"says {_listed_times(said_times)}"
         listed, told = _named(response, names), _named(text, names)
         due, found = self._polarity(response), self._polarity(text)
         if due is not None and found is not None:
@@ -44,6 +51,10 @@ class Response:
         opening = fold(text).split(",")[0].split(".")[0]
         said = {mention.meaning for mention in self._yes_no.mentions(opening)} if len(opening.split()) <= 2 else set()
         return next(iter(said)) if len(said) == 1 else None
+
+
+def _listed_times(times: set[tuple[str, str]]) -> str:
+    return ", ".join(sorted(map(":".join, times))) or "no time"
 
 
 def _named(text: str, names: Iterable[str]) -> set[str]:

@@ -237,3 +237,10 @@ def several(grammar: Grammar, references: Iterable[Reference]) -> Reference:
         return grammar.listed([part[form] for part in parts])
 
     return Reference(cls, build)
+
+
+def by_name(grammar: Grammar, names: Sequence[Name]) -> Reference:
+    """Refer to devices by the names that Home Assistant has, without articles; words of agreement agree with all."""
+    cls = names[0].cls if len(names) == 1 else grammar.rules.list_class([name.cls for name in names])
+    said = grammar.listed([name.friendly for name in names])
+    return Reference(cls, lambda form: grammar.agreement[form][cls] if form in grammar.agreement else said)

@@ -319,3 +319,45 @@ def test_the_result_of_a_call_for_a_floor_names_the_floor() -> None:
         {"name": "Upper", "type": "floor", "id": "upper"},
         {"name": "D", "type": "entity", "id": "light.d"},
     ]
+
+
+def test_a_tool_of_one_domain_that_is_told_no_target_takes_all_that_fits() -> None:
+    assert calls("HassMediaPause") == {("media_player.media_pause", "media_player.tv")}
+    assert calls("HassSetVolumeRelative", volume_step="up") == {("media_player.volume_up", "media_player.tv")}
+    assert "it takes one" in problem("HassClimateSetTemperature", temperature=20)
+    assert "found no name, area, floor or domain" in problem("HassListAddItem", item="milk")
+    assert "found no name, area, floor or domain" in problem("HassLightSet", brightness=20)
+
+
+@pytest.mark.parametrize(("tool", "is_muted"), [("HassMediaPlayerMute", True), ("HassMediaPlayerUnmute", False)])
+def test_a_player_is_muted_by_the_name_of_the_tool(tool: str, is_muted: bool) -> None:
+    expected = Call("media_player.volume_mute", {"entity_id": "media_player.tv", "is_volume_muted": is_muted})
+    for arguments in ({"name": "TV"}, {"name": "TV", "is_volume_muted": not is_muted}):
+        assert ASSIST.understand(Call(tool, arguments), HOME).calls == (expected,)
+
+
+def test_searching_media_takes_a_class_of_media_and_one_player() -> None:
+    found = calls("HassMediaSearchAndPlay", name="TV", search_query="Blue", media_class="album")
+    assert found == {("media_player.play_media", "media_player.tv")}
+    assert "media_class: found 'vinyl'" in problem("HassMediaSearchAndPlay", search_query="Blue", media_class="vinyl")
+    assert "it takes one" in problem("HassMediaSearchAndPlay", search_query="Blue")
+    assert "domain: not an argument" in problem(
+        "HassMediaSearchAndPlay", name="TV", domain=["media_player"], search_query="Blue"
+    )
+
+
+def test_players_are_turned_up_together_without_a_domain_which_the_tool_does_not_take() -> None:
+    players = [Entity(f"media_player.{name}", name, "playing", {}, (), "Den") for name in "ab"]
+    drawn = [{"service": "media_player.volume_up", "target_device": f"media_player.{name}"} for name in "ab"]
+    (call,) = ASSIST.tool_calls(drawn, players, True)
+    assert call == Call("HassSetVolumeRelative", {"area": "Den", "volume_step": "up"})
+
+
+def test_the_error_of_a_name_that_is_not_there_has_the_domain_of_the_tool() -> None:
+    failed = ASSIST.result(Call("HassMediaSearchAndPlay", {"name": "Sofa", "search_query": "Blue"}), HOME, "")
+    assert failed["error"] == "MatchFailedError"
+    assert "domains={'media_player'}" in failed["error_text"] and "single_target=True" in failed["error_text"]
+    failed = ASSIST.result(Call("HassTurnOn", {"name": "Sofa"}), HOME, "")
+    assert "domains=None" in failed["error_text"] and "single_target=False" in failed["error_text"]
+    failed = ASSIST.result(Call("HassTurnOn", {"name": "Sofa", "domain": ["switch", "light"]}), HOME, "")
+    assert "domains={'light', 'switch'}" in failed["error_text"]

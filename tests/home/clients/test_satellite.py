@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hatrain.home.calls.compare import Call
 from hatrain.home.clients import CLIENTS
 from hatrain.home.clients.assist import NO_TIMERS
 from hatrain.home.clients.assist_tools import schemas
+from hatrain.home.clients.prompt_file import PromptFile
 from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
 from hatrain.home.homes.scene import Satellite, SatelliteTimer, Scene
 from tests.home.clients.homes import HOME
@@ -174,6 +176,13 @@ def test_the_prompt_says_where_the_satellite_is(client: str) -> None:
     assert "The user is in the area Kitchen on the floor Ground Floor." in prompt
     assert "in the area Den. A command" in CLIENTS[client].prompt(replace(SCENE, satellite=Satellite("Den")))
     assert NO_TIMERS not in prompt
+
+
+def test_the_instructions_of_a_user_are_followed_by_where_the_satellite_is(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.jinja"
+    path.write_text("Be brief.", encoding="utf-8")
+    prompt = PromptFile.read(path, ASSIST).write(replace(SCENE, satellite=KITCHEN))
+    assert prompt.startswith("Be brief.\n") and "The user is in the area Kitchen" in prompt
 
 
 def test_without_a_satellite_the_prompt_says_that_there_are_no_timers() -> None:
