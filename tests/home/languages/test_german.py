@@ -75,6 +75,8 @@ def test_a_device_is_declined(name: str, forms: dict[str, str]) -> None:
 
 def test_masculine_and_neuter_nouns_have_a_genitive_of_their_own() -> None:
     for noun in GERMAN.nouns:
+        if noun.proper:
+            continue  # "von Lukas"
         if noun.cls in ("m", "n"):
             assert noun.forms["gen"] != noun.base and noun.forms["gen"].split()[0].endswith(("s", "n")), noun
         else:
