@@ -31,9 +31,16 @@ def plural(number: float) -> str:
 
 
 def date_line(moment: datetime) -> str:
+    return f"Nous sommes le {day(moment)}, il est {clock(moment)}"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment.hour}h{moment.minute:02}"
+
+
+def day(moment: datetime) -> str:
     number = "1er" if moment.day == 1 else str(moment.day)
-    day = f"{WEEKDAYS[moment.weekday()]} {number} {MONTHS[moment.month - 1]} {moment.year}"
-    return f"Nous sommes le {day}, il est {moment.hour}h{moment.minute:02}"
+    return f"{WEEKDAYS[moment.weekday()]} {number} {MONTHS[moment.month - 1]} {moment.year}"
 
 
 def friendly(text: str) -> str:
