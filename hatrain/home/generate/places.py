@@ -57,12 +57,20 @@ def draw_place(draw: Draw, language: Language, home: Home, device: Device, kind:
     if kind == "floor":
         if device.floor is None:
             return None
-        floor = language.places.by_name[device.floor]
-        return Place(kind, floor.forms, lambda other: other.floor == device.floor, device.floor)
+        return Place(
+            kind, _floor_forms(language, device.floor), lambda other: other.floor == device.floor, device.floor
+        )
     satellite = home.scene.satellite
     if satellite is None or device.area != satellite.area:
         return None
     return Place(kind, pick(draw, language.places.here), lambda other: other.area == satellite.area, satellite.area)
+
+
+def _floor_forms(language: Language, name: str) -> Forms:
+    """Return how a floor is said: as the language says one of that name, else as any place of a user's home."""
+    known = language.places.by_name.get(name)
+    patterns = language.grammar.unknown_room.items()
+    return known.forms if known else {form: pattern.replace("{name}", name) for form, pattern in patterns}
 
 
 def near_satellite(home: Home) -> list[Device]:

@@ -51,12 +51,18 @@ def read_home(path: Path) -> HomeFile:
 
 
 def _from_registries(stored: registries.Stored) -> HomeFile:
-    devices = tuple(entity for entity in stored.entities if entity.domain in DOMAINS)
+    known = [entity for entity in stored.entities if entity.domain in DOMAINS]
+    # Nobody can be asked to rename the many sensors of one gadget: those that share a name are left out.
+    unclear = {entity.entity_id for group in _unclear(known) for entity in group if not DOMAINS[entity.domain]}
+    devices = tuple(entity for entity in known if entity.entity_id not in unclear)
     left_out = [*stored.hidden, *(entity.entity_id for entity in stored.entities if entity.domain not in DOMAINS)]
     notes = [*stored.notes]
     if left_out:
         examples = ", ".join(sorted(left_out)[:5]) + (", …" if len(left_out) > 5 else "")
         notes.append(f"entities that take no requests or are not exposed are left out: {len(left_out)} ({examples})")
+    if unclear:
+        examples = ", ".join(sorted(unclear)[:5]) + (", …" if len(unclear) > 5 else "")
+        notes.append(f"sensors that share a name are left out: {len(unclear)} ({examples})")
     return HomeFile(devices, None, stored.unit, tuple(notes))
 
 
@@ -67,15 +73,20 @@ def told_apart_by_area(devices: Iterable[KnownDevice]) -> set[str]:
 
 def _alike(devices: Iterable[KnownDevice]) -> Iterator[str]:
     """Say which devices nobody can tell apart: one name and kind, and no area of its own for each."""
+    for shown in _unclear(devices):
+        yield (
+            f"{' and '.join(device.entity_id for device in shown)}: found one name, {shown[0].name!r}, and no area "
+            "that tells them apart; rename one, give it another area, or leave it out"
+        )
+
+
+def _unclear(devices: Iterable[KnownDevice]) -> Iterator[list[KnownDevice]]:
+    """Yield the devices of one name that no area tells apart."""
     for group in _same_name(devices):
         places = Counter((device.area or "").casefold() for device in group)
         unclear = [device for device in group if not device.area or places[device.area.casefold()] > 1]
         if unclear:
-            shown = unclear if len(unclear) > 1 else group
-            yield (
-                f"{' and '.join(device.entity_id for device in shown)}: found one name, {shown[0].name!r}, and no area "
-                "that tells them apart; rename one, give it another area, or leave it out"
-            )
+            yield unclear if len(unclear) > 1 else group
 
 
 def _same_name(devices: Iterable[KnownDevice]) -> list[list[KnownDevice]]:

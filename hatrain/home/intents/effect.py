@@ -42,6 +42,7 @@ _LISTS = {
     "HassShoppingListAddItem": "HassListAddItem",
     "HassShoppingListCompleteItem": "HassListCompleteItem",
 }
+_ASKED_ABOUT = frozenset(question.partition(".")[0] for question in ASKED)
 _SERVICES = frozenset(action.service for action in ACTIONS.values())
 
 
@@ -82,7 +83,7 @@ def _satellite(block: Block, due: Due, home: Sequence[Entity]) -> Satellite | No
 
 def _due_for(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | str:
     if block.intent in TALK:
-        return Due(home=tuple(home))
+        return Due(home=tuple(home), covered=True)
     if block.intent in SATELLITE_TOOLS:
         return _in_the_house(block, home)
     if block.intent in QUESTIONS:
@@ -117,7 +118,7 @@ def _in_the_house(block: Block, home: Sequence[Entity]) -> Due | str:
     call = Call(block.intent, arguments)
     if problem := understand_tool(call, home).problem:
         return problem
-    return Due(call, covered=block.intent in _SERVICES, home=tuple(home), by_satellite=True)
+    return Due(call, covered=True, home=tuple(home), by_satellite=True)
 
 
 def _before(home: Sequence[Entity], calls: Sequence[Call]) -> tuple[Entity, ...]:
@@ -161,7 +162,7 @@ def _question(block: Block, home: Sequence[Entity], tests: Sentences) -> Due | s
         return "no response to compare with"
     reading = Call(LIVE_CONTEXT, {key: value for key, value in wanted.items() if key in ("name", "area", "domain")})
     about = tuple(entity.entity_id for entity in found)
-    covered = all(_is_covered(entity, block) for entity in found)
+    covered = all(entity.domain in _ASKED_ABOUT for entity in found)
     return Due(reading, (), _asked(block, found, tests), about, covered, tuple(home))
 
 
@@ -185,8 +186,3 @@ def _asked(block: Block, found: Sequence[Entity], tests: Sentences) -> tuple[Ask
         return (Asked(entity.entity_id, RESPONSE, block.response),)
     said = tests.said.get(str(entity.attributes.get("device_class")), {}) if entity.domain == "binary_sensor" else {}
     return (Asked(entity.entity_id, STATE, entity.state, block.slots.get("state"), said),)
-
-
-def _is_covered(entity: Entity, block: Block) -> bool:
-    """Whether generated data asks about one named entity of this domain."""
-    return "name" in block.slots and any(question.partition(".")[0] == entity.domain for question in ASKED)

@@ -13,6 +13,7 @@ _DEVICE = re.compile(r"\{device\[(\w+)\]\}")
 # Placeholders whose values look alike: "40% is enough" may be about a fan or about blinds.
 _PERCENT = re.compile(r"\{(?:brightness|percentage|position|volume|humidity|battery)\[")
 _ROOM, _TIMER = re.compile(r"\{room\[(\w+)\]\}"), re.compile(r"\{timer\[(\w+)\]\}")
+_SLOT = re.compile(r"\{(group|state|there|place)\[(\w+)\]\}")
 _FEW_LETTERS = 10
 _NOUNS_PER_CLASS = 2  # enough where a phrase cannot contain a noun's own words
 
@@ -84,7 +85,7 @@ class PhraseGroups:
     def _texts(self, section: TemplateSection, template: Template) -> Iterator[str]:
         """Yield all texts that a phrase can become, with and without a filler; rooms and values stay open."""
         text = _PERCENT.sub("{percent[", normalize(template.text))
-        texts = {text, *self._placed(text), *self._timed(text)}
+        texts = {text, *self._placed(text), *self._timed(text), *self._grouped(text)}
         if section.file in _USER_FILES:
             texts |= {match[1] for filler in self._fillers if (match := filler.fullmatch(text))}
         forms = frozenset(_DEVICE.findall(text))
@@ -106,6 +107,19 @@ class PhraseGroups:
         """Yield a request about a satellite's timer with the words for any timer, which may mean a device too."""
         for forms in self._language.timers["any"] if "{timer[" in text else ():
             yield normalize(_TIMER.sub(lambda match: forms[match[1]], text))  # noqa: B023 - used at once
+
+    def _grouped(self, text: str) -> Iterator[str]:
+        """Yield a question about several things with the words for each kind of thing and state: "all lights off?"."""
+        if not {"group", "there"} & {match[1] for match in _SLOT.finditer(text)}:
+            return
+        where = next(form for form in self._language.grammar.unknown_room if form != "base")
+        for group in self._language.groups.values():
+            for state in group.states:
+                parts = {"group": group.reference, "state": group.state(state), "there": group.there or {}}
+                for place in ("", f"{{room[{where}]}}"):
+                    fillers = {**parts, "place": {"base": place}}
+                    if all(form in fillers[slot] for slot, form in _SLOT.findall(text) if slot == "there"):
+                        yield normalize(_SLOT.sub(lambda match: fillers[match[1]][match[2]], text))  # noqa: B023
 
     def _devices(self, section: TemplateSection, forms: frozenset[str]) -> Iterator[Mapping[str, str]]:
         """Yield these forms of every reference to every device that a phrase may be about."""

@@ -17,7 +17,7 @@ from hatrain.home.language.load import find_language, load_language
 Rows = Callable[..., list[dict[str, Any]]]
 DEVICE = re.compile(r"^([a-z_]+\.\w+) '(.*?)' = (.*)$", re.MULTILINE)
 FENCE = re.compile(r"\n```homeassistant\n(.*)\n```\Z", re.DOTALL)
-NO_CALLS = {"status", "missing", "already"}
+NO_CALLS = {"status", "groups", "talk", "missing", "already"}
 
 
 def calls_in(answer: str) -> list[dict[str, Any]]:
@@ -55,18 +55,18 @@ def test_requests_have_calls_and_questions_and_refusals_have_none(make_rows: Row
         calls = [calls_in(answer) for answer in turns(row, "gpt")]
         if row["kind"] in NO_CALLS:
             assert calls == [[]], row
-        else:
+        elif row["kind"] != "later":  # which may ask for what nobody can do, or what is not so
             assert all(calls), row
 
 
 def test_every_kind_of_request_and_every_action_occurs(make_rows: Rows, language_name: str) -> None:
     rows = list(both_sides(make_rows, language_name))
     kinds = Counter(row["kind"] for row in rows)
-    assert set(kinds) == set(KIND_SHARES)
-    assert all(count > len(rows) / 100 for count in kinds.values()), kinds
+    assert set(kinds) == set(KIND_SHARES) - {"timers"}, "the guide knows no satellite"
+    assert all(count > len(rows) / 200 for count in kinds.values()), kinds
     services = {call["service"] for row in rows for answer in turns(row, "gpt") for call in calls_in(answer)}
     assert services == {action.service for action in ACTIONS.values()}
-    assert set(DOMAINS) == {domain for row in rows for domain in row["device_types"]}
+    assert {*DOMAINS, "none"} == {domain for row in rows for domain in row["device_types"]}
 
 
 def test_a_home_has_2_to_32_devices_with_different_names(make_rows: Rows, language_name: str) -> None:

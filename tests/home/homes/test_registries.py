@@ -181,7 +181,7 @@ def test_a_list_of_states_says_names_and_what_devices_can_do(tmp_path):
                 state("cover.gate", "Gate", supported_features=3),
                 state("cover.blind", "Blind", supported_features=15),
                 state("climate.x", "Heater", hvac_modes=["off", "heat"], min_temp=7, max_temp=25, supported_features=1),
-                state("sensor.rain", "Rain"),
+                state("update.core", "Core"),
             ]
         )
     )
@@ -197,7 +197,7 @@ def test_a_list_of_states_says_names_and_what_devices_can_do(tmp_path):
     assert able["climate.x"].takes("hvac_mode", "heat") and not able["climate.x"].takes("hvac_mode", "cool")
     assert able["climate.x"].takes("temperature", 25) and not able["climate.x"].takes("temperature", 25.5)
     assert able["climate.x"].lacks == {"humidity", "fan_mode", "climate.turn_on", "climate.turn_off"}
-    assert home.notes == ("entities that take no requests or are not exposed are left out: 1 (sensor.rain)",)
+    assert home.notes == ("entities that take no requests or are not exposed are left out: 1 (update.core)",)
 
 
 def test_attributes_say_what_the_device_states_and_nothing_that_it_lacks():

@@ -182,9 +182,8 @@ def test_a_client_without_satellites_is_told_the_area_by_its_opening(clone):
     assert satellites == {"HassStartTimer", "HassTimerStatus", "HassBroadcast"}
 
 
-@pytest.mark.parametrize("client", ["assist", "home-llm"])
-def test_what_only_a_satellite_can_do_comes_through_one(client, clone, tmp_path):
-    rows = {row["kind"]: row for row in picked(clone, client).rows}
+def test_what_only_a_satellite_can_do_comes_through_one(clone, tmp_path):
+    rows = {row["kind"]: row for row in picked(clone, "assist").rows}
     for kind, area in (("HassStartTimer", "Den"), ("HassTimerStatus", "Den"), ("HassBroadcast", "Den")):
         assert f"The user is in the area {area} on the floor Upstairs." in rows[kind]["messages"][0]["content"]
         assert kind in {tool["function"]["name"] for tool in rows[kind]["tools"]}
@@ -201,6 +200,12 @@ def test_what_only_a_satellite_can_do_comes_through_one(client, clone, tmp_path)
     assert not strict(broadcast, call % ("HassBroadcast", '{"message": "Dinner is late."}'))
 
 
+def test_a_client_that_does_not_say_where_the_user_is_has_no_timers(clone):
+    found = picked(clone, "home-llm")
+    assert not {"HassStartTimer", "HassBroadcast"} & {row["kind"] for row in found.rows}
+    assert ("HassStartTimer", "home-llm has no timers or broadcasts of a voice satellite") in found.left_out
+
+
 def test_questions_are_judged_by_state_or_by_response(clone, tmp_path):
     requests = requests_of(list(picked(clone, "home-llm").rows), tmp_path)
     by_text = {request.user_text: request for request in requests}
@@ -211,7 +216,7 @@ def test_questions_are_judged_by_state_or_by_response(clone, tmp_path):
     assert strict(which, "The shed door.") and not strict(which, "Cat Flap") and not strict(which, "Both.")
     warm = by_text["how warm is it"]
     assert strict(warm, "21.5 degrees") and not strict(warm, "21 degrees")
-    assert not pet.covered and not which.covered
+    assert pet.covered and which.covered
 
 
 def test_a_client_that_must_look_first_gets_a_turn_to_look(clone, tmp_path):
@@ -303,6 +308,6 @@ def test_the_real_sentences_are_about_300_of_every_intent_and_their_answers_are_
     assert 270 <= len(rows) <= MOST_OF_A_LANGUAGE
     kinds = Counter(row["kind"] for row in rows)
     assert len(kinds) >= 12 and min(kinds.values()) >= 1
-    assert 0.2 < sum(row["covered"] for row in rows) / len(rows) < 0.8
+    assert sum(row["covered"] for row in rows) / len(rows) > 0.8
     wrong = [request for request in requests_of(list(rows), tmp_path) if not strict(request, request.reply)]
     assert [(request.user_text, request.reply) for request in wrong] == []
