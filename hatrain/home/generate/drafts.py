@@ -210,6 +210,8 @@ class Drafts:
         answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
         user = self.wording.request(draw, self.wording.fill(draw, template, said), template.plain)
         named = "device" in template.slots and scope != "except"
+        satellite = home.scene.satellite
+        here = scope == "here" and satellite is not None and first.area == satellite.area
         return Draft(
             user,
             self.wording.sentence(draw, answers, fillers),
@@ -218,7 +220,7 @@ class Drafts:
             action,
             values,
             wordings,
-            shape_of_request(action, devices, place, named=named, scope=scope, text=user),
+            shape_of_request(action, devices, place, named=named, here=here, text=user),
         )
 
     def refused(

@@ -18,10 +18,11 @@ def shape_of_request(
     place: Place | None,
     *,
     named: bool,
-    scope: str = "",
+    here: bool = False,
     text: str = "",
 ) -> Shape:
-    """Return the shape of a request. `named`: its text names the devices, and their room if it says so."""
+    """Return the shape of a request. `named`: its text names the devices, and their room if it says so. `here`:
+    it means those around the satellite, without saying so."""
     intent = SERVICES[action.service].intent
     name = intent.name if intent else action.service
     if name == "HassLightSet" and not action.slots:
@@ -37,7 +38,7 @@ def shape_of_request(
             slots.add("area")
     elif place is not None and place.kind != "everywhere":
         slots.add(place.kind)
-    elif scope == "here" and devices[0].area:
+    elif here:
         slots.add("here")
     return make_shape(name, slots, *domain_of_devices(devices))
 

@@ -39,7 +39,7 @@ DOMAIN_SHARES = {
 }
 _ROOMLESS = 0.18  # share of devices whose name has no room, such as "front door"
 _WITHOUT_AREAS = 0.1  # share of homes whose owner has put no device into an area
-_WITH_FLOORS = 0.5  # share of homes with areas whose owner has put these on floors
+_WITH_FLOORS = 0.7  # share of homes with areas whose owner has put these on floors
 _LEVELS = ("0", "1")  # of rooms that could be anywhere
 
 

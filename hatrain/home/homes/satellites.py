@@ -9,7 +9,8 @@ from hatrain.home.homes.scene import Device, Satellite, SatelliteTimer
 
 _SPOKEN = 0.6
 """Share of the conversations in homes with areas that come through a satellite; the others are typed."""
-_MOST_TIMERS = 3
+_TIMERS = (0, 0, 1, 1, 1, 1, 2, 3)
+"""How many timers run: mostly one, of which people need not say more."""
 _NAMED = 0.5
 
 
@@ -21,7 +22,7 @@ def draw_satellite(draw: Draw, devices: Sequence[Device], labels: Sequence[str])
     device = pick(draw, in_areas)
     assert device.area
     timers: dict[tuple[int, str], SatelliteTimer] = {}
-    for _ in range(int(draw() * (_MOST_TIMERS + 1))):
+    for _ in range(pick(draw, _TIMERS)):
         seconds, name = int(duration_seconds(pick(draw, DURATIONS)) or 0), pick(draw, labels) if draw() < _NAMED else ""
         left = max(1, round(seconds * draw()))
         timers[seconds, name] = SatelliteTimer(seconds, left, name, draw() < 0.75)
