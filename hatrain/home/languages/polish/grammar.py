@@ -1,4 +1,4 @@
-"""Plural classes, the date line, names as typed, and `ze` and `we` before clusters in Polish."""
+"""Plural classes, date and time, names as typed, and `ze` and `we` before clusters in Polish."""
 
 import re
 from collections.abc import Sequence
@@ -27,6 +27,14 @@ def plural(number: float) -> str:
 def date_line(moment: datetime) -> str:
     day = f"{WEEKDAYS[moment.weekday()]}, {moment.day} {MONTHS[moment.month - 1]} {moment.year} r."
     return f"Aktualna data i godzina: {day}, {moment.hour}:{moment.minute:02}"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment.hour}:{moment.minute:02}"
+
+
+def day(moment: datetime) -> str:
+    return f"{WEEKDAYS[moment.weekday()]}, {moment.day} {MONTHS[moment.month - 1]} {moment.year}"
 
 
 def friendly(text: str) -> str:
