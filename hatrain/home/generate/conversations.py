@@ -16,7 +16,7 @@ from hatrain.home.language.split import Templates
 
 # How often each kind of conversation is tried, in percent.
 KIND_SHARES = {
-    "action": 15,
+    "action": 14,
     "value": 13,
     "implied": 32,
     "several": 7,
@@ -28,7 +28,7 @@ KIND_SHARES = {
     "failure": 2,
     "talk": 2,
     "later": 1,
-    "timers": 2,
+    "timers": 3,
 }
 _TRIES = 5
 """Draws of a kind before another takes its place: some kinds seldom fit, and their share should not depend on that."""

@@ -12,7 +12,7 @@ from hatrain.home.generate.shapes import shape_of_request
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.intents.shape import Shape
-from hatrain.home.language.grammar import Forms, Name, Noun
+from hatrain.home.language.grammar import Forms, Name, Noun, at
 from hatrain.home.language.load import Language
 from hatrain.home.language.split import Request, Templates
 from hatrain.home.language.templates import Template
@@ -24,9 +24,10 @@ T = TypeVar("T")
 _MAX_GROUP = 8  # devices that "all the lights" may mean
 _GROUP_SHARE = 0.85  # of requests that imply their devices
 _HERE_SHARE = 0.4  # of these, where there is a satellite: about its surroundings
-_PLACES: tuple[Kind, ...] = ("area",) * 6 + ("floor",) * 3 + ("everywhere",) * 2
+_PLACES: tuple[Kind, ...] = ("area",) * 6 + ("floor",) * 4 + ("everywhere",) * 2
 """Where a request about all of a domain is aimed, by how often."""
 _PLACES_OF_ONE: tuple[Kind, ...] = ("area",) * 6 + ("floor",)
+_ON_A_FLOOR = 0.04  # share of requests that also say on which floor a device is
 _ANY_DEVICE = 0.4  # share of draws in which common domains are as common as their devices
 _TOGGLE_SHARE = 0.15  # of the toggles that chance would give: people seldom ask for one
 
@@ -207,6 +208,11 @@ class Drafts:
             said = {**fillers, **self.wording.device(draw, spared)}
         elif not room_forms(template) <= fillers["room"].keys():
             return None
+        floor = None
+        if alone and scope == "" and "device" in template.slots and draw() < _ON_A_FLOOR:
+            floor = draw_place(draw, self.language, home, first, "floor")
+        if floor is not None:
+            said = {**fillers, "device": at(self.language.grammar, fillers["device"], floor.phrase)}
         answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
         user = self.wording.request(draw, self.wording.fill(draw, template, said), template.plain)
         named = "device" in template.slots and scope != "except"
@@ -220,7 +226,7 @@ class Drafts:
             action,
             values,
             wordings,
-            shape_of_request(action, devices, place, named=named, here=here, text=user),
+            shape_of_request(action, devices, place or floor, named=named, here=here, text=user),
         )
 
     def refused(

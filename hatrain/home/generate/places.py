@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal
 
 from hatrain.home.homes.home import Device, Draw, Home, pick
-from hatrain.home.language.grammar import Forms
+from hatrain.home.language.grammar import Forms, Room
 from hatrain.home.language.load import Language
 from hatrain.home.language.templates import Template
 
@@ -27,11 +27,20 @@ class Place:
     @property
     def phrase(self) -> str:
         """How one is there: `in the kitchen`, `upstairs`."""
-        return next((text for form, text in self.forms.items() if form != "base"), "")
+        return _phrase(self.forms)
 
     def suits(self, template: Template) -> bool:
         """Whether the place has all forms that a phrase uses."""
         return room_forms(template) <= self.forms.keys()
+
+
+def _phrase(forms: Forms) -> str:
+    return next((text for form, text in forms.items() if form != "base"), "")
+
+
+def says_room(text: str, room: Room | None) -> bool:
+    """Whether a text says how one is in a room, in any case of letters."""
+    return room is not None and _phrase(room.forms).casefold() in text.casefold()
 
 
 @cache

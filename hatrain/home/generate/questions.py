@@ -9,7 +9,7 @@ from hatrain.home.devices.actions import ASKED, QUESTION_SLOTS, QUESTIONS, STATU
 from hatrain.home.devices.states import WATER_HEATER_MODES
 from hatrain.home.generate.conversation import Asked, Conversation, Step, Topic, Turn, read_call
 from hatrain.home.generate.drafts import Call, any_device
-from hatrain.home.generate.places import Kind, Place, draw_place
+from hatrain.home.generate.places import Kind, Place, draw_place, says_room
 from hatrain.home.generate.shapes import domain_of_devices
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
@@ -224,7 +224,7 @@ def _is_the_only_one(home: Home, device: Device, place: Place | None, says_place
 def _shape_of_question(question: str, device: Device, place: Place | None, named: bool, text: str) -> Shape:
     slots = {"name"} if named else {place.kind} if place else set()
     room = device.name.room
-    if named and room and any(form in text.casefold() for key, form in room.forms.items() if key != "base"):
+    if named and says_room(text, room):
         slots.add("area")
     intents = {"weather.state": "HassGetWeather", "climate.temperature": "HassClimateGetTemperature"}
     return make_shape(intents.get(question, "HassGetState"), slots, *domain_of_devices([device]))

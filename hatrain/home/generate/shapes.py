@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hatrain.home.devices.actions import Action
 from hatrain.home.devices.services import SERVICES
-from hatrain.home.generate.places import Place
+from hatrain.home.generate.places import Place, says_room
 from hatrain.home.homes.home import Device
 from hatrain.home.intents.shape import WITH_CLASS, Shape, make_shape
 
@@ -32,10 +32,10 @@ def shape_of_request(
     slots = {_SLOTS.get(slot, slot) for slot in action.slots}
     if named:
         slots.add("name")
-        room = devices[0].name.room
-        folded = text.casefold()
-        if room and any(form in folded for key, form in room.forms.items() if key != "base"):
+        if says_room(text, devices[0].name.room):
             slots.add("area")
+        if place is not None:
+            slots.add(place.kind)
     elif place is not None and place.kind != "everywhere":
         slots.add(place.kind)
     elif here:

@@ -95,7 +95,8 @@ class Talk:
             duration = pick(draw, DURATIONS)
             forms = {"duration": self._duration(draw, home, duration)}
             user, answer = self._words(draw, topic, {**request, **forms}, forms)
-            call = {"service": "HassStartTimer", **_amounts(duration), "conversation_command": draft.user}
+            command = self._language.grammar.rules.finish(draft.user)
+            call = {"service": "HassStartTimer", **_amounts(duration), "conversation_command": command}
             shape = make_shape("HassStartTimer", {"duration", "command"})
             return self._conversation(home, "later", user, answer, (call,), shape)
         return self._conditional(draw, home, topic, draft)

@@ -14,7 +14,7 @@ from hatrain.home.language.load import Language
 
 # How common each domain is in a home, in percent.
 DOMAIN_SHARES = {
-    "light": 26,
+    "light": 24,
     "switch": 12,
     "cover": 12,
     "media_player": 8,
@@ -29,8 +29,8 @@ DOMAIN_SHARES = {
     "button": 1,
     "valve": 1,
     "water_heater": 1,
-    "humidifier": 1,
-    "lawn_mower": 1,
+    "humidifier": 2,
+    "lawn_mower": 2,
     "binary_sensor": 4,
     "sensor": 4,
     "person": 2,

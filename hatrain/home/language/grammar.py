@@ -219,9 +219,14 @@ def name_known_device(
 def in_room(grammar: Grammar, reference: Reference, room: Room) -> Reference:
     """Say of a reference where the device is: `the lamp in the kitchen`, with the first form of a room."""
     where = next(form for form in grammar.unknown_room if form != "base")
+    return at(grammar, reference, room.forms[where])
+
+
+def at(grammar: Grammar, reference: Reference, place: str) -> Reference:
+    """Say of a reference where the device is: `the lamp upstairs`."""
 
     def build(form: str) -> str:
-        return reference[form] if form in grammar.agreement else f"{reference[form]} {room.forms[where]}"
+        return reference[form] if form in grammar.agreement else f"{reference[form]} {place}"
 
     return Reference(reference.cls, build)
 

@@ -85,7 +85,7 @@ class PhraseGroups:
     def _texts(self, section: TemplateSection, template: Template) -> Iterator[str]:
         """Yield all texts that a phrase can become, with and without a filler; rooms and values stay open."""
         text = _PERCENT.sub("{percent[", normalize(template.text))
-        texts = {text, *self._placed(text), *self._timed(text), *self._grouped(text)}
+        texts = {text, *self._placed(text), *self._timed(text), *self._grouped(section, text)}
         if section.file in _USER_FILES:
             texts |= {match[1] for filler in self._fillers if (match := filler.fullmatch(text))}
         forms = frozenset(_DEVICE.findall(text))
@@ -108,9 +108,9 @@ class PhraseGroups:
         for forms in self._language.timers["any"] if "{timer[" in text else ():
             yield normalize(_TIMER.sub(lambda match: forms[match[1]], text))  # noqa: B023 - used at once
 
-    def _grouped(self, text: str) -> Iterator[str]:
+    def _grouped(self, section: TemplateSection, text: str) -> Iterator[str]:
         """Yield a question about several things with the words for each kind of thing and state: "all lights off?"."""
-        if not {"group", "there"} & {match[1] for match in _SLOT.finditer(text)}:
+        if section.scope != "group" or section.file not in _USER_FILES:
             return
         where = next(form for form in self._language.grammar.unknown_room if form != "base")
         for group in self._language.groups.values():

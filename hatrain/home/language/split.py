@@ -12,7 +12,7 @@ from typing import Literal
 from hatrain.errors import BadInput
 from hatrain.home.language.grammar import Name, Noun
 from hatrain.home.language.load import Language
-from hatrain.home.language.phrase_groups import PhraseGroups, may_be_shared, phrase_key, without_forms
+from hatrain.home.language.phrase_groups import PhraseGroups, may_be_shared, phrase_key
 from hatrain.home.language.templates import NEUTRAL, Template
 
 Side = Literal["train", "test"]
@@ -65,10 +65,8 @@ def phrases_of_test_side(language: Language) -> frozenset[str]:
     """Return the keys (see `phrase_key`) of the test side's phrases. Phrases of one group share a side."""
     groups = PhraseGroups(language)
     keys = {phrase_key(section, template) for section in language.sections for template in section.templates}
-    # "{device} stop" may stand in several languages: a phrase with few letters of its own is split by its text.
-    is_test: dict[str, bool] = {}
-    for key in sorted(key for key in keys if may_be_shared(key)):
-        is_test.setdefault(groups.root(key), _is_test(without_forms(key), b"phrases"))
+    # "{device} stop" may stand in several languages: phrases with few letters of their own are for training in each.
+    is_test = {groups.root(key): False for key in keys if may_be_shared(key)}
     for section in language.sections:
         roots = {groups.root(phrase_key(section, template)) for template in section.templates}
         undecided = sorted(roots - is_test.keys(), key=_order)

@@ -223,7 +223,7 @@ def test_the_prompt_of_a_second_request_shows_what_the_first_has_changed(make_ro
             if call.service in ("light.turn_on", "light.turn_off"):
                 entity = next(entity for entity in home if entity.entity_id == call.arguments["entity_id"])
                 assert entity.state == call.service.rpartition("_")[2]
-                assert f"\n{entity.entity_id} '{entity.name}' = {entity.state};" in prompt
+                assert f"\n{entity.entity_id} '{entity.name}' = {entity.state}" in prompt
                 switched += 1
     assert switched > 5
 

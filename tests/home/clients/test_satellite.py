@@ -43,8 +43,8 @@ def test_timers_and_broadcasts_are_offered_through_a_satellite_alone() -> None:
 
 def test_only_clients_of_the_assist_api_write_calls_without_a_device() -> None:
     for name, client in CLIENTS.items():
-        assert client.offers("HassStartTimer", ("minutes",)) is (name in ("assist", "home-llm"))
-        assert client.offers("HassBroadcast", ("message",)) is (name in ("assist", "home-llm"))
+        assert client.offers("HassStartTimer", ("minutes",)) is (name == "assist")
+        assert client.offers("HassBroadcast", ("message",)) is (name == "assist")
         assert client.states_for("HassStartTimer", ("minutes",)) == frozenset()
 
 
@@ -106,7 +106,7 @@ def test_asking_how_much_time_is_left_changes_nothing() -> None:
     assert understood.read == ("timers (name pizza)",)
 
 
-@pytest.mark.parametrize("client", ["assist", "home-llm"])
+@pytest.mark.parametrize("client", ["assist"])
 def test_a_drawn_call_without_a_device_is_written_as_it_is(client: str) -> None:
     drawn = [
         {"service": "HassStartTimer", "minutes": 5, "name": "tea"},
@@ -170,7 +170,7 @@ def test_cancelling_all_timers_says_how_many_there_were() -> None:
     assert result["speech_slots"] == {"canceled": 0, "area": "Bedroom"}
 
 
-@pytest.mark.parametrize("client", ["assist", "home-llm"])
+@pytest.mark.parametrize("client", ["assist"])
 def test_the_prompt_says_where_the_satellite_is(client: str) -> None:
     prompt = CLIENTS[client].prompt(replace(SCENE, satellite=KITCHEN))
     assert "The user is in the area Kitchen on the floor Ground Floor." in prompt

@@ -26,7 +26,7 @@ def row(client: str, satellite: Satellite | None, *calls: dict[str, Any]) -> dic
     return dict(json.loads(dump(written, CLIENTS[client])))
 
 
-@pytest.mark.parametrize("client", ["assist", "home-llm"])
+@pytest.mark.parametrize("client", ["assist"])
 def test_a_row_through_a_satellite_has_its_tools_and_what_they_answer(client: str) -> None:
     satellite = Satellite("Den", timers=(SatelliteTimer(600, 300, "tea"),))
     written = row(client, satellite, {"service": "HassTimerStatus", "name": "tea"})

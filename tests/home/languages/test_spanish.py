@@ -120,7 +120,9 @@ def test_a_name_of_unknown_gender_gets_no_article(spanish: Language) -> None:
 def test_values_have_a_decimal_comma_and_plurals(
     spanish: Language, slot: str, value: object, wordings: tuple[str, ...]
 ) -> None:
-    assert tuple(forms["base"] for forms in spanish.values.wordings(slot, value, "C")) == wordings
+    said = [forms["base"] for forms in spanish.values.wordings(slot, value, "C")]
+    assert set(wordings) <= set(said), said
+    assert value != 21.5 or not any("21.5" in text for text in said)
 
 
 def test_colours_agree_with_light(spanish: Language) -> None:

@@ -21,6 +21,7 @@ _ELISION = re.compile(
     r"(?<![-\w'])(le|la|de|du|au|que|ne|je|me|te|se) (?!oui\b|onz)"
     r"(?=(?i:[aeiouâàéèêîïôûœ]|h(?:abit|alog|erb|eure|iver|omme|orlog|uile|umid|ygro)))"
 )
+_AT_MOST = re.compile(r"(?<![-\w'])à (?=(?:max|min)(?:imum)?\b)")
 _IF_HE = re.compile(r"(?<![-\w'])si (?=ils?\b)")
 _SPACE = re.compile(r" (?=[?!:;%»°])|(?<=«) ")
 NO_BREAK = "\u00a0"
@@ -31,9 +32,16 @@ def plural(number: float) -> str:
 
 
 def date_line(moment: datetime) -> str:
+    return f"Nous sommes le {day(moment)}, il est {clock(moment)}"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment.hour}h{moment.minute:02}"
+
+
+def day(moment: datetime) -> str:
     number = "1er" if moment.day == 1 else str(moment.day)
-    day = f"{WEEKDAYS[moment.weekday()]} {number} {MONTHS[moment.month - 1]} {moment.year}"
-    return f"Nous sommes le {day}, il est {moment.hour}h{moment.minute:02}"
+    return f"{WEEKDAYS[moment.weekday()]} {number} {MONTHS[moment.month - 1]} {moment.year}"
 
 
 def friendly(text: str) -> str:
@@ -42,7 +50,7 @@ def friendly(text: str) -> str:
 
 def finish(text: str) -> str:
     text = _ELISION.sub(lambda match: ELIDED[match[1]], text)
-    return _SPACE.sub(NO_BREAK, _IF_HE.sub("s'", text))
+    return _SPACE.sub(NO_BREAK, _IF_HE.sub("s'", _AT_MOST.sub("au ", text)))
 
 
 def list_class(classes: Sequence[str]) -> str:

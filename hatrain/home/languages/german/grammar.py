@@ -1,4 +1,4 @@
-"""Plurals, the date line, names as typed and contractions (von dem → vom) in German."""
+"""Plurals, date and time, names as typed and contractions (von dem → vom) in German."""
 
 import re
 from collections.abc import Sequence
@@ -22,6 +22,14 @@ def plural(number: float) -> str:
 def date_line(moment: datetime) -> str:
     day = f"{WEEKDAYS[moment.weekday()]}, {moment.day}. {MONTHS[moment.month - 1]} {moment.year}"
     return f"Aktuelles Datum und Uhrzeit: {day}, {moment.hour:02}:{moment.minute:02} Uhr"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment.hour}:{moment.minute:02} Uhr"
+
+
+def day(moment: datetime) -> str:
+    return f"{WEEKDAYS[moment.weekday()]}, der {moment.day}. {MONTHS[moment.month - 1]} {moment.year}"
 
 
 def friendly(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Plurals, the date line, the contractions del and al, and e for y before an i in Spanish."""
+"""Plurals, date and time, the contractions del and al, and e for y before an i in Spanish."""
 
 import re
 from collections.abc import Sequence
@@ -23,6 +23,14 @@ def date_line(moment: datetime) -> str:
     clock = "Es la" if moment.hour == 1 else "Son las"
     day = f"{WEEKDAYS[moment.weekday()]}, {moment.day} de {MONTHS[moment.month - 1]} de {moment.year}"
     return f"{clock} {moment.hour}:{moment.minute:02} del {day}"
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment.hour}:{moment.minute:02}"
+
+
+def day(moment: datetime) -> str:
+    return f"{WEEKDAYS[moment.weekday()]}, {moment.day} de {MONTHS[moment.month - 1]} de {moment.year}"
 
 
 def friendly(text: str) -> str:
