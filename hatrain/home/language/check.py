@@ -1,16 +1,18 @@
 """Checks a language folder: errors in its files, missing phrases, and whether there is enough of everything."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatrain.errors import BadInput
+from hatrain.home.devices.actions import ACTIONS, QUESTIONS
 from hatrain.home.devices.services import DOMAINS
 from hatrain.home.language.load import Language, inspect_language
 from hatrain.home.language.phrase_groups import normalize
 from hatrain.home.language.split import Side, split_names, split_templates
 from hatrain.home.language.templates import Template
+from hatrain.home.language.topics import GROUP_QUESTIONS, TOPICS
 
 # What a language needs before the split, so that there is enough to learn from.
 MINIMA = {
@@ -70,9 +72,25 @@ def _one_sided(language: Language) -> Iterable[str]:
     sides: tuple[Side, Side] = ("train", "test")
     for side in sides:
         try:
-            split_templates(language, side)
+            found = split_templates(language, side)
         except BadInput as error:
             yield from error.problems
+            continue
+        requested = {key for scope, key in found.requests if scope == "device"}
+        yield from _lacking(language, "requests.txt", side, requested, ACTIONS)
+        yield from _lacking(language, "status.txt", side, {*found.status, *found.group}, (*QUESTIONS, *GROUP_QUESTIONS))
+        for file, topics in TOPICS.items():
+            for scope, has in (("ask", found.ask), ("say", found.say)):
+                yield from _lacking(language, file, side, has, topics, f"{scope} ")
+
+
+def _lacking(
+    language: Language, file: str, side: Side, has: Container[str], needed: Iterable[str], scope: str = ""
+) -> Iterable[str]:
+    for key in needed:
+        if key not in has:
+            header = f"{language.name}: {file}: [{scope}{key}]"
+            yield f"{header}: no phrase for the {side} side; add a phrase that no other section has"
 
 
 def _domains_without_names(language: Language, folder: Path) -> Iterable[str]:

@@ -14,7 +14,8 @@ _DEVICE = re.compile(r"\{device\[(\w+)\]\}")
 _PERCENT = re.compile(r"\{(?:brightness|percentage|position|volume|humidity|battery)\[")
 _ROOM, _TIMER = re.compile(r"\{room\[(\w+)\]\}"), re.compile(r"\{timer\[(\w+)\]\}")
 _SLOT = re.compile(r"\{(group|state|there|place)\[(\w+)\]\}")
-_FEW_LETTERS = 10
+_PLACE = re.compile(r"\{place\[\w+\]\}")
+_FEW_LETTERS = 7
 _NOUNS_PER_CLASS = 2  # enough where a phrase cannot contain a noun's own words
 
 
@@ -88,6 +89,7 @@ class PhraseGroups:
         texts = {text, *self._placed(text), *self._timed(text), *self._grouped(section, text)}
         if section.file in _USER_FILES:
             texts |= {match[1] for filler in self._fillers if (match := filler.fullmatch(text))}
+        texts |= {normalize(_PLACE.sub("", each)) for each in texts if "{place[" in each}  # which may be left unsaid
         forms = frozenset(_DEVICE.findall(text))
         if not forms:
             yield from texts
