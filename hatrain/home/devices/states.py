@@ -181,7 +181,7 @@ def _plain_states(
         case "humidifier":
             return _humidifier()
         case "lawn_mower":
-            return _switches("mowing", "docked", "docked", "paused")
+            return _switches("mowing", "mowing", "docked", "paused")
         case "sensor":
             return _sensor(device_class, unit)
         case "person":

@@ -207,7 +207,9 @@ def _reading(domain: str, place: Place | None) -> Call:
 
 def _tidy(text: str) -> str:
     """Drop the gaps that a place that is not said leaves."""
-    return " ".join(text.split()).replace(" ?", "?").replace(" .", ".").replace(" ,", ",").lstrip(", ")
+    return (
+        " ".join(text.split()).replace(" ?", "?").replace(" .", ".").replace(" ,", ",").replace("¿ ", "¿").lstrip(", ")
+    )
 
 
 def _is_the_only_one(home: Home, device: Device, place: Place | None, says_place: bool) -> bool:

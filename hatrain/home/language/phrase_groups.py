@@ -15,6 +15,7 @@ _PERCENT = re.compile(r"\{(?:brightness|percentage|position|volume|humidity|batt
 _ROOM, _TIMER = re.compile(r"\{room\[(\w+)\]\}"), re.compile(r"\{timer\[(\w+)\]\}")
 _SLOT = re.compile(r"\{(group|state|there|place)\[(\w+)\]\}")
 _PLACE = re.compile(r"\{place\[\w+\]\}")
+_COUNT = re.compile(r"\{(?:number|value)\[")  # "5" is a count, and what a sensor without a unit measures
 _FEW_LETTERS = 7
 _NOUNS_PER_CLASS = 2  # enough where a phrase cannot contain a noun's own words
 
@@ -85,7 +86,7 @@ class PhraseGroups:
 
     def _texts(self, section: TemplateSection, template: Template) -> Iterator[str]:
         """Yield all texts that a phrase can become, with and without a filler; rooms and values stay open."""
-        text = _PERCENT.sub("{percent[", normalize(template.text))
+        text = _COUNT.sub("{count[", _PERCENT.sub("{percent[", normalize(template.text)))
         texts = {text, *self._placed(text), *self._timed(text), *self._grouped(section, text)}
         if section.file in _USER_FILES:
             texts |= {match[1] for filler in self._fillers if (match := filler.fullmatch(text))}
