@@ -63,7 +63,12 @@ def check_language(folder: Path) -> Report:
     language, problems = inspect_language(folder)
     if language is None:
         return Report(folder, tuple(problems), {})
-    problems += [*_repeated_phrases(language), *_domains_without_names(language, folder), *_one_sided(language)]
+    problems += [
+        *_repeated_phrases(language),
+        *_domains_without_names(language, folder),
+        *_one_sided(language),
+        *_for_nothing(language),
+    ]
     return Report(folder, tuple(problems), _counts(language))
 
 
@@ -82,6 +87,19 @@ def _one_sided(language: Language) -> Iterable[str]:
         for file, topics in TOPICS.items():
             for scope, has in (("ask", found.ask), ("say", found.say)):
                 yield from _lacking(language, file, side, has, topics, f"{scope} ")
+
+
+def _for_nothing(language: Language) -> Iterable[str]:
+    """Yield the sections whose nouns are all of another domain."""
+    for section in language.sections:
+        domains = {key.partition(".")[0] for key in section.keys}
+        if not section.nouns or section.scope == "group" or not section.templates:
+            continue
+        if not any(
+            noun.domain in domains and not section.nouns.isdisjoint((noun.base, noun.kind)) for noun in language.nouns
+        ):
+            header = f"[{', '.join(section.keys)}: {', '.join(sorted(section.nouns))}]"
+            yield f"{section.templates[0].phrase.where}: {header}: no noun of this domain is called so"
 
 
 def _lacking(

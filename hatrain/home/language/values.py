@@ -27,6 +27,7 @@ _DEGREES: dict[Unit, str] = {"C": "celsius", "F": "fahrenheit"}
 _WORDS = {"color": COLORS, "hvac_mode": MODES, "fan_mode": FAN_MODES, "warmth": WARMTHS, "condition": CONDITIONS}
 _BOILERS: dict[Unit, Sequence[float]] = {"C": range(40, 66, 5), "F": range(105, 151, 5)}
 """Temperatures that water heaters are set to."""
+_DIMMED = (1, *PERCENTS)  # the least that is not off
 _HEATING_MODES = ("heat", "auto")
 
 
@@ -55,7 +56,7 @@ class Values:
             return self._item_names.get(noun.kind if noun else "", self._default_items)
         if slot == "hvac_mode" and noun is not None and not noun.cools:
             return _HEATING_MODES
-        return _WORDS.get(slot, PERCENTS)
+        return _DIMMED if slot in ("brightness", "volume") else _WORDS.get(slot, PERCENTS)
 
     def names(
         self, slot: Literal["color", "hvac_mode", "fan_mode", "warmth", "condition"]

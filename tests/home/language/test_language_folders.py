@@ -105,6 +105,30 @@ def test_numbers_have_the_right_plural_and_decimal_mark(language_name: str) -> N
             assert all(text and not set("{}") & set(text) for text in forms.values())
 
 
+def test_what_one_language_has_all_have() -> None:
+    """Requests, questions, answers and groups; a thing that only some countries have may be in their language alone."""
+    languages = [load_language(folder) for folder in language_folders().values()]
+
+    def said(language: Language) -> set[tuple[str, str, str]]:
+        return {
+            (section.file, section.scope, key)
+            for section in language.sections
+            if section.persona in ("", "neutral")
+            for key in section.keys
+        }
+
+    everything = set.union(*map(said, languages))
+    assert {language.name: sorted(everything - said(language)) for language in languages} == {
+        language.name: [] for language in languages
+    }
+    groups = set.intersection(*(set(language.groups) for language in languages))
+    assert {key for language in languages for key in language.groups} - groups <= {"cover.damper"}
+    domains = [
+        {(noun.domain, noun.device_class) for noun in language.nouns if noun.device_class} for language in languages
+    ]
+    assert set.union(*domains) - set.intersection(*domains) <= {("cover", "damper"), ("cover", "door")}
+
+
 def test_no_phrase_of_one_language_stands_in_another() -> None:
     seen: dict[str, str] = {}
     for folder in language_folders().values():
