@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from hatrain.home.calls.compare import CLOCK_KEYS
+from hatrain.home.calls.compare import CLOCK_KEYS, duration_seconds
 from hatrain.home.clients.assist_tools import DATE_TIME
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.states import DURATIONS, TEMPERATURES
@@ -156,7 +156,14 @@ class Talk:
             call |= found
             slots |= {slot} if slot else set()
         if "duration" in TIMERS[topic].asked:
-            duration = pick(draw, DURATIONS)
+            possible = [
+                each
+                for each in DURATIONS
+                if topic != "decrease" or timer is None or (duration_seconds(each) or 0) < timer.left
+            ]
+            if not possible:
+                return None
+            duration = pick(draw, possible)
             said["duration"] = self._duration(draw, home, duration)
             call |= _amounts(duration)
             slots.add("duration")
