@@ -65,8 +65,9 @@ def main() -> None:
         _hatrain(ROOT, "tiny", "--data", train, "--out", work / "base", "--vocabulary", 2048, "--hidden", 192,
                  "--layers", 3, "--ctx-size", 2048)  # fmt: skip
         running = [_start(tree, work, name, arguments.epochs) for name, tree in trees.items()]
-        if any(process.wait() for process in running):
-            raise SystemExit(f"bench.said: a run failed; see {work}")
+        for process, name in zip(running, trees, strict=True):
+            if process.wait():
+                raise SystemExit(f"bench.said: {name}: failed\n{(work / name / 'log.txt').read_text()[-2000:]}")
         _report(work)
 
 

@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "datasets: how much of its sentences the generator can draw",
     )
     others.add_argument(
-        "--rows", type=int, metavar="N", help="with --audit --intents: rows to draw in a language (default: 20,000)"
+        "--rows", type=int, metavar="N", help="with --audit --intents: rows to draw in a language (default: 40,000)"
     )
     others.add_argument(
         "--check-language",

@@ -70,7 +70,7 @@ DEVICE_CLASSES: dict[str, Sequence[str]] = {
     "cover": COVERS,
     "valve": VALVES,
 }
-"""Domain → the device classes that its nouns may have. Sensors must have one."""
+"""Domain → the device classes that its nouns may have. Binary sensors must have one."""
 
 CONDITIONS = (
     "clear-night", "cloudy", "fog", "hail", "lightning", "lightning-rainy", "partlycloudy", "pouring", "rainy", "snowy",

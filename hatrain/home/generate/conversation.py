@@ -1,7 +1,7 @@
 """What a conversation is, independent of any row format: messages of a user, and of the assistant with its calls."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hatrain.home.clients.client import READ
@@ -9,6 +9,7 @@ from hatrain.home.devices.actions import Action, State
 from hatrain.home.generate.drafts import Call
 from hatrain.home.homes.home import Home
 from hatrain.home.intents.shape import Shape
+from hatrain.home.judge.asked import Asked
 from hatrain.home.language.grammar import Name
 
 
@@ -30,20 +31,6 @@ class Turn:
     user: str
     steps: tuple[Step, ...]
     home: Home
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a question asks: an entity id, and its attribute or `state`, with the value that Home Assistant holds.
-
-    `said` has words for values beside those of the language. About several entities: the domain, the key `response`,
-    and a right answer.
-    """
-
-    about: str
-    key: str
-    value: Any
-    said: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Topic(NamedTuple):

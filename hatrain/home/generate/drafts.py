@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.abilities import ANY
 from hatrain.home.devices.actions import ACTIONS, COLLECTIVE, SLOTS, Action, State
-from hatrain.home.generate.places import Kind, Place, draw_place, near_satellite, room_forms
+from hatrain.home.generate.places import Kind, Place, draw_place, is_near, near_satellite, room_forms
 from hatrain.home.generate.shapes import shape_of_request
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
@@ -172,8 +172,7 @@ class Drafts:
                 return []
             return [other for other in suiting if other.name.room is not room]
         if scope == "here":
-            satellite = home.scene.satellite
-            around = [other for other in suiting if satellite and other.area == satellite.area]
+            around = [other for other in suiting if is_near(home, other)]
             return around or (suiting if len(suiting) == 1 else [])
         return suiting
 
@@ -216,8 +215,7 @@ class Drafts:
         answers = self.templates.answers[home.persona, "action", action.key if alone else "several"]
         user = self.wording.request(draw, self.wording.fill(draw, template, said), template.plain)
         named = "device" in template.slots and scope != "except"
-        satellite = home.scene.satellite
-        here = scope == "here" and satellite is not None and first.area == satellite.area
+        here = scope == "here" and is_near(home, first)
         return Draft(
             user,
             self.wording.sentence(draw, answers, fillers),

@@ -12,8 +12,9 @@ from typing import Any, Literal, cast
 from hatrain.home.clients.client import Client, TextClient, ToolClient
 from hatrain.home.clients.guide_tools import tools_for
 from hatrain.home.devices.entity import Entity
-from hatrain.home.generate.conversation import Asked, Conversation, Step, Turn, read_call
+from hatrain.home.generate.conversation import Conversation, Step, Turn, read_call
 from hatrain.home.homes.home import Draw
+from hatrain.home.judge.asked import write_asked
 
 __all__ = ["opening", "tools_for"]
 
@@ -80,15 +81,10 @@ def _meta(conversation: Conversation, layout: Layout, home: str | None) -> Row:
     if home is not None:
         meta["home"] = home
     if layout.with_home and conversation.asked:
-        meta["asked"] = list(map(_asked_json, conversation.asked))
+        meta["asked"] = list(map(write_asked, conversation.asked))
     if layout.with_home:
         meta["devices"] = list(map(entity_json, conversation.home.entities))
     return meta
-
-
-def _asked_json(asked: Asked) -> Row:
-    row: Row = {"about": asked.about, "key": asked.key, "value": asked.value}
-    return row | ({"said": {value: list(words) for value, words in asked.said.items()}} if asked.said else {})
 
 
 def entity_json(entity: Entity) -> Row:

@@ -15,13 +15,7 @@ def mistaken(draw: Draw, text: str, misheard: Mapping[str, str]) -> str:
 
     Placeholders stay, and so do words that touch one, which may be the end of another word.
     """
-    words = [
-        match
-        for match in _WORD.finditer(text)
-        if not match[0].startswith("{")
-        and text[match.start() - 1 : match.start()] != "}"
-        and text[match.end() :][:1] != "{"
-    ]
+    words = [match for match in _WORD.finditer(text) if not match[0].startswith("{") and _stands_alone(match, text)]
     heard = [match for match in words if match[0] in misheard]
     if heard and draw() < 0.5:
         match = pick(draw, heard)

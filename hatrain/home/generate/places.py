@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal
 
 from hatrain.home.homes.home import Device, Draw, Home, pick
-from hatrain.home.language.grammar import Forms, Room
+from hatrain.home.language.grammar import Forms, Room, unknown_place
 from hatrain.home.language.load import Language
 from hatrain.home.language.templates import Template
 
@@ -69,20 +69,22 @@ def draw_place(draw: Draw, language: Language, home: Home, device: Device, kind:
         return Place(
             kind, _floor_forms(language, device.floor), lambda other: other.floor == device.floor, device.floor
         )
-    satellite = home.scene.satellite
-    if satellite is None or device.area != satellite.area:
+    if not is_near(home, device):
         return None
-    return Place(kind, pick(draw, language.places.here), lambda other: other.area == satellite.area, satellite.area)
+    return Place(kind, pick(draw, language.places.here), lambda other: is_near(home, other), device.area or "")
 
 
 def _floor_forms(language: Language, name: str) -> Forms:
     """Return how a floor is said: as the language says one of that name, else as any place of a user's home."""
     known = language.places.by_name.get(name)
-    patterns = language.grammar.unknown_room.items()
-    return known.forms if known else {form: pattern.replace("{name}", name) for form, pattern in patterns}
+    return known.forms if known else unknown_place(language.grammar, name)
+
+
+def is_near(home: Home, device: Device) -> bool:
+    """Whether a device is in the area of the satellite."""
+    return home.scene.satellite is not None and device.area == home.scene.satellite.area
 
 
 def near_satellite(home: Home) -> list[Device]:
     """Return the devices in the area of the satellite."""
-    satellite = home.scene.satellite
-    return [device for device in home.devices if satellite and device.area == satellite.area]
+    return [device for device in home.devices if is_near(home, device)]

@@ -7,14 +7,14 @@ from hatrain.home.clients.assist_tools import LIVE_CONTEXT
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import ASKED, QUESTION_SLOTS, QUESTIONS, STATUS_SLOTS, State
 from hatrain.home.devices.states import WATER_HEATER_MODES
-from hatrain.home.generate.conversation import Asked, Conversation, Step, Topic, Turn, read_call
+from hatrain.home.generate.conversation import Conversation, Step, Topic, Turn, read_call
 from hatrain.home.generate.drafts import Call, any_device
 from hatrain.home.generate.places import Kind, Place, draw_place, says_room
 from hatrain.home.generate.shapes import domain_of_devices
 from hatrain.home.generate.wording import Wording
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.intents.shape import Shape, make_shape
-from hatrain.home.judge.asked import RESPONSE
+from hatrain.home.judge.asked import RESPONSE, Asked
 from hatrain.home.language.grammar import Forms, by_name
 from hatrain.home.language.load import Language
 from hatrain.home.language.places import Group
@@ -82,8 +82,9 @@ class Questions:
         fillers = self._wording.device(draw, device)
         if place is not None:
             fillers["room"] = place.forms
-        if QUESTION_SLOTS.get(question) and group:
-            fillers["state"] = group.state(pick(draw, sorted(group.states)), fillers["device"].cls)
+        supposed = pick(draw, sorted(group.states)) if group and QUESTION_SLOTS.get(question) else None
+        if group and supposed is not None:
+            fillers["state"] = group.state(supposed, fillers["device"].cls)
         user = self._wording.fill(draw, template, fillers)
         for slot in STATUS_SLOTS.get(key, ()):
             if slot == "state" and group:
@@ -100,7 +101,7 @@ class Questions:
         user = self._wording.request(draw, user)
         turn = Turn(user, steps, home)
         topic = Topic(device.name, state, question=question)
-        about = (Asked(entity_id, asked, value, self._said(question, device, group)),)
+        about = (Asked(entity_id, asked, value, supposed, self._said(question, device, group)),)
         shape = _shape_of_question(question, device, place, "device" in template.slots, user)
         return Conversation(home, "status", (device.name.domain,), (turn,), about, topic, shape)
 

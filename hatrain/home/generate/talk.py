@@ -8,19 +8,18 @@ from hatrain.home.calls.compare import CLOCK_KEYS, duration_seconds
 from hatrain.home.clients.assist_tools import DATE_TIME
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.states import DURATIONS, TEMPERATURES
-from hatrain.home.generate.conversation import Asked, Conversation, Step, Turn, read_call
+from hatrain.home.generate.conversation import Conversation, Step, Turn, read_call
 from hatrain.home.generate.drafts import Call, Draft, Drafts
 from hatrain.home.generate.places import Kind, near_satellite, room_forms
 from hatrain.home.homes.home import Device, Draw, Home, pick
 from hatrain.home.homes.scene import Satellite, SatelliteTimer
 from hatrain.home.intents.shape import Shape, make_shape
-from hatrain.home.judge.asked import RESPONSE
+from hatrain.home.judge.asked import RESPONSE, Asked
 from hatrain.home.language.grammar import Forms
 from hatrain.home.language.places import fill_text
 from hatrain.home.language.templates import Template
 from hatrain.home.language.topics import TALK, TIMERS
 
-_RESPOND = ("hello", "thanks", "who", "help")
 _LATER = ("later", "later", "when", "if above", "if below")
 _TALK = tuple(key for key in TALK if key not in _LATER)
 _MEASURED = {"climate": ("current_temperature", "temperature"), "sensor": ("state", "value")}

@@ -124,9 +124,8 @@ class WrongWords:
                 return wording.sentence(draw, templates, wording.name(draw, topic.name)) if templates else None
         return None
 
-    def _is_wrong(self, text: str, asked: Any, conversation: Conversation) -> bool:
-        question = Asked(asked.about, asked.key, asked.value)
-        return self._sayings.problem(text, question, [question], conversation.home.entities) is not None
+    def _is_wrong(self, text: str, asked: Asked, conversation: Conversation) -> bool:
+        return self._sayings.problem(text, asked, [asked], conversation.home.entities) is not None
 
 
 _OPEN = ("binary_sensor.state", "sensor.value", "weather.state", "calendar.event")

@@ -1,7 +1,7 @@
 """A user's home as a file describes it: a short YAML of areas and devices, or what Home Assistant stores."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,8 +43,9 @@ def read_home(path: Path) -> HomeFile:
         text = read_source(path)
         stored = registries.read_file(path, text)
         home = _from_yaml(path, text) if stored is None else _from_registries(stored)
-    if not home.devices:
-        raise BadInput(f"{path}: no device that takes requests (accepted domains: {', '.join(DOMAINS)})")
+    if not any(DOMAINS[device.domain] for device in home.devices):
+        accepted = ", ".join(domain for domain, services in DOMAINS.items() if services)
+        raise BadInput(f"{path}: no device that takes requests (accepted domains: {accepted})")
     if alike := [*_alike(home.devices)]:
         raise BadInput(f"{path}: {line}" for line in alike)
     return home
@@ -56,14 +57,17 @@ def _from_registries(stored: registries.Stored) -> HomeFile:
     unclear = {entity.entity_id for group in _unclear(known) for entity in group if not DOMAINS[entity.domain]}
     devices = tuple(entity for entity in known if entity.entity_id not in unclear)
     left_out = [*stored.hidden, *(entity.entity_id for entity in stored.entities if entity.domain not in DOMAINS)]
-    notes = [*stored.notes]
-    if left_out:
-        examples = ", ".join(sorted(left_out)[:5]) + (", …" if len(left_out) > 5 else "")
-        notes.append(f"entities that take no requests or are not exposed are left out: {len(left_out)} ({examples})")
-    if unclear:
-        examples = ", ".join(sorted(unclear)[:5]) + (", …" if len(unclear) > 5 else "")
-        notes.append(f"sensors that share a name are left out: {len(unclear)} ({examples})")
-    return HomeFile(devices, None, stored.unit, tuple(notes))
+    counted = (
+        ("entities that take no requests or are not exposed", left_out),
+        ("sensors that share a name", unclear),
+    )
+    notes = (*stored.notes, *(_left_out(what, ids) for what, ids in counted if ids))
+    return HomeFile(devices, None, stored.unit, notes)
+
+
+def _left_out(what: str, ids: Collection[str]) -> str:
+    examples = ", ".join(sorted(ids)[:5]) + (", …" if len(ids) > 5 else "")
+    return f"{what} are left out: {len(ids)} ({examples})"
 
 
 def told_apart_by_area(devices: Iterable[KnownDevice]) -> set[str]:

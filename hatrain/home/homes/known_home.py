@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hatrain.errors import BadInput
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.states import state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
@@ -10,7 +11,7 @@ from hatrain.home.homes.home_file import HomeFile, told_apart_by_area
 from hatrain.home.homes.known_device import KnownDevice
 from hatrain.home.homes.satellites import draw_satellite
 from hatrain.home.homes.scene import WritePrompt
-from hatrain.home.language.grammar import Name, Noun, Room, in_room, name_known_device
+from hatrain.home.language.grammar import Name, Noun, Room, in_room, name_known_device, unknown_place
 from hatrain.home.language.load import Language
 
 
@@ -19,6 +20,8 @@ class KnownHome:
 
     def __init__(self, language: Language, home: HomeFile, client: Client, write: WritePrompt | None = None):
         listed = tuple(device for device in home.devices if client.lists(device.domain))
+        if not listed:
+            raise BadInput(f"--home: no device that a model is shown with --client {client.name}")
         home = replace(home, devices=listed)
         self._language, self._home, self._client = language, home, client
         self._says_where = client.says_where and write is None  # a user's own template may not say it
@@ -42,11 +45,11 @@ class KnownHome:
             pool = state_pool(
                 name.domain,
                 unit,
-                language.values.events if name.domain == "calendar" else language.values.titles,
+                language.values.titles_of(name.domain),
                 self._client.device_text,
                 positioned=name.noun is None or name.noun.positioned,
                 cools=name.noun is None or name.noun.cools,
-                device_class=device.device_class,
+                device_class=device.device_class or (name.noun.device_class if name.noun else ""),
                 able=device.abilities,
             )
             places = (device.area, device.floor) if self._client.areas else (None, None)
@@ -93,7 +96,5 @@ def _room(language: Language, area: str | None, rooms: dict[str, Room]) -> Room 
         return None
     if area not in rooms:
         known = (room for room in language.rooms if room.base.casefold() == area.casefold())
-        patterns = language.grammar.unknown_room.items()
-        forms = {form: pattern.replace("{name}", area) for form, pattern in patterns}
-        rooms[area] = next(known, Room(area, forms, (), 0))
+        rooms[area] = next(known, Room(area, unknown_place(language.grammar, area), (), 0))
     return rooms[area]

@@ -80,7 +80,7 @@ class RandomHomes:
                 continue
             noun = name.noun
             assert noun
-            titles = language.values.events if name.domain == "calendar" else language.values.titles
+            titles = language.values.titles_of(name.domain)
             pools = {
                 unit: state_pool(
                     name.domain,

@@ -19,7 +19,7 @@ from hatrain.home.generate.formats import entity_json
 from hatrain.home.homes.scene import Device, Scene
 from hatrain.home.intents.clone import Block, Sentences
 from hatrain.home.intents.effect import Due, due_for
-from hatrain.home.judge.asked import Asked
+from hatrain.home.judge.asked import write_asked
 from hatrain.home.language.grammar import Name
 from hatrain.home.language.load import Language
 
@@ -125,7 +125,7 @@ class _Writer:
             "source": f"home-assistant/intents (CC BY 4.0): {block.file}, test {block.number}",
             "devices": [entity_json(entity) for entity in home],
         }
-        return row | ({"asked": [_asked_json(each) for each in due.asked]} if due.asked else {})
+        return row | ({"asked": list(map(write_asked, due.asked))} if due.asked else {})
 
     def _turns(self, block: Block, sentence: str, due: Due, home: Sequence[Entity]) -> Iterator[Row]:
         client = self._client
@@ -177,10 +177,3 @@ def _drawn(call: Call) -> dict[str, Any]:
         elif key != "entity_id":
             drawn[key] = value
     return drawn
-
-
-def _asked_json(asked: Asked) -> Row:
-    row: Row = {"about": asked.about, "key": asked.key, "value": asked.value}
-    if asked.supposed is not None:
-        row["supposed"] = asked.supposed
-    return row | ({"said": {value: list(words) for value, words in asked.said.items()}} if asked.said else {})

@@ -39,6 +39,14 @@ def read_asked(value: Any, where: str) -> tuple[Asked, ...]:
     return tuple(map(_asked, value))
 
 
+def write_asked(asked: Asked) -> dict[str, Any]:
+    """Return what is asked as a row carries it, without what is empty."""
+    row: dict[str, Any] = {"about": asked.about, "key": asked.key, "value": asked.value}
+    if asked.supposed is not None:
+        row["supposed"] = asked.supposed
+    return row | ({"said": {value: list(words) for value, words in asked.said.items()}} if asked.said else {})
+
+
 def _asked(entry: Mapping[str, Any]) -> Asked:
     return Asked(entry["about"], entry["key"], entry["value"], entry.get("supposed"), _words(entry.get("said")))
 

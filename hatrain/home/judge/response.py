@@ -21,9 +21,9 @@ class Response:
 
     def wrong(self, text: str, response: str, names: Sequence[str]) -> str | None:
         """Return what is wrong with an answer; `names` are the devices that the question may be about."""
-        if times := set(_CLOCK.findall(response)):
-            said_times = set(_CLOCK.findall(text))
-            return None if times == said_times else f"says {_listed_times(said_times)}"
+        if times := _times(response):
+            said_times = _times(text)
+            return None if times == said_times else f"says {', '.join(sorted(said_times)) or 'no time'}"
         listed, told = _named(response, names), _named(text, names)
         due, found = self._polarity(response), self._polarity(text)
         if due is not None and found is not None:
@@ -53,8 +53,9 @@ class Response:
         return next(iter(said)) if len(said) == 1 else None
 
 
-def _listed_times(times: set[tuple[str, str]]) -> str:
-    return ", ".join(sorted(map(":".join, times))) or "no time"
+def _times(text: str) -> set[str]:
+    """Return the times of day in a text, on a dial of twelve hours: 18:30 is 6:30 PM."""
+    return {f"{int(hour) % 12}:{minute}" for hour, minute in _CLOCK.findall(text)}
 
 
 def _named(text: str, names: Iterable[str]) -> set[str]:

@@ -216,6 +216,11 @@ def name_known_device(
     return Name(entity_id.partition(".")[0], noun, room, friendly, entity_id, cls, references)
 
 
+def unknown_place(grammar: Grammar, name: str) -> Forms:
+    """Return how a place of a user's home is said of which only the name is known."""
+    return {form: pattern.replace("{name}", name) for form, pattern in grammar.unknown_room.items()}
+
+
 def in_room(grammar: Grammar, reference: Reference, room: Room) -> Reference:
     """Say of a reference where the device is: `the lamp in the kitchen`, with the first form of a room."""
     where = next(form for form in grammar.unknown_room if form != "base")

@@ -31,11 +31,6 @@ def phrase_key(section: TemplateSection, template: Template) -> str:
     return f"{'user' if by_user else 'assistant'}: {normalize(template.text)}"
 
 
-def without_forms(key: str) -> str:
-    """Drop the forms of placeholders, which differ between languages."""
-    return re.sub(r"\[\w+\]", "", key)
-
-
 def may_be_shared(key: str) -> bool:
     """Whether a request has so few letters of its own that another language may have it too."""
     role, _, text = key.partition(": ")

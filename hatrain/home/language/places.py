@@ -26,8 +26,6 @@ class Places:
 class Group:
     """What several things of a kind are called. `there`: what a sensor of the kind says to be somewhere."""
 
-    domain: str
-    device_class: str
     cls: str
     forms: Forms
     states: Mapping[str, Forms]
@@ -116,7 +114,7 @@ def read_groups(
             near = nearest(word, grammar.agreement)
             problems.append(f"{document.where((key,))}: found {{{word}}}; accepted: a word of agreement{near}")
             continue
-        groups[key] = Group(domain, device_class, record.cls, record.forms, record.states, record.there, grammar)
+        groups[key] = Group(record.cls, record.forms, record.states, record.there, grammar)
     sensors = (f"binary_sensor.{each}" for each in DEVICE_CLASSES["binary_sensor"])
     needed = ["light", "cover", "lock", "person", *sensors]
     problems += [f"{document.source}: {key}: missing" for key in needed if key not in records]

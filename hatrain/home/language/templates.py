@@ -207,7 +207,7 @@ def _header(file: str, key: str) -> _Header | None:
     elif file in TOPICS and scope in _TOPIC_SCOPES and rest in TOPICS[file]:
         topic = TOPICS[file][rest]
         if scope == "ask":
-            return _Header(scope, rest, (*topic.asked, *topic.may_ask), topic.asked)
+            return _Header(scope, rest, topic.asked, topic.asked)
         return _Header(scope, rest, topic.said)
     elif file == "followups.txt":
         if key == "again":

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """The placeholders that a request must use, those that it may use, and those that an answer may use."""
+    """The placeholders that a request must use, and those that an answer may use."""
 
     asked: tuple[str, ...] = ()
-    may_ask: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
 
 

@@ -42,6 +42,10 @@ class Values:
         self._default_items = next(iter(self._item_names.values()))
         self.wordings = cache(self._wordings)
 
+    def titles_of(self, domain: str) -> tuple[str, ...]:
+        """Return what may be playing on a device, or stand in a calendar."""
+        return self.events if domain == "calendar" else self.titles
+
     def choices(self, slot: str, unit: Unit, noun: Noun | None = None) -> Sequence[Any]:
         """Return the values that a request may name for a placeholder, for this noun where it matters."""
         if slot == "temperature":

@@ -1,6 +1,7 @@
 """What people really say comes to what it means: places, delays, timers, questions about many things, mistakes."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -76,17 +77,28 @@ def test_an_area_and_a_floor_are_one_call_of_assist() -> None:
 
 
 def test_everything_but_something_spares_it() -> None:
-    spared = 0
+    spared: Counter[str] = Counter()
     for conversation, _ in drawn("guide", "implied"):
-        user = conversation.turns[0].user.casefold()
-        if "except" not in user and "but not" not in user and "just not" not in user:
+        _, *exception = re.split(r"\b(?:except|but not|just not)\b", conversation.turns[0].user.casefold())
+        if not exception:
             continue
         targets = {call["target_device"] for call in calls_of(conversation)}
-        domain = conversation.device_types[0]
-        left = [device for device in conversation.home.by_domain[domain] if device.name.entity_id not in targets]
+        devices = conversation.home.by_domain[conversation.device_types[0]]
+        left = [device for device in devices if device.name.entity_id not in targets]
         assert left and targets
-        spared += 1
-    assert spared > 5
+        if all(word in exception[0] for word in left[0].name.friendly.casefold().split()):
+            assert len(left) == 1, (exception, left)
+            spared["device"] += 1
+        else:
+            (room,) = {device.name.room.base for device in left if device.name.room}
+            assert room.casefold() in exception[0]
+            assert not [device for device in devices if device not in left and room_of(device) == room]
+            spared["room"] += 1
+    assert min(spared["device"], spared["room"]) > 5, spared
+
+
+def room_of(device) -> str | None:
+    return device.name.room.base if device.name.room else None
 
 
 def test_without_a_satellite_nobody_is_here_and_no_timer_runs() -> None:
@@ -142,10 +154,21 @@ def test_a_delay_is_a_timer_with_the_command_and_a_condition_is_checked() -> Non
         elif calls:
             assert calls[0]["service"] == "read"
             conditional += 1
-            assert len(calls) in (1, 2)
+            device = next(d for d in conversation.home.devices if d.name.entity_id == calls[0]["target_device"])
+            assert (len(calls) == 2) is holds(conversation.turns[0].user, measured(device)), conversation
         else:
             refused += 1
     assert min(delayed, conditional, refused) > 3, (delayed, conditional, refused)
+
+
+def measured(device) -> float:
+    return device.state["value" if device.name.domain == "sensor" else "temperature"]
+
+
+def holds(user: str, temperature: float) -> bool:
+    """Whether what a request depends on is so: "if it's above 21 degrees"."""
+    (said, limit) = re.findall(r"\b(above|over|warmer|hotter|below|under|colder|cooler)\b\D*?(\d+(?:\.\d+)?)", user)[0]
+    return temperature > float(limit) if said in ("above", "over", "warmer", "hotter") else temperature < float(limit)
 
 
 def test_a_question_about_many_things_names_those_that_are_so() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.errors import BadInput
+from hatrain.home.clients import CLIENTS
 from hatrain.home.clients.guide import Guide
 from hatrain.home.generate.dataset import Chunks, Recipe
 from hatrain.home.homes.home_file import read_home
@@ -80,6 +81,7 @@ def test_a_device_is_referred_to_in_the_languages_words_where_it_knows_the_name(
         ("devices: {cover.a: {name: A, position: so}}", "position: found 'so'; accepted: true or false"),
         ("devices: {light.a: }", "home.yaml:1: devices.light.a: found nothing"),
         ("devices: {}", "no device that takes requests"),
+        ("devices: {sensor.a: A}", "no device that takes requests .accepted domains: [^)]*light"),
         ("", "home.yaml: empty"),
         ("- light.a", "home.yaml: found a list; accepted: a mapping"),
         ("areas: [Hall]", "home.yaml:1: areas: found a list; accepted: a mapping"),
@@ -98,6 +100,12 @@ def test_a_mistake_in_a_home_file_is_named(tmp_path: Path, text: str, expected: 
 def test_json_that_home_assistant_does_not_export_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(BadInput, match=expected):
         read_home(home_file(tmp_path, text, "states.json"))
+
+
+def test_a_home_of_which_a_client_lists_nothing_is_refused(tmp_path: Path) -> None:
+    home = read_home(home_file(tmp_path, "devices: {script.a: A}"))
+    with pytest.raises(BadInput, match="--home: no device that a model is shown with --client assist"):
+        KnownHome(load_language(find_language("english")), home, CLIENTS["assist"])
 
 
 def test_a_missing_home_file_is_refused(tmp_path: Path) -> None:

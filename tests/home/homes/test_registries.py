@@ -130,6 +130,13 @@ def test_only_exposed_entities_are_in_the_home(registries):
     assert note.startswith("entities that take no requests or are not exposed are left out: 5 (light.disabled, ")
 
 
+def test_sensors_that_share_a_name_are_left_out_and_said(registries):
+    twins = [entity(f"sensor.{each}", original_name="Temperature", **exposed(True)) for each in "ab"]
+    home = read_home(registries([entity("light.a", original_name="Lamp"), *twins]))
+    assert [device.entity_id for device in home.devices] == ["light.a"]
+    assert "sensors that share a name are left out: 2 (sensor.a, sensor.b)" in home.notes
+
+
 def test_choices_for_entities_that_are_in_no_registry_are_read(tmp_path):
     chosen = {"light.a": {"assistants": {"conversation": {"should_expose": False}}}}
     store(tmp_path, "homeassistant.exposed_entities", "exposed_entities", chosen)
