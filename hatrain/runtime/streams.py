@@ -23,6 +23,14 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def write_whole_lines() -> None:
+    """Write each line at once. torchrun starts its ranks without buffers: `print` would write the line and its end
+    apart, and the lines of two ranks would run together."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, write_through=False)
+
+
 def write_utf8(text: str) -> None:
     """Write a file's text to stdout, as the file would hold it: an escape in its place would be another file."""
     sys.stdout.flush()

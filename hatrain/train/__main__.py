@@ -12,7 +12,7 @@ from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.contract.stage import full_disk
 from hatrain.errors import BadInput
 from hatrain.model.quiet import quiet
-from hatrain.runtime import reserve, stop
+from hatrain.runtime import reserve, stop, streams
 
 
 def main(folder: str, number: str) -> Exit:
@@ -84,6 +84,7 @@ def _outcome(error: BaseException, plan: Plan | None, run: RunDirectory, attempt
 
 
 if __name__ == "__main__":
+    streams.write_whole_lines()
     number = os.environ["HATRAIN_ATTEMPT"]
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     code = main(sys.argv[1], number)
