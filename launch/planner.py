@@ -24,7 +24,7 @@ from launch.candidates import Candidate
 from launch.memory import sources
 from launch.memory.needs import checkpoint_of, disk_bytes, host_bytes
 from launch.memory.structure import NotKnown, Structure, adapters
-from launch.rows import count_rows
+from launch.rows import count_rows, overlong_refusals, overlong_rows
 
 LARGE_LEARNING_RATE = 0.1
 DAY = "24:00:00"
@@ -84,6 +84,8 @@ def plan(
         reasons += chat_template.refusals(job.model, workdir, runs_root)
     if unknown and job.method.micro_batch_size == "auto":
         reasons.append(("method.micro_batch_size", f"found auto, but {unknown}; write a number of rows"))
+    overlong = overlong_rows(job, workdir, runs_root, run)
+    reasons += overlong_refusals(job, workdir, overlong)
     batch: Batch | None = None
     rows_at_a_time = chosen.layout.micro_batch if chosen else job.method.micro_batch_size
     try:
@@ -97,7 +99,7 @@ def plan(
     memory = _memory(job, chosen, model, why, lambda changed: any(_refusals(changed, target, run))) if model else None
     if memory and not memory.fits and not force:
         raise Refusal([("hardware.gpu", _too_large(job, memory))])
-    rows = count_rows(job.data.train, workdir)
+    rows = count_rows(job.data.train, workdir, overlong)
     job = candidates.decided_as(job, chosen.layout)
     job_workdir, job_runs_root = (path.absolute() for path in target.roots(workdir, runs_root))
     return Plan(
@@ -115,6 +117,7 @@ def plan(
         gradient_checkpointing=chosen.layout.checkpointing,
         batch=batch,
         steps=count_steps(rows, job.method) if rows else None,
+        overlong=sum(overlong.values()) if len(overlong) == len(job.data.train) else None,
         memory=memory,
         memory_unknown=unknown,
         seconds=seconds,

@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from hatrain.cli.tokenizing import add_tokenizer, load, marked, positive, token_ids, use_colour
+from hatrain.cli.tokenizing import add_tokenizer, load, marked, model_spec, positive, token_ids, use_colour
+from hatrain.contract import row_lengths
 from hatrain.errors import BadInput
 from hatrain.text import count
 
@@ -60,10 +61,12 @@ def run(args: argparse.Namespace) -> int:
     from hatrain.data.prepare import prepare
     from hatrain.data.rows import grouped
 
-    tokenizer = load(args)
+    model = model_spec(args)
+    tokenizer = load(model)
+    lengths = row_lengths.name_of(args.dataset, model, (args.prefix_ids, args.suffix_ids), Path.cwd())
     labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids, args.date)
     is_pairs = holds_pairs(args.dataset)
-    prepared = prepare(args.dataset, labeller, PAIRS if is_pairs else ROWS, say=_say)
+    prepared = prepare(args.dataset, labeller, PAIRS if is_pairs else ROWS, say=_say, lengths=lengths)
     kept = [row for row, length in enumerate(prepared.longest.tolist()) if length <= args.ctx_size]
     sides = SIDES if is_pairs else ("",)
     with _whole_file(args.labels) as labels:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from hatrain.cli.tokenizing import add_tokenizer, load, marked, use_colour
+from hatrain.cli.tokenizing import add_tokenizer, load, marked, model_spec, use_colour
 
 if TYPE_CHECKING:
     from hatrain.data.find_split import Candidate, Split
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns 1 when no ids find the replies of the sample."""
     from hatrain.data.find_split import find_split
 
-    tokenizer = load(args)
+    tokenizer = load(model_spec(args))
     split = find_split(tokenizer)
     print(NOT_NEEDED)
     print(report(split))

@@ -140,7 +140,7 @@ def table(plan: Plan) -> str:
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {count(batch.ranks, 'rank')}",
         "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
-        f"{count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}"
+        f"{count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}{_left_out(plan)}"
         if steps
         else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
@@ -157,6 +157,11 @@ def table(plan: Plan) -> str:
     width = max(map(len, lines))
     text = "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
     return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
+
+
+def _left_out(plan: Plan) -> str:
+    ctx_size = plan.job.method.ctx_size
+    return f"; {count(plan.overlong, 'row')} of more than {ctx_size:,} tokens left out" if plan.overlong else ""
 
 
 _PACKED = {

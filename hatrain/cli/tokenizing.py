@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from hatrain.contract.spec import ModelSpec
     from hatrain.data.labels import Example, Ids
 
 
@@ -58,25 +59,32 @@ def add_tokenizer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run code from the model's repository")
 
 
-def load(args: argparse.Namespace) -> "PreTrainedTokenizerBase":
-    """Load the tokenizer that the arguments of `add_tokenizer` describe."""
+def model_spec(args: argparse.Namespace) -> "ModelSpec":
+    """The model that the arguments of `add_tokenizer` describe. Its base is a folder or a hub id."""
     from hatrain.contract.model_ref import resolve
     from hatrain.contract.run import runs_root
-    from hatrain.model.quiet import quiet
-
-    quiet()
-    from hatrain.model.tokenizer import load_tokenizer
+    from hatrain.contract.spec import ModelSpec
 
     model = resolve(args.model, args.revision, workdir=Path.cwd(), runs_root=runs_root())
-    return load_tokenizer(
-        model.source,
+    return ModelSpec(
+        base=model.source,
         revision=model.revision,
         trust_remote_code=args.trust_remote_code,
         chat_template=args.chat_template,
         add_pad_token=args.add_pad_token,
         add_chatml_tokens=args.add_chatml_tokens,
-        chat_template_kwargs=args.chat_template_kwargs,
+        chat_template_kwargs=args.chat_template_kwargs or {},
     )
+
+
+def load(model: "ModelSpec") -> "PreTrainedTokenizerBase":
+    """Load the tokenizer of a model, and keep libraries' messages quiet."""
+    from hatrain.model.quiet import quiet
+
+    quiet()
+    from hatrain.model.tokenizer import tokenizer_of
+
+    return tokenizer_of(model)
 
 
 def marked(example: "Example", tokenizer: "PreTrainedTokenizerBase", *, colour: bool) -> str:

@@ -132,6 +132,9 @@ class Plan(Model):
     batch: Batch
     steps: Steps | None
     """None where the training rows could not be counted."""
+    overlong: NonNegativeInt | None = None
+    """Training rows that are longer than the context, which `steps` leaves out. None where this machine does not know
+    the length of all rows."""
     memory: Memory | None = None
     """None on processors, and for a model whose configuration is not known here."""
     memory_unknown: str = ""

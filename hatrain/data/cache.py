@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hatrain.contract.paths import expanded
+from hatrain.contract.row_lengths import text_of
 from hatrain.data.labels import Labeller
 from hatrain.data.prepared import Prepared, load, save
 from hatrain.runtime import seal
@@ -25,12 +25,6 @@ _ABANDONED_SECONDS = 24 * 3600
 _PACKAGES = ("tokenizers", "transformers", "jinja2")
 
 Say = Callable[[str], None]
-
-
-def default_folder() -> Path:
-    """$HATRAIN_CACHE/rows, else hatrain/rows in $XDG_CACHE_HOME, else in ~/.cache."""
-    own = os.environ.get("HATRAIN_CACHE")
-    return (expanded(own) if own else expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hatrain") / "rows"
 
 
 def key_of(labeller: Labeller, kind: str, digest: str) -> str:
@@ -86,6 +80,11 @@ class Cache:
             with contextlib.suppress(OSError):
                 seal.remove(partial)
 
+    def keep_lengths(self, name: str, prepared: Prepared) -> None:
+        """Write how long the rows are, for plans."""
+        with self._going_on():
+            seal.write_text(self._folder / name, text_of(prepared.longest.tolist()))
+
     @contextlib.contextmanager
     def alone(self, key: str, waiting: str) -> Iterator[bool]:
         """Wait while another process prepares the same rows, and say `waiting` then. False where the folder cannot be
@@ -121,7 +120,8 @@ class Cache:
                     if now - changed > _ABANDONED_SECONDS:
                         seal.remove(path)
                 elif path.name != kept:
-                    entries.append((changed, sum(file.stat().st_size for file in path.iterdir()), path))
+                    files = path.iterdir() if path.is_dir() else [path]
+                    entries.append((changed, sum(file.stat().st_size for file in files), path))
         left = MOST_BYTES
         for _, size, path in sorted(entries, reverse=True):
             left -= size

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hatrain.contract.row_count import count_rows_of
-from hatrain.data.cache import Cache, Say, default_folder, key_of
+from hatrain.contract.row_lengths import default_folder
+from hatrain.data.cache import Cache, Say, key_of
 from hatrain.data.encoder import Inexact
 from hatrain.data.labels import Example, Labeller
 from hatrain.data.prepared import Prepared
@@ -59,9 +60,11 @@ def prepare(
     say: Say = lambda line: None,
     cache: Path | None = None,
     workers: int | None = None,
+    lengths: str | None = None,
 ) -> Prepared:
     """Return the rows of a file, from the cache if it was prepared before. `say` gets lines on how far it is. `cache`
     is the folder of the cache; None means the user's. `workers` processes share the work; None picks their number.
+    `lengths` is the name under which a plan looks for the lengths of the rows (`hatrain.contract.row_lengths`).
 
     Raises BadInput when the file cannot be read. Bad rows are in the result, and such a file is never cached.
     """
@@ -69,6 +72,15 @@ def prepare(
     if not path.is_file() or path.stat().st_size < SMALL:
         return _made(path, labeller, kind, say, 1 if workers is None else workers)
     kept = Cache(cache or default_folder(), say)
+    prepared = _from_cache(path, labeller, kind, say, kept, workers)
+    if lengths and not prepared.bad:
+        kept.keep_lengths(lengths, prepared)
+    return prepared
+
+
+def _from_cache(
+    path: Path, labeller: Labeller, kind: Kind[Any], say: Say, kept: Cache, workers: int | None
+) -> Prepared:
     digest = _digest(path)
     key = key_of(labeller, kind.name, digest)
     if (found := kept.find(key)) is not None:

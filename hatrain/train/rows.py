@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from hatrain.contract import row_lengths
 from hatrain.contract.inputs import resolve
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
@@ -79,7 +80,9 @@ def load_rows(plan: Plan, tokenizer: PreTrainedTokenizerBase, run: RunDirectory)
     }
 
     def tokenized(path: str) -> Any:
-        return tokenize(resolve(path, plan.paths.workdir), tokenizer, **settings)
+        resolved, ids = resolve(path, plan.paths.workdir), (data.prefix_ids, data.suffix_ids)
+        lengths = row_lengths.name_of(resolved, plan.job.model, ids, Path(plan.paths.workdir))
+        return tokenize(resolved, tokenizer, lengths=lengths, **settings)
 
     parts = [tokenized(file.path) for file in data.train]
     test = tokenized(data.test) if data.test else None

@@ -120,7 +120,7 @@ def makings(monkeypatch) -> list[Path]:
 
 
 def entries(cache: Path) -> list[Path]:
-    return [path for path in cache.iterdir() if not path.name.startswith(".")]
+    return [path for path in cache.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def as_lists(example: Example) -> Any:
@@ -370,8 +370,14 @@ def test_the_cache_keeps_what_was_used_last_within_its_size(tmp_path, cache, tok
     size = sum(file.stat().st_size for file in first.iterdir())
     monkeypatch.setattr(cache_module, "MOST_BYTES", int(1.5 * size))
 
+    known = [cache / "lengths-old.json", cache / "lengths-new.json"]
+    for file in known:
+        file.write_text("[]")
+    os.utime(known[0], (1, 1))
+
     tokenize_dataset(files[2], tokenizer, ctx_size=512)
 
+    assert [file.exists() for file in known] == [False, True]
     assert first.is_dir()
     assert not second.exists()
     assert not abandoned.exists()
