@@ -22,6 +22,7 @@ VERBS = {
     "stop": "make a run save a checkpoint and exit",
     "cancel": "remove a run from the queue, or end it",
     "compare": "compare two runs side by side",
+    "report": "write an HTML page about a run, or about several side by side",
     "memory": "report what runs were predicted to need of their GPUs, and what they needed",
     "clusters": "list the cluster files",
     "train": "train a job on this machine without a launcher",

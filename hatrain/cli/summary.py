@@ -91,6 +91,7 @@ def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
         ("TensorBoard", run.tensorboard),
         ("evaluation", run.evaluation),
         ("export", run.export),
+        ("report", run.report),
         ("record", run.record_file),
     ]
     return [(name, _relative(path, workdir)) for name, path in named if path is not None and path.exists()]

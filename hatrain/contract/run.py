@@ -134,6 +134,7 @@ class RunDirectory:
         self.adapter = self.folder / "adapter"
         self.evaluation = self.folder / "evaluation.json"
         self.export = self.folder / "export"
+        self.report = self.folder / "report.html"
         self.done = self.folder / "DONE"
         self.lease = Lease(self.folder / "lease.json")
 
