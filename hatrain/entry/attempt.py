@@ -25,6 +25,7 @@ from hatrain.entry.process import seconds
 from hatrain.entry.stages import STAGES, Command, Stage
 from hatrain.errors import BadInput
 from hatrain.model import revision
+from hatrain.report import page
 from hatrain.runtime import provenance, reserve, seal
 from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
 from hatrain.runtime.stop import SignalListener
@@ -172,6 +173,7 @@ class _Leader:
             run.record("done", attempt=attempt.number)
         self._record_outcome(code, reasons, seconds=round(time.monotonic() - started, 1))
         if code is Exit.FINISHED:
+            self._write_report()
             seal.write_json(run.done, {"time": _now(), "attempt": attempt.number})
         self._conclude(code, reasons)
         self._log_outcome(code, reasons)
@@ -344,6 +346,16 @@ class _Leader:
         except OSError as error:
             # The link is a convenience: a finished run stays finished without it.
             log(f"{models / self.run.name}: not linked: {error.strerror}")
+
+    def _write_report(self) -> None:
+        """Write report.html, where its libraries are installed. A finished run stays finished without it."""
+        if page.missing():
+            return
+        try:
+            page.write(self.run)
+        except Exception as error:
+            reason = "; ".join(error.problems) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+            log(f"{self.run.name}: no {self.run.report.name}: {reason}")
 
 
 def _now() -> str:

@@ -66,7 +66,9 @@ _FIGURES = (
         "share",
         {"rewards/accuracies": "training", "test_rewards/accuracies": "test"},
     ),
-    _Figure("margins", "Margin of the rewards", "reward", {"rewards/margins": "training", "test_rewards/margins": "test"}),
+    _Figure(
+        "margins", "Margin of the rewards", "reward", {"rewards/margins": "training", "test_rewards/margins": "test"}
+    ),
     _Figure("learning-rate", "Learning rate", "learning rate", {"learning_rate": "learning rate"}),
     _Figure("gradient", "Gradient norm", "norm", {"gradient_norm": "gradient norm"}, may_be_logarithmic=True),
     _Figure(

@@ -307,10 +307,13 @@ def _test_loss(run: RunFacts) -> float | None:
     return after if after is not None else run.last("test_loss")
 
 
+_DIFFERENT = "After the name come the keys in which their jobs differ."
+
+
 def _how_ordered(runs: Sequence[RunFacts]) -> str:
     if any(run.figure("after", "strict_accuracy") is not None for run in runs):
-        return "Ordered by strict accuracy, then by test loss. The columns after the name are the keys in which their jobs differ."
-    return "Ordered by test loss, then by training loss. The columns after the name are the keys in which their jobs differ."
+        return f"Ordered by strict accuracy, then by test loss. {_DIFFERENT}"
+    return f"Ordered by test loss, then by training loss. {_DIFFERENT}"
 
 
 def _comparison(runs: Sequence[RunFacts]) -> Table:
@@ -319,7 +322,7 @@ def _comparison(runs: Sequence[RunFacts]) -> Table:
     different = [key for key in keys if len({str(job.get(key)) for job in jobs}) > 1]
     columns: dict[str, list[str]] = {
         "run": [run.name for run in runs],
-        **{key: ["" if job.get(key) is None else str(job.get(key)) for job in jobs] for key in different},
+        **{key: [_cell(job.get(key)) for job in jobs] for key in different},
         "state": [run.state for run in runs],
         "strict accuracy": [_shown(run.figure("after", "strict_accuracy"), "{:.1%}") for run in runs],
         "test loss": [_shown(_test_loss(run), "{:.3f}") for run in runs],
@@ -331,6 +334,12 @@ def _comparison(runs: Sequence[RunFacts]) -> Table:
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     return Table([*filled], [*zip(*filled.values(), strict=True)])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)
 
 
 def _shown(value: float | None, form: str) -> str:

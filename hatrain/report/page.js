@@ -77,6 +77,7 @@ function layout(chart, dark, ink, width) {
   const height = 250;
   return {
     ...common, height: height + 40 + 20 * legendRows,
+    margin: { ...common.margin, t: chart.marks.length ? 20 : 8 },
     legend: { ...common.legend, y: -50 / height },
     xaxis: { ...axis, title: { text: "step", standoff: 6 }, nticks: width < 420 ? 5 : 9, rangemode: "tozero" },
     yaxis: {
@@ -117,7 +118,7 @@ async function start() {
     clearTimeout(waiting);
     waiting = setTimeout(screen, 150);
   });
-  window.addEventListener("beforeprint", () => paint(false, PHONE.matches ? 340 : 690));
+  window.addEventListener("beforeprint", () => paint(false, PHONE.matches ? 340 : 640));
   window.addEventListener("afterprint", screen);
   document.documentElement.dataset.drawn = "yes";
 }

@@ -53,13 +53,14 @@ def html(page: Page) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     charts = {chart.id: chart.spec for section in page.sections for chart in section.charts}
-    return environment.get_template("page.html.jinja").render(
+    text = environment.get_template("page.html.jinja").render(
         page=page,
         style=Markup(_static("page.css")),
         script=Markup(_static("page.js")),
         charts=Markup(for_script(charts)) if charts else "",
         plotly=Markup(_plotly()) if charts else "",
     )
+    return text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogates, which JSON may hold
 
 
 def for_script(value: object) -> str:

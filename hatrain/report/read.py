@@ -2,7 +2,6 @@
 gaps; only plan.json is needed. Reading writes nothing."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +70,13 @@ class RunFacts:
         return next((line[name] for line in reversed(self.metrics) if name in line), None)
 
 
+_LARGEST = 1e100
+
+
 def finite(value: Any) -> float | None:
-    """A number, unless the value is none or not finite."""
+    """A number, unless the value is none, or larger than a chart can show."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
+    return value if is_number and abs(value) < _LARGEST else None
 
 
 def read_run(run: RunDirectory) -> RunFacts:

@@ -1,4 +1,5 @@
-"""A real Chromium without a network, driven over a pipe by the DevTools protocol: what a page logs, asks for and shows."""
+"""A real Chromium without a network, driven over a pipe by the DevTools protocol: what a page logs, asks for and
+shows."""
 
 import base64
 import contextlib
@@ -49,9 +50,9 @@ class Browser:
 
 
 class Tab:
-    """A page of a browser, with a width, a colour scheme and a medium."""
+    """A page of a browser, with a width and a colour scheme."""
 
-    def __init__(self, browser: Browser, width: int, *, dark: bool = False, medium: str = "screen"):
+    def __init__(self, browser: Browser, width: int, *, dark: bool = False):
         self.browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -64,8 +65,7 @@ class Tab:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", media=medium, features=[scheme])
+        self.set_scheme("dark" if dark else "light")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.call(method, self.session, **parameters)
@@ -73,11 +73,19 @@ class Tab:
     def open(self, page: Path) -> None:
         """Open a report, and wait until its charts are drawn."""
         self.call("Page.navigate", url=page.as_uri())
+        drawn = "(!document.getElementById('charts') || document.documentElement.dataset.drawn)"
+        self.until(f"document.readyState === 'complete' && {drawn}")
+
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true."""
         deadline = time.monotonic() + DEADLINE
-        ready = "document.readyState === 'complete' && (!document.getElementById('charts') || document.documentElement.dataset.drawn)"
-        while not self.value(ready):
-            assert time.monotonic() < deadline, f"the charts are not drawn: {self.complaints()}"
+        while not self.value(expression):
+            assert time.monotonic() < deadline, f"never true: {expression}: {self.complaints()}"
             time.sleep(0.05)
+
+    def set_scheme(self, scheme: str) -> None:
+        """Prefer light or dark."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def value(self, expression: str) -> Any:
         """Evaluate JavaScript in the page."""

@@ -9,7 +9,9 @@ from typing import Any
 from hatrain.contract.run import RunDirectory
 from tests.plans import a_plan
 
-HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\"> & {{ 7 * 7 }}"
+HOSTILE = (
+    "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\"> & {{ 7 * 7 }}"
+)
 """An answer that a page must show and not run."""
 
 
@@ -22,7 +24,9 @@ def a_run(folder: Path, name: str = "kitchen", **changes: Any) -> RunDirectory:
 
 
 def begin(run: RunDirectory, attempt: int) -> None:
-    run.record("attempt begun", attempt=attempt, host="node-7", ranks=2, date="2026-11-28", versions={"torch": "2.13.0"})
+    run.record(
+        "attempt begun", attempt=attempt, host="node-7", ranks=2, date="2026-11-28", versions={"torch": "2.13.0"}
+    )
 
 
 def end(run: RunDirectory, attempt: int, code: int = 0, seconds: float = 61.0, **reasons: str) -> None:
@@ -48,7 +52,9 @@ def log(run: RunDirectory, steps: Sequence[int], of: int, attempt: int = 1, rate
         }
         lines.append(json.dumps(line) + "\n")
         if step % max(of // 5, 1) == 0:
-            lines.append(json.dumps({"attempt": attempt, "step": step, "steps": of, "test_loss": line["loss"] + 0.3}) + "\n")
+            lines.append(
+                json.dumps({"attempt": attempt, "step": step, "steps": of, "test_loss": line["loss"] + 0.3}) + "\n"
+            )
     with run.metrics.open("a", encoding="utf-8") as file:
         file.writelines(lines)
 
@@ -91,7 +97,9 @@ def evaluate(run: RunDirectory, accuracy: float) -> None:
     (run.folder / "failures-after.jsonl").write_text(text, encoding="utf-8")
 
 
-def a_finished_run(folder: Path, name: str = "kitchen", accuracy: float = 0.8, rate: float = 1.0, **changes: Any) -> RunDirectory:
+def a_finished_run(
+    folder: Path, name: str = "kitchen", accuracy: float = 0.8, rate: float = 1.0, **changes: Any
+) -> RunDirectory:
     """A run of 1,000 steps that was stopped once, went on, and was evaluated."""
     run = a_run(folder, name, **changes)
     begin(run, 1)
