@@ -129,6 +129,7 @@ class RunDirectory:
         self.attempts = self.folder / "attempts"
         self.metrics = self.folder / "metrics.jsonl"
         self.tensorboard = self.folder / "tensorboard"
+        self.trackers = self.folder / "trackers.json"
         self.checkpoints = self.folder / "checkpoints"
         self.model = self.folder / "model"
         self.adapter = self.folder / "adapter"

@@ -15,6 +15,7 @@ from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.record import Fruitless
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.trackers import not_installed
 from hatrain.entry import preconditions, process
 from hatrain.entry.children import Children, Outcome, log
 from hatrain.entry.follower import follow
@@ -22,7 +23,7 @@ from hatrain.entry.nodes import Nodes, refresh
 from hatrain.entry.peers import PeerMonitor
 from hatrain.entry.preconditions import NotStarted
 from hatrain.entry.process import seconds
-from hatrain.entry.stages import STAGES, Command, Stage
+from hatrain.entry.stages import STAGES, TRAINING, Command, Stage
 from hatrain.errors import BadInput
 from hatrain.model import revision
 from hatrain.report import page
@@ -150,6 +151,8 @@ class _Leader:
         wanted = [stage for stage in stages if stage.is_wanted(plan)]
         todo = [stage for stage in wanted if stage.unfinished(plan, run, True)]
         self._check_retries_and_inputs()
+        if TRAINING.name in (stage.name for stage in todo) and (absent := not_installed(plan.job.logging.trackers)):
+            raise BadInput(absent)
         # The folder comes before all waiting: `hatrain stop` writes the stop file there.
         refresh(run.folder, run.attempts)
         self.current = attempt = run.new_attempt()

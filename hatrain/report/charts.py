@@ -114,7 +114,7 @@ def of_several_runs(runs: Sequence[RunFacts]) -> list[Chart]:
 def accuracy_of_one_run(run: RunFacts) -> list[Chart]:
     """Bars of strict accuracy by language, device type and kind, before and after training."""
     bars: dict[str, Callable[[str], Mapping[str, Mapping[str, Any]]]] = {
-        f"{when} training": lambda by, when=when: groups(run.evaluation, when, by)  # type: ignore[misc]
+        f"{when} training": lambda by, when=when: groups(run.evaluation, when, by)
         for when in ("before", "after")
         if isinstance(run.evaluation.get(when), dict)
     }
