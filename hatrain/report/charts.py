@@ -2,7 +2,7 @@
 the colours of light or dark."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,22 +113,18 @@ def of_several_runs(runs: Sequence[RunFacts]) -> list[Chart]:
 
 def accuracy_of_one_run(run: RunFacts) -> list[Chart]:
     """Bars of strict accuracy by language, device type and kind, before and after training."""
-    bars: dict[str, Callable[[str], Mapping[str, Mapping[str, Any]]]] = {
-        f"{when} training": lambda by, when=when: groups(run.evaluation, when, by)
+    evaluations = {
+        f"{when} training": (run.evaluation, when)
         for when in ("before", "after")
         if isinstance(run.evaluation.get(when), dict)
     }
-    return _bars(bars, first_color=2 - len(bars))
+    return _bars(evaluations, first_color=2 - len(evaluations))
 
 
 def accuracy_of_several_runs(runs: Sequence[RunFacts]) -> list[Chart]:
     """Bars of strict accuracy after training, by language, device type and kind, for each run."""
-    evaluated = {
-        run.name: lambda by, run=run: groups(run.evaluation, "after", by)  # type: ignore[misc]
-        for run in runs
-        if isinstance(run.evaluation.get("after"), dict)
-    }
-    return _bars(evaluated) if 0 < len(evaluated) <= RUNS_WITH_BARS else []
+    evaluations = {run.name: (run.evaluation, "after") for run in runs if isinstance(run.evaluation.get("after"), dict)}
+    return _bars(evaluations) if 0 < len(evaluations) <= RUNS_WITH_BARS else []
 
 
 # --- curves -------------------------------------------------------------------------------------------------
@@ -176,12 +172,11 @@ def _short(value: float) -> float:
 # --- bars ---------------------------------------------------------------------------------------------------
 
 
-def _bars(
-    scores_of: Mapping[str, Callable[[str], Mapping[str, Mapping[str, Any]]]], first_color: int = 0
-) -> list[Chart]:
+def _bars(evaluations: Mapping[str, tuple[Mapping[str, Any], str]], first_color: int = 0) -> list[Chart]:
+    """Bars for each evaluation, at the time of training that is given with it."""
     charts = []
     for by, title in GROUPS.items():
-        found = {name: scores(by) for name, scores in scores_of.items()}
+        found = {name: groups(evaluation, when, by) for name, (evaluation, when) in evaluations.items()}
         labels = sorted({label for scores in found.values() for label in scores})
         if not labels:
             continue

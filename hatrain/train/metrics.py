@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime import seal
+from hatrain.train import trackers
 from hatrain.train.trackers import Guarded
 
 _NAMES = {  # transformers' name: ours
@@ -61,8 +62,8 @@ class MetricsCallback(TrainerCallback):
     """Writes each logged step. Only rank 0 has one. A step that a resumed run repeats counts once: readers of
     metrics.jsonl keep the last line of a step, and TensorBoard purges everything after the step resumed from."""
 
-    def __init__(self, run: RunDirectory, attempt: int, counters: Counters, trackers: Sequence[Guarded]):
-        self.run, self.attempt, self.counters, self.trackers = run, attempt, counters, trackers
+    def __init__(self, run: RunDirectory, attempt: int, counters: Counters, tracked_by: Sequence[Guarded]):
+        self.run, self.attempt, self.counters, self.trackers = run, attempt, counters, tracked_by
         self._step_started = 0.0
         self._tracks = False
 
@@ -128,5 +129,4 @@ class MetricsCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        for tracker in self.trackers:
-            tracker.end(args, state)
+        trackers.end(self.trackers, args, state)

@@ -12,7 +12,8 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -22,8 +23,8 @@ from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import leaves
 from hatrain.runtime import credentials, seal
 
-LAST_SECONDS = 60.0
-"""How long the end of training waits for a tracker that still sends."""
+LAST_SECONDS, LAST_SECONDS_AT_STOP = 60.0, 10.0
+"""How long training waits at its end, and at a stop, for trackers that still send."""
 MOST_WAITING = 10_000
 """Logged steps that may wait for a tracker; one that is further behind is left out."""
 PROJECT = "hatrain"
@@ -79,6 +80,16 @@ def record_id(run: RunDirectory, name: str, value: str) -> None:
     seal.write_json(run.trackers, {**read_ids(run), name: value})
 
 
+def end(trackers: Sequence["Guarded"], args: TrainingArguments, state: TrainerState) -> None:
+    """End all trackers, and wait until they have sent everything: a minute at most, and less at a stop."""
+    for tracker in trackers:
+        tracker.end(args, state)
+    most = LAST_SECONDS if state.global_step >= state.max_steps else LAST_SECONDS_AT_STOP
+    deadline = time.monotonic() + most
+    for tracker in trackers:
+        tracker.wait(max(0.0, deadline - time.monotonic()), most)
+
+
 class Guarded:
     """Calls a tracker in a thread of its own, in order. A failure, or a server that does not answer, stops no step."""
 
@@ -104,13 +115,17 @@ class Guarded:
         self._put(lambda: self.tracker.log(args, now, values))
 
     def end(self, args: TrainingArguments, state: TrainerState) -> None:
-        """Wait until everything is sent, for a minute at most."""
         now = copy.copy(state)
         self._put(lambda: self.tracker.end(args, now))
         self._put(None)
-        self._thread.join(0 if self._failed else LAST_SECONDS)
-        if self._thread.is_alive() and not self._failed:
-            self._fail(f"still sending {LAST_SECONDS:.0f} s after training")
+
+    def wait(self, seconds: float, waited: float) -> None:
+        """Wait until everything is sent, for so many more seconds; `waited` is how long that is in all."""
+        if self._failed:
+            return
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._fail(f"still sending {waited:g} s after the last step")
 
     def _put(self, call: Callable[[], None] | None) -> None:
         if self._failed:
@@ -130,6 +145,8 @@ class Guarded:
                 return
 
     def _fail(self, reason: str) -> None:
+        if self._failed:
+            return
         self._failed = True
         reason = credentials.hide(reason)
         self._say(f"{self.tracker.name} tracks this attempt no further, training goes on: {reason}")
