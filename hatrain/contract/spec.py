@@ -407,7 +407,7 @@ def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
 Trackers = Annotated[
     tuple[Annotated[str, AfterValidator(_tracker), Field(json_schema_extra={"enum": [*TRACKERS]})], ...],
     AfterValidator(_each_once),
-    BeforeValidator(_words, json_schema_input_type=list[str] | str),
+    BeforeValidator(_words, json_schema_input_type=list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] | str),
 ]
 
 
