@@ -98,13 +98,13 @@ class Chat:
         if not answer.calls or not self._reads_results:
             return []
         client: ToolClient = self._client  # type: ignore[assignment]
-        failed = dict(done.failed)
         calls, results = [], []
         for count, call in enumerate(answer.calls):
             name = f"call_{number + count}"
             function = {"name": call.service, "arguments": dict(call.arguments)}
             calls.append({"id": name, "type": "function", "function": function})
-            result = client.result(call, done.home, failed.get(call, ""))
+            error = next((reason for failed, reason in done.failed if failed == call), "")
+            result = client.result(call, done.home, error)
             extra = {"tool_call_id": name, "name": call.service}
             results.append(Message("tool", json.dumps(result, ensure_ascii=False), extra=extra))
         spoken = answer.text or ("None" if client.history == "calls" else "")

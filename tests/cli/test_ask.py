@@ -1,12 +1,16 @@
-"""`hatrain ask` without a request reads requests one after another; a run without a model is said before torch loads."""
+"""`hatrain ask` without a request reads requests one after another; a run without a model is said before torch is
+imported."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -55,7 +59,8 @@ def test_requests_are_read_line_by_line_where_there_is_no_terminal(run, monkeypa
     assert out == (
         "> turn on the lamp\nDone.\n\nwould turn on Lamp (light.lamp)\n\nhome: Lamp (light.lamp): off → on\n\n"
         "> again\nDone.\n\nwould turn on Lamp (light.lamp)\n\nhome: as before\n\n"
-        "> :home\nLamp (light.lamp): on\n\n> :reset\nthe home is in its first state\n\n> :home\nLamp (light.lamp): off\n\n"
+        "> :home\nLamp (light.lamp): on\n\n> :reset\nthe home is in its first state\n\n"
+        "> :home\nLamp (light.lamp): off\n\n"
     )
 
 
@@ -100,24 +105,30 @@ def test_a_run_without_a_model_is_said_before_torch_is_imported(tmp_path, name):
 
 
 def test_a_terminal_gets_a_prompt_and_control_d_ends_it():
+    def own_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     main_end, terminal = pty.openpty()
     code = "import hatrain.cli.ask as ask; [print(f'<{line}>') for line in ask._lines()]; print('ended')"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=terminal, stdout=terminal, stderr=terminal)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=own_terminal
+    )
     os.close(terminal)
     seen = b""
 
     def until(text: bytes) -> None:
         nonlocal seen
         while text not in seen:
+            assert select.select([main_end], [], [], 300)[0], seen
             seen += os.read(main_end, 1024)
+        seen = seen.partition(text)[2]
 
     until(b"> ")
     os.write(main_end, b"turn on the lamp\n")
     until(b"<turn on the lamp>")
-    seen = b""
     until(b"> ")
     os.write(main_end, b"\x03")
-    seen = b""
     until(b"> ")
     os.write(main_end, b"\x04")
     until(b"ended")

@@ -87,8 +87,8 @@ LIGHT = Entity("light.flur", "Flurlicht", "off", {"supported_color_modes": ["rgb
 TOOLS = ({"type": "function", "function": {"name": "HassTurnOn"}},)
 
 
-def tool(name: str, **arguments: object) -> str:
-    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+def tool(called: str, **arguments: object) -> str:
+    return f"<tool_call>{json.dumps({'name': called, 'arguments': arguments})}</tool_call>"
 
 
 @pytest.mark.parametrize("client", ["assist", "home-llm"])
