@@ -208,8 +208,10 @@ def _attempts(run: RunFacts) -> Section:
         return Section("Attempts", "None has begun.")
     header = ["attempt", "began (UTC)", "host", "ranks", "logged steps", "time", "outcome"]
     passed = [event for event in run.events if event["event"] == "checkpoint passed over"]
-    lines = [f"{event.get('checkpoint')}: {event.get('reason')}" for event in passed]
-    text = f"Checkpoints that were not whole and were passed over: {'; '.join(lines)}." if lines else ""
+    lines = [f"{event.get('checkpoint')} was not whole and was passed over: {event.get('reason')}" for event in passed]
+    failed = [event for event in run.events if event["event"] == "tracker failed"]
+    lines += [f"{event.get('tracker')} could not go on tracking: {event.get('reason')}" for event in failed]
+    text = " ".join(f"{line.rstrip('.')}." for line in lines)
     return Section("Attempts", text, table=Table(header, rows))
 
 

@@ -90,6 +90,16 @@ def test_a_failed_run_says_why(tmp_path):
     assert "training: out of GPU memory" in text_of(page.report([run]))
 
 
+def test_checkpoints_passed_over_and_trackers_that_failed_are_named(tmp_path):
+    run = a_run(tmp_path)
+    begin(run, 1)
+    run.record("checkpoint passed over", attempt=1, checkpoint="checkpoint-9", reason="cut off")
+    run.record("tracker failed", tracker="wandb", reason="CommError: no network")
+    text = text_of(page.report([run]))
+    assert "checkpoint-9 was not whole and was passed over: cut off." in text
+    assert "wandb could not go on tracking: CommError: no network." in text
+
+
 def test_several_runs_stand_side_by_side_the_best_first_with_what_differs(tmp_path):
     low = a_finished_run(tmp_path, "low", 0.5, method__learning_rate=1e-4)
     high = a_finished_run(tmp_path, "high", 0.9, method__learning_rate=2e-4)

@@ -1,11 +1,13 @@
 """W&B, MLflow and Trackio themselves, offline, in the environment that `make trackers` creates. In the ordinary
 environment one test runs this file in that one."""
 
+import http.server
 import importlib.util
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_the_real_trackers_work_in_their_own_environment():
     command = [str(PYTHON), "-m", "pytest", "-q", "-m", "long", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 @pytest.fixture
@@ -108,8 +110,35 @@ def test_trackers_change_no_weight(workplace, offline):
     assert all((one[name] == other[name]).all() for name in one)
 
 
+class Deny(http.server.BaseHTTPRequestHandler):
+    """Answers as a server does that knows no such key."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b'{"errors": [{"message": "invalid api key"}], "error_code": "PERMISSION_DENIED", "message": "no"}'
+        self.send_response(401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def denying() -> str:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Deny) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @needs_trackers
-def test_two_ranks_log_once_and_finish_though_no_server_answers(inputs, offline):
+@pytest.mark.parametrize("answers", [False, True], ids=["no server", "a wrong key"])
+def test_two_ranks_log_once_and_finish_though_no_server_takes_it(inputs, offline, denying, answers):
     job = {
         "name": "kitchen",
         "model": {"base": str(inputs / "base"), "dtype": "fp32"},
@@ -121,11 +150,8 @@ def test_two_ranks_log_once_and_finish_though_no_server_answers(inputs, offline)
     }
     (offline / "job.yaml").write_text(yaml.safe_dump(job))
     # Port 9 (discard) of this machine refuses connections.
-    servers = {
-        "WANDB_MODE": "online",
-        "WANDB_BASE_URL": "http://127.0.0.1:9",
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-    }
+    server = denying if answers else "http://127.0.0.1:9"
+    servers = {"WANDB_MODE": "online", "WANDB_BASE_URL": server, "MLFLOW_TRACKING_URI": server}
     done = subprocess.run(
         [sys.executable, "-m", "hatrain", "train", "job.yaml"],
         cwd=offline,
