@@ -60,6 +60,7 @@ class _Figure:
 
 _FIGURES = (
     _Figure("loss", "Loss", "loss", {"loss": "training", "test_loss": "test"}, may_be_logarithmic=True),
+    _Figure("accuracy", "Accuracy of test requests", "share", {"test_accuracy": "test requests"}, from_zero=True),
     _Figure(
         "rewards",
         "Accuracy of the rewards",

@@ -108,14 +108,8 @@ def of_several_runs(runs: Sequence[RunFacts], title: str) -> Page:
 
 
 def _tiles(run: RunFacts) -> list[Tile]:
-    after = run.evaluation.get("after", {})
-    tiles = []
-    if (accuracy := run.figure("after", "strict_accuracy")) is not None:
-        bounds = interval(after)
-        before = run.figure("before", "strict_accuracy")
-        notes = [f"{bounds[0]:.1%} to {bounds[1]:.1%}"] if bounds else []
-        notes += [f"before training {before:.1%}"] if before is not None else []
-        tiles.append(Tile("Strict accuracy", f"{accuracy:.1%}", ", ".join(notes)))
+    tiles = [*_accuracy(run, "Right where a call is needed", "call_accuracy", "call_interval")]
+    tiles += _accuracy(run, "Strict accuracy", "strict_accuracy", "strict_interval")
     before_loss, after_loss = run.test_loss("before"), run.test_loss("after")
     if (test_loss := after_loss if after_loss is not None else run.last("test_loss")) is not None:
         note = f"before training {before_loss:.3f}" if before_loss is not None else ""
@@ -132,6 +126,17 @@ def _tiles(run: RunFacts) -> list[Tile]:
     return tiles
 
 
+def _accuracy(run: RunFacts, title: str, name: str, name_of_interval: str) -> list[Tile]:
+    """An accuracy after training with its interval, where it was measured."""
+    accuracy, before = run.figure("after", name), run.figure("before", name)
+    if accuracy is None:
+        return []
+    bounds = interval(run.evaluation["after"], name_of_interval)
+    notes = [f"{bounds[0]:.1%} to {bounds[1]:.1%}"] if bounds else []
+    notes += [f"before training {before:.1%}"] if before is not None else []
+    return [Tile(title, f"{accuracy:.1%}", ", ".join(notes))]
+
+
 def _training(run: RunFacts) -> Section:
     drawn = charts.of_one_run(run)
     skipped = [event for event in run.events if event["event"] == "step skipped"]
@@ -146,7 +151,9 @@ _ACCURACY = (
     "The share of requests after which the home is exactly as the user wanted. The thin lines are 95% intervals."
 )
 _SHARES = {
+    "call_accuracy": "right where a call is needed",
     "strict_accuracy": "strict accuracy",
+    "no_call_share": "what a model that never calls has at most",
     "answered_accuracy": "questions answered",
     "refusal_accuracy": "refusals",
     "executed_rate": "calls executed",
@@ -291,8 +298,10 @@ def _footer(runs: Sequence[RunFacts]) -> str:
 
 
 def _rank(run: RunFacts) -> tuple[bool, float, bool, float, bool, float]:
-    """Best first: by strict accuracy, then by test loss, then by training loss; what is not known comes last."""
-    accuracy, test_loss = run.figure("after", "strict_accuracy"), _test_loss(run)
+    """Best first: by accuracy, then by test loss, then by training loss; what is not known comes last. Evaluations of
+    earlier releases have strict accuracy alone."""
+    needed, strict = run.figure("after", "call_accuracy"), run.figure("after", "strict_accuracy")
+    accuracy, test_loss = strict if needed is None else needed, _test_loss(run)
     loss = run.last("loss")
     return (
         accuracy is None,
@@ -314,7 +323,7 @@ _DIFFERENT = "After the name come the keys in which their jobs differ."
 
 def _how_ordered(runs: Sequence[RunFacts]) -> str:
     if any(run.figure("after", "strict_accuracy") is not None for run in runs):
-        return f"Ordered by strict accuracy, then by test loss. {_DIFFERENT}"
+        return f"Ordered by accuracy, then by test loss. {_DIFFERENT}"
     return f"Ordered by test loss, then by training loss. {_DIFFERENT}"
 
 
@@ -326,6 +335,7 @@ def _comparison(runs: Sequence[RunFacts]) -> Table:
         "run": [run.name for run in runs],
         **{key: [_cell(job.get(key)) for job in jobs] for key in different},
         "state": [run.state for run in runs],
+        "right where a call is needed": [_shown(run.figure("after", "call_accuracy"), "{:.1%}") for run in runs],
         "strict accuracy": [_shown(run.figure("after", "strict_accuracy"), "{:.1%}") for run in runs],
         "test loss": [_shown(_test_loss(run), "{:.3f}") for run in runs],
         "training loss": [_shown(run.last("loss"), "{:.4f}") for run in runs],

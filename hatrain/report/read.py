@@ -100,10 +100,11 @@ def read_run(run: RunDirectory) -> RunFacts:
 
 def read_metrics(run: RunDirectory) -> list[Metrics]:
     """The logged steps in order; for a step that several attempts logged, the last."""
-    by_step: dict[tuple[int, bool], Metrics] = {}
+    by_step: dict[tuple[int, bool, bool], Metrics] = {}
     for line in seal.read_lines(run.metrics):
         if all(finite(value) is not None for value in line.values()) and isinstance(line.get("step"), int):
-            by_step[line["step"], "test_loss" in line] = line
+            # A step may have a line of training, one of the test loss, and one of the test requests.
+            by_step[line["step"], "loss" not in line, "test_loss" in line] = line
     return [by_step[key] for key in sorted(by_step)]
 
 
@@ -128,9 +129,9 @@ def groups(evaluation: Mapping[str, Any], when: str, by: str) -> dict[str, Mappi
     }
 
 
-def interval(score: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The 95% interval of a strict accuracy."""
-    bounds = score.get("strict_interval")
+def interval(score: Mapping[str, Any], name: str = "strict_interval") -> tuple[float, float] | None:
+    """The 95% interval of an accuracy, of the strict one unless another is named."""
+    bounds = score.get(name)
     if not isinstance(bounds, list) or len(bounds) != 2:
         return None
     low, high = map(finite, bounds)

@@ -114,6 +114,17 @@ def test_several_runs_stand_side_by_side_the_best_first_with_what_differs(tmp_pa
     assert [trace["name"] for trace in charts["by-language"]["traces"]] == ["high", "low"]
 
 
+def test_runs_are_ordered_by_the_requests_that_need_a_call_where_these_were_counted(tmp_path):
+    runs = []
+    for name, strict, needed in (("talks", 0.9, 0.3), ("acts", 0.8, 0.7)):
+        runs.append(a_finished_run(tmp_path, name, strict))
+        figures = json.loads(runs[-1].evaluation.read_text())
+        figures["after"] |= {"call_accuracy": needed, "call_interval": [needed - 0.1, needed + 0.1]}
+        runs[-1].evaluation.write_text(json.dumps(figures))
+    assert re.findall(r'<td data-label="run">(.*?)</td>', page.report(runs, "two")) == ["acts", "talks"]
+    assert "Right where a call is needed 70.0% 60.0% to 80.0%" in text_of(page.report(runs[1:]))
+
+
 def test_runs_without_an_evaluation_are_ordered_by_their_loss(tmp_path):
     runs = []
     for name, rate in (("slow", 0.5), ("fast", 2.0)):

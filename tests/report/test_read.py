@@ -78,6 +78,19 @@ def test_a_step_that_two_attempts_logged_counts_once_with_the_later_values(tmp_p
     assert [(line["step"], line["attempt"]) for line in losses] == [(10, 1), (20, 2), (30, 2)]
 
 
+def test_a_line_about_test_requests_takes_no_other_lines_place(tmp_path):
+    run = a_run(tmp_path)
+    log(run, [10], 10)
+    with run.metrics.open("a") as file:
+        file.write('{"attempt": 1, "step": 10, "steps": 10, "test_accuracy": 0.5}\n')
+    lines = read_run(run).metrics
+    assert [next(name for name in ("loss", "test_loss", "test_accuracy") if name in line) for line in lines] == [
+        "loss",
+        "test_accuracy",
+        "test_loss",
+    ]
+
+
 def test_a_run_that_has_not_started(tmp_path):
     run = read_run(a_run(tmp_path))
     assert (run.state, run.attempts, run.metrics, run.evaluation) == ("not started", (), (), {})
