@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hatrain.data.rows import Message
+from hatrain.data.template import TemplateRefusal
 from hatrain.evaluate.asking import Question
 from hatrain.home.calls.answer import Answer
 from hatrain.home.calls.prompt import PromptContents
@@ -62,7 +63,12 @@ class Chat:
         messages = [replace(message, content=self._shown(message.content, text)) for message in self.question.messages]
         for _ in range(ROUNDS):
             question = replace(self.question, messages=tuple(messages), devices=self.home or self.question.devices)
-            answer = self._answer(question)
+            try:
+                answer = self._answer(question)
+            except TemplateRefusal:
+                if not rounds:
+                    raise
+                break  # a template that cannot write these calls and results: the model hears nothing of them
             known = question.known
             done = effects(answer.calls, known.devices, question.understand)
             rounds.append(Round(answer, known, done))

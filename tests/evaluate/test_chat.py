@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hatrain.data.rows import Message
+from hatrain.data.template import TemplateRefusal
 from hatrain.evaluate.asking import Question
 from hatrain.evaluate.chat import REQUEST, ROUNDS, Chat, with_states
 from hatrain.home.calls.answer import read_answer
@@ -114,6 +115,17 @@ def test_a_failed_call_comes_back_as_an_error():
     )
     assert chat.ask("Turn on the cellar").changes == ()
     assert json.loads(chat._answer.questions[-1].messages[2].content)["error"] == "MatchFailedError"
+
+
+def test_a_template_that_cannot_write_results_ends_the_answer(monkeypatch):
+    def answer(question):
+        if len(question.messages) > 1:
+            raise TemplateRefusal("only user and assistant roles")
+        return read_answer(tool("HassTurnOn", name="Flurlicht"))
+
+    chat = Chat(Question((Message("user", REQUEST),), TOOLS, "here", "assist", (LIGHT,)), answer)
+    reply = chat.ask("Turn on")
+    assert len(reply.rounds) == 1 and reply.changes == ("Flurlicht (light.flur): off → on",)
 
 
 def test_a_model_that_calls_for_ever_is_stopped():
