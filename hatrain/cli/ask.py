@@ -37,11 +37,19 @@ def run(args: argparse.Namespace) -> int:
     from hatrain.model.quiet import quiet
 
     quiet()
+    from hatrain.data.template import TemplateRefusal
+    from hatrain.errors import BadInput
+
+    try:
+        return _chat(source, args.home) if args.request is None else _one(source, args.home, args.request)
+    except TemplateRefusal as refusal:
+        raise BadInput(f"{args.model}: its chat template refuses the request: {refusal}") from None
+
+
+def _one(source: "Source", home: Path | None, request: str) -> int:
     from hatrain.evaluate.asking import build_question
 
-    if args.request is None:
-        return _chat(source, args.home)
-    question = build_question(args.request, source, args.home)
+    question = build_question(request, source, home)
     with _answers(source) as answer:
         answered = answer(question)
     print(f"home: {question.home}", file=sys.stderr)

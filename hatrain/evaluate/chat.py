@@ -59,7 +59,9 @@ class Chat:
 
     def ask(self, text: str) -> Reply:
         """Ask for something, and carry out what the model answers."""
-        before, rounds, events = self.home, [], []
+        before = self.home
+        rounds: list[Round] = []
+        events: list[str] = []
         messages = [replace(message, content=self._shown(message.content, text)) for message in self.question.messages]
         for _ in range(ROUNDS):
             question = replace(self.question, messages=tuple(messages), devices=self.home or self.question.devices)

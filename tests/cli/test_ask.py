@@ -16,6 +16,7 @@ import pytest
 
 from hatrain.cli import ask, main
 from hatrain.contract.run import RunDirectory
+from hatrain.data.template import TemplateRefusal
 from hatrain.home.calls.answer import read_answer
 from tests.plans import a_plan
 
@@ -83,6 +84,22 @@ def test_an_interrupt_ends_an_answer_and_not_the_chat(run, monkeypatch, capsys):
 def test_one_request_is_answered_as_before(run, capsys):
     assert main(["ask", "kitchen", "turn on the lamp"]) == 0
     assert capsys.readouterr().out == "Done.\n\nwould turn on Lamp (light.lamp)\n"
+
+
+@pytest.mark.parametrize("request_", [[], ["turn on the lamp"]], ids=["chat", "one request"])
+def test_a_chat_template_that_refuses_is_one_clear_line(run, monkeypatch, capsys, request_):
+    @contextlib.contextmanager
+    def refuses(source):
+        def answer(question):
+            raise TemplateRefusal("System role not supported")
+
+        yield answer
+
+    monkeypatch.setattr(ask, "_answers", refuses)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("turn on the lamp\n"))
+    assert main(["ask", "kitchen", *request_]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "kitchen: its chat template refuses the request: System role not supported"
 
 
 @pytest.mark.parametrize("name", ["waits", "kitchn"])
