@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ gptq: .venv-gptq/ready ## create .venv-gptq, for training on GPTQ bases: .venv-g
 	@test -x .venv-gptq/bin/python || $(PYTHON) -m venv .venv-gptq
 	.venv-gptq/bin/pip install --disable-pip-version-check -r requirements-gptq.lock
 	.venv-gptq/bin/pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+# The trackers' own packages bring a hundred others. A long test runs with them, in an environment of its own.
+trackers: .venv-trackers/ready ## create .venv-trackers, for the long test with W&B, MLflow and Trackio
+
+.venv-trackers/ready: requirements-trackers.lock pyproject.toml
+	@test -x .venv-trackers/bin/python || $(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/pip install --disable-pip-version-check -r requirements-trackers.lock
+	.venv-trackers/bin/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 
 # A long test loads what a run writes with transformers 4.57, and compares logits.
@@ -131,7 +140,7 @@ PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses
 test: setup ## the whole suite
 	$(PYTEST) -m "not long" $(ONLY)
 
-test-long: setup gptq transformers4 kubernetes-clients gguf ## tests that take too long for every change; property tests draw new examples
+test-long: setup gptq trackers transformers4 kubernetes-clients gguf ## tests that take too long for every change; property tests draw new examples
 	HATRAIN_EXPLORE=1 $(PYTEST) -m "long or property" $(ONLY)
 
 KILLS ?= 12
@@ -212,4 +221,4 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove the environments, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock bench/wheels data models runs
+	rm -rf $(VENV) .venv-gptq .venv-trackers .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock bench/wheels data models runs

@@ -34,7 +34,7 @@ class Lock:
 
 
 LOCKS = {
-    "": Lock("Wheels of the CUDA image", extras=("train", "quant", "deepspeed")),
+    "": Lock("Wheels of the CUDA image", extras=("train", "quant", "deepspeed", "report")),
     "gptq": Lock(
         "Wheels of the CUDA image for GPTQ bases; gptqmodel needs an older numpy",
         extras=("train", "quant", "gptq"),
@@ -42,7 +42,7 @@ LOCKS = {
     ),
     "cpu": Lock(
         "Wheels of the CPU image on Debian 12; torch is the CPU build for Python 3.11",
-        extras=("train", "quant", "deepspeed"),
+        extras=("train", "quant", "deepspeed", "report"),
         python="3.11",
         find_links=True,
     ),

@@ -22,6 +22,7 @@ from hatrain.errors import BadInput
 from hatrain.home.calls.answer import read_answer
 from hatrain.home.calls.prompt import PromptContents, read_prompt
 from hatrain.home.judge.judge import Case, judge
+from hatrain.report.read import read_metrics
 from hatrain.runtime import checkpoints, seal
 from launch import status
 
@@ -187,7 +188,7 @@ def _run_folder(data: bytes, folder: Path) -> None:
     run.fruitless()
     run.all_attempts()[-1].stop()
     run.all_attempts()[-1].outcomes([0])
-    summary.metrics(run)
+    read_metrics(run)
     list(summary.rows(run))
 
 

@@ -13,6 +13,7 @@ from hatrain.contract.inputs import missing
 from hatrain.contract.load import compose, read_job
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, runs_root
+from hatrain.contract.trackers import not_installed
 from hatrain.errors import BadInput
 
 
@@ -134,14 +135,19 @@ def _between_commas(text: str) -> list[str]:
     return [flow_list[node.start_mark.index : node.end_mark.index] for node in root.value]
 
 
+def absent_trackers(plan: Plan) -> list[str]:
+    """Return a line where trackers are not installed, if this interpreter runs the job: of another nothing is known."""
+    return not_installed(plan.job.logging.trackers) if plan.python == sys.executable else []
+
+
 def note_missing(plan: Plan) -> None:
     """Note on stderr which inputs are missing on this machine, and, where this interpreter runs the job, which tools of
-    its export; the machines that run the job may have the inputs."""
+    its export and which trackers; the machines that run the job may have the inputs."""
     from hatrain.export import tools
     from launch.backends import backend
 
     problems = missing(plan) if backend(plan.cluster_spec).shares_files else []
     if plan.job.export and plan.python == sys.executable:
         problems = [*problems, *tools.missing()]
-    for problem in problems:
+    for problem in [*problems, *absent_trackers(plan)]:
         print(f"note: not on this machine: {problem}", file=sys.stderr)

@@ -4,7 +4,16 @@ import argparse
 import sys
 
 from hatrain.cli.outcome import show
-from hatrain.cli.planning import add_cluster, add_force, add_job, add_sweep, note_missing, planned, swept
+from hatrain.cli.planning import (
+    absent_trackers,
+    add_cluster,
+    add_force,
+    add_job,
+    add_sweep,
+    note_missing,
+    planned,
+    swept,
+)
 from hatrain.cli.tokenizing import positive
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
@@ -67,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"{directory.folder}: holds a sweep; give this job another name, with --set name=NAME")
     if not target.on_this_machine:
         note_missing(plan)
-    elif problems := missing(plan):
+    elif problems := [*missing(plan), *absent_trackers(plan)]:
         print("\n".join(problems), file=sys.stderr)
         return Exit.FATAL
     return _send(plans, args, on_this_machine=target.on_this_machine)

@@ -1,21 +1,11 @@
 """The results of a run, read from its directory."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hatrain.contract.run import RunDirectory
-from hatrain.runtime import seal
-
-
-def metrics(run: RunDirectory) -> list[dict[str, Any]]:
-    """The logged steps in order; for a step that several attempts logged, the last."""
-    by_step: dict[tuple[int, bool], dict[str, Any]] = {}
-    for line in seal.read_lines(run.metrics):
-        if all(isinstance(value, int | float) for value in line.values()) and isinstance(line.get("step"), int):
-            by_step[line["step"], "test_loss" in line] = line
-    return [by_step[key] for key in sorted(by_step)]
+from hatrain.report.read import read_evaluation, read_metrics
 
 
 def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
@@ -24,7 +14,7 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
     if losses:
         before, after = (_number(losses.get(when), "{:.3f}") for when in ("before", "after"))
         yield "test loss", before, after
-    evaluation = _evaluation(run)
+    evaluation = read_evaluation(run)
     if "after" in evaluation:
         before, after = (
             _number(evaluation.get(when, {}).get("strict_accuracy"), "{:.1%}") for when in ("before", "after")
@@ -32,14 +22,14 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
         yield f"strict accuracy ({evaluation['after'].get('requests')} requests)", before, after
     elif "skipped" in evaluation:
         yield "strict accuracy", "not evaluated", evaluation["skipped"]
-    speeds = [line["tokens_per_second"] for line in metrics(run) if "tokens_per_second" in line]
+    speeds = [line["tokens_per_second"] for line in read_metrics(run) if "tokens_per_second" in line]
     if speeds:
         yield "tokens per second", "", f"{sum(speeds) / len(speeds):,.0f}"
 
 
 def results(run: RunDirectory) -> dict[str, str]:
     """Values for a comparison, by name."""
-    events, logged = run.events(), metrics(run)
+    events, logged = run.events(), read_metrics(run)
     steps = [line for line in logged if "loss" in line]
     seconds = int(sum(event.get("seconds", 0) for event in events if event["event"] == "outcome"))
     values = {
@@ -58,7 +48,7 @@ def results(run: RunDirectory) -> dict[str, str]:
 
 def _answers(run: RunDirectory) -> dict[str, str]:
     """What is reported beside strict accuracy, of the trained model."""
-    after = _evaluation(run).get("after", {})
+    after = read_evaluation(run).get("after", {})
     figures = {
         "questions answered": "answered_accuracy",
         "refusals": "refusal_accuracy",
@@ -91,6 +81,7 @@ def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
         ("TensorBoard", run.tensorboard),
         ("evaluation", run.evaluation),
         ("export", run.export),
+        ("report", run.report),
         ("record", run.record_file),
     ]
     return [(name, _relative(path, workdir)) for name, path in named if path is not None and path.exists()]
@@ -98,15 +89,6 @@ def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
 
 def _relative(path: Path, workdir: Path) -> str:
     return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)
-
-
-def _evaluation(run: RunDirectory) -> dict[str, Any]:
-    try:
-        evaluation = json.loads(run.evaluation.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    figures = evaluation if isinstance(evaluation, dict) else {}
-    return {key: value for key, value in figures.items() if isinstance(value, dict if key != "skipped" else str)}
 
 
 def _number(value: Any, form: str) -> str:

@@ -12,6 +12,7 @@ from hatrain.cli.planning import add_force, add_job, planned
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory, runs_root
+from hatrain.contract.trackers import not_installed
 from hatrain.errors import BadInput
 from hatrain.text import count
 
@@ -55,7 +56,7 @@ def _train(plan: Plan, *, fresh: bool) -> int:
             f"hardware: torchrun started {count(ranks, 'rank')}, but the job is planned for {plan.world_size}; "
             f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
         )
-    if problems := missing(plan):
+    if problems := [*missing(plan), *not_installed(plan.job.logging.trackers)]:
         raise BadInput(problems)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from hatrain.entry import torchrun

@@ -129,11 +129,13 @@ class RunDirectory:
         self.attempts = self.folder / "attempts"
         self.metrics = self.folder / "metrics.jsonl"
         self.tensorboard = self.folder / "tensorboard"
+        self.trackers = self.folder / "trackers.json"
         self.checkpoints = self.folder / "checkpoints"
         self.model = self.folder / "model"
         self.adapter = self.folder / "adapter"
         self.evaluation = self.folder / "evaluation.json"
         self.export = self.folder / "export"
+        self.report = self.folder / "report.html"
         self.done = self.folder / "DONE"
         self.lease = Lease(self.folder / "lease.json")
 

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from hatrain.contract.gpus import CPU, GPUS
+from hatrain.contract.trackers import TRACKERS
 from hatrain.errors import nearest
 
 
@@ -393,11 +394,31 @@ class ExportSpec(Model):
     """Test requests that the model and each file answer, to compare them; 0 for none."""
 
 
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"one of {', '.join(TRACKERS)}{nearest(name, TRACKERS)}")
+    return name
+
+
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value))
+
+
+Trackers = Annotated[
+    tuple[Annotated[str, AfterValidator(_tracker), Field(json_schema_extra={"enum": [*TRACKERS]})], ...],
+    AfterValidator(_each_once),
+    BeforeValidator(_words, json_schema_input_type=list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] | str),
+]
+
+
 class LoggingSpec(Model):
-    """How often metrics are logged."""
+    """How often metrics are logged, and where to."""
 
     logging_steps: PositiveInt = 5
     """Optimizer steps between two logged lines."""
+    trackers: Trackers = ("tensorboard",)
+    """Programs that show logged steps, beside the run's own metrics.jsonl: tensorboard, wandb, mlflow, trackio; [] for
+    none. Their keys and addresses come from the environment."""
 
 
 class LimitsSpec(Model):

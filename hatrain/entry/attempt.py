@@ -15,6 +15,7 @@ from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.record import Fruitless
 from hatrain.contract.run import Attempt, Exit, RunDirectory
+from hatrain.contract.trackers import not_installed
 from hatrain.entry import preconditions, process
 from hatrain.entry.children import Children, Outcome, log
 from hatrain.entry.follower import follow
@@ -22,9 +23,10 @@ from hatrain.entry.nodes import Nodes, refresh
 from hatrain.entry.peers import PeerMonitor
 from hatrain.entry.preconditions import NotStarted
 from hatrain.entry.process import seconds
-from hatrain.entry.stages import STAGES, Command, Stage
+from hatrain.entry.stages import STAGES, TRAINING, Command, Stage
 from hatrain.errors import BadInput
 from hatrain.model import revision
+from hatrain.report import page
 from hatrain.runtime import provenance, reserve, seal
 from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
 from hatrain.runtime.stop import SignalListener
@@ -149,6 +151,8 @@ class _Leader:
         wanted = [stage for stage in stages if stage.is_wanted(plan)]
         todo = [stage for stage in wanted if stage.unfinished(plan, run, True)]
         self._check_retries_and_inputs()
+        if TRAINING.name in (stage.name for stage in todo) and (absent := not_installed(plan.job.logging.trackers)):
+            raise BadInput(absent)
         # The folder comes before all waiting: `hatrain stop` writes the stop file there.
         refresh(run.folder, run.attempts)
         self.current = attempt = run.new_attempt()
@@ -172,6 +176,7 @@ class _Leader:
             run.record("done", attempt=attempt.number)
         self._record_outcome(code, reasons, seconds=round(time.monotonic() - started, 1))
         if code is Exit.FINISHED:
+            self._write_report()
             seal.write_json(run.done, {"time": _now(), "attempt": attempt.number})
         self._conclude(code, reasons)
         self._log_outcome(code, reasons)
@@ -344,6 +349,16 @@ class _Leader:
         except OSError as error:
             # The link is a convenience: a finished run stays finished without it.
             log(f"{models / self.run.name}: not linked: {error.strerror}")
+
+    def _write_report(self) -> None:
+        """Write report.html, where its libraries are installed. A finished run stays finished without it."""
+        if page.missing():
+            return
+        try:
+            page.write(self.run)
+        except Exception as error:
+            reason = "; ".join(error.problems) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+            log(f"{self.run.name}: no {self.run.report.name}: {reason}")
 
 
 def _now() -> str:

@@ -12,7 +12,6 @@ from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
 from hatrain.evaluate.forms import accepted_forms, resolved_forms
 from hatrain.evaluate.generation import Generated, find_stops, generate
-from hatrain.evaluate.sources import Source
 from hatrain.home.calls.answer import Answer, read_answer
 from hatrain.home.calls.prompt import PromptContents, read_prompt
 from hatrain.home.clients import Client, find_client
@@ -28,6 +27,7 @@ from hatrain.home.judge.effects import Understand
 from hatrain.home.judge.judge import understand_as
 from hatrain.home.language.load import Language, find_language, load_language
 from hatrain.home.language.split import split_names
+from hatrain.model.weights import Source
 
 LIMIT = 512
 """Maximum tokens of an answer."""

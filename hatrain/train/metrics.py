@@ -1,17 +1,19 @@
-"""One line per logged step in the log, in metrics.jsonl and in TensorBoard."""
+"""One line per logged step in the log and in metrics.jsonl, and its values for the trackers."""
 
 import math
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hatrain.contract.run import RunDirectory
 from hatrain.runtime import seal
+from hatrain.train import trackers
+from hatrain.train.trackers import Guarded
 
 _NAMES = {  # transformers' name: ours
     "loss": "loss",
@@ -60,15 +62,22 @@ class MetricsCallback(TrainerCallback):
     """Writes each logged step. Only rank 0 has one. A step that a resumed run repeats counts once: readers of
     metrics.jsonl keep the last line of a step, and TensorBoard purges everything after the step resumed from."""
 
-    def __init__(self, run: RunDirectory, attempt: int, counters: Counters):
-        self.run, self.attempt, self.counters = run, attempt, counters
-        self.board: SummaryWriter | None = None
+    def __init__(self, run: RunDirectory, attempt: int, counters: Counters, tracked_by: Sequence[Guarded]):
+        self.run, self.attempt, self.counters, self.trackers = run, attempt, counters, tracked_by
         self._step_started = 0.0
+        self._tracks = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.board = SummaryWriter(str(self.run.tensorboard), purge_step=state.global_step + 1)
+        self._begin_tracking(args, state, kwargs.get("model"))
+
+    def _begin_tracking(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+        """Start the trackers, once: the test loss of the step resumed from is logged before training begins."""
+        if not self._tracks:
+            self._tracks = True
+            for tracker in self.trackers:
+                tracker.begin(args, state, model)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -112,15 +121,12 @@ class MetricsCallback(TrainerCallback):
         }
         seal.append_line(self.run.metrics, metrics)
         print(log_line(metrics), flush=True)
-        if self.board:
-            for name, value in metrics.items():
-                if name not in ("attempt", "step", "steps"):
-                    tag = f"test/{name[5:]}" if name.startswith("test_") else f"train/{name}"
-                    self.board.add_scalar(tag, value, state.global_step)
-            self.board.flush()
+        self._begin_tracking(args, state, kwargs.get("model"))
+        shown = {name: value for name, value in metrics.items() if name not in ("attempt", "step", "steps")}
+        for tracker in self.trackers:
+            tracker.log(args, state, shown)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.board:
-            self.board.close()
+        trackers.end(self.trackers, args, state)

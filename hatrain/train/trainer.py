@@ -38,6 +38,7 @@ from hatrain.train.rows import Rows, layout_of, sides
 from hatrain.train.saving import Saver
 from hatrain.train.step_dataset import Step, StepDataset, test_sample
 from hatrain.train.stop import StopFlag
+from hatrain.train.trackers import trackers
 
 TEST_MICRO_BATCH_SIZE = 8
 """Test rows of one rank in a forward pass, unless micro_batch_size is larger: without gradients more rows fit."""
@@ -150,7 +151,8 @@ class StepTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(FlowCallback(self))
         if self.is_world_process_zero():
-            self.add_callback(MetricsCallback(context.run, context.attempt.number, self.counters))
+            tracked = trackers(context.plan, context.run)
+            self.add_callback(MetricsCallback(context.run, context.attempt.number, self.counters, tracked))
 
     # --- what a method implements ---
 

@@ -95,7 +95,10 @@ cat > "$folder/plan.json" <<'END'
     },
     "export": null,
     "logging": {
-      "logging_steps": 5
+      "logging_steps": 5,
+      "trackers": [
+        "tensorboard"
+      ]
     },
     "limits": {
       "time": "24:00:00",
@@ -216,6 +219,8 @@ evaluation:
 export: null
 logging:
   logging_steps: 5
+  trackers:
+  - tensorboard
 limits:
   time: '24:00:00'
   retries: 3
