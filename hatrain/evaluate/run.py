@@ -33,6 +33,7 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
     quiet()
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.requests import sample
+    from hatrain.evaluate.results import in_words
 
     os.chdir(plan.paths.workdir)
     job = plan.job
@@ -55,7 +56,7 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
         failures = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in evaluation.failures()]
         seal.write_text(run.folder / f"failures-{when}.jsonl", "".join(failures))
         seal.write_json(run.evaluation, figures)
-        print(f"strict accuracy {when} training {evaluation.strict_accuracy:.3f}", flush=True)
+        print(f"{when} training: {in_words(evaluation.score)}", flush=True)
     return Exit.FINISHED, "evaluated"
 
 
