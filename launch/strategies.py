@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hatrain.contract.gpus import CPU
 from hatrain.contract.plan import Sharding
 from hatrain.contract.spec import JobSpec
+from launch.memory.families import FAMILIES
 
 STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 """Strategies for several ranks. One rank shards nothing, and works with every setting except offload."""
@@ -32,6 +33,15 @@ def _quantized(kind: str) -> Callable[[JobSpec], bool]:
     return lambda job: job.model.quantization is not None and job.model.quantization.kind == kind
 
 
+def trains_token_rows(job: JobSpec) -> bool:
+    """Whether LoRA trains rows of the embeddings for new tokens: `modules_to_save` trains neither end whole."""
+    lora = job.method.lora
+    if lora is None or not job.model.add_chatml_tokens:
+        return False
+    ends = {"embeddings", *(name for family in FAMILIES.values() for name in (family.embedding, family.head))}
+    return ends.isdisjoint(lora.modules_to_save or ())
+
+
 SETTINGS = (
     Setting("method.lora", "all weights", "all weights trained", lambda job: job.method.lora is None),
     Setting("method.lora", "lora", "lora", lambda job: job.method.lora is not None),
@@ -48,6 +58,14 @@ SETTINGS = (
         "new tokens",
         "new tokens",
         lambda job: job.model.add_chatml_tokens or job.model.add_pad_token,
+    ),
+    Setting(
+        "model.add_chatml_tokens",
+        "rows of new tokens",
+        "lora that trains the rows of new tokens alone",
+        trains_token_rows,
+        ("ddp", "fsdp", "zero1", "zero2"),
+        "because it shards the matrices that they are rows of; modules_to_save: [embeddings] trains those whole",
     ),
     Setting(
         "model.quantization",

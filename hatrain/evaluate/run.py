@@ -83,6 +83,7 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
     """The base model at the start of training: quantised, with new tokens, its adapters at zero."""
     import torch
 
+    from hatrain.model import token_rows
     from hatrain.model.prepare import prepare
     from hatrain.model.tokenizer import tokenizer_of
 
@@ -90,6 +91,7 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
     device = "cuda" if plan.device == "cuda" else "cpu"
     tokenizer = tokenizer_of(spec)
     model: Any = prepare(spec, plan.job.method.lora, tokenizer, device)[0]
+    token_rows.settle(model)
     if spec.quantization is None:
         model = model.to(device, torch.bfloat16 if device == "cuda" and spec.dtype == "bf16" else model.dtype)
     return model.eval(), tokenizer
