@@ -176,7 +176,8 @@ def prepare(
     if lora is None:
         return model, added
     # A pad token is masked and never supervised, so it needs no training.
-    tokens = {token: tokenizer.convert_tokens_to_ids(token) for token in added if token != tokenizer.pad_token}
+    vocabulary = tokenizer.get_vocab()
+    tokens = {token: vocabulary[token] for token in added if token != tokenizer.pad_token}
     rows, tied = token_rows.trained_rows(model, lora, tokens), adapters.is_tied(model)
     adapted = adapters.adapt(model, lora, rows)
     token_rows.check_tied(adapted, rows, tied)
