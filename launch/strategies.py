@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hatrain.contract.gpus import CPU
 from hatrain.contract.plan import Sharding
 from hatrain.contract.spec import JobSpec
-from launch.memory.families import FAMILIES
+from launch import token_rows
 
 STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 """Strategies for several ranks. One rank shards nothing, and works with every setting except offload."""
@@ -33,15 +33,6 @@ def _quantized(kind: str) -> Callable[[JobSpec], bool]:
     return lambda job: job.model.quantization is not None and job.model.quantization.kind == kind
 
 
-def trains_token_rows(job: JobSpec) -> bool:
-    """Whether LoRA trains rows of the embeddings for new tokens: `modules_to_save` trains neither end whole."""
-    lora = job.method.lora
-    if lora is None or not job.model.add_chatml_tokens:
-        return False
-    ends = {"embeddings", *(name for family in FAMILIES.values() for name in (family.embedding, family.head))}
-    return ends.isdisjoint(lora.modules_to_save or ())
-
-
 SETTINGS = (
     Setting("method.lora", "all weights", "all weights trained", lambda job: job.method.lora is None),
     Setting("method.lora", "lora", "lora", lambda job: job.method.lora is not None),
@@ -63,7 +54,7 @@ SETTINGS = (
         "model.add_chatml_tokens",
         "rows of new tokens",
         "lora that trains the rows of new tokens alone",
-        trains_token_rows,
+        token_rows.trained,
         ("ddp", "fsdp", "zero1", "zero2"),
         "because it shards the matrices that they are rows of; modules_to_save: [embeddings] trains those whole",
     ),
