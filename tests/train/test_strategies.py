@@ -32,6 +32,8 @@ TOGETHER: dict[str, dict[str, Any]] = {
         "model__base": OWN_HEAD,
         "method__lora": {**LORA, "modules_to_save": ["lm_head"]},
     },
+    "rows-own-head": {"model__add_chatml_tokens": True, "model__base": OWN_HEAD, **LORA_CHANGES},
+    "rows-bf16": {"model__add_chatml_tokens": True, "model__dtype": "bf16", **LORA_CHANGES},
     "new-tokens-saved": {
         "model__add_chatml_tokens": True,
         "model__base": OWN_HEAD,
