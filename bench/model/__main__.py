@@ -12,7 +12,7 @@ from bench.model.stages import Failed, Stages
 ROOT = Path(__file__).parents[2]
 SIZES = {
     "short": ((256,), 24, 24),
-    "full": ((400, 800), 120, 60),
+    "full": ((400, 800), 120, 40),
 }
 """Rows to train on, one run for each number; test rows whose requests are judged; and of each other test set."""
 OTHERS = ("german", "french", "spanish", "polish")

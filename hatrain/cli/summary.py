@@ -42,12 +42,12 @@ def _accuracies(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple
         return name, _number(before.get(key), "{:.1%}"), _number(after.get(key), "{:.1%}")
 
     if needed := after.get("call_requests"):
-        different = after.get("different_call_requests")
-        yield both(f"right where a call is needed ({needed} requests, {different} different)", "call_accuracy")
-        yield "  95% interval", _interval(before.get("call_interval")), _interval(after.get("call_interval"))
+        yield both("right where a call is needed", "call_accuracy")
+        counts = f"  95%, of {needed} requests, {after.get('different_call_requests')} different"
+        yield counts, _interval(before.get("call_interval")), _interval(after.get("call_interval"))
     yield both(f"strict accuracy ({after.get('requests')} requests)", "strict_accuracy")
     if after.get("no_call_share"):
-        yield both("  a model that never calls: at most", "no_call_share")
+        yield both("  a model that never calls has at most", "no_call_share")
 
 
 def results(run: RunDirectory) -> dict[str, str]:
