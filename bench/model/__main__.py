@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.model import report
 from bench.model.base import NotThere, make
 from bench.model.stages import Failed, Stages
+from hatrain.contract.run import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 SIZES = {
@@ -44,7 +45,10 @@ def measure(size: str, work: Path, intents: Path | None) -> None:
     stages = Stages(work / size)
     base = make(ROOT / "models" / "smollm2-135m")
     rows = stages.rows(work / "rows", "english")
-    runs = [stages.train(ROOT / "jobs" / "demo-smollm2.yaml", base, rows, count, requests) for count in counts]
+    runs: list[RunDirectory] = []
+    for count in counts:
+        earlier = runs[0] if runs else None
+        runs.append(stages.train(ROOT / "jobs" / "demo-smollm2.yaml", base, rows, count, requests, earlier))
     last = runs[-1]
     exported = stages.export(last, requests)
     sets: dict[str, tuple[Path, int]] = {}

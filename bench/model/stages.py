@@ -49,12 +49,18 @@ class Stages:
         self._made("rows, intents", out / "home_assistant_intents.jsonl", command)
         return out / "home_assistant_intents.jsonl"
 
-    def train(self, job: Path, base: Path, test: Path, count: int, requests: int) -> RunDirectory:
-        """Train on the first `count` rows beside `test`, and judge before and after."""
+    def train(
+        self, job: Path, base: Path, test: Path, count: int, requests: int, earlier: RunDirectory | None
+    ) -> RunDirectory:
+        """Train on the first `count` rows beside `test`, and judge before and after. An `earlier` run has judged the
+        base already: hatrain keeps the figures that are there."""
         rows = self.folder / f"train-{count}.jsonl"
         with (test.parent / TRAIN).open() as lines:
             rows.write_text("".join(line for line, _ in zip(lines, range(count), strict=False)))
         run = RunDirectory(self.folder / "runs" / f"smollm2-{count}")
+        if earlier and not run.evaluation.exists():
+            before = json.loads(earlier.evaluation.read_text(encoding="utf-8"))["before"]
+            seal.write_json(run.evaluation, {"before": before})
         settings = [f"name={run.folder.name}", f"model.base={_from(base, self.folder)}", f"data.train={rows.name}"]
         settings += [f"data.test={_from(test, self.folder)}", f"evaluation.requests={requests}"]
         command = ["train", job, *(word for each in settings for word in ("--set", each))]
