@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.model", description=__doc__)
     parser.add_argument("size", choices=SIZES, help="short: 5 to 7 minutes on 2 idle cores; full: an hour or less")
     parser.add_argument("--intents", type=Path, metavar="CLONE", help="a clone of home-assistant/intents, for full")
-    parser.add_argument("--work", type=Path, default=ROOT / "data" / "bench-model", help="folder for model, rows and runs")
+    parser.add_argument("--work", type=Path, default=ROOT / "data" / "bench-model", help="folder for all of it")
     arguments = parser.parse_args()
     if arguments.intents and not arguments.intents.is_dir():
         print(f"--intents: {arguments.intents}: no such folder", file=sys.stderr)
