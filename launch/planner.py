@@ -17,13 +17,13 @@ from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
 from hatrain.text import count
-from launch import candidates, chat_template, precision, speed, strategies
+from launch import candidates, chat_template, precision, speed, strategies, token_rows
 from launch.backends import backend
 from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
 from launch.memory import sources
 from launch.memory.needs import checkpoint_of, disk_bytes, host_bytes
-from launch.memory.structure import NotKnown, Structure, adapters
+from launch.memory.structure import NotKnown, Structure, adapters_of
 from launch.rows import count_rows, overlong_refusals, overlong_rows
 
 LARGE_LEARNING_RATE = 0.1
@@ -80,6 +80,8 @@ def plan(
     seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
     job = with_time(job, cluster, seconds)
     reasons = [*_refusals(job, target, run)]
+    if model:
+        reasons += token_rows.refusals(job, model)
     if target.shares_files:
         reasons += chat_template.refusals(job.model, workdir, runs_root)
     if unknown and job.method.micro_batch_size == "auto":
@@ -141,8 +143,7 @@ def _structure(job: JobSpec, workdir: Path, runs_root: Path, ask_hub: bool) -> t
         model = sources.structure_of(
             job.model.base, job.model.revision, workdir=workdir, runs_root=runs_root, ask_hub=ask_hub
         )
-        if job.method.lora:
-            adapters(model, job.method.lora)
+        adapters_of(model, job)
     except NotKnown as error:
         return None, f"the memory that {job.model.base} needs is not known: {error}"
     return model, ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hatrain.contract.gpus import CPU
 from hatrain.contract.plan import Sharding
 from hatrain.contract.spec import JobSpec
+from launch import token_rows
 
 STRATEGIES = ("ddp", "fsdp", "zero1", "zero2", "zero3")
 """Strategies for several ranks. One rank shards nothing, and works with every setting except offload."""
@@ -48,6 +49,14 @@ SETTINGS = (
         "new tokens",
         "new tokens",
         lambda job: job.model.add_chatml_tokens or job.model.add_pad_token,
+    ),
+    Setting(
+        "model.add_chatml_tokens",
+        "rows of new tokens",
+        "lora that trains the rows of new tokens alone",
+        token_rows.trained,
+        ("ddp", "fsdp", "zero1", "zero2"),
+        "because it shards the matrices that they are rows of; modules_to_save: [embeddings] trains those whole",
     ),
     Setting(
         "model.quantization",

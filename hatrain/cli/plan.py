@@ -123,9 +123,12 @@ def _bar(size: int, of: int, character: str = "█") -> str:
 
 
 def table(plan: Plan) -> str:
+    from launch import token_rows
+
     job, batch, steps = plan.job, plan.batch, plan.steps
     method, hardware = job.method, job.hardware
     kind = "all weights" if method.lora is None else f"LoRA rank {method.lora.rank}"
+    kind += " and the rows of new tokens" if token_rows.trained(job) else ""
     processes = plan.processes_per_node
     per_node = count(processes, "process", "processes") if plan.device == "cpu" else f"{processes} × {hardware.gpu}"
     lines = {

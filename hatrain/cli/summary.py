@@ -16,15 +16,28 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
         yield "test loss", before, after
     evaluation = read_evaluation(run)
     if "after" in evaluation:
-        before, after = (
-            _number(evaluation.get(when, {}).get("strict_accuracy"), "{:.1%}") for when in ("before", "after")
-        )
-        yield f"strict accuracy ({evaluation['after'].get('requests')} requests)", before, after
+        figures = [evaluation.get(when, {}) for when in ("before", "after")]
+        yield from _accuracies(*figures)
     elif "skipped" in evaluation:
         yield "strict accuracy", "not evaluated", evaluation["skipped"]
     speeds = [line["tokens_per_second"] for line in read_metrics(run) if "tokens_per_second" in line]
     if speeds:
         yield "tokens per second", "", f"{sum(speeds) / len(speeds):,.0f}"
+
+
+def _accuracies(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The headline and what it has to be compared with. Runs of earlier releases have strict accuracy alone."""
+
+    def both(name: str, key: str) -> tuple[str, str, str]:
+        return name, _number(before.get(key), "{:.1%}"), _number(after.get(key), "{:.1%}")
+
+    if needed := after.get("call_requests"):
+        yield both("right where a call is needed", "call_accuracy")
+        counts = f"  95%, of {needed} requests, {after.get('different_call_requests')} different"
+        yield counts, _interval(before.get("call_interval")), _interval(after.get("call_interval"))
+    yield both(f"strict accuracy ({after.get('requests')} requests)", "strict_accuracy")
+    if after.get("no_call_share"):
+        yield both("  a model that never calls has at most", "no_call_share")
 
 
 def results(run: RunDirectory) -> dict[str, str]:
@@ -89,6 +102,11 @@ def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
 
 def _relative(path: Path, workdir: Path) -> str:
     return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)
+
+
+def _interval(value: Any) -> str:
+    ends = [_number(end, "{:.1%}") for end in value] if isinstance(value, list) else []
+    return " - ".join(ends)
 
 
 def _number(value: Any, form: str) -> str:

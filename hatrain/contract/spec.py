@@ -159,7 +159,8 @@ class ModelSpec(Model):
     add_pad_token: bool = False
     """Give the tokenizer a pad token of its own."""
     add_chatml_tokens: bool = False
-    """Add <|im_start|> and <|im_end|>, and the ChatML template."""
+    """Add <|im_start|> and <|im_end|>, and the ChatML template. With method.lora their rows of the embeddings are
+    trained and no others, unless modules_to_save trains the matrices."""
     chat_template: str | None = None
     """A Jinja file with the chat template, when the tokenizer has none."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)

@@ -59,6 +59,16 @@ class Request:
         return self.case.known
 
     @property
+    def same_as(self) -> tuple[str, ...]:
+        """What two requests share that come to the same: words, calls and answers, in whatever states the home is.
+
+        The words are the last line, for a chat template without a system role has the home before it.
+        """
+        words = self.user_text.strip().rpartition("\n")[2]
+        calls = sorted(map(str, self.case.expected.calls))
+        return (" ".join(words.casefold().split()), *calls, *(f"{each.about} {each.value}" for each in self.case.asked))
+
+    @property
     def language(self) -> str:
         return self.case.language
 
@@ -165,7 +175,7 @@ def _raw_turns(row: Row, finder: ReplyFinder) -> Iterator[Request]:
             row,
             facts,
             turn=number,
-            user_text=text[user_start:start].strip(),
+            user_text=text[user_start:start].strip().removesuffix(finder.markers.header.strip()).strip(),
             prompt=prompt,
             reply=reply,
             expected=expected,

@@ -1,35 +1,15 @@
 """Rates with their intervals, over all requests and by language, device type and kind; and the failures in full."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from hatrain.evaluate.interval import Tally
 from hatrain.evaluate.requests import Request
 from hatrain.home.calls.answer import Answer
 from hatrain.home.judge.judge import AFTER_A_CALL, NO_REFUSAL, Judgement
 
-_Z = 1.959963984540054
-"""The 97.5th percentile of the standard normal distribution."""
 _COVERAGE = {True: "covered by generated data", False: "not covered"}
-
-
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share, hits of total.
-
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), from E. B. Wilson, "Probable inference, the law of
-    succession, and statistical inference", JASA 22 (1927). Unlike p ± z √(p(1-p)/n) it stays within 0..1 and has a
-    width at 0 and at 1. With a total of 0 it is (0, 1).
-    """
-    if total == 0:
-        return 0.0, 1.0
-    share, z_squared = hits / total, _Z * _Z
-    centre = share + z_squared / (2 * total)
-    reach = _Z * math.sqrt(share * (1 - share) / total + z_squared / (4 * total * total))
-    scale = 1 + z_squared / total
-    low = 0.0 if hits == 0 else (centre - reach) / scale
-    high = 1.0 if hits == total else (centre + reach) / scale
-    return low, high
 
 
 @dataclass(frozen=True)
@@ -49,9 +29,10 @@ class Outcome:
 class Score:
     """The figures of a group of outcomes. A rate over no cases is None."""
 
-    requests: int
-    strict: int
+    all: Tally
     """Requests after which the home is as expected, and whose answer says what is so."""
+    with_a_call: Tally
+    """Those of them that need a call: without one the home would not end as expected. No other text passes here."""
     same_calls: int
     """Requests that got exactly the expected calls, compared as they are written."""
     points: int
@@ -82,27 +63,47 @@ class Score:
         refusals = [
             outcome.judgement
             for outcome in outcomes
-            if not outcome.judgement.call_due
+            if not outcome.request.expected.calls
             and not outcome.judgement.questions
             and outcome.request.kind not in NO_REFUSAL
         ]
         return cls(
-            requests=len(judged),
+            all=_tally(outcomes),
+            with_a_call=_tally(outcome for outcome in outcomes if outcome.judgement.call_due),
             refusals_due=len(refusals),
             refusals_right=sum(judgement.strict for judgement in refusals),
             **{name: sum(getattr(judgement, name) for judgement in judged) for name in summed},
         )
 
     @property
+    def requests(self) -> int:
+        return self.all.total
+
+    @property
     def strict_accuracy(self) -> float | None:
-        return _share(self.strict, self.requests)
+        return self.all.share
+
+    @property
+    def call_accuracy(self) -> float | None:
+        """The headline: of the requests that need a call, the share that is strictly right."""
+        return self.with_a_call.share
+
+    @property
+    def no_call_share(self) -> float | None:
+        """The most that a model that never calls can have of strict accuracy; its call accuracy is 0."""
+        return _share(self.requests - self.with_a_call.total, self.requests)
 
     def to_dict(self) -> dict[str, Any]:
         """The rates, and the counts behind them."""
         return {
             "requests": self.requests,
+            "call_requests": self.with_a_call.total,
+            "different_call_requests": self.with_a_call.different,
+            "call_accuracy": self.call_accuracy,
+            "call_interval": list(self.with_a_call.interval),
+            "no_call_share": self.no_call_share,
             "strict_accuracy": self.strict_accuracy,
-            "strict_interval": list(wilson_interval(self.strict, self.requests)),
+            "strict_interval": list(self.all.interval),
             "same_calls_accuracy": _share(self.same_calls, self.requests),
             "compatible_accuracy": _share(self.points, self.possible_points),
             "color_mismatches": self.color_mismatches,
@@ -112,7 +113,7 @@ class Score:
             "executed_rate": _share(self.executed_calls, self.calls),
             "answered_accuracy": _share(self.answered, self.questions),
             "refusal_accuracy": _share(self.refusals_right, self.refusals_due),
-            "counts": {name: count for name, count in asdict(self).items() if name != "requests"},
+            "counts": {"strict": self.all.right, **asdict(self)},
         }
 
 
@@ -152,6 +153,10 @@ class Evaluation:
     def strict_accuracy(self) -> float | None:
         return self.score.strict_accuracy
 
+    @property
+    def call_accuracy(self) -> float | None:
+        return self.score.call_accuracy
+
     def by_language(self) -> dict[str, Score]:
         return _by(self.answers, lambda request: [request.language])
 
@@ -187,6 +192,18 @@ class Evaluation:
         return [_failure(outcome) for outcome in self.outcomes if not outcome.judgement.strict]
 
 
+def in_words(score: Score) -> str:
+    """Return the headline and what it has to be compared with, in one line."""
+    if score.call_accuracy is None:
+        return f"no request needs a call; strict accuracy {score.strict_accuracy or 0:.3f} on {score.requests}"
+    low, high = score.with_a_call.interval
+    return (
+        f"accuracy {score.call_accuracy:.3f} on {score.with_a_call.total} requests that need a call "
+        f"({score.with_a_call.different} different, 95% {low:.3f}-{high:.3f}); strict accuracy "
+        f"{score.strict_accuracy:.3f} on all {score.requests}, at most {score.no_call_share:.3f} without a call"
+    )
+
+
 def _by(outcomes: Iterable[Outcome], groups_of: Callable[[Request], Sequence[str]]) -> dict[str, Score]:
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -209,6 +226,10 @@ def _failure(outcome: Outcome) -> dict[str, Any]:
         "answer": outcome.text,
         "prompt": request.prompt,
     }
+
+
+def _tally(outcomes: Iterable[Outcome]) -> Tally:
+    return Tally.of((outcome.request.same_as, outcome.judgement.strict) for outcome in outcomes)
 
 
 def _dicts(groups: dict[str, Score]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
     quiet()
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.requests import sample
+    from hatrain.evaluate.results import in_words
 
     os.chdir(plan.paths.workdir)
     job = plan.job
@@ -55,7 +56,7 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
         failures = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in evaluation.failures()]
         seal.write_text(run.folder / f"failures-{when}.jsonl", "".join(failures))
         seal.write_json(run.evaluation, figures)
-        print(f"strict accuracy {when} training {evaluation.strict_accuracy:.3f}", flush=True)
+        print(f"{when} training: {in_words(evaluation.score)}", flush=True)
     return Exit.FINISHED, "evaluated"
 
 
@@ -82,6 +83,7 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
     """The base model at the start of training: quantised, with new tokens, its adapters at zero."""
     import torch
 
+    from hatrain.model import token_rows
     from hatrain.model.prepare import prepare
     from hatrain.model.tokenizer import tokenizer_of
 
@@ -89,6 +91,7 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
     device = "cuda" if plan.device == "cuda" else "cpu"
     tokenizer = tokenizer_of(spec)
     model: Any = prepare(spec, plan.job.method.lora, tokenizer, device)[0]
+    token_rows.settle(model)
     if spec.quantization is None:
         model = model.to(device, torch.bfloat16 if device == "cuda" and spec.dtype == "bf16" else model.dtype)
     return model.eval(), tokenizer

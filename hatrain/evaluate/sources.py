@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hatrain.contract.spec import ModelSpec
+from hatrain.model import token_rows
 from hatrain.model.base import load_model
 from hatrain.model.prepare import new_tokens, resize_embeddings, set_special_tokens
 from hatrain.model.revision import pinned
@@ -42,6 +43,7 @@ def load(source: Source) -> tuple[Any, Any]:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(load_base(source, tokenizer, dtype), source.location)
+        token_rows.settle(model)
     else:
         model = load_model(source.location, trust_remote_code=source.trust_remote_code, dtype=dtype)
         if source.add_chatml_tokens:
@@ -69,8 +71,10 @@ def load_base(source: Source, tokenizer: Any, dtype: torch.dtype) -> Any:
     """Return the base of an adapter, never quantised, with the rows that its embeddings had in training."""
     base, revision = base_of(source)
     model: Any = load_model(base, revision=revision, trust_remote_code=source.trust_remote_code, dtype=dtype)
-    rows = _saved_rows(Path(source.location)) or max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
-    if rows != model.get_input_embeddings().weight.shape[0]:
+    rows = _saved_rows(Path(source.location))
+    if rows is None:
+        resize_embeddings(model, tokenizer, ())
+    elif rows != model.get_input_embeddings().weight.shape[0]:
         # Tokens were added in training: the base needs as many rows as the adapter's embedding.
         model.resize_token_embeddings(rows, mean_resizing=False)
     return model

@@ -9,7 +9,7 @@ import torch
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message
 from hatrain.errors import BadInput
-from hatrain.evaluate.results import Evaluation, wilson_interval
+from hatrain.evaluate.results import Evaluation
 from hatrain.llamacpp.model import GgufModel
 
 TIE = 0.02
@@ -90,13 +90,16 @@ def _gaps(prompt: Sequence[int], answer: Sequence[int], model: Any) -> list[floa
 
 
 def figures(evaluation: Evaluation, reference: Evaluation) -> Mapping[str, Any]:
-    """Return strict accuracy, its interval, and the share of answers that are the reference's."""
+    """Return the accuracy where a call is needed and over all requests, and the answers that are the reference's."""
     score = evaluation.score
     same = sum(one.text == other.text for one, other in zip(reference.outcomes, evaluation.outcomes, strict=True))
     return {
         "requests": score.requests,
+        "call_requests": score.with_a_call.total,
+        "call_accuracy": score.call_accuracy,
+        "call_interval": list(score.with_a_call.interval),
         "strict_accuracy": score.strict_accuracy,
-        "strict_interval": list(wilson_interval(score.strict, score.requests)),
+        "strict_interval": list(score.all.interval),
         "same_answers": same,
         "answers": len(evaluation.outcomes),
     }

@@ -14,7 +14,7 @@ from hatrain.runtime import seal
 
 REPORT = "export.json"
 LOSS = 0.01
-"""What a smaller file may lose of the model's strict accuracy, and still be recommended."""
+"""What a smaller file may lose of the model's accuracy, and still be recommended."""
 _BITS = {"f16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q4_k_m": 4.9, "q4_k_s": 4.6, "q4_0": 4.6, "q3_k_m": 3.9}
 """Bits per weight, about; small models keep more tensors in larger types."""
 
@@ -24,11 +24,25 @@ class Figures:
     """How a file, or the model itself, answers the requests."""
 
     requests: int
+    call_requests: int
+    """Those that need a call."""
+    call_accuracy: float | None
+    call_interval: tuple[float, float]
     strict_accuracy: float | None
+    """Over all requests."""
     strict_interval: tuple[float, float]
     same_answers: int
     """Answers that are the model's, word for word."""
     answers: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """The headline: where a call is needed, or over all requests if none needs one."""
+        return self.strict_accuracy if self.call_accuracy is None else self.call_accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.strict_interval if self.call_accuracy is None else self.call_interval
 
 
 @dataclass(frozen=True)
@@ -62,11 +76,11 @@ class Report:
 
     @property
     def recommended(self) -> Exported:
-        """The smallest file that loses at most `LOSS` of strict accuracy; the largest if none was judged so well."""
+        """The smallest file that loses at most `LOSS` of accuracy; the largest if none was judged so well."""
         smallest_first = sorted(self.files, key=lambda file: GGUF_TYPES.index(file.type), reverse=True)
-        wanted = self.reference.strict_accuracy if self.reference else None
+        wanted = self.reference.accuracy if self.reference else None
         for file in smallest_first:
-            found = file.figures.strict_accuracy if file.figures else None
+            found = file.figures.accuracy if file.figures else None
             if wanted is not None and found is not None and found >= wanted - LOSS:
                 return file
         return smallest_first[-1]

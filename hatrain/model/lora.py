@@ -1,5 +1,6 @@
 """Low-rank adapters: the modules that they adapt, and merging them into a full-precision base."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,30 +78,24 @@ def expand(wanted: Sequence[str], model: PreTrainedModel, key: str, *, whole: bo
     return names
 
 
-def check_new_tokens(model: PreTrainedModel, lora: LoraSpec, added: Sequence[str]) -> None:
-    """Raise BadInput when tokens were added but their embeddings would not be trained."""
-    if not added:
-        return
-    embeddings = groups(model)["embeddings"]
-    trained = set(expand(lora.modules_to_save or (), model, "method.lora.modules_to_save", whole=True))
-    frozen = [name for name in embeddings if name not in trained]
-    if frozen:
-        raise BadInput(
-            f"method.lora.modules_to_save: the new tokens {' '.join(added)} would stay untrained (frozen: "
-            f"{', '.join(frozen)}); add: modules_to_save: [{', '.join(embeddings)}]"
-        )
-
-
-def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
-    """Return the model with new adapters. All other weights are frozen; trained ones are fp32."""
-    save = expand(lora.modules_to_save or (), model, "method.lora.modules_to_save", whole=True) or None
+def adapted_names(model: PreTrainedModel, lora: LoraSpec) -> tuple[list[str], list[str]]:
+    """Return the names of the modules that get an adapter, and of those that are trained and saved whole. Raises
+    BadInput when none gets an adapter."""
+    saved = expand(lora.modules_to_save or (), model, "method.lora.modules_to_save", whole=True)
     modules = expand(lora.modules, model, "method.lora.modules") if lora.modules else default_modules(model)
-    targets = [name for name in modules if name not in (save or [])]
+    targets = [name for name in modules if name not in saved]
     if not targets:
         raise BadInput(
             f"method.lora.modules: nothing to adapt, because modules_to_save has {', '.join(modules)} too; "
             "choose other modules, or remove them from modules_to_save"
         )
+    return targets, saved
+
+
+def adapt(model: PreTrainedModel, lora: LoraSpec, rows: Mapping[str, list[int]] | None = None) -> PeftModel:
+    """Return the model with new adapters, and with rows of its embeddings to train (`token_rows.trained_rows`). All
+    other weights are frozen; trained ones are fp32."""
+    targets, saved = adapted_names(model, lora)
     ends = set(groups(model)["embeddings"])
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -108,9 +103,10 @@ def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
         lora_alpha=lora.alpha,  # type: ignore[arg-type] # PEFT only divides it by the rank
         lora_dropout=lora.dropout,
         target_modules=targets,
-        modules_to_save=save,
+        modules_to_save=saved or None,
+        trainable_token_indices=dict(rows) if rows else None,
         # Tied ends that are saved whole stay tied. With an adapter on either they become two matrices.
-        ensure_weight_tying=is_tied(model) and not ends.isdisjoint(save or ()) and ends.isdisjoint(targets),
+        ensure_weight_tying=is_tied(model) and not ends.isdisjoint(saved) and ends.isdisjoint(targets),
     )
     dtype = model.dtype
     adapted = get_peft_model(model, config)
@@ -120,6 +116,8 @@ def adapt(model: PreTrainedModel, lora: LoraSpec) -> PeftModel:
         parameter.data = (parameter.data.bfloat16() if quantized else parameter.data).float()
     # The frozen layers after an embedding that is trained in fp32 need their own dtype.
     adapted.get_input_embeddings().register_forward_hook(lambda module, args, output: output.to(dtype))
+    # PEFT would write embeddings that were resized, whole, beside what is trained of them.
+    adapted.save_pretrained = functools.partial(adapted.save_pretrained, save_embedding_layers=False)  # type: ignore
     return adapted
 
 

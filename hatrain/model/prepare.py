@@ -19,6 +19,7 @@ from hatrain.contract.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
 from hatrain.data.template import stop_ids
 from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
+from hatrain.model import token_rows
 from hatrain.model.base import DTYPES, hub_errors, load_config, load_model
 
 EMBEDDING_MULTIPLE = 64
@@ -154,7 +155,8 @@ def prepare(
     """Return the model to train, and the tokens that were added to it.
 
     Without adapters all weights are trained, in fp32. With them the base is frozen, in `spec.dtype` or quantised, and
-    adapters and `modules_to_save` are fp32. Raises BadInput for settings that cannot be combined.
+    adapters, `modules_to_save` and the rows of new tokens are fp32. Raises BadInput for settings that cannot be
+    combined.
     """
     if spec.quantization and lora is None:
         raise BadInput(
@@ -174,8 +176,12 @@ def prepare(
     if lora is None:
         return model, added
     # A pad token is masked and never supervised, so it needs no training.
-    adapters.check_new_tokens(model, lora, [token for token in added if token != tokenizer.pad_token])
-    return adapters.adapt(model, lora), added
+    vocabulary = tokenizer.get_vocab()
+    tokens = {token: vocabulary[token] for token in added if token != tokenizer.pad_token}
+    rows, tied = token_rows.trained_rows(model, lora, tokens), adapters.is_tied(model)
+    adapted = adapters.adapt(model, lora, rows)
+    token_rows.check_tied(adapted, rows, tied)
+    return adapted, added
 
 
 def merged(

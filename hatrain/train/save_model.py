@@ -100,8 +100,7 @@ def _seal_adapter(
     facts: dict[str, Any],
 ) -> None:
     partial = _partial_folder(run, "adapter")
-    # Trained embeddings are in modules_to_save. Left to itself, PEFT would ask the hub whether to save them.
-    model.save_pretrained(partial, state_dict=state, save_embedding_layers=False)
+    model.save_pretrained(partial, state_dict=state)
     tokenizer.save_pretrained(partial)
     make_portable(partial)
     seal.seal(partial, run.adapter, **facts)

@@ -128,8 +128,8 @@ class Saver:
         state: dict[str, torch.Tensor] = model.state_dict()
         if isinstance(model, PeftModel):
             if self._adapter is None:
-                # Once: PEFT may ask the hub whether embeddings were resized.
-                written = {tensor.data_ptr() for tensor in get_peft_model_state_dict(model).values()}
+                state_dict = get_peft_model_state_dict(model, save_embedding_layers=False)
+                written = {tensor.data_ptr() for tensor in state_dict.values()}
                 self._adapter = {name for name, tensor in state.items() if tensor.data_ptr() in written}
             return {name: state[name] for name in self._adapter}
         return sharding.without_tied_copies(model, state)

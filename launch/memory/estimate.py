@@ -9,7 +9,7 @@ from launch.distributed import BUCKET
 from launch.memory.activations import BYTES, FP32
 from launch.memory.layout import Layout
 from launch.memory.shapes import Shapes
-from launch.memory.structure import Adapters, Structure, adapters, quantized_bytes
+from launch.memory.structure import Adapters, Structure, adapters_of, quantized_bytes
 
 MIB = 2**20
 CONTEXT = 800 * MIB
@@ -66,8 +66,7 @@ def moments(
     default all of them. Raises NotKnown for modules whose size is not known.
     """
     method, dtype = job.method, BYTES[job.model.dtype]
-    lora = method.lora
-    adapted = adapters(model, lora) if lora else None
+    adapted = adapters_of(model, job)
     sides = 2 if isinstance(method, Dpo) else 1
     tokens = tokens or sides * layout.micro_batch * method.ctx_size
     labels = min(labels or tokens, tokens)
@@ -97,7 +96,7 @@ def moments(
         },
         "backward pass of the output head": {
             **steady,
-            "gradients": (gradients if layout.accumulation > 1 else 0) + shapes.head_gradient(2),
+            "gradients": (gradients if layout.accumulation > 1 else 0) + shapes.head_gradient(2) + shapes.rows_of_head,
             "copies of weights": shapes.head_copy if layout.checkpointing else shapes.copies,
             "activations": shapes.kept,
             "logits": shapes.logits(12),
@@ -122,7 +121,9 @@ def moments(
         },
         "end of the backward pass": {
             **steady,
-            "gradients": gradients + (shapes.embedding_gradient if layout.accumulation > 1 or model.tied else 0),
+            "gradients": gradients
+            + (shapes.embedding_gradient if layout.accumulation > 1 or model.tied else 0)
+            + shapes.rows_of_embedding,
         },
     }
     if job.data.test or sides == 2:

@@ -7,7 +7,7 @@ from hatrain.contract.gpus import GIB
 from hatrain.contract.spec import JobSpec
 from launch.memory.activations import BYTES, FP32
 from launch.memory.layout import Layout
-from launch.memory.structure import Structure, adapters
+from launch.memory.structure import Structure, trained_weights
 
 PROCESS = 6 * GIB
 """Of one rank: Python, its libraries, the rows, and the pinned memory of CUDA."""
@@ -22,7 +22,7 @@ def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
     copy is saved in the dtype of the job. An export loads fp32 weights.
     """
     per_node = job.hardware.gpus_per_node
-    trained, lora = _trained(model, job), job.method.lora
+    trained, lora = trained_weights(model, job), job.method.lora
     loaded = model.weights * (FP32 if lora is None else BYTES[job.model.dtype])
     readers = 1 if layout.sharding in ("fsdp", "zero3") else per_node
     offloaded = 0
@@ -41,15 +41,10 @@ def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
 
 def disk_bytes(model: Structure, job: JobSpec) -> int:
     """Bytes of the checkpoints that are kept, of one more while it is written, and of the model."""
-    result = FP32 * (_trained(model, job) if job.method.lora and not job.method.lora.merge else model.weights)
+    result = FP32 * (trained_weights(model, job) if job.method.lora and not job.method.lora.merge else model.weights)
     return (job.checkpoints.save_total_limit + 1) * checkpoint_of(model, job) + result
 
 
 def checkpoint_of(model: Structure, job: JobSpec) -> int:
     """Bytes of one checkpoint."""
-    return checkpoint_bytes(_trained(model, job), job.method.optimizer)
-
-
-def _trained(model: Structure, job: JobSpec) -> int:
-    lora = job.method.lora
-    return adapters(model, lora).weights(model.layers) if lora else model.weights
+    return checkpoint_bytes(trained_weights(model, job), job.method.optimizer)

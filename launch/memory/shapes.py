@@ -39,7 +39,12 @@ class Shapes:
         casts = dtype != FP32 and not gathers
         matrices = sum(module.weights for module in model.linears)
         self.layer_copy = dtype * matrices if casts and trains_base else 0
-        self.head_copy = dtype * model.embedding if casts and self.trains_head else 0
+        # PEFT copies a matrix whose rows it trains, in every pass, and computes the gradient of the whole copy.
+        by_row = adapted.row_ends if adapted else ()
+        self.rows_of_head, self.rows_of_embedding = (
+            dtype * model.embedding if name in by_row else 0 for name in (model.family.head, model.family.embedding)
+        )
+        self.head_copy = dtype * model.embedding if casts and self.trains_head else self.rows_of_head
         own = dtype * (adapted.layer * model.layers) if adapted and casts else 0
         self.copies = self.layer_copy * model.layers + self.head_copy + own
         ends = (FP32 + (self.stream if trains_base else 0)) * model.width * tokens

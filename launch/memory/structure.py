@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hatrain.contract.spec import LoraSpec
+from hatrain.contract.spec import JobSpec, LoraSpec
 from launch.memory.families import FAMILIES, Family
 
 
@@ -190,13 +190,22 @@ class Adapters:
     """Weights of the copies of modules that are trained whole."""
     saved_ends: tuple[str, ...]
     """Which of embedding and head are trained whole."""
+    row_ends: tuple[str, ...] = ()
+    """Of which of embedding and head the rows of new tokens are trained."""
+    rows: int = 0
+    """Weights of those rows."""
 
     def weights(self, layers: int) -> int:
-        return self.layer * layers + self.ends + self.saved
+        return self.layer * layers + self.ends + self.saved + self.rows
 
 
-def adapters(model: Structure, lora: LoraSpec) -> Adapters:
-    """Count what an adapter adds, as PEFT would build it. Raises NotKnown for a module that the model lacks."""
+NEW_TOKENS = 2
+"""ChatML's, as in hatrain/model/tokenizer.py. A new pad token is not trained."""
+
+
+def adapters(model: Structure, lora: LoraSpec, *, new_tokens: bool = False) -> Adapters:
+    """Count what an adapter adds, as PEFT would build it. With `new_tokens` their rows are trained, in what of the ends
+    is not trained whole. Raises NotKnown for a module that the model lacks."""
     family = model.family
     ends = {family.embedding: (model.vocabulary, model.width), family.head: (model.width, model.vocabulary)}
     saved = _names(model, lora.modules_to_save or ())
@@ -213,7 +222,21 @@ def adapters(model: Structure, lora: LoraSpec) -> Adapters:
     whole = copies * model.embedding + (model.vocabulary if family.head_bias and family.head in whole_ends else 0)
     whole += sum((m.weights + m.outputs * m.bias) * model.layers for m in model.linears if m.name in saved)
     layer = sum(lora.rank * (module.inputs + module.outputs) for module in modules)
-    return Adapters(modules, layer, adapted_ends, whole, whole_ends)
+    by_row = tuple(name for name in ends if name not in whole_ends) if new_tokens and (untied or not whole_ends) else ()
+    rows = NEW_TOKENS * model.width * (len(by_row) if untied else min(1, len(by_row)))
+    return Adapters(modules, layer, adapted_ends, whole, whole_ends, by_row, rows)
+
+
+def adapters_of(model: Structure, job: JobSpec) -> Adapters | None:
+    """What the adapters of a job add; None without adapters."""
+    lora = job.method.lora
+    return adapters(model, lora, new_tokens=job.model.add_chatml_tokens) if lora else None
+
+
+def trained_weights(model: Structure, job: JobSpec) -> int:
+    """The weights that a job trains: of its adapters, or all."""
+    adapted = adapters_of(model, job)
+    return adapted.weights(model.layers) if adapted else model.weights
 
 
 def _names(model: Structure, wanted: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from hatrain.runtime import seal
 
 
 def figures(strict: float) -> Figures:
-    return Figures(100, strict, (strict - 0.1, strict + 0.1), 90, 100)
+    interval = (strict - 0.1, strict + 0.1)
+    return Figures(100, 80, strict, interval, 0.95, (0.9, 1.0), 90, 100)
 
 
 def file(kind: str, strict: float | None, size: int = 1000) -> Exported:
@@ -38,11 +39,11 @@ def test_the_largest_file_is_recommended_where_none_was_judged_or_all_are_worse(
 
 def test_the_table_has_the_model_and_each_file():
     header, model, *files = rows_of(replace(REPORT, files=(file("q8_0", 0.5, 2_500_000_000), file("q4_0", None, 1500))))
-    assert header == ["file", "size", "strict accuracy", "95%", "same answers"]
-    assert model == ["lamp (transformers)", "", "0.900", "0.800-1.000", "90 of 100"]
+    assert header == ["file", "size", "right where a call is needed", "95%", "strict accuracy", "same answers"]
+    assert model == ["lamp (transformers)", "", "0.900 of 80", "0.800-1.000", "0.950 of 100", "90 of 100"]
     assert files == [
-        ["lamp.q8_0.gguf", "2.50 GB", "0.500", "0.400-0.600", "90 of 100"],
-        ["lamp.q4_0.gguf", "0.0 MB", "-", "-", "-"],
+        ["lamp.q8_0.gguf", "2.50 GB", "0.500 of 80", "0.400-0.600", "0.950 of 100", "90 of 100"],
+        ["lamp.q4_0.gguf", "0.0 MB", "-", "-", "-", "-"],
     ]
 
 

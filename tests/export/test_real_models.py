@@ -36,8 +36,7 @@ def rows(place):
 
 @pytest.fixture(scope="module")
 def shipped(place):
-    with pytest.MonkeyPatch.context() as patch:
-        return smollm2(place / "shipped", patch)
+    return smollm2(place / "shipped")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hatrain.contract.spec import LoraSpec
+from hatrain.model import token_rows
+from hatrain.model.lora import adapt
 from launch.memory.families import FAMILIES
 from launch.memory.structure import NotKnown, adapters, structure
 
@@ -98,6 +100,18 @@ def test_modules_that_are_trained_whole_are_counted(name):
     )
     adapted = get_peft_model(model, config)
     assert counted.weights(known.layers) == elements(p for p in adapted.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("saved", [None, ("lm_head",)])
+@pytest.mark.parametrize("name", ["llama", "tied llama", "gemma3_text"])
+def test_the_rows_of_new_tokens_are_counted(name, saved):
+    known, model = structure(configured(name).to_dict()), on_meta(name)
+    lora = LoraSpec(rank=4, modules=("attention",), modules_to_save=saved)
+    counted = adapters(known, lora, new_tokens=True)
+    rows = token_rows.trained_rows(model, lora, {"one": 1, "two": 2})
+    adapted = adapt(model, lora, rows)
+    assert counted.weights(known.layers) == elements(p for p in adapted.parameters() if p.requires_grad)
+    assert bool(counted.rows) == bool(rows)
 
 
 def test_adapters_on_the_ends_are_counted():

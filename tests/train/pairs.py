@@ -18,6 +18,7 @@ JOBS: dict[tuple[str, str], dict[str, Any]] = {
     ("method.kind", "sft"): {},
     ("method.kind", "dpo"): {"method__kind": "dpo"},
     ("model.add_chatml_tokens", "new tokens"): {"model__add_chatml_tokens": True},
+    ("model.add_chatml_tokens", "rows of new tokens"): {"model__add_chatml_tokens": True, **LORA_CHANGES},
     ("model.quantization", "no quantization"): {},
     ("model.quantization", "8bit"): {"model__quantization": "8bit", **LORA_CHANGES},
     ("model.quantization", "4bit"): {"model__quantization": "4bit", **LORA_CHANGES},

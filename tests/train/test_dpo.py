@@ -548,3 +548,14 @@ def test_pairs_that_do_not_fit_are_dropped_and_counted(workplace, dpo_plan, caps
     kept, dropped = map(int, match.groups())
     assert min(kept, dropped) > 0
     assert kept + dropped == len(TRAIN)
+
+
+def test_the_rows_of_new_tokens_are_trained_beside_the_adapters(workplace, dpo_plan, bases):
+    changes = {"model__base": str(bases("tinyllama")), "model__add_chatml_tokens": True, "method__ctx_size": 1024}
+    run = workplace.attempt(dpo_plan(**changes, method__lora=LORA, method__learning_rate=2e-2)).run
+    saved = load_file(run.adapter / "adapter_model.safetensors")
+    assert len([name for name in saved if "token_adapter" in name]) == 2
+    losses = losses_on_the_test_set(run)
+    # The reference is the model at the start, with the rows as they begin: no answer is preferred.
+    assert losses["before"] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses["after"] < losses["before"]

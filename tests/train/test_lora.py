@@ -131,15 +131,6 @@ def test_embeddings_and_head_are_trained_and_merged(workplace, plan, bases, fami
     assert text == merged_text
 
 
-def test_new_tokens_whose_embeddings_stay_frozen_are_refused_with_the_remedy(workplace, plan):
-    tried = workplace.attempt(plan("phi", model__add_chatml_tokens=True, model__add_pad_token=True))
-    assert tried.code is Exit.FATAL
-    assert tried.reason == (
-        "method.lora.modules_to_save: the new tokens <|im_start|> <|im_end|> would stay untrained "
-        "(frozen: embed_tokens, lm_head); add: modules_to_save: [embed_tokens, lm_head]"
-    )
-
-
 def test_a_new_pad_token_needs_no_training(workplace, plan):
     tried = workplace.attempt(plan("stablelm", model__add_pad_token=True))
     assert (tried.code, tried.reason) == (Exit.FINISHED, "trained")

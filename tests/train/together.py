@@ -36,8 +36,9 @@ def sharded(plan: Plan, strategy: str) -> Plan:
 
 def two_ranks(make: Callable[..., Plan], name: str, strategy: str, **changes: Any) -> RunDirectory:
     """A run of two ranks under a strategy, as planned. FSDP, which the planner allows on GPUs only, is planned as
-    ZeRO-3."""
-    planned = "zero3" if strategy == "fsdp" else strategy
+    ddp, or as ZeRO-3 where each rank writes its shard."""
+    fsdp_as = "zero3" if "checkpoints__state" in changes else "ddp"
+    planned = fsdp_as if strategy == "fsdp" else strategy
     return adopted(sharded(make(name, **{"hardware__sharding": planned, **TWO, **changes}), strategy))
 
 

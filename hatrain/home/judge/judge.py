@@ -87,6 +87,7 @@ class Judgement:
     answered: int
     """1 where it does."""
     call_due: bool
+    """Whether a call is needed: without one the home would not end as expected, or nothing would be looked at."""
     call_made: bool
 
 
@@ -101,12 +102,13 @@ def judge(case: Case, answer: Answer) -> Judgement:
     An answer that is empty, does not end, or has a broken, empty or open block is wrong, whatever is expected.
     """
     expected, known = case.expected, case.known
+    due = effects(expected.calls, known.devices, case.understand)
     found = effects(answer.calls, known.devices, case.understand)
     unsaid = _unsaid(case, answer) if case.says_the_answer else ()
     form = _form_problems(answer)
     problems = (
         *form,
-        *effect_problems(effects(expected.calls, known.devices, case.understand), found),
+        *effect_problems(due, found),
         *unsaid,
         *_false_words(case, answer, found),
     )
@@ -130,7 +132,7 @@ def judge(case: Case, answer: Answer) -> Judgement:
         executed_calls=len(answer.calls) - len(found.failed),
         questions=int(case.says_the_answer),
         answered=int(case.says_the_answer and answer.ended and not unsaid),
-        call_due=bool(expected.calls),
+        call_due=bool(effect_problems(due, effects((), known.devices, case.understand))),
         call_made=answer.blocks > 0,
     )
 
