@@ -9,6 +9,7 @@ from bench.model import report
 from bench.model.base import NotThere, make
 from bench.model.stages import Failed, Stages
 from hatrain.contract.run import RunDirectory
+from hatrain.model.quiet import quiet
 
 ROOT = Path(__file__).parents[2]
 SIZES = {
@@ -31,6 +32,7 @@ def main() -> int:
     if arguments.intents and not arguments.intents.is_dir():
         print(f"--intents: {arguments.intents}: no such folder", file=sys.stderr)
         return 2
+    quiet()
     try:
         measure(arguments.size, arguments.work.absolute(), arguments.intents and arguments.intents.absolute())
     except (NotThere, Failed) as reason:

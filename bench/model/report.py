@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.machine import processor
 from bench.model.stages import Stages
-from hatrain.cli.summary import metrics
 from hatrain.contract.run import RunDirectory
+from hatrain.report.read import read_metrics
 from hatrain.runtime import seal
 
 
@@ -30,7 +30,7 @@ class Trained:
 
     @classmethod
     def of(cls, run: RunDirectory) -> "Trained":
-        logged = metrics(run)
+        logged = read_metrics(run)
         speeds = [line["tokens_per_second"] for line in logged if "tokens_per_second" in line]
         return cls(
             rows=int(run.name.rpartition("-")[2]),
@@ -69,10 +69,8 @@ def write(facts: Facts, path: Path) -> None:
 
 
 def table(facts: Facts, stages: Stages) -> str:
-    return "\n\n".join(
-        "\n".join(lines)
-        for lines in (_head(facts), _house(facts), _others(facts), _files(facts), _times(facts, stages))
-    )
+    parts = (_head(facts), _house(facts), _others(facts), _files(facts), _times(facts, stages))
+    return "\n\n".join(filter(None, map("\n".join, parts)))
 
 
 def _head(facts: Facts) -> Iterator[str]:
