@@ -136,6 +136,16 @@ SETTINGS = (
         ("fsdp", "zero3"),
         "because each rank has all weights",
     ),
+    Setting("evaluation.keep", "keep: best", "keep: best", lambda job: job.evaluation.keep == "best"),
+    Setting("evaluation.metric", "by loss", "metric: loss", lambda job: not job.evaluation.asks),
+    Setting(
+        "evaluation.metric",
+        "by accuracy",
+        "metric: accuracy",
+        lambda job: job.evaluation.asks,
+        ("ddp", "zero1", "zero2"),
+        "where no rank has all weights to answer requests with",
+    ),
     Setting(
         "hardware.gpu",
         "processors",

@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "hatrain.doctor": {"hatrain.contract", "hatrain.runtime"},
     "hatrain.model": {"hatrain.data", "hatrain.contract", "hatrain.runtime"},
     "hatrain.llamacpp": {"hatrain.contract", "hatrain.runtime"},
-    "hatrain.train": {"hatrain.model", "hatrain.data", "hatrain.contract", "hatrain.runtime"},
+    "hatrain.train": {
+        "hatrain.evaluate",
+        "hatrain.model",
+        "hatrain.data",
+        "hatrain.contract",
+        "hatrain.runtime",
+    },
     "hatrain.evaluate": {
         "hatrain.llamacpp",
         "hatrain.model",

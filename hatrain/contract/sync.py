@@ -41,7 +41,7 @@ class SyncTarget:
             ) from None
 
     def checkpoints(self) -> None:
-        """Copy the checkpoints that the target lacks, and remove those older than all that are here."""
+        """Copy the checkpoints that the target lacks, and remove those that were removed here."""
         if self._work.empty():  # one that waits to be done copies all of them
             self._enqueue("checkpoints", self._copy_checkpoints)
 
@@ -92,7 +92,7 @@ class SyncTarget:
                         raise
         # What is newer than all that are here may be all that is left of a damaged folder.
         for step, name in remote.items():
-            if local and step < min(local):
+            if step not in local and step < max(local, default=0):
                 files.rm(f"{target}/checkpoints/{name}", recursive=True)
 
     def _copy_in_place(self, folder: Path) -> None:

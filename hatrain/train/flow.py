@@ -19,7 +19,7 @@ from hatrain.train.build import build, rank
 from hatrain.train.collectives import from_all_ranks, from_rank_zero
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
-from hatrain.train.trainer import StopRequested
+from hatrain.train.trainer import EndedEarly, StopRequested
 
 
 def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -56,16 +56,20 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
         return stopped(attempt, "before the first step")
+    except EndedEarly:
+        if rank() == 0:
+            print(f"training ended before, after step {trainer.state.global_step}", flush=True)
     finally:
         trainer.saver.settle()
     trainer.saver.wait()
     sync = trainer.context.sync
     if rank() == 0:
         peak.record(plan, run, attempt, ended="trained")
-    if trainer.state.global_step < trainer.state.max_steps:
+    if trainer.state.global_step < trainer.state.max_steps and not trainer.looks.have_ended():
         if sync:
             sync.wait(PATIENCE_AT_STOP_SECONDS)
         return stopped(attempt, f"after step {trainer.state.global_step}")
+    trainer.looks.keep()
     if not trainer.record_test_loss("after"):
         return stopped(attempt, "after the last step")
     save_model(trainer, added)
