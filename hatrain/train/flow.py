@@ -69,6 +69,9 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         if sync:
             sync.wait(PATIENCE_AT_STOP_SECONDS)
         return stopped(attempt, f"after step {trainer.state.global_step}")
+    # A stop may have cut the look at the last step short. Without it another step could be kept.
+    if trainer.looks.was_interrupted():
+        return stopped(attempt, "after the last step")
     trainer.looks.keep()
     if not trainer.record_test_loss("after"):
         return stopped(attempt, "after the last step")
