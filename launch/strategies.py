@@ -136,7 +136,7 @@ SETTINGS = (
         ("fsdp", "zero3"),
         "because each rank has all weights",
     ),
-    Setting("evaluation.keep", "keep: best", "keep: best", lambda job: job.evaluation.keep == "best"),
+    Setting("evaluation.keep", "best look", "keep: best", lambda job: job.evaluation.keep == "best"),
     Setting("evaluation.metric", "by loss", "metric: loss", lambda job: not job.evaluation.asks),
     Setting(
         "evaluation.metric",
