@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+from hatrain.errors import BadInput
 from hatrain.home.clients import CLIENTS, find_client
 from hatrain.home.clients.client import Client, RowFormat
 from hatrain.home.clients.guide import Guide
@@ -58,6 +59,7 @@ FILES: dict[Part, str] = {
     "sample": "sample.jsonl",
 }
 CHUNK = 256  # homes that a process generates at a time
+_PAIR_TRIES = 2_000  # conversations drawn for one pair; a home of sensors alone has hardly any with a rejected answer
 _LARGE_HOMES = 0.1  # share of homes with up to 128 devices, in the messages format
 
 
@@ -168,12 +170,14 @@ class RowSource:
         return conversation, (raw_row if self._client.row_format == "raw" else sharegpt_row)(conversation, layout, name)
 
     def _preference(self, draw: Draw, home: Home, index: int) -> tuple[Conversation, Row]:
-        while True:
+        for _ in range(_PAIR_TRIES):
             conversation = self._generator.draw(draw, home)
             rejected = self._rejections.draw(draw, conversation)
             if rejected and all(self._client.offers(call["service"], _arguments(call)) for call in rejected.step.calls):
                 row = preference_row(conversation, rejected.step, self._layout)
                 return conversation, {**row, "error": rejected.error}
+        names = ", ".join(device.name.entity_id for device in home.devices)
+        raise BadInput(f"--dpo: no request to this home has an answer that could be rejected; its devices: {names}")
 
 
 def _arguments(call: Call) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hatrain.home.clients.client import Client
 from hatrain.home.devices.actions import State
+from hatrain.home.devices.services import DOMAINS
 from hatrain.home.devices.states import Unit, state_pool
 from hatrain.home.homes.home import Device, Draw, Home, Prompts, alike, pick
 from hatrain.home.homes.satellites import draw_satellite
@@ -109,7 +110,13 @@ class RandomHomes:
         self._prompts = Prompts(language, write or client.prompt)
 
     def draw(self, draw: Draw, max_devices: int = 32) -> Home:
-        """Draw a home of 2 to `max_devices` devices, no two of them alike."""
+        """Draw a home of 2 to `max_devices` devices, no two of them alike, and at least one that takes requests."""
+        home = self._draw(draw, max_devices)
+        while not any(DOMAINS[device.name.domain] for device in home.devices):
+            home = self._draw(draw, max_devices)
+        return home
+
+    def _draw(self, draw: Draw, max_devices: int) -> Home:
         unit = pick(draw, self._units)
         areas = self._areas and draw() >= _WITHOUT_AREAS
         floors = self._draw_floors(draw) if areas and draw() < _WITH_FLOORS else {}

@@ -108,6 +108,13 @@ def test_a_home_of_which_a_client_lists_nothing_is_refused(tmp_path: Path) -> No
         KnownHome(load_language(find_language("english")), home, CLIENTS["assist"])
 
 
+def test_pairs_for_a_home_of_which_a_client_lists_only_sensors_are_refused(tmp_path: Path) -> None:
+    home = home_file(tmp_path, "devices: {script.a: A, sensor.b: B}")
+    chunks = Chunks(Recipe(client="assist", home=home), "dpo")
+    with pytest.raises(BadInput, match=r"^--dpo: no request to this home .* its devices: sensor\.b$"):
+        chunks.chunk(0)
+
+
 def test_a_missing_home_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"home\.yaml: no such file"):
         read_home(tmp_path / "home.yaml")
