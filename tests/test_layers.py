@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "hatrain.contract",
         "hatrain.runtime",
     },
-    "hatrain.entry": {"hatrain.model", "hatrain.doctor", "hatrain.contract", "hatrain.runtime"},
+    "hatrain.entry": {"hatrain.export", "hatrain.model", "hatrain.doctor", "hatrain.contract", "hatrain.runtime"},
     "launch": {"hatrain.contract", "hatrain.runtime"},
 }
 EVERYWHERE = {"hatrain", "hatrain.errors", "hatrain.text", "hatrain.cpu_time"}

@@ -49,6 +49,10 @@ class SyncTarget:
         """Copy a sealed folder, in place of an earlier one of its name."""
         self._enqueue(folder.name, lambda: self._copy_in_place(folder))
 
+    def file(self, path: Path) -> None:
+        """Copy one file of a folder of the run that was copied."""
+        self._enqueue(path.name, lambda: self._copy_file(path))
+
     def wait(self, seconds: float) -> None:
         """Wait for the copies, and say so when they take longer."""
         if self._thread is None:
@@ -103,6 +107,12 @@ class SyncTarget:
         for path in files.find(target):
             if str(path).partition(f"{target.lstrip('/')}/")[2] not in ours:
                 files.rm_file(path)
+
+    def _copy_file(self, path: Path) -> None:
+        files, target = self._connect()
+        destination = f"{target}/{path.relative_to(self.run.folder).as_posix()}"
+        files.makedirs(destination.rpartition("/")[0], exist_ok=True)
+        files.put_file(str(path), destination)
 
     def _names(self, path: str) -> dict[int, str]:
         """The checkpoints at the target by step, unfinished copies too."""

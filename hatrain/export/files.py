@@ -74,6 +74,18 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "recommended": self.recommended.name}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Report":
+        """Read what `to_dict` wrote. Raises KeyError and TypeError for anything else."""
+
+        def figures(found: Mapping[str, Any] | None) -> Figures | None:
+            return None if found is None else Figures(**found)
+
+        files = tuple(Exported(**{**file, "figures": figures(file["figures"])}) for file in values["files"])
+        facts = {key: value for key, value in values.items() if key != "recommended"}
+        made = {**facts, "reference": figures(values["reference"]), "files": files, "ends": tuple(values["ends"])}
+        return cls(**made)
+
 
 def plain_name(name: str) -> str:
     """Return a name for files and for Ollama."""

@@ -8,10 +8,11 @@ from transformers import set_seed
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.contract.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
+from hatrain.evaluate.describe import describe
 from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.runtime import checkpoints, seal
+from hatrain.runtime import checkpoints, progress, seal
 from hatrain.runtime.progress import Progress
 from hatrain.text import count
 from hatrain.train import peak, sharding
@@ -75,6 +76,9 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     trainer.looks.keep()
     if not trainer.record_test_loss("after"):
         return stopped(attempt, "after the last step")
+    if rank() == 0:
+        trainer.progress.at(progress.FINISHING, trainer.state.global_step)
+        describe(plan, run, tokenizer, rows.files)
     save_model(trainer, added)
     if sync:
         sync.wait(PATIENCE_SECONDS)
