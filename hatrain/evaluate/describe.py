@@ -5,7 +5,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from hatrain.data.jsonfile import parsed_values
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message, read_rows
 from hatrain.errors import BadInput
-from hatrain.evaluate.licence import stated_licence
 from hatrain.evaluate.requests import read_requests
 from hatrain.evaluate.sources import run_of
 from hatrain.home.clients import CLIENTS
@@ -26,6 +25,7 @@ from hatrain.home.generate.audit import Overlap, audit
 from hatrain.home.generate.dataset import Recipe, rows_of
 from hatrain.home.language.load import language_folders, read_file
 from hatrain.model import revision
+from hatrain.model.licence import stated_licence
 from hatrain.runtime import seal
 
 DRAWN = 24
@@ -75,15 +75,19 @@ def _rows(plan: Plan, files: Mapping[str, str]) -> dict[str, Any]:
         facts = {"name": Path(path).name, "part": part, "rows": number, "sha256": files.get(path)}
         described.append({**facts, **({"weight": weight} if weight != 1.0 else {})})
     clients = {name: rows for name, rows in named["client"].most_common() if name in CLIENTS}
-    languages = dict(named["language"].most_common())
-    return {"files": described, "languages": languages, "codes": _codes(languages), "clients": clients}
+    return {"files": described, **_languages(named["language"]), "clients": clients}
 
 
-def _codes(languages: Iterable[str]) -> list[str]:
-    """The codes of the languages that hatrain has, and of others that are named by their codes."""
+def _languages(counts: Counter[str]) -> dict[str, Any]:
+    """Rows by the language that they name, the codes of those languages, and their names by what rows call them."""
     known = {folder.name: read_file(folder / "grammar.yaml").data["code"] for folder in language_folders().values()}
-    codes = (known.get(name, name) for name in languages)
-    return [code for code in codes if re.fullmatch("[a-z]{2,3}", code)]
+    names = {code: name for name, code in known.items()} | {name: name for name in known}
+    codes = dict.fromkeys(known.get(name, name) for name in counts)
+    return {
+        "languages": dict(counts.most_common()),
+        "codes": [code for code in codes if re.fullmatch("[a-z]{2,3}", code)],
+        "names": {name: names[name].capitalize() for name in counts if name in names},
+    }
 
 
 def _audit(plan: Plan) -> dict[str, Any]:

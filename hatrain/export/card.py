@@ -76,7 +76,7 @@ def _model_index(facts: Facts) -> list[dict[str, Any]] | None:
 
 
 def _summary(facts: Facts) -> str:
-    languages = [name.capitalize() for name in facts.rows.get("languages") or {}]
+    languages = [facts.language(name) for name in facts.rows.get("languages") or {}]
     spoken = f" in {_listed(languages)}" if languages else ""
     base = base_name(facts)
     how = "an adapter (LoRA) on" if _is_adapter(facts) else "a fine-tuned"
@@ -147,7 +147,7 @@ def _evaluation(facts: Facts) -> Iterator[str]:
     )
     rows = [("all", before, after)]
     rows += [
-        (language, before.get("by_language", {}).get(language, {}), figures)
+        (facts.language(language), before.get("by_language", {}).get(language, {}), figures)
         for language, figures in after.get("by_language", {}).items()
     ]
     yield _table(
@@ -219,7 +219,8 @@ def _data(facts: Facts) -> Iterator[str]:
         ],
     )
     if languages := facts.rows.get("languages"):
-        yield "Languages: " + ", ".join(f"{name} ({rows:,} rows)" for name, rows in languages.items()) + "."
+        counts = [f"{facts.language(name)} ({rows:,} rows)" for name, rows in languages.items()]
+        yield f"Languages: {', '.join(counts)}."
     yield _audit(facts.audit)
 
 

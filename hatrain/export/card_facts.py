@@ -47,6 +47,10 @@ class Facts:
     def client(self) -> str | None:
         return next(iter(self.rows.get("clients") or {}), None)
 
+    def language(self, name: str) -> str:
+        """Return the English name of a language, by what the rows call it."""
+        return str((self.rows.get("names") or {}).get(name, name))
+
     @property
     def repository(self) -> str | None:
         """The base on the model hub."""
