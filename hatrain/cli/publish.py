@@ -1,6 +1,7 @@
 """`hatrain publish`: uploads a finished run's model, its GGUF files and its card to the model hub."""
 
 import argparse
+import contextlib
 import sys
 
 from hatrain.cli.columns import aligned
@@ -35,14 +36,15 @@ def run(args: argparse.Namespace) -> int:
         print(aligned([(file.name, shown(file.size)) for file in files]))
         print(f"\n{total}, to {args.repo} ({args.revision}); nothing was uploaded")
         print(f"\n{card.NAME}:\n")
-        print((found.result(found.plan().job) / card.NAME).read_text(encoding="utf-8"), end="")
+        print(next(file.text for file in files if file.name == card.NAME), end="")
         return 0
     if not sys.stderr.isatty():
         disable_progress_bars()
     hub.connect()
     there = hub.open(args.private, args.revision)
     address = hub.commit(files, there, args.revision, f"{found.name}, trained with hatrain")
-    found.record("published", repository=args.repo, revision=args.revision, uploaded=len(files))
+    with contextlib.suppress(OSError):  # of another user's run, which this one cannot write
+        found.record("published", repository=args.repo, revision=args.revision, uploaded=len(files))
     print(f"{total} published")
     print(address)
     return 0

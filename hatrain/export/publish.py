@@ -2,12 +2,12 @@
 then one commit makes everything visible, or nothing."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hatrain.contract.model_ref import is_path
 from hatrain.contract.run import RunDirectory
@@ -38,6 +38,10 @@ class Upload:
     """What was changed in it."""
 
     @property
+    def text(self) -> str:
+        return (self.content if isinstance(self.content, bytes) else self.content.read_bytes()).decode()
+
+    @property
     def size(self) -> int:
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
@@ -45,16 +49,18 @@ class Upload:
 def uploads(run: RunDirectory) -> list[Upload]:
     """Return what is published of a run, by name. Raises BadInput for a run that is not finished, or whose files are
     not whole."""
-    result = run.result(run.plan().job)
+    job = run.plan().job
+    result = run.result(job)
     if not run.done.exists():
         raise BadInput(f"{run.name}: is not finished; hatrain status {run.name} tells its state")
     has_export = (run.export / seal.MANIFEST).is_file()
     for folder in (result, *([run.export] if has_export else [])):
         if damage := seal.verify(folder):
             raise BadInput(f"{folder}: {damage}; nothing is published of a damaged run")
-    card.write(run)
     facts = facts_of(run)
-    found = [_upload(path, path.relative_to(result).as_posix(), facts) for path in _files(result)]
+    text = card.card(facts, "adapter" if result == run.adapter else "model")
+    found = [Upload(card.NAME, text.encode())]
+    found += [_upload(path, path.relative_to(result).as_posix(), facts) for path in _files(result)]
     if has_export:
         found += [Upload(path.name, path) for path in _files(run.export) if path.suffix == ".gguf"]
         found += [Upload(path.name, path) for path in _files(run.export) if path.name == "Modelfile"]
@@ -62,7 +68,8 @@ def uploads(run: RunDirectory) -> list[Upload]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != seal.MANIFEST]
+    """The sealed files of a folder: what somebody else put there stays there."""
+    return [folder / name for name in seal.names(folder)]
 
 
 def _upload(path: Path, name: str, facts: Facts) -> Upload:
@@ -94,16 +101,13 @@ class Hub:
     def connect(self) -> None:
         """Find out who is logged in."""
         from huggingface_hub import HfApi, constants, get_token
-        from huggingface_hub.utils import build_hf_headers, get_session
 
         token = get_token()
         if not token:
             raise BadInput("no token of the model hub: log in with `hf auth login`, or set HF_TOKEN")
         self.api, self.endpoint = HfApi(token=token), constants.ENDPOINT
         with self._told():
-            answer = get_session().get(
-                f"{self.endpoint}/api/whoami-v2", headers=build_hf_headers(token=token), timeout=CONNECT_SECONDS
-            )
+            answer = self._get(f"{self.endpoint}/api/whoami-v2")
         if answer.status_code in (401, 403):
             raise BadInput(
                 f"{self.endpoint} does not accept the token: make a new one with write access, and log in with "
@@ -150,10 +154,17 @@ class Hub:
 
     def _is_ours(self, revision: str) -> bool:
         """Whether the repository's card says that hatrain published it."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = self.api.hf_hub_download(self.repository, card.NAME, revision=revision, local_dir=folder)
-            tags = front_matter(Path(file).read_text(encoding="utf-8", errors="replace")).get("tags")
+        from huggingface_hub.utils import hf_raise_for_status
+
+        answer = self._get(f"{self.endpoint}/{self.repository}/resolve/{quote(revision, safe='')}/{card.NAME}")
+        hf_raise_for_status(answer)
+        tags = front_matter(answer.text).get("tags")
         return isinstance(tags, list) and card.TAG in tags
+
+    def _get(self, url: str) -> Any:
+        from huggingface_hub.utils import build_hf_headers, get_session
+
+        return get_session().get(url, headers=build_hf_headers(token=self.api.token), timeout=CONNECT_SECONDS)
 
     def commit(self, files: Sequence[Upload], there: Sequence[str], revision: str, message: str) -> str:
         """Upload files in one commit, and remove weights of an earlier publication. Returns the commit's address."""

@@ -115,7 +115,9 @@ def _create(hub: StandIn, to: Any, body: bytes) -> None:
     if name in hub.repositories:
         to.send(409, {"error": "exists"})
         return
-    hub.repositories[name] = Repository(bool(wanted.get("private")))
+    hub.repositories[name] = Repository(
+        private="private" in (wanted.get("visibility"), wanted.get("private") and "private")
+    )
     to.send(200, {"url": f"{hub.endpoint}/{name}", "name": name, "id": name})
 
 
