@@ -123,10 +123,15 @@ class Comparison:
 
 
 def pair_columns(chosen: Any, rejected: Any) -> dict[str, list[int]]:
-    """A labelled pair as the token ids that TRL's collator expects."""
-    start = chosen.replies[0][0]
+    """A labelled pair as the token ids that TRL's collator expects. TRL trains an answer to its last token: what the
+    chat template writes after its end is left out, as it is not trained by hatrain."""
     ids = [list(map(int, side.input_ids)) for side in (chosen, rejected)]
-    return {"prompt_ids": ids[0][:start], "chosen_ids": ids[0][start:], "rejected_ids": ids[1][start:]}
+    start, end = chosen.replies[0]
+    return {
+        "prompt_ids": ids[0][:start],
+        "chosen_ids": ids[0][start:end],
+        "rejected_ids": ids[1][start : rejected.replies[0][1]],
+    }
 
 
 def sft_settings(inputs: Inputs, tokens_per_row: float, ctx_size: int, rows_per_step: int) -> list[Setting]:

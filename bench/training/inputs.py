@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bench.gpu.speed import pair_columns
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.contract.spec import JobSpec
@@ -99,13 +100,7 @@ def _row(rows: Any, row: int) -> dict[str, Any]:
     if not hasattr(rows, "chosen"):
         example = rows.examples[row]
         return {"input_ids": example.input_ids.tolist(), "labels": example.labels.tolist()}
-    chosen, rejected = rows.chosen[row], rows.rejected[row]
-    start = chosen.replies[0][0]
-    return {
-        "prompt_ids": chosen.input_ids[:start].tolist(),
-        "chosen_ids": chosen.input_ids[start:].tolist(),
-        "rejected_ids": rejected.input_ids[start:].tolist(),
-    }
+    return pair_columns(rows.chosen[row], rows.rejected[row])
 
 
 def _rows(setup: Setup, work: Path, count: int) -> Path:

@@ -28,7 +28,7 @@ class Side:
         return [*self.program, str(folder), self.setting]
 
 
-PEERS = {"unsloth": "Unsloth", "llamafactory": "LLaMA-Factory"}
+PEERS = {"unsloth": "Unsloth", "llamafactory": "LLaMA-Factory", "axolotl": "axolotl"}
 HATRAIN = (sys.executable, "-m", "bench.training.hatrain_side")
 
 
@@ -38,12 +38,13 @@ def sides_of(setup: Setup, wanted: list[str]) -> list[Side]:
     return [side for side in found if not wanted or any(part in side.name for part in wanted)]
 
 
-def _peer(name: str, setting: str) -> Side:
+def _peer(name: str, setting: str, shown: str = "no checkpointing, 1 row", is_regrouped: bool = False) -> Side:
     """A peer in its own environment, which `bench/peers.sh` makes."""
     return Side(
-        f"{PEERS[name]}, no checkpointing, 1 row",
+        f"{PEERS[name]}, {shown}",
         (str(ROOT / f".venv-peer-{name}/bin/python"), str(HERE / f"{name}_side.py")),
         setting,
+        is_regrouped,
     )
 
 
@@ -63,6 +64,8 @@ def _sft() -> list[Side]:
         _trl("packed (bfd)", True),
         _peer("unsloth", "no checkpointing, 1 row"),
         _peer("llamafactory", "1"),
+        _peer("axolotl", "1 row"),
+        _peer("axolotl", "packed", "packed", True),
     ]
 
 

@@ -67,8 +67,9 @@ def test_weights_are_equal_only_to_the_last_bit() -> None:
 
 
 def test_a_pair_keeps_its_tokens_in_the_columns_of_trl() -> None:
-    chosen = SimpleNamespace(input_ids=[1, 2, 3, 4], replies=[(2, 4)])
-    rejected = SimpleNamespace(input_ids=[1, 2, 5], replies=[(2, 3)])
+    # The last token is the line break that a template writes after an answer's end.
+    chosen = SimpleNamespace(input_ids=[1, 2, 3, 4, 9], replies=[(2, 4)])
+    rejected = SimpleNamespace(input_ids=[1, 2, 5, 9], replies=[(2, 3)])
     expected = {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5]}
     assert pair_columns(chosen, rejected) == expected
 
