@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hatrain.cli.summary import rows
 from hatrain.contract.run import Exit
 from hatrain.evaluate import generation
 from hatrain.runtime import seal
@@ -14,6 +15,7 @@ from hatrain.train.asking import Asker, rows_to_ask
 from hatrain.train.looks import Looks
 from launch.status import kept as shown
 from tests.train.conftest import metrics, weights
+from tests.train.test_dpo import dpo_plan, store  # noqa: F401 - fixtures
 
 LORA = {"rank": 2, "modules": ["q_proj", "embed_tokens"]}
 BEST = {"evaluation__keep": "best", "evaluation__eval_steps": 2, "checkpoints__save_total_limit": 1}
@@ -73,6 +75,7 @@ def test_the_model_is_that_of_the_best_look_to_the_bit(workplace, monkeypatch, l
     after = next(event for event in run.events() if event["event"] == "test loss" and event["when"] == "after")
     assert after["loss"] == seen[4]
     assert seal.facts(result)["steps"] == 4
+    assert ("kept", "", "step 4 of 8") in [*rows(run)]
 
 
 def test_a_last_step_that_is_no_multiple_of_eval_steps_is_a_look_too(workplace, monkeypatch):
@@ -186,13 +189,13 @@ def test_the_accuracy_of_a_look_is_that_of_an_evaluation_of_its_checkpoint(workp
     saved_at = {"checkpoints__save_steps": 2, "checkpoints__save_total_limit": 12}
     plan = workplace.plan(**ASKED, **rate, **saved_at)
     run = workplace.attempt(plan).run
-    rows, apart = rows_to_ask(list(read_rows(workplace.inputs / "test.jsonl")), 6, plan.job.seed)
+    asked, apart = rows_to_ask(list(read_rows(workplace.inputs / "test.jsonl")), 6, plan.job.seed)
     assert apart
     found = {line["step"]: line["test_accuracy"] for line in metrics(run) if "test_accuracy" in line}
     assert len(set(found.values())) > 1  # the model learns to end its answers
     for step in found:
         model, tokenizer = load(find_source(str(run.checkpoints / f"checkpoint-{step}")))
-        assert evaluate_model(model, tokenizer, rows, today=run.today()).strict_accuracy == found[step]
+        assert evaluate_model(model, tokenizer, asked, today=run.today()).strict_accuracy == found[step]
 
 
 def test_a_stop_while_asking_is_heard_and_the_look_comes_again(workplace, monkeypatch):
@@ -233,12 +236,31 @@ def test_requests_are_drawn_apart_from_those_of_the_evaluation_where_there_are_e
     from hatrain.data.rows import read_rows
     from hatrain.evaluate.requests import sample
 
-    rows = list(read_rows(inputs / "test.jsonl"))
-    evaluated = {row.where for row in sample(rows, 10, 5)}
-    asked, apart = rows_to_ask(rows, 10, 5)
+    test = list(read_rows(inputs / "test.jsonl"))
+    evaluated = {row.where for row in sample(test, 10, 5)}
+    asked, apart = rows_to_ask(test, 10, 5)
     assert apart
     assert len(asked) == 10
     assert not evaluated & {row.where for row in asked}
-    same, apart = rows_to_ask(rows, 11, 5)
+    same, apart = rows_to_ask(test, 11, 5)
     assert not apart
-    assert [row.where for row in same] == [row.where for row in sample(rows, 11, 5)]
+    assert [row.where for row in same] == [row.where for row in sample(test, 11, 5)]
+
+
+@pytest.mark.long
+def test_asking_leaves_compiled_layers_as_they_are(workplace):
+    pytest.importorskip("torch._inductor")
+    compiled = {"hardware__compile": True}
+    plain = workplace.attempt(workplace.plan("plain", **compiled))
+    tried = workplace.attempt(workplace.plan("asked", **compiled, **ASKED))
+    assert (plain.code, tried.code) == (Exit.FINISHED, Exit.FINISHED), tried.reason
+    assert_equal(weights(plain.run.model), weights(tried.run.model))
+
+
+@pytest.mark.long
+def test_preference_training_keeps_its_best_look_too(dpo_plan, workplace, monkeypatch):  # noqa: F811
+    plan = dpo_plan("best", evaluation__eval_steps=2, evaluation__keep="best", checkpoints__save_total_limit=1)
+    script(monkeypatch, dict.fromkeys(range(100), 1.0))  # equals are no gain: the first is the best
+    run = workplace.attempt(plan).run
+    assert event(run, "kept")["step"] == 2
+    assert_equal(weights(run.model), weights(run.checkpoints / "checkpoint-2"))
