@@ -137,10 +137,10 @@ SETTINGS = (
         "because each rank has all weights",
     ),
     Setting("evaluation.keep", "best look", "keep: best", lambda job: job.evaluation.keep == "best"),
-    Setting("evaluation.metric", "by loss", "metric: loss", lambda job: not job.evaluation.asks),
+    Setting("evaluation.metric", "loss", "metric: loss", lambda job: not job.evaluation.asks),
     Setting(
         "evaluation.metric",
-        "by accuracy",
+        "accuracy",
         "metric: accuracy",
         lambda job: job.evaluation.asks,
         ("ddp", "zero1", "zero2"),

@@ -67,7 +67,7 @@ def test_accuracy_is_refused_where_no_rank_has_all_weights(tmp_path, sharding):
     with pytest.raises(Refusal) as raised:
         planned(tmp_path, **TEST, **gpus, model__dtype="fp32", evaluation__metric="accuracy")
     assert dict(raised.value.reasons)["hardware.sharding"].endswith(
-        f"{sharding} works with by loss, and by accuracy with ddp, zero1 or zero2"
+        f"{sharding} works with loss, and accuracy with ddp, zero1 or zero2"
     )
 
 

@@ -37,8 +37,8 @@ JOBS: dict[tuple[str, str], dict[str, Any]] = {
     ("checkpoints.state", "full"): {},
     ("checkpoints.state", "sharded"): {"checkpoints__state": "sharded"},
     ("evaluation.keep", "best look"): {"evaluation__keep": "best"},
-    ("evaluation.metric", "by loss"): {},
-    ("evaluation.metric", "by accuracy"): {
+    ("evaluation.metric", "loss"): {},
+    ("evaluation.metric", "accuracy"): {
         "evaluation__keep": "best",
         "evaluation__metric": "accuracy",
         "evaluation__requests": 6,
