@@ -27,14 +27,14 @@ class Looks:
 
     def prepare(self) -> None:
         """Read the requests, where the job asks some. Raises BadInput for rows that cannot be judged."""
-        if self.settings.asks and self.trainer.test_rows is not None:
+        if self.settings.asks and self.trainer.test_rows:
             from hatrain.train.asking import Asker
 
             self.asker = Asker(self.trainer)
 
     def is_due(self, step: int, last: int) -> bool:
         """Whether to look after a step of so many. The last step is looked at where the best is kept."""
-        if self.trainer.test_rows is None or step == 0:
+        if not self.trainer.test_rows or step == 0:  # an empty test set has no loss
             return False
         return step % self.settings.eval_steps == 0 or (step >= last and self.settings.keep == "best")
 

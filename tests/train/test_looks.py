@@ -152,6 +152,16 @@ def test_a_best_checkpoint_that_is_damaged_is_named_and_the_next_best_is_kept(wo
     assert_equal(weights(run.model), weights(run.checkpoints / "checkpoint-6"))
 
 
+def test_a_copy_elsewhere_holds_the_checkpoints_that_are_kept_and_no_other(workplace, monkeypatch):
+    script(monkeypatch, {2: 3.0, 4: 1.0, 6: 2.0, 8: 1.5})
+    target = workplace.folder / "elsewhere"
+    run = workplace.attempt(workplace.plan(**BEST, checkpoints__sync_to=str(target))).run
+    here, there = (
+        sorted(path.name for path in folder.iterdir()) for folder in (run.checkpoints, target / "run/checkpoints")
+    )
+    assert here == there == ["checkpoint-4", "checkpoint-8"]
+
+
 # --- asking ---------------------------------------------------------------------------------------------------
 
 ASKED = {"evaluation__metric": "accuracy", "evaluation__requests": 6, "evaluation__eval_steps": 2}
