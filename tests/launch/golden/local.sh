@@ -91,7 +91,10 @@ cat > "$folder/plan.json" <<'END'
     "evaluation": {
       "eval_steps": 200,
       "sample": 256,
-      "requests": 200
+      "requests": 200,
+      "keep": "last",
+      "metric": "loss",
+      "stop_after": null
     },
     "export": null,
     "logging": {
@@ -213,6 +216,9 @@ evaluation:
   eval_steps: 200
   sample: 256
   requests: 200
+  keep: last
+  metric: loss
+  stop_after: null
 export: null
 logging:
   logging_steps: 5
