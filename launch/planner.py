@@ -17,7 +17,7 @@ from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
 from hatrain.text import count
-from launch import candidates, chat_template, precision, speed, strategies, token_rows
+from launch import candidates, chat_template, looks, precision, speed, strategies, token_rows
 from launch.backends import backend
 from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
@@ -217,6 +217,7 @@ def notes(made: Plan) -> list[str]:
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
     lines += precision.notes(made)
+    lines += looks.notes(made)
     lines += _unlikely(made)
     lines += _about_memory(made)
     if not made.cluster_spec.network and not model_ref.is_path(made.job.model.base):
@@ -281,6 +282,7 @@ def _refusals(job: JobSpec, target: Backend[Any], run: str) -> Iterator[Reason]:
     yield from _quantization(job)
     yield from _packing(job)
     yield from _compile(job)
+    yield from looks.refusals(job)
 
 
 def _packing(job: JobSpec) -> Iterator[Reason]:

@@ -10,6 +10,7 @@ from typing import Any
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
+from hatrain.text import count
 from launch.backends import backend
 from launch.backends.protocol import JobState
 from launch.screen import progress
@@ -154,7 +155,7 @@ def _step(line: str) -> tuple[int, int] | None:
 def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str, str, int | None]:
     """(state, reason, exit code). The scheduler's state counts while it has the job, the record's afterwards."""
     if run.done.exists():
-        return "finished", "", 0
+        return "finished", kept(run), 0
     told = f"{job_state.reason}; {job_state.advice}" if job_state.advice else job_state.reason
     if job_state.phase == "queued":
         return "queued", told, None
@@ -181,6 +182,19 @@ def _state(run: RunDirectory, job: str | None, job_state: JobState) -> tuple[str
     if last.get("event") == "cancelled":
         return "cancelled", f"by {last.get('user', 'an unknown user')}", int(Exit.STOPPED)
     return _state_without_outcome(job, job_state)
+
+
+def kept(run: RunDirectory) -> str:
+    """Return which step a run's model is of and why training ended, where a look decided that; else an empty text."""
+    event = _last(run, "kept")
+    if not event:
+        return ""
+    parts = []
+    if event["ended_early"]:
+        parts.append(f"ended after step {event['trained']:,}: {count(event['without_gain'], 'look')} without gain")
+    if event["keep"] == "best":
+        parts.append(f"kept step {event['step']:,}: {event['why']}")
+    return "; ".join(parts)
 
 
 def _is_of(holder: Mapping[str, Any], job: str | None) -> bool:

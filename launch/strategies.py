@@ -145,6 +145,16 @@ SETTINGS = (
         ("fsdp", "zero3"),
         "because each rank has all weights",
     ),
+    Setting("evaluation.keep", "best look", "keep: best", lambda job: job.evaluation.keep == "best"),
+    Setting("evaluation.metric", "loss", "metric: loss", lambda job: not job.evaluation.asks),
+    Setting(
+        "evaluation.metric",
+        "accuracy",
+        "metric: accuracy",
+        lambda job: job.evaluation.asks,
+        ("ddp", "zero1", "zero2"),
+        "where no rank has all weights to answer requests with",
+    ),
     Setting(
         "hardware.gpu",
         "processors",

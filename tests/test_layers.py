@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "hatrain.doctor": {"hatrain.contract", "hatrain.runtime"},
     "hatrain.model": {"hatrain.data", "hatrain.contract", "hatrain.runtime"},
     "hatrain.llamacpp": {"hatrain.contract", "hatrain.runtime"},
-    "hatrain.train": {"hatrain.model", "hatrain.data", "hatrain.contract", "hatrain.runtime"},
+    "hatrain.train": {
+        "hatrain.evaluate",
+        "hatrain.model",
+        "hatrain.data",
+        "hatrain.contract",
+        "hatrain.runtime",
+    },
     "hatrain.evaluate": {
         "hatrain.llamacpp",
         "hatrain.model",
@@ -38,7 +44,14 @@ MAY_IMPORT = {
         "hatrain.runtime",
     },
     "hatrain.report": {"hatrain.contract", "hatrain.runtime"},
-    "hatrain.entry": {"hatrain.model", "hatrain.doctor", "hatrain.report", "hatrain.contract", "hatrain.runtime"},
+    "hatrain.entry": {
+        "hatrain.export",
+        "hatrain.model",
+        "hatrain.doctor",
+        "hatrain.report",
+        "hatrain.contract",
+        "hatrain.runtime",
+    },
     "launch": {"hatrain.contract", "hatrain.runtime"},
 }
 EVERYWHERE = {"hatrain", "hatrain.errors", "hatrain.text", "hatrain.cpu_time"}

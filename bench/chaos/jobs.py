@@ -26,6 +26,7 @@ class Kind:
     ranks: int = 1
     requests: int = 0
     """Test requests of the evaluation after training."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
 
 LORA = {"rank": 4, "modules": ["q_proj", "v_proj"], "dropout": 0.1}
@@ -36,6 +37,13 @@ KINDS = {
         Kind("LoRA", {"lora": LORA}),
         Kind("DPO", {"kind": "dpo"}),
         Kind("two ranks", ranks=2),
+        # So fast that it ends after 18 steps, and the model is that of step 9.
+        Kind(
+            "best",
+            {"learning_rate": 6e-2, "learning_rate_schedule": "constant"},
+            requests=2,
+            evaluation={"eval_steps": 3, "keep": "best", "metric": "accuracy", "stop_after": 3},
+        ),
     )
 }
 
@@ -101,7 +109,7 @@ def plan_of(kind: Kind, inputs: Path, runs: Path, name: str, **changes: Any) -> 
         },
         "hardware": {"gpu": "cpu", "gpus_per_node": kind.ranks},
         "checkpoints": {"save_steps": 3, "save_total_limit": 3},
-        "evaluation": {"eval_steps": 5, "sample": 8, "requests": kind.requests},
+        "evaluation": {"eval_steps": 5, "sample": 8, "requests": kind.requests, **kind.evaluation},
         "logging": {"logging_steps": 1},
         "limits": {"retries": 1000},
     }

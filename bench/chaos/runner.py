@@ -219,7 +219,7 @@ def check_same(run: RunDirectory, whole: RunDirectory) -> None:
             other = run.folder / name / file.relative_to(whole.folder / name)
             if not other.exists() or other.read_bytes() != file.read_bytes():
                 raise Wrong(f"{run.name}: {name}/{file.name} differs from that of {whole.name}")
-    for what in (_losses, _test_losses, _figures):
+    for what in (_losses, _test_losses, _figures, _choice):
         if what(run) != what(whole):
             raise Wrong(f"{run.name}: {what.__name__.strip('_')} differ from those of {whole.name}")
 
@@ -245,6 +245,12 @@ def _figures(run: RunDirectory) -> Any:
         return None
     figures = json.loads(run.evaluation.read_text())
     return {when: figures[when].get("strict_accuracy") for when in figures}
+
+
+def _choice(run: RunDirectory) -> Any:
+    """What was chosen, and why, apart from when."""
+    kept = next((event for event in reversed(run.events()) if event["event"] == "kept"), {})
+    return {name: value for name, value in kept.items() if name not in ("time", "attempt")}
 
 
 def seconds_of_training(run: RunDirectory) -> float:

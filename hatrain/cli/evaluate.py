@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from hatrain.evaluate.requests import sample
     from hatrain.evaluate.sources import find_checkpoints, find_source, with_template
     from hatrain.evaluate.table import show
+    from hatrain.export import card
 
     rows = list(read_rows(args.dataset))
     if args.limit is not None:
@@ -72,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
         _write(folder, source, args.dataset, evaluations[source.name])
     if args.all_checkpoints:
         seal.write_json(out / "evaluation.json", {name: each.to_dict() for name, each in evaluations.items()})
+    run = sources[0].run
+    if run and not args.all_checkpoints and out.parent == run.folder / "evaluations":
+        card.write(run)
     show(evaluations)
     print(out / "evaluation.json")
     return 0

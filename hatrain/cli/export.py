@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from hatrain.evaluate.sources import find_source
+    from hatrain.export import card
     from hatrain.export.export import Exporter
     from hatrain.export.files import plain_name
     from hatrain.export.table import rows_of
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     rows, ctx_size = rows_for(source, args.dataset)
     out = args.out or (source.run.folder / "export" if source.run else Path("export") / plain_name(source.name))
     report = Exporter(source, wanted, out, rows, ctx_size=ctx_size, say=_say).run()
+    if source.run and out.resolve() == source.run.export.resolve():
+        card.write(source.run)
     header, *lines = rows_of(report)
     table = Table(box=None, pad_edge=False)
     for index, title in enumerate(header):

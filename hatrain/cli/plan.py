@@ -149,7 +149,9 @@ def table(plan: Plan) -> str:
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
         "packing": _PACKED[method.packing],
         **(_memory_lines(plan)),
-        "checkpoints": f"{_interval(plan)}, the newest {job.checkpoints.save_total_limit} kept",
+        "checkpoints": f"{_interval(plan)}, the newest {job.checkpoints.save_total_limit} kept"
+        + (" and the best" if job.evaluation.keep == "best" else ""),
+        **({"looks": _looks(plan)} if job.data.test and (job.evaluation.chooses or job.evaluation.asks) else {}),
         **({"export": _export(job.export)} if job.export else {}),
         "retries": f"{plan.retries} without a new checkpoint",
         "workdir": plan.paths.workdir,
@@ -207,6 +209,13 @@ def _resources(request: ResourceRequest) -> str:
     ]
     hours, minutes = request.time // 3600, request.time // 60 % 60
     return f"{', '.join(parts)}; {hours}:{minutes:02d} hours"
+
+
+def _looks(plan: Plan) -> str:
+    evaluation = plan.job.evaluation
+    by = f"strict accuracy of {count(evaluation.requests, 'request')}" if evaluation.asks else "test loss"
+    ends = f"; ends after {count(evaluation.stop_after, 'look')} without gain" if evaluation.stop_after else ""
+    return f"every {count(evaluation.eval_steps, 'step')}, by {by}; the model is the {evaluation.keep}{ends}"
 
 
 def _export(export: ExportSpec) -> str:

@@ -20,6 +20,9 @@ def rows(run: RunDirectory) -> Iterator[tuple[str, str, str]]:
         yield from _accuracies(*figures)
     elif "skipped" in evaluation:
         yield "strict accuracy", "not evaluated", evaluation["skipped"]
+    kept = next((event for event in reversed(run.events()) if event["event"] == "kept"), None)
+    if kept and kept["keep"] == "best":
+        yield "kept", "", f"step {kept['step']:,} of {kept['trained']:,}"
     speeds = [line["tokens_per_second"] for line in read_metrics(run) if "tokens_per_second" in line]
     if speeds:
         yield "tokens per second", "", f"{sum(speeds) / len(speeds):,.0f}"

@@ -28,6 +28,12 @@ _TYPES: dict[str, Any] = {
     "reserved": int,
     "predicted": int | None,
     "files": dict,
+    "best": int,
+    "trained": int,
+    "keep": str,
+    "why": str,
+    "without_gain": int,
+    "looks": list,
 }
 """Of the facts that are read again, whatever the event."""
 _NEEDED = {
@@ -38,6 +44,7 @@ _NEEDED = {
     "base files": ("files",),
     "killed": ("reason",),
     "not requeued": ("code",),
+    "kept": ("step", "best", "trained", "steps", "keep", "metric", "why", "ended_early", "without_gain", "looks"),
 }
 
 

@@ -133,6 +133,7 @@ class RunDirectory:
         self.checkpoints = self.folder / "checkpoints"
         self.model = self.folder / "model"
         self.adapter = self.folder / "adapter"
+        self.description = self.folder / "description.json"
         self.evaluation = self.folder / "evaluation.json"
         self.export = self.folder / "export"
         self.report = self.folder / "report.html"

@@ -360,6 +360,29 @@ class EvaluationSpec(Model):
     """Rows for the test loss before, during and after training, drawn at random once; all takes the whole test set."""
     requests: NonNegativeInt = 200
     """Test requests that the model answers before and after training; 0 for none."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model: those of the last step, or those of the best look by `metric`. A look is a test
+    loss during training."""
+    metric: Literal["loss", "accuracy"] = "loss"
+    """What makes a look the best: the lowest test loss, or the highest strict accuracy of as many test requests as
+    `requests`, which the model then answers at every look."""
+    stop_after: PositiveInt | None = None
+    """End training after so many looks in a row without gain; null trains all epochs."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model answers requests during training."""
+        return self.metric == "accuracy"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something depends on which look is the best."""
+        return self.keep == "best" or self.stop_after is not None
+
+    def ends_by(self) -> dict[str, Any]:
+        """Return what decides when training ends, where `stop_after` is set."""
+        keys = {"stop_after", "metric", "eval_steps", "requests" if self.asks else "sample"}
+        return self.model_dump(mode="json", include=keys)
 
 
 GGUF_TYPES = ("f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m")
@@ -467,11 +490,13 @@ class JobSpec(Model):
         """Return what changes the trained weights: two jobs that agree in it are the same run.
 
         A key that is not in `_IDENTITY_KEYS`, one that was added later, counts only where it differs from its default,
-        so that new keys do not change the identity of old runs.
+        so that new keys do not change the identity of old runs. With `evaluation.stop_after` the looks decide how long
+        training lasts, and what they depend on counts too.
         """
         job = self.with_dtype()
         parts = job.model_dump(mode="json", include={"model", "data", "seed", "method"})
-        return {name: _identity_of(getattr(job, name), part, name) for name, part in parts.items()}
+        parts = {name: _identity_of(getattr(job, name), part, name) for name, part in parts.items()}
+        return parts | ({"evaluation": self.evaluation.ends_by()} if self.evaluation.stop_after else {})
 
     def identity(self) -> str:
         """Return the SHA-256 of `identity_parts`, in hexadecimal."""

@@ -41,13 +41,17 @@ class SyncTarget:
             ) from None
 
     def checkpoints(self) -> None:
-        """Copy the checkpoints that the target lacks, and remove those older than all that are here."""
+        """Copy the checkpoints that the target lacks, and remove those that were removed here."""
         if self._work.empty():  # one that waits to be done copies all of them
             self._enqueue("checkpoints", self._copy_checkpoints)
 
     def folder(self, folder: Path) -> None:
         """Copy a sealed folder, in place of an earlier one of its name."""
         self._enqueue(folder.name, lambda: self._copy_in_place(folder))
+
+    def file(self, path: Path) -> None:
+        """Copy one file of a folder of the run that was copied."""
+        self._enqueue(path.name, lambda: self._copy_file(path))
 
     def wait(self, seconds: float) -> None:
         """Wait for the copies, and say so when they take longer."""
@@ -92,7 +96,7 @@ class SyncTarget:
                         raise
         # What is newer than all that are here may be all that is left of a damaged folder.
         for step, name in remote.items():
-            if local and step < min(local):
+            if step not in local and step < max(local, default=0):
                 files.rm(f"{target}/checkpoints/{name}", recursive=True)
 
     def _copy_in_place(self, folder: Path) -> None:
@@ -103,6 +107,12 @@ class SyncTarget:
         for path in files.find(target):
             if str(path).partition(f"{target.lstrip('/')}/")[2] not in ours:
                 files.rm_file(path)
+
+    def _copy_file(self, path: Path) -> None:
+        files, target = self._connect()
+        destination = f"{target}/{path.relative_to(self.run.folder).as_posix()}"
+        files.makedirs(destination.rpartition("/")[0], exist_ok=True)
+        files.put_file(str(path), destination)
 
     def _names(self, path: str) -> dict[int, str]:
         """The checkpoints at the target by step, unfinished copies too."""

@@ -175,6 +175,7 @@ class _Leader:
             self._link_model()
             run.record("done", attempt=attempt.number)
         self._record_outcome(code, reasons, seconds=round(time.monotonic() - started, 1))
+        self._write_card()
         if code is Exit.FINISHED:
             self._write_report()
             seal.write_json(run.done, {"time": _now(), "attempt": attempt.number})
@@ -340,6 +341,23 @@ class _Leader:
             text = "".join(f"hatrain: {line}\n" for line in lines)
             with contextlib.suppress(OSError), (self.current.folder / "log.txt").open("a", encoding="utf-8") as file:
                 file.write(text)
+
+    def _write_card(self) -> None:
+        """Write the model's card, with what every attempt recorded, and copy it where the model was copied."""
+        from hatrain.export import card
+
+        try:
+            written = card.write(self.run)
+        except Exception as error:  # a model is trained without its card too
+            log(f"{self.run.name}: the model card was not written: {type(error).__name__}: {error}")
+            return
+        if written and (sync_to := self.plan.job.checkpoints.sync_to):
+            from hatrain.contract.sync import PATIENCE_AT_STOP_SECONDS, SyncTarget
+
+            target = SyncTarget(sync_to, self.run)
+            for path in written:
+                target.file(path)
+            target.wait(PATIENCE_AT_STOP_SECONDS)
 
     def _link_model(self) -> None:
         models = Path(self.plan.paths.models)

@@ -8,10 +8,14 @@ from hatrain.export.table import rows_of
 
 def settings(name: str, report: Report, client: str | None, context: int, ollama: bool) -> str:
     """Return the README.md of an export. `client` is the one that the rows name, None if they name none."""
-    served_as = _SERVED_AS.get(client or "", lambda name: name)(name)
+    sections = [f"# {name}", *serving(name, report, client, context, ollama)]
+    return "\n\n".join([*sections, "## In Home Assistant", in_home_assistant(name, client, context)]) + "\n"
+
+
+def serving(name: str, report: Report, client: str | None, context: int, ollama: bool) -> list[str]:
+    """Return the paragraphs about the files: what each costs, and how to serve one."""
     best = report.recommended.name
-    sections = [
-        f"# {name}",
+    paragraphs = [
         _table(report),
         f"Recommended: `{best}`, the smallest file that answers as well as the model."
         if report.reference
@@ -21,14 +25,22 @@ def settings(name: str, report: Report, client: str | None, context: int, ollama
     ]
     if report.ends:
         ends = " or ".join(f"`{end}`" for end in report.ends)
-        sections.append(f"Answers end at {ends}. A server that goes on after that needs it as a stop text.")
+        paragraphs.append(f"Answers end at {ends}. A server that goes on after that needs it as a stop text.")
     if ollama:
-        sections.append(
-            f"With Ollama, in this folder: `ollama create {served_as} -f Modelfile`. "
+        paragraphs.append(
+            f"With Ollama, in this folder: `ollama create {_served_as(name, client)} -f Modelfile`. "
             "Edit its first line to use another file."
         )
-    sections += ["## In Home Assistant", _CLIENTS[client](served_as, context) if client in _CLIENTS else _UNNAMED]
-    return "\n\n".join(sections) + "\n"
+    return paragraphs
+
+
+def in_home_assistant(name: str, client: str | None, context: int) -> str:
+    """Return the settings of the client that a model is for."""
+    return _CLIENTS[client](_served_as(name, client), context) if client in _CLIENTS else _UNNAMED
+
+
+def _served_as(name: str, client: str | None) -> str:
+    return _SERVED_AS.get(client or "", lambda name: name)(name)
 
 
 def _table(report: Report) -> str:

@@ -105,7 +105,10 @@ class Exporter:
                 ends=ends,
                 not_judged=self.not_judged,
             )
-            self._write_beside(folder, report)
+            context = self._write_beside(folder, report)
+        # Not sealed: a run's card takes its place.
+        text = client.settings(self.name, report, self._client(), context, self.wanted.ollama)
+        seal.write_text(self.out / "README.md", text)
         return report
 
     # --- steps ---
@@ -189,9 +192,13 @@ class Exporter:
             raise Stopped
         return Figures(**compare.figures(evaluation, reference))
 
-    def _write_beside(self, folder: Path, report: Report) -> None:
+    def _client(self) -> str | None:
+        """The client that the rows are for."""
+        return next((str(row.meta["client"]) for row in self.rows if "client" in row.meta), None)
+
+    def _write_beside(self, folder: Path, report: Report) -> int:
+        """Write export.json and the Modelfile. Returns the context that the model is used with, in tokens."""
         seal.write_json(folder / "export.json", report.to_dict())
-        name = next((str(row.meta["client"]) for row in self.rows if "client" in row.meta), None)
         best = report.recommended
         with GgufModel(folder / best.name) as file:
             limit = min(self.ctx_size or CONTEXT, file.context_length)
@@ -200,7 +207,7 @@ class Exporter:
                 stops = [file.vocabulary.tokens[token] for token in file.vocabulary.ends]
                 text = modelfile.write(best.name, self.finder, bos, stops, limit)
                 seal.write_text(folder / "Modelfile", text)
-        seal.write_text(folder / "README.md", client.settings(self.name, report, name, limit, self.wanted.ollama))
+        return limit
 
 
 def name_of(source: Source) -> str:

@@ -24,16 +24,16 @@ class Figures:
     """How a file, or the model itself, answers the requests."""
 
     requests: int
-    call_requests: int
-    """Those that need a call."""
-    call_accuracy: float | None
-    call_interval: tuple[float, float]
     strict_accuracy: float | None
     """Over all requests."""
     strict_interval: tuple[float, float]
     same_answers: int
     """Answers that are the model's, word for word."""
     answers: int
+    call_requests: int = 0
+    """Requests that need a call; exports of earlier releases do not say."""
+    call_accuracy: float | None = None
+    call_interval: tuple[float, float] = (0.0, 1.0)
 
     @property
     def accuracy(self) -> float | None:
@@ -87,6 +87,18 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "recommended": self.recommended.name}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Report":
+        """Read what `to_dict` wrote. Raises KeyError and TypeError for anything else."""
+
+        def figures(found: Mapping[str, Any] | None) -> Figures | None:
+            return None if found is None else Figures(**found)
+
+        files = tuple(Exported(**{**file, "figures": figures(file["figures"])}) for file in values["files"])
+        facts = {key: value for key, value in values.items() if key != "recommended"}
+        made = {**facts, "reference": figures(values["reference"]), "files": files, "ends": tuple(values["ends"])}
+        return cls(**made)
 
 
 def plain_name(name: str) -> str:

@@ -15,6 +15,9 @@ from hatrain.errors import BadInput
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
 
+TEXTS = ("merges.txt", "vocab.txt", "README.md")
+
+
 class Unreachable(Exception):
     """The hub cannot be reached or failed; the job is valid."""
 
@@ -29,7 +32,8 @@ class Fetched:
 
 
 def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
-    """Return the files of a repository that transformers reads: one set of weights, the tokenizer, configurations.
+    """Return the files of a repository that a run reads: one set of weights, the tokenizer, configurations, and the
+    card, which states the licence.
 
     Weights of other formats (GGUF, ONNX, a publisher's own) are left out. Empty without weights.
     """
@@ -45,7 +49,7 @@ def needed(names: Iterable[str], trust_remote_code: bool = False) -> list[str]:
     if not weights:
         return []
     endings = {".json", ".jinja", ".model", ".tiktoken", *([".py"] if trust_remote_code else [])}
-    rest = [name for name in top if PurePosixPath(name).suffix in endings or name in ("merges.txt", "vocab.txt")]
+    rest = [name for name in top if PurePosixPath(name).suffix in endings or name in TEXTS]
     templates = [name for name in names if re.fullmatch(r"additional_chat_templates/[^/]+\.jinja", name)]
     return weights + rest + templates
 

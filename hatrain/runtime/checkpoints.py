@@ -65,16 +65,22 @@ def set_aside(path: Path) -> Path:
 
 
 def rotate(
-    folder: Path, keep: int, sealed: int, on_stuck: Callable[[Path, str], None] = lambda path, reason: None
+    folder: Path,
+    keep: int,
+    sealed: int,
+    on_stuck: Callable[[Path, str], None] = lambda path, reason: None,
+    *,
+    protected: int | None = None,
 ) -> None:
-    """Keep the newest `keep` checkpoints up to step `sealed`, which was just written, and remove those before.
+    """Keep the newest `keep` checkpoints up to step `sealed`, which was just written, and remove those before, but not
+    the one of the step `protected`.
 
     What else has a checkpoint's name (of a later step, not whole, not a folder) is set aside. Unfinished ones are
     removed. `on_stuck` is called with each that can be neither removed nor set aside, and why.
     """
     named = dict(by_step(folder))
     whole = [step for step, path in named.items() if step <= sealed and seal.verify(path, checksums=False) is None]
-    old = [named[step] for step in whole[:-keep]]
+    old = [named[step] for step in whole[:-keep] if step != protected]
     odd = [path for step, path in named.items() if step not in whole]
     for act, paths in (
         (seal.remove, (*old, *folder.glob(".partial-*"), *folder.glob(".old-*"))),

@@ -169,6 +169,11 @@ def facts(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in _content(folder).items() if key != "files"}
 
 
+def names(folder: Path) -> list[str]:
+    """Return the files that a sealed folder holds, relative to it. Raises Damaged when its manifest cannot be read."""
+    return sorted(_content(folder)["files"])
+
+
 class Damaged(Exception):
     """A manifest that cannot be read, and why."""
 

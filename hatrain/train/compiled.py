@@ -1,5 +1,7 @@
 """Compiling the layers of a model with torch.compile: fewer, larger kernels. Our attention stays as it is."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,6 +29,20 @@ def compile_layers(model: Any, *, recomputes: bool) -> str | None:
     for layer in layers:
         layer.compile(dynamic=True)
     return None
+
+
+@contextlib.contextmanager
+def without_compiled_layers(base: Any) -> Iterator[None]:
+    """Run the layers of a model without adapters as they are written, for inputs that they were not compiled for."""
+    layers = getattr(base.base_model, "layers", None) or []
+    compiled = [layer._compiled_call_impl for layer in layers]
+    try:
+        for layer in layers:
+            layer._compiled_call_impl = None
+        yield
+    finally:
+        for layer, call in zip(layers, compiled, strict=True):
+            layer._compiled_call_impl = call
 
 
 def _probe(tensor: torch.Tensor) -> torch.Tensor:

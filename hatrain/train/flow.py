@@ -8,10 +8,11 @@ from transformers import set_seed
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.contract.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
+from hatrain.evaluate.describe import describe
 from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
 from hatrain.model.tokenizer import tokenizer_of
-from hatrain.runtime import checkpoints, seal
+from hatrain.runtime import checkpoints, progress, seal
 from hatrain.runtime.progress import Progress
 from hatrain.text import count
 from hatrain.train import peak, sharding
@@ -19,7 +20,7 @@ from hatrain.train.build import build, rank
 from hatrain.train.collectives import from_all_ranks, from_rank_zero
 from hatrain.train.rows import check_same_everywhere, check_unchanged, load_rows, summary
 from hatrain.train.save_model import save_model
-from hatrain.train.trainer import StopRequested
+from hatrain.train.trainer import EndedEarly, StopRequested
 
 
 def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
@@ -56,18 +57,28 @@ def train(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except StopRequested:
         return stopped(attempt, "before the first step")
+    except EndedEarly:
+        if rank() == 0:
+            print(f"training ended before, after step {trainer.state.global_step}", flush=True)
     finally:
         trainer.saver.settle()
     trainer.saver.wait()
     sync = trainer.context.sync
     if rank() == 0:
         peak.record(plan, run, attempt, ended="trained")
-    if trainer.state.global_step < trainer.state.max_steps:
+    if trainer.state.global_step < trainer.state.max_steps and not trainer.looks.have_ended():
         if sync:
             sync.wait(PATIENCE_AT_STOP_SECONDS)
         return stopped(attempt, f"after step {trainer.state.global_step}")
+    # A stop may have cut the look at the last step short. Without it another step could be kept.
+    if trainer.looks.was_interrupted():
+        return stopped(attempt, "after the last step")
+    trainer.looks.keep()
     if not trainer.record_test_loss("after"):
         return stopped(attempt, "after the last step")
+    if rank() == 0:
+        trainer.progress.at(progress.FINISHING, trainer.state.global_step)
+        describe(plan, run, tokenizer, rows.files)
     save_model(trainer, added)
     if sync:
         sync.wait(PATIENCE_SECONDS)

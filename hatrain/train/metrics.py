@@ -18,6 +18,7 @@ from hatrain.train.trackers import Guarded
 _NAMES = {  # transformers' name: ours
     "loss": "loss",
     "eval_loss": "test_loss",
+    "eval_accuracy": "test_accuracy",
     "grad_norm": "gradient_norm",
     "learning_rate": "learning_rate",
 }
@@ -45,6 +46,7 @@ def log_line(metrics: dict[str, Any]) -> str:
     for name, form in (
         ("loss", "{:.4f}"),
         ("test_loss", "{:.4f}"),
+        ("test_accuracy", "{:.3f}"),
         ("learning_rate", "{:.2e}"),
         ("gradient_norm", "{:.3f}"),
         *((f"{split}rewards/{name}", "{:z.3f}") for split in ("", "test_") for name in ("accuracies", "margins")),

@@ -27,7 +27,8 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
     `added` are the tokens that the base did not have."""
     plan, run = trainer.context.plan, trainer.context.run
     lora, dtype = plan.job.method.lora, DTYPES[plan.job.model.dtype]
-    facts = {"identity": plan.identity, "steps": trainer.state.global_step}
+    step = trainer.looks.kept or trainer.state.global_step
+    facts = {"identity": plan.identity, "steps": step}
     trainer.progress.at(progress.FINISHING, trainer.state.global_step)
     trainer.check_weights()
     state = sharding.gather_weights(trainer)
@@ -46,7 +47,7 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
                 _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
         if trainer.context.sync:
             trainer.context.sync.folder(run.result(plan.job))
-        run.record("model sealed", attempt=trainer.context.attempt.number, step=trainer.state.global_step)
+        run.record("model sealed", attempt=trainer.context.attempt.number, step=step)
     barrier()
 
 

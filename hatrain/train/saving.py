@@ -53,7 +53,7 @@ class Saver:
         in_background = from_all_ranks(copy is not None)[0]
         self._on_all_ranks(lambda: self._make(partial), partial)
         self._on_all_ranks(lambda: self._write(partial, in_background), partial)
-        finish = functools.partial(self._finish, partial, step, copy, started)
+        finish = functools.partial(self._finish, partial, step, copy, started, trainer.looks.protected())
         if not in_background:
             self._on_all_ranks(finish if trainer.is_world_process_zero() else lambda: None, partial)
         elif trainer.is_world_process_zero():
@@ -156,8 +156,10 @@ class Saver:
             trainer.save_method_state(partial)
             trainer.state.save_to_json(str(partial / TRAINER_STATE_NAME))
 
-    def _finish(self, partial: Path, step: int, copy: dict[str, Any] | None, started: float) -> None:
-        """Write the copy, seal the checkpoint, and remove older ones."""
+    def _finish(
+        self, partial: Path, step: int, copy: dict[str, Any] | None, started: float, protected: int | None
+    ) -> None:
+        """Write the copy, seal the checkpoint, and remove older ones, but not the one of the step `protected`."""
         context = self.trainer.context
         plan, run, attempt = context.plan, context.run, context.attempt.number
         blocked = self.seconds if copy is None else time.monotonic() - started
@@ -194,6 +196,7 @@ class Saver:
             plan.job.checkpoints.save_total_limit,
             step,
             lambda path, reason: print(f"{path.name} stays, it cannot be removed: {reason}", flush=True),
+            protected=protected,
         )
         if context.sync:
             context.sync.checkpoints()

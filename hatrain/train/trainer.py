@@ -33,6 +33,7 @@ from hatrain.train.batches import Batch, batch_of
 from hatrain.train.collectives import from_all_ranks, on_any_rank, over_all_ranks
 from hatrain.train.compiled import compile_layers
 from hatrain.train.log_probabilities import add_log_probabilities, read_whole_logits
+from hatrain.train.looks import Looks
 from hatrain.train.metrics import Counters, MetricsCallback
 from hatrain.train.rows import Rows, layout_of, sides
 from hatrain.train.saving import Saver
@@ -50,6 +51,10 @@ class NotFiniteError(Exception):
 
 class StopRequested(Exception):
     """A stop was requested before the first step: there is nothing to save."""
+
+
+class EndedEarly(Exception):
+    """A resumed run needs no more steps: the looks before its checkpoint ended training."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,6 @@ class FlowCallback(TrainerCallback):
         self.schedule = SaveSchedule(1, _mtbf(trainer.context.plan)) if every == "auto" else None
         self.step_seconds: deque[float] = deque(maxlen=50)
         self._step_started = 0.0
-        self.eval_steps = job.evaluation.eval_steps if trainer.test_rows else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -105,7 +109,7 @@ class FlowCallback(TrainerCallback):
         self.trainer.saver.check()
         control.should_save |= _is_due(self.save_steps, state.global_step)
         control.should_save |= self.schedule is not None and self.schedule.is_due(state.global_step)
-        control.should_evaluate |= _is_due(self.eval_steps, state.global_step)
+        control.should_evaluate |= self.trainer.looks.is_due(state.global_step, state.max_steps)
         # The last step is saved too: what follows training can then be interrupted anywhere, and trains nothing again.
         is_last = state.global_step >= state.max_steps
         control.should_log |= is_last
@@ -141,6 +145,7 @@ class StepTrainer(Trainer):
         self.saver = Saver(self)
         self.progress = Progress(context.attempt.folder, int(os.environ.get("RANK", "0")))
         self.skipped = SkippedSteps(context.run, job.method.skip_steps)
+        self.looks = Looks(self)
         self.test_sample: Sequence[int] = (
             test_sample(len(self.test_rows), job.evaluation.sample, job.seed) if self.test_rows else []
         )
@@ -177,19 +182,17 @@ class StepTrainer(Trainer):
         return sum(self.test_rows.sequences[number].supervised for number in micro_batch.rows)
 
     def before_training(self) -> None:
-        """Called before the first step, when the model is already sharded. Raises StopRequested."""
+        """Called before the first step, when the model is already sharded. Raises StopRequested, and EndedEarly where
+        the looks ended training before."""
+        self.looks.prepare()
         if self.state.global_step == 0:
             self.record_test_loss("before")
-        elif self._was_interrupted():
+        elif self.looks.was_interrupted():
             self.evaluate()
         if self.stop.poll():
             raise StopRequested
-
-    def _was_interrupted(self) -> bool:
-        """Whether a stop cut the test loss of the step short that is resumed from."""
-        step, every = self.state.global_step, self.context.plan.job.evaluation.eval_steps
-        known = any("eval_loss" in line and line["step"] == step for line in self.state.log_history)
-        return self.test_rows is not None and _is_due(every, step) and not known
+        if self.looks.have_ended():
+            raise EndedEarly
 
     def save_method_state(self, folder: Path) -> None:
         """Write into a checkpoint what the method needs beside weights and optimizer, on rank 0."""
@@ -373,15 +376,16 @@ class StepTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Return the loss over the test sample, the same rows each time. A stop cuts it short."""
-        loss = self.test_loss(self.test_sample)
-        if loss is None:
+        """Look at the test rows: the loss over the test sample, the same rows each time, and with `metric: accuracy`
+        the requests that are met. A stop cuts it short. The best look is saved, and one that ends training."""
+        metrics = self.looks.figures()
+        if metrics is None:
             self.control.should_save = True
             self.control.should_training_stop = True
             return {}
-        metrics = {f"{metric_key_prefix}_loss": loss}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.looks.decide(self.control)
         return metrics
 
     def record_test_loss(self, when: str) -> bool:

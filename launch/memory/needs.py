@@ -40,9 +40,10 @@ def host_bytes(model: Structure, job: JobSpec, layout: Layout) -> int:
 
 
 def disk_bytes(model: Structure, job: JobSpec) -> int:
-    """Bytes of the checkpoints that are kept, of one more while it is written, and of the model."""
+    """Bytes of the checkpoints that are kept, the best one too, of one more while it is written, and of the model."""
     result = FP32 * (trained_weights(model, job) if job.method.lora and not job.method.lora.merge else model.weights)
-    return (job.checkpoints.save_total_limit + 1) * checkpoint_of(model, job) + result
+    kept = job.checkpoints.save_total_limit + (job.evaluation.keep == "best")
+    return (kept + 1) * checkpoint_of(model, job) + result
 
 
 def checkpoint_of(model: Structure, job: JobSpec) -> int:

@@ -90,6 +90,7 @@ def test_an_export_is_no_part_of_a_runs_identity():
         {"method__lora": {}},
         {"method__kind": "dpo"},
         {"method__ctx_size": 1024},
+        {"evaluation__stop_after": 3},
     ],
 )
 def test_keys_that_change_the_weights_change_the_identity(changes):
@@ -107,6 +108,7 @@ def test_keys_that_change_the_weights_change_the_identity(changes):
         {"hardware__gpu": "h100-80gb", "model__dtype": "fp32"},
         {"checkpoints__save_steps": 10},
         {"evaluation__eval_steps": 10},
+        {"evaluation__keep": "best", "evaluation__metric": "accuracy"},
         {"logging__logging_steps": 1},
         {"limits__retries": 9},
         {"after": "other"},
@@ -114,6 +116,17 @@ def test_keys_that_change_the_weights_change_the_identity(changes):
 )
 def test_keys_of_place_speed_and_logging_do_not(changes):
     assert a_job(**changes).identity() == a_job().identity()
+
+
+def test_where_looks_end_training_what_they_depend_on_changes_the_identity():
+    by_loss, by_accuracy = ({"evaluation__stop_after": 3, "evaluation__metric": name} for name in ("loss", "accuracy"))
+    assert a_job(**by_loss, evaluation__eval_steps=10).identity() != a_job(**by_loss).identity()
+    assert a_job(**by_loss, evaluation__sample=9).identity() != a_job(**by_loss).identity()
+    assert a_job(**by_loss, evaluation__requests=9).identity() == a_job(**by_loss).identity()
+    assert a_job(**by_loss, evaluation__keep="best").identity() == a_job(**by_loss).identity()
+    assert a_job(**by_accuracy).identity() != a_job(**by_loss).identity()
+    assert a_job(**by_accuracy, evaluation__requests=9).identity() != a_job(**by_accuracy).identity()
+    assert a_job(**by_accuracy, evaluation__sample=9).identity() == a_job(**by_accuracy).identity()
 
 
 def test_a_default_that_is_written_out_changes_no_identity():

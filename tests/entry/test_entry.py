@@ -111,6 +111,17 @@ def test_a_trained_model_is_evaluated_before_done(harness):
     assert calls(run) == ["training finish", "evaluation finish"]
 
 
+def test_a_model_gets_its_card_at_the_end_of_each_attempt(harness):
+    run = with_test_rows(harness)
+    assert harness.enter(run.folder, ACT_EVALUATION="die")[0] == 1
+    card = run.model / "README.md"
+    assert "Not evaluated: the run has no evaluation." in card.read_text()
+    assert " in 1 attempt, evaluation and export included" in card.read_text()
+    assert harness.enter(run.folder)[0] == 0
+    assert " in 2 attempts, evaluation and export included" in card.read_text()
+    assert str(harness.folder) not in card.read_text()
+
+
 def test_an_evaluation_that_failed_is_repeated_without_training_again(harness):
     run = with_test_rows(harness)
     assert harness.enter(run.folder, ACT_EVALUATION="die")[0] == 1

@@ -14,7 +14,7 @@ from hatrain.runtime import seal
 
 def figures(strict: float) -> Figures:
     interval = (strict - 0.1, strict + 0.1)
-    return Figures(100, 80, strict, interval, 0.95, (0.9, 1.0), 90, 100)
+    return Figures(100, 0.95, (0.9, 1.0), 90, 100, 80, strict, interval)
 
 
 def file(kind: str, strict: float | None, size: int = 1000) -> Exported:

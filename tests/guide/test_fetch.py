@@ -22,7 +22,7 @@ FILES = {
     "model.gguf": b"another format",
     "original/consolidated.00.pth": b"another format",
 }
-NEEDED = ["config.json", "model.safetensors", "tokenizer.json"]
+NEEDED = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
 JOB = """\
 name: r
 model:
@@ -76,7 +76,7 @@ def _snapshots(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def test_only_files_that_transformers_reads_are_fetched(hub, fetch, tmp_path):
+def test_only_files_that_a_run_reads_are_fetched(hub, fetch, tmp_path):
     commit = hub.add("org/model", FILES)
     done = fetch()
     assert done.returncode == 0, done.stderr
@@ -289,4 +289,4 @@ def test_tokenizer_files_and_templates_are_fetched_and_code_only_if_trusted():
     ]
     with_code = set(needed(files, trust_remote_code=True))
     assert with_code - set(needed(files)) == {"modeling_own.py"}
-    assert set(files) - with_code == {"README.md", "onnx/model.onnx", "onnx/config.json", "requirements.txt"}
+    assert set(files) - with_code == {"onnx/model.onnx", "onnx/config.json", "requirements.txt"}

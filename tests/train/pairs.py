@@ -37,6 +37,13 @@ JOBS: dict[tuple[str, str], dict[str, Any]] = {
     ("hardware.compile", "compiled layers"): {"hardware__compile": True},
     ("checkpoints.state", "full"): {},
     ("checkpoints.state", "sharded"): {"checkpoints__state": "sharded"},
+    ("evaluation.keep", "best look"): {"evaluation__keep": "best"},
+    ("evaluation.metric", "loss"): {},
+    ("evaluation.metric", "accuracy"): {
+        "evaluation__keep": "best",
+        "evaluation__metric": "accuracy",
+        "evaluation__requests": 6,
+    },
     ("hardware.gpu", "processors"): {},
     ("hardware.nodes", "several nodes"): {"hardware__nodes": 2, "hardware__gpus_per_node": 1},
 }

@@ -1,9 +1,11 @@
 """Several real ranks on CPUs: each strategy gives the results of one process, and is really the one that runs."""
 
+import json
 import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +44,15 @@ SPOILED = ("ddp", "zero2", "fsdp")
 """Strategies of different mechanisms: who looks at the gradient, and who steps."""
 
 
+BEST = {"evaluation__keep": "best", "checkpoints__save_total_limit": 1}
+SCRIPT = {"4": {"eval_loss": 1.0, "eval_accuracy": 0.5}, "8": {"eval_loss": 2.0, "eval_accuracy": 0.25}}
+"""What the looks of such a run find."""
+
+
+def by_accuracy(strategy: str) -> dict[str, object]:
+    return {} if strategy in ("fsdp", "zero3") else {"evaluation__metric": "accuracy", "evaluation__requests": 6}
+
+
 @dataclass
 class Trained:
     """One job, trained by one process and by two ranks under each strategy: without a stop, and stopped and resumed."""
@@ -60,6 +71,10 @@ class Trained:
     skipped_alone: RunDirectory
     shrunk: RunDirectory
     """Stopped on two ranks, and resumed on one."""
+    best: dict[str, RunDirectory]
+    """With `keep: best`, whose best look is that of step 4; by accuracy where requests can be asked."""
+    best_shards: dict[str, RunDirectory]
+    """The same with `checkpoints.state: sharded`."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +105,13 @@ def trained(inputs, tmp_path_factory) -> Trained:
         with pytest.MonkeyPatch.context() as spoil:
             spoil_gradient(spoil, 2)
             skipped_alone = workplace.attempt(plan("skipped", method__skip_steps=1)).run
-        attempts = [attempt(run) for run in (*whole.values(), diverged)]
+        best = {name: two_ranks(plan, f"best-{name}", name, **BEST, **by_accuracy(name)) for name in STRATEGIES}
+        best_shards = {
+            name: two_ranks(plan, f"best-shards-{name}", name, **BEST, checkpoints__state="sharded") for name in shards
+        }
+        for run in (*best.values(), *best_shards.values()):
+            (run.folder / "script.json").write_text(json.dumps(SCRIPT))
+        attempts = [attempt(run) for run in (*whole.values(), diverged, *best.values(), *best_shards.values())]
         attempts += [attempt(run, spoiled=2) for run in (*spoiled.values(), *skipped.values())]
         shrunk = two_ranks(plan, "shrunk", "ddp")
         attempts.append(attempt(shrunk, stop_at=4))
@@ -98,7 +119,7 @@ def trained(inputs, tmp_path_factory) -> Trained:
             attempts += [attempt(run, stop_at=4), attempt(run)]
         together.start(attempts)
         workplace.attempt(plan("shrunk"))
-    return Trained(alone, whole, parts, shards, diverged, spoiled, skipped, skipped_alone, shrunk)
+    return Trained(alone, whole, parts, shards, diverged, spoiled, skipped, skipped_alone, shrunk, best, best_shards)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -128,6 +149,30 @@ def test_a_run_that_resumes_on_fewer_ranks_says_so_and_misses_no_row(trained):
     (changed,) = [event for event in trained.shrunk.events() if event["event"] == "ranks changed"]
     assert (changed["checkpoint"], changed["before"], changed["now"]) == ("checkpoint-4", 2, 1)
     assert_same(trained.shrunk, trained.alone)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_best_look_is_kept_under_every_strategy(trained, strategy):
+    run = trained.best[strategy]
+    assert [code for code, _ in left(run, 1)] == [Exit.FINISHED, Exit.FINISHED]
+    (chosen,) = [event for event in run.events() if event["event"] == "kept"]
+    assert (chosen["step"], chosen["trained"]) == (4, 8)
+    kept, checkpoint, last = (weights(folder) for folder in (run.model, *folders(run, 4, 8)))
+    assert all(torch.equal(kept[name], checkpoint[name]) for name in kept)
+    assert not all(torch.equal(kept[name], last[name]) for name in kept)
+    # Asking requests changes nothing: the last step is that of a run that asks none.
+    whole = weights(trained.whole[strategy].model)
+    assert all(torch.equal(last[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
+def test_the_best_look_is_kept_from_a_sharded_checkpoint(trained, strategy):
+    kept, expected = (weights(run.model) for run in (trained.best_shards[strategy], trained.best[strategy]))
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
+def folders(run: RunDirectory, *steps: int) -> list[Path]:
+    return [run.checkpoints / f"checkpoint-{step}" for step in steps]
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "zero3"])

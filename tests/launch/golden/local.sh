@@ -91,7 +91,10 @@ cat > "$folder/plan.json" <<'END'
     "evaluation": {
       "eval_steps": 200,
       "sample": 256,
-      "requests": 200
+      "requests": 200,
+      "keep": "last",
+      "metric": "loss",
+      "stop_after": null
     },
     "export": null,
     "logging": {
@@ -138,6 +141,7 @@ cat > "$folder/plan.json" <<'END'
     "ranks": 2
   },
   "steps": null,
+  "overlong": null,
   "memory": null,
   "memory_unknown": "the memory that some/base needs is not known: some/base: it is not in memory/models.json and not in the model cache; hatrain fetch JOB downloads it",
   "seconds": null,
@@ -216,6 +220,9 @@ evaluation:
   eval_steps: 200
   sample: 256
   requests: 200
+  keep: last
+  metric: loss
+  stop_after: null
 export: null
 logging:
   logging_steps: 5
