@@ -44,6 +44,12 @@ def test_what_is_not_installed_is_said_with_the_command(monkeypatch):
     ]
 
 
+def test_tensorboard_is_not_looked_for_because_it_comes_with_what_trains(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not_installed(["tensorboard"]) == []
+    assert not_installed(["tensorboard", "json"]) != []
+
+
 def test_looking_for_trackers_imports_none_of_them():
     code = (
         "import sys; from hatrain.contract.trackers import TRACKERS, not_installed; not_installed(TRACKERS); "
