@@ -134,20 +134,23 @@ def test_a_terminal_gets_a_prompt_and_control_d_ends_it():
     os.close(terminal)
     seen = b""
 
-    def until(text: bytes) -> None:
+    def until(text: bytes, key: bytes = b"") -> None:
+        """Read until a text comes. The key is pressed, and again: one that comes while input() begins is not seen."""
         nonlocal seen
-        while text not in seen:
-            assert select.select([main_end], [], [], 300)[0], seen
-            seen += os.read(main_end, 1024)
-        seen = seen.partition(text)[2]
+        for _ in range(300):
+            if text in seen:
+                seen = seen.partition(text)[2]
+                return
+            os.write(main_end, key)
+            if select.select([main_end], [], [], 2)[0]:
+                seen += os.read(main_end, 1024)
+        raise AssertionError(seen)
 
     until(b"> ")
     os.write(main_end, b"turn on the lamp\n")
     until(b"<turn on the lamp>")
     until(b"> ")
-    os.write(main_end, b"\x03")
-    until(b"> ")
-    os.write(main_end, b"\x04")
-    until(b"ended")
+    until(b"> ", key=b"\x03")
+    until(b"ended", key=b"\x04")
     assert process.wait(timeout=600) == 0
     os.close(main_end)

