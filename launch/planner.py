@@ -1,5 +1,5 @@
 """Job × cluster → Plan: makes every decision before anything is submitted. The only files it reads are those whose rows
-it counts, and the configuration of the base model."""
+it counts, what is known of their lengths, and the configuration of the base model."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -119,7 +119,7 @@ def plan(
         gradient_checkpointing=chosen.layout.checkpointing,
         batch=batch,
         steps=count_steps(rows, job.method) if rows else None,
-        overlong=sum(overlong.values()) if len(overlong) == len(job.data.train) else None,
+        overlong=sum(overlong.values()) if all(file.path in overlong for file in job.data.train) else None,
         memory=memory,
         memory_unknown=unknown,
         seconds=seconds,

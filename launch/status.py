@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import Exit, RunDirectory
+from hatrain.contract.record import kept_in_words
+from hatrain.contract.run import Exit, RunDirectory, combine
 from hatrain.errors import BadInput
-from hatrain.text import count
 from launch.backends import backend
 from launch.backends.protocol import JobState
 from launch.screen import progress
 
 ALIVE = ("queued", "running", "stopping")
-
-_ENDED = {
-    Exit.FINISHED: "finished",
-    Exit.REQUEUE: "stopped",
-    Exit.STOPPED: "stopped",
-    Exit.FATAL: "failed",
-    Exit.FAULT: "failed",
-}
 
 
 @dataclass(frozen=True)
@@ -189,12 +181,7 @@ def kept(run: RunDirectory) -> str:
     event = _last(run, "kept")
     if not event:
         return ""
-    parts = []
-    if event["ended_early"]:
-        parts.append(f"ended after step {event['trained']:,}: {count(event['without_gain'], 'look')} without gain")
-    if event["keep"] == "best":
-        parts.append(f"kept step {event['step']:,}: {event['why']}")
-    return "; ".join(parts)
+    return kept_in_words(event)
 
 
 def _is_of(holder: Mapping[str, Any], job: str | None) -> bool:
@@ -219,4 +206,4 @@ def _state_without_outcome(job: str | None, job_state: JobState) -> tuple[str, s
 
 def _ended(code: int) -> str:
     """Unknown codes are faults."""
-    return _ENDED[Exit(code) if code in set(Exit) else Exit.FAULT]
+    return combine([code]).state

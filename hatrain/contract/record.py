@@ -1,9 +1,11 @@
 """What record.jsonl says: which of its events are well formed, and how the latest attempts ended."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
+
+from hatrain.text import count
 
 Event = dict[str, Any]
 
@@ -81,6 +83,17 @@ class Fruitless:
     """Ended by a scheduler, or by a machine that was not fit."""
     reason: str = ""
     """The last reason that one of them recorded."""
+
+
+def kept_in_words(event: Mapping[str, Any]) -> str:
+    """Return what a `kept` event says: why training ended, and which step the weights are of; empty where no look
+    decided either."""
+    parts = []
+    if event["ended_early"]:
+        parts.append(f"ended after step {event['trained']:,}: {count(event['without_gain'], 'look')} without gain")
+    if event["keep"] == "best":
+        parts.append(f"kept step {event['step']:,}: {event['why']}")
+    return "; ".join(parts)
 
 
 _SEALED = ("submitted", "checkpoint sealed", "model sealed")

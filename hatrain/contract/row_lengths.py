@@ -33,7 +33,7 @@ def name_of(dataset: Path, model: ModelSpec, ids: Sequence[Sequence[int] | None]
         parts = [
             [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files],
             [model.base, model.add_chatml_tokens, model.add_pad_token],
-            [sorted(model.chat_template_kwargs.items()), *(ids and list(ids) for ids in ids)],
+            [sorted(model.chat_template_kwargs.items()), [each and list(each) for each in ids]],
         ]
     except OSError:
         return None

@@ -34,6 +34,11 @@ class Exit(enum.IntEnum):
     STOPPED = 130
     """The user stopped it, the checkpoint is safe: end, do not queue again."""
 
+    @property
+    def state(self) -> str:
+        """What a run is whose last attempt ended so."""
+        return {0: "finished", 75: "stopped", 130: "stopped"}.get(self, "failed")
+
 
 def combine(codes: Iterable[int]) -> Exit:
     """Combine the exit codes of several ranks: 78 over a fault, a fault over 130, 130 over 75, 75 over 0. Unknown

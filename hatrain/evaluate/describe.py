@@ -149,8 +149,5 @@ def _base(plan: Plan, run: RunDirectory) -> dict[str, Any]:
 
 def _of_run(run: RunDirectory) -> dict[str, Any]:
     """What an earlier run says of its own base."""
-    try:
-        base = json.loads(run.description.read_text(encoding="utf-8"))["base"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    base = seal.read_object(run.description).get("base")
     return base if isinstance(base, dict) else {}

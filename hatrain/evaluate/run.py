@@ -98,11 +98,7 @@ def _untrained(plan: Plan) -> tuple[Any, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return {key: value for key, value in figures.items() if key in ("before", "after")}
+    return {key: value for key, value in seal.read_object(path).items() if key in ("before", "after")}
 
 
 def _skipped(run: RunDirectory, reason: str) -> tuple[Exit, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.export.files import REPORT, Report
+from hatrain.runtime import seal
 
 Figures = Mapping[str, Any]
 
@@ -64,7 +65,7 @@ class Facts:
 def facts_of(run: RunDirectory) -> Facts:
     """Read the facts of a run. Raises BadInput when its plan cannot be read."""
     plan, events = run.plan(), run.events()
-    description, evaluation = _read(run.description), _read(run.evaluation)
+    description, evaluation = seal.read_object(run.description), seal.read_object(run.evaluation)
     begun = {event["attempt"]: event for event in events if event["event"] == "attempt begun" and "attempt" in event}
     outcomes = [event for event in events if event["event"] == "outcome" and "seconds" in event]
     model, kept, memory = (_last(events, name) for name in ("model sealed", "kept", "memory"))
@@ -101,7 +102,8 @@ def _part(description: Figures, name: str) -> Figures:
 def _others(run: RunDirectory, plan: Plan) -> dict[str, Figures]:
     """The evaluations that `hatrain evaluate` made of the run's result."""
     result = run.result(plan.job)
-    found = {path.parent.name: _read(path) for path in sorted(run.folder.glob("evaluations/*/evaluation.json"))}
+    paths = sorted(run.folder.glob("evaluations/*/evaluation.json"))
+    found = {path.parent.name: seal.read_object(path) for path in paths}
     return {name: figures for name, figures in found.items() if _is_same(figures.get("model"), result)}
 
 
@@ -114,11 +116,3 @@ def _report(run: RunDirectory) -> Report | None:
         return Report.from_dict(json.loads((run.export / REPORT).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from hatrain.contract.gpus import CPU
+from hatrain.contract.record import kept_in_words
 from hatrain.export.card_facts import Facts
 from hatrain.text import count
 
@@ -70,15 +71,7 @@ def _steps(facts: Facts) -> str:
 
 
 def _kept(facts: Facts) -> str:
-    kept = facts.kept
-    if not kept:
-        return ""
-    parts = []
-    if kept["ended_early"]:
-        parts.append(f"training ended after {count(kept['without_gain'], 'look')} without gain")
-    if kept["keep"] == "best":
-        parts.append(f"the weights are those of step {kept['step']:,}: {kept['why']}")
-    return "; ".join(parts)
+    return kept_in_words(facts.kept) if facts.kept else ""
 
 
 def _hardware(facts: Facts) -> str:

@@ -1,7 +1,6 @@
 """What a report shows of a run, read from its directory. Files that are missing, damaged or still being written leave
 gaps; only plan.json is needed. Reading writes nothing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.record import Event
-from hatrain.contract.run import Exit, RunDirectory
+from hatrain.contract.run import Exit, RunDirectory, combine
 from hatrain.runtime import seal
 
 Metrics = dict[str, Any]
@@ -110,11 +109,7 @@ def read_metrics(run: RunDirectory) -> list[Metrics]:
 
 def read_evaluation(run: RunDirectory) -> dict[str, Any]:
     """What evaluation.json says, as far as it is well formed; empty without one."""
-    try:
-        evaluation = json.loads(run.evaluation.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    figures = evaluation if isinstance(evaluation, dict) else {}
+    figures = seal.read_object(run.evaluation)
     return {key: value for key, value in figures.items() if isinstance(value, dict if key != "skipped" else str)}
 
 
@@ -148,15 +143,6 @@ def _events(run: RunDirectory) -> list[Event]:
         return []
 
 
-_STATES = {
-    Exit.FINISHED: "finished",
-    Exit.REQUEUE: "stopped",
-    Exit.STOPPED: "stopped",
-    Exit.FATAL: "failed",
-    Exit.FAULT: "failed",
-}
-
-
 def _state(run: RunDirectory, events: Sequence[Event]) -> tuple[str, str]:
     """The state of a run, and the reason that its last attempt recorded."""
     last = next((event for event in reversed(events) if event["event"] in ("attempt begun", "outcome")), None)
@@ -171,8 +157,7 @@ def _state(run: RunDirectory, events: Sequence[Event]) -> tuple[str, str]:
         return "not started", ""
     if last["event"] == "attempt begun":
         return "lost", "its last attempt ended without a word: the process was killed, or its machine was lost"
-    known = {int(code): state for code, state in _STATES.items()}
-    return known.get(last["code"], "failed"), "; ".join(_reasons(last))
+    return combine([last["code"]]).state, "; ".join(_reasons(last))
 
 
 def _reasons(outcome: Event) -> list[str]:

@@ -81,6 +81,15 @@ def append_line(path: Path, value: Any) -> None:
         os.fsync(file.fileno())
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file; empty where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the JSON objects of a file of lines. Lines that are none, such as one cut off by a crash, are skipped; a
     missing file has none."""

@@ -7,7 +7,6 @@ there on, and training goes on. Only rank 0 has trackers.
 import contextlib
 import copy
 import hashlib
-import json
 import logging
 import os
 import queue
@@ -69,11 +68,7 @@ def tracked_id(plan: Plan, run: RunDirectory) -> str:
 
 def read_ids(run: RunDirectory) -> dict[str, Any]:
     """What trackers.json says; empty without one."""
-    try:
-        ids = json.loads(run.trackers.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return ids if isinstance(ids, dict) else {}
+    return seal.read_object(run.trackers)
 
 
 def record_id(run: RunDirectory, name: str, value: str) -> None:

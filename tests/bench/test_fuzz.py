@@ -26,5 +26,5 @@ def test_a_fault_in_a_reader_is_a_finding():
             raise KeyError("a reader's mistake")
 
     found = explore(Target([b"abc"], broken), 1)
-    assert found.startswith("b'")
+    assert found.startswith("b'`bc'\n"), "not one change, of the last bit of the first byte"
     assert "a reader's mistake" in found

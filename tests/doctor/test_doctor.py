@@ -31,6 +31,8 @@ static int setting(const char *name, int fallback) {
 }
 
 int cuInit(unsigned flags) {
+    const char *awaited = getenv("FAKE_AWAITS");
+    while (awaited && access(awaited, F_OK)) usleep(20000);
     if (setting("FAKE_HANG", 0)) sleep(600);
     if (setting("FAKE_CRASH", 0)) raise(SIGSEGV);
     return setting("FAKE_ERROR", 0);
@@ -282,9 +284,10 @@ def test_a_broken_node_ends_the_attempt_on_all_nodes(harness, compiled, monkeypa
     built_for("13.0", compiled, monkeypatch)
     variables = {"LD_LIBRARY_PATH": str(compiled), "PYTHONPATH": str(compiled / "torch-13.0")}
     healthy = harness.node(0, run, "stop", **variables)
-    broken = harness.node(1, run, FAKE_ERROR="802", **variables)
+    began = str(run.folder / "calls")  # by the healthy node, which waits for the other to be there
+    broken = harness.node(1, run, FAKE_ERROR="802", FAKE_AWAITS=began, **variables)
     assert exit_codes(healthy, broken) == [1, 1]
-    assert set(calls(run)) <= {"training stop"}  # the healthy node may not have begun by then
+    assert calls(run) == ["training stop"]
     assert "CUDA_ERROR_SYSTEM_NOT_READY" in outcome(run)["reasons"]["node 1, GPUs"]
 
 

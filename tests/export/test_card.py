@@ -64,8 +64,8 @@ def test_the_head_is_what_the_hub_reads(run):
         "The checkpoint was chosen by 44 requests of the same test set, which are not among those counted here.",
         "| base | some/base, revision `c0ffee` |",
         "| length | 1 epoch planned, 50 of 100 steps trained, at most 2,048 tokens a row |",
-        "| checkpoint | training ended after 2 looks without gain; the weights are those of step 30: strict accuracy "
-        "0.850, the highest of 5 looks |",
+        "| checkpoint | ended after step 50: 2 looks without gain; kept step 30: strict accuracy 0.850, the highest of "
+        "5 looks |",
         "| time | 1.5 hours in 1 attempt, evaluation and export included; 3.0 process hours |",
         "| `train.jsonl` | training | 8 | `abababababababab…` |",
         "Languages: English (9 rows), German (3 rows).",
