@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def token_ids(text: str) -> list[int]:
-    """Parse ids written as `29966,29989,465`."""
+    """Parse ids written as `29966,29989,465`, also with blanks."""
     try:
-        ids = [int(part) for part in text.split(",")]
+        ids = [int(part) for part in re.split(r"[\s,]+", text.strip())]
     except ValueError:
         raise argparse.ArgumentTypeError(f"found {text!r}; accepted: ids such as 151645,198") from None
     if min(ids) < 0:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_as_written(arguments: Sequence[str]) -> int | None:
     """Run a command with the guide's flags (`--run_name …`); None for any other command."""
-    from hatrain.guide import flags_help, is_guide_command, job_from_flags
+    from hatrain.guide import flags_help, is_guide_command, job_from_flags, whose_flags
 
     if arguments and arguments[0] == "--help-flags":
         print(flags_help())
@@ -35,7 +35,10 @@ def run_as_written(arguments: Sequence[str]) -> int | None:
         return None
     from launch import cluster_files, planner
 
-    job, notes = job_from_flags(arguments)
+    try:
+        job, notes = job_from_flags(arguments)
+    except BadInput as error:
+        raise BadInput([*error.problems, *whose_flags(arguments)]) from None
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     name, cluster = cluster_files.load_cluster("local")

@@ -1,5 +1,5 @@
-"""The keys of a schema: what is accepted where, and what an unknown key or a wrong value was probably meant to be. All of
-it comes from the pydantic models, but for the words of other programs (`other_words.py`)."""
+"""The keys of a schema: what is accepted where, and what an unknown key or a wrong value was probably meant to be. All
+of it comes from the pydantic models, but for the words of other programs (`other_words.py`)."""
 
 import difflib
 import re

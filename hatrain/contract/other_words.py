@@ -1,5 +1,5 @@
-"""What other programs call a job's keys and values: the training guide, TRL and transformers, axolotl, accelerate, unsloth
-and LLaMA-Factory. For messages alone: nothing is set by these names."""
+"""What other programs call a job's keys and values: the training guide, TRL and transformers, axolotl, accelerate,
+unsloth and LLaMA-Factory. For messages alone: nothing is set by these names."""
 
 from collections.abc import Mapping
 
