@@ -7,6 +7,7 @@ import keyword
 import sys
 from collections.abc import Sequence
 
+from hatrain.contract import extras
 from hatrain.errors import BadInput, nearest
 from hatrain.runtime import credentials, streams
 
@@ -99,6 +100,11 @@ def _main(arguments: list[str]) -> int:
     except BadInput as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (problem := extras.without(error.name or "", f"hatrain {verb}")) is None:
+            raise
+        print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

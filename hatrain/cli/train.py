@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import add_force, add_job, planned
+from hatrain.contract import extras
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory, runs_root
@@ -59,7 +60,8 @@ def _train(plan: Plan, *, fresh: bool) -> int:
             f"hardware: torchrun started {count(ranks, 'rank')}, but the job is planned for {plan.world_size}; "
             f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
         )
-    if problems := [*missing(plan), *not_installed(plan.job.logging.trackers)]:
+    absent = extras.problems("train", "hatrain train")
+    if problems := [*missing(plan), *(absent or not_installed(plan.job.logging.trackers))]:
         raise BadInput(problems)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from hatrain.entry import torchrun

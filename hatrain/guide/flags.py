@@ -123,7 +123,7 @@ def is_guide_command(argv: Sequence[str]) -> bool:
 
 
 def whose_flags(argv: Sequence[str]) -> list[str]:
-    """Return a line that says whose flags these are, where those are missing that no command of the guide is without."""
+    """Return a line that says whose flags these are, where one of NEEDED is missing."""
     given = _given(argv)
     if set(NEEDED) <= set(map(_name, given)):
         return []
