@@ -102,9 +102,9 @@ def _main(arguments: list[str]) -> int:
             print(problem, file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if (problem := extras.without(error.name or "", f"hatrain {verb}")) is None:
+        if not (line := extras.without(error.name or "hatrain", f"hatrain {verb}")):
             raise
-        print(problem, file=sys.stderr)
+        print(line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

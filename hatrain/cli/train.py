@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatrain.cli.outcome import show
-from hatrain.cli.planning import add_force, add_job, planned
-from hatrain.contract import extras
-from hatrain.contract.inputs import missing
+from hatrain.cli.planning import absent, add_force, add_job, planned
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import RunDirectory, runs_root
-from hatrain.contract.trackers import not_installed
+from hatrain.contract.run import Exit, RunDirectory, runs_root
 from hatrain.errors import BadInput
 from hatrain.text import count
 
@@ -60,13 +57,17 @@ def _train(plan: Plan, *, fresh: bool) -> int:
             f"hardware: torchrun started {count(ranks, 'rank')}, but the job is planned for {plan.world_size}; "
             f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
         )
-    absent = extras.problems("train", "hatrain train")
-    if problems := [*missing(plan), *(absent or not_installed(plan.job.logging.trackers))]:
-        raise BadInput(problems)
+    if problems := absent(plan):
+        print("\n".join(problems), file=sys.stderr)
+        return Exit.FATAL
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from hatrain.entry import torchrun
 
         return torchrun.enter(plan, lambda: _adopt(plan, fresh))
+    from launch.backends.local import machine
+
+    for note in machine.check([plan]):
+        print(f"note: {note}", file=sys.stderr)
     run_directory = _adopt(plan, fresh)
     from hatrain import entry
 

@@ -6,12 +6,12 @@ import shlex
 import pytest
 
 from hatrain.cli import main
-from hatrain.contract.gpus import GIB
+from hatrain.contract.gpus import GIB, job_name
 from hatrain.contract.spec import Dpo, HardwareSpec, JobSpec, LoraSpec
 from hatrain.errors import BadInput
 from hatrain.guide import flags_help, is_guide_command, job_from_flags
 from hatrain.guide.flags import FLAGS, UNSUPPORTED, read_flags
-from hatrain.guide.machine import first_gpu, job_name, this_machine
+from hatrain.guide.machine import first_gpu, this_machine
 from tests.guide.commands import IDS
 
 REQUIRED = "--run_name r --base_model b/m --train_dataset t.jsonl"
