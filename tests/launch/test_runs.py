@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hatrain.contract.run import RunDirectory
-from hatrain.runtime.lease import process_start
+from hatrain.runtime.machine import process_start
 from tests.launch.workspace import DEADLINE, HATRAIN, a_workspace
 
 
