@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from hatrain.cli import columns
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_absent, planned
 from hatrain.contract.checkpoint_size import next_checkpoint
@@ -158,8 +159,7 @@ def table(plan: Plan) -> str:
         "model link": f"{plan.paths.models}/{job.name}",
         "identity": plan.identity[:16],
     }
-    width = max(map(len, lines))
-    text = "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
+    text = aligned(lines.items(), columns.width())
     return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
 
 

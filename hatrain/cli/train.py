@@ -64,9 +64,9 @@ def _train(plan: Plan, *, fresh: bool) -> int:
         from hatrain.entry import torchrun
 
         return torchrun.enter(plan, lambda: _adopt(plan, fresh))
-    from launch.backends.local import machine
+    from launch import submit
 
-    for note in machine.check([plan]):
+    for note in submit.check([plan]):
         print(f"note: {note}", file=sys.stderr)
     run_directory = _adopt(plan, fresh)
     from hatrain import entry

@@ -89,11 +89,11 @@ def test_a_report_says_which_libraries_it_needs(answers):
 def test_a_verb_that_needs_no_torch_works_without(answers, verb):
     code, lines = answers[verb]
     assert code == 0, lines
-    assert "not installed here" not in "".join(lines)
+    assert not any("not installed here" in line for line in lines if not line.startswith("note: not on this machine: "))
 
 
 def test_every_verb_is_tried_or_asks_a_run_that_there_is_not():
-    other = {"diff", "logs", "wait", "stop", "cancel", "memory"}
+    other = {"diff", "logs", "wait", "stop", "cancel", "memory"}  # of runs and their records alone
     assert set(NEEDS_TRAIN) | set(WORKS) | {"report"} | other == set(VERBS)
 
 
