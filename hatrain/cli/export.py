@@ -33,20 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     wanted = ExportSpec(gguf=types_of(args.gguf), ollama=not args.no_ollama, requests=max(0, args.requests))
+    from hatrain.contract import extras
+    from hatrain.export import tools
+    from hatrain.model.weights import find_source
+
+    # Before the imports that take seconds.
+    if problems := extras.problems("train", "hatrain export") or tools.missing():
+        raise BadInput(problems)
+    source = find_source(args.model)
+    refuse_unfinished(args.model, source)
     from hatrain.model.quiet import quiet
 
     quiet()
     from rich.console import Console
     from rich.table import Table
 
-    from hatrain.evaluate.sources import find_source
     from hatrain.export import card
     from hatrain.export.export import Exporter
     from hatrain.export.files import plain_name
     from hatrain.export.table import rows_of
 
-    source = find_source(args.model)
-    refuse_unfinished(args.model, source)
     rows, ctx_size = rows_for(source, args.dataset)
     out = args.out or (source.run.folder / "export" if source.run else Path("export") / plain_name(source.name))
     report = Exporter(source, wanted, out, rows, ctx_size=ctx_size, say=_say).run()

@@ -77,6 +77,10 @@ def run(args: argparse.Namespace) -> int:
     if not target.on_this_machine:
         note_absent(plan)
     elif problems := absent(plan):
+        try:
+            submit.check(plans)
+        except BadInput as error:
+            problems = [*problems, *error.problems]
         print("\n".join(problems), file=sys.stderr)
         return Exit.FATAL
     return _send(plans, args, on_this_machine=target.on_this_machine)

@@ -90,36 +90,43 @@ def unavailable(base: str, revision: str | None = None) -> str | None:
     return None
 
 
-def require(base: str, revision: str | None = None) -> None:
-    """Raise BadInput with what `unavailable` returns, unless the base is a folder. Where the hub does not answer for a
-    model in the cache, its client asks no more."""
+def require(base: str, revision: str | None = None, key: str = "") -> None:
+    """Raise BadInput with what `unavailable` returns, unless the base is a folder; `key` is that of a job. Where the
+    hub does not answer for a model in the cache, its client asks no more."""
     if Path(base).is_dir():
         return
     if problem := unavailable(base, revision):
-        raise BadInput(f"model.base: {problem}")
-    if not offline() and (answer := ask(base, revision or "main")).status is None:
+        raise BadInput(f"{key}: {problem}" if key else problem)
+    if not offline() and (failure := why_silent()):
         os.environ["HF_HUB_OFFLINE"] = "1"
         if client := sys.modules.get("huggingface_hub.constants"):
             client.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
-        _note(
-            f"note: {credentials.hide(endpoint())} cannot be reached ({answer.failure}): {base} is read from the cache"
-        )
+        _note(f"note: {credentials.hide(endpoint())} cannot be reached ({failure}): {base} is read from the cache")
 
 
 def ask(base: str, revision: str = "main") -> Answer:
     """Ask the hub for a model's config.json, once in a process, within `SECONDS`; say what is waited for."""
-    return _ask(endpoint(), base, revision)
+    from urllib.parse import quote
+
+    return _ask(f"{endpoint()}/{quote(base)}/resolve/{quote(revision, safe='')}/config.json", "GET")
+
+
+def why_silent(address: str = "") -> str:
+    """Return why a hub (without an address that of `endpoint`) does not answer, asked once in a process; empty where it
+    does."""
+    answer = _ask(f"{address or endpoint()}/", "HEAD")
+    return answer.failure if answer.status is None else ""
 
 
 @cache
-def _ask(address: str, base: str, revision: str) -> Answer:
+def _ask(address: str, method: str) -> Answer:
     answers: list[Answer] = []
     # In a thread: no timeout ends the look-up of a name.
-    thread = threading.Thread(target=lambda: answers.append(_request(address, base, revision)), daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(_request(address, method)), daemon=True)
     thread.start()
     thread.join(NOTE_SECONDS)
     if thread.is_alive():
-        _note(f"waiting for {credentials.hide(address)}, up to {SECONDS:g} s")
+        _note(f"waiting for {credentials.hide(endpoint())}, up to {SECONDS:g} s")
         thread.join(SECONDS - NOTE_SECONDS)
     return answers[0] if answers else Answer(failure=f"no answer in {SECONDS:g} s")
 
@@ -129,14 +136,13 @@ def _note(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _request(address: str, base: str, revision: str) -> Answer:
+def _request(address: str, method: str) -> Answer:
     import urllib.request  # costs 20 ms, which only a model that is not in the cache needs
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
-    from urllib.parse import quote
 
     try:
-        request = urllib.request.Request(f"{address}/{quote(base)}/resolve/{quote(revision, safe='')}/config.json")
+        request = urllib.request.Request(address, method=method)
         if secret := token():
             request.add_unredirected_header("Authorization", f"Bearer {secret}")
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:

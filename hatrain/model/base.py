@@ -36,7 +36,7 @@ def hub_errors(what: str, base: str, revision: str | None = None) -> Iterator[No
     unreadable = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError)
     try:
         check_files(base, _READ[what])
-        hub.require(base, revision)
+        hub.require(base, revision, "model.base")
         yield
     except pickle.UnpicklingError as error:
         raise BadInput(
