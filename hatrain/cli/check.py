@@ -13,6 +13,7 @@ from hatrain.cli.tokenizing import add_tokenizer, load, marked, model_spec, posi
 from hatrain.contract import row_lengths
 from hatrain.contract.inputs import require_file
 from hatrain.errors import BadInput
+from hatrain.runtime.waiting import waiting
 from hatrain.text import count
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0, or 2 when a row is bad or none is left to train on."""
     require_file(args.dataset)
     model = model_spec(args)
-    from hatrain.data.dataset import ROWS, problem_lines, raw_note
-    from hatrain.data.labels import Labeller
-    from hatrain.data.pairs import PAIRS, SIDES, holds_pairs
-    from hatrain.data.prepare import prepare
-    from hatrain.data.rows import grouped
+    with waiting("loading transformers"):
+        from hatrain.data.dataset import ROWS, problem_lines, raw_note
+        from hatrain.data.labels import Labeller
+        from hatrain.data.pairs import PAIRS, SIDES, holds_pairs
+        from hatrain.data.prepare import prepare
+        from hatrain.data.rows import grouped
 
     tokenizer = load(model)
     lengths = row_lengths.name_of(args.dataset, model, (args.prefix_ids, args.suffix_ids), Path.cwd())

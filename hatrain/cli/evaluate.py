@@ -14,6 +14,7 @@ from hatrain.contract.inputs import require_file
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
 from hatrain.runtime.counting import Counting
+from hatrain.runtime.waiting import waiting
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
@@ -61,11 +62,12 @@ def run(args: argparse.Namespace) -> int:
     sources = [with_template(source, args.chat_template, args.add_chatml_tokens) for source in sources]
     from hatrain.model.quiet import quiet
 
-    quiet()
-    from hatrain.data.rows import read_rows
-    from hatrain.evaluate.requests import sample
-    from hatrain.evaluate.table import show
-    from hatrain.export import card
+    with waiting("loading torch and transformers"):
+        quiet()
+        from hatrain.data.rows import read_rows
+        from hatrain.evaluate.requests import sample
+        from hatrain.evaluate.table import show
+        from hatrain.export import card
 
     rows = list(read_rows(args.dataset))
     if args.limit is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hatrain.contract.spec import GGUF_TYPES, ExportSpec
 from hatrain.errors import BadInput, nearest
+from hatrain.runtime.waiting import waiting
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
@@ -44,14 +45,15 @@ def run(args: argparse.Namespace) -> int:
     refuse_unfinished(args.model, source)
     from hatrain.model.quiet import quiet
 
-    quiet()
-    from rich.console import Console
-    from rich.table import Table
+    with waiting("loading torch and transformers"):
+        quiet()
+        from rich.console import Console
+        from rich.table import Table
 
-    from hatrain.export import card
-    from hatrain.export.export import Exporter
-    from hatrain.export.files import plain_name
-    from hatrain.export.table import rows_of
+        from hatrain.export import card
+        from hatrain.export.export import Exporter
+        from hatrain.export.files import plain_name
+        from hatrain.export.table import rows_of
 
     rows, ctx_size = rows_for(source, args.dataset)
     out = args.out or (source.run.folder / "export" if source.run else Path("export") / plain_name(source.name))

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatrain.runtime.waiting import waiting
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -85,9 +87,9 @@ def load(model: "ModelSpec") -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a model, and keep libraries' messages quiet."""
     from hatrain.model.quiet import quiet
 
-    quiet()
-    from hatrain.model.tokenizer import tokenizer_of
-
+    with waiting("loading transformers"):
+        quiet()
+        from hatrain.model.tokenizer import tokenizer_of
     return tokenizer_of(model)
 
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hatrain.contract import hub
 from hatrain.errors import BadInput
+from hatrain.runtime.waiting import waiting
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _READ = {
@@ -85,7 +86,7 @@ def load_model(
     **options: Any,
 ) -> PreTrainedModel:
     """Raises BadInput when the model cannot be read, or not all of its weights are there."""
-    with hub_errors("model", base, revision):
+    with hub_errors("model", base, revision), waiting(f"loading the weights of {base}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             base,
             revision=revision,

@@ -21,6 +21,7 @@ from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
 from hatrain.model import token_rows
 from hatrain.model.base import DTYPES, hub_errors, load_config, load_model
+from hatrain.runtime.waiting import waiting
 
 EMBEDDING_MULTIPLE = 64
 """Embeddings are resized to a multiple of this, which GPUs multiply faster."""
@@ -199,4 +200,5 @@ def merged(
     base = load_model(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     resize_embeddings(base, tokenizer, added)
     set_special_tokens(base, tokenizer)
-    return adapters.merge(adapter, base, rows)
+    with waiting("merging the adapter"):
+        return adapters.merge(adapter, base, rows)
