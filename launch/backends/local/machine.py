@@ -35,7 +35,7 @@ def _problems(plan: Plan, facts: Facts | None) -> Iterator[str]:
     if need and need.fits and smallest and need.total > smallest["memory"]:
         yield (
             f"hardware.gpu: the run needs {_gib(need.total)} GiB of {plan.job.hardware.gpu}, and this machine has "
-            f"{_described(smallest)}; --set hardware.gpu={_name(smallest)} plans for it, or {ELSEWHERE}"
+            f"{_described(smallest)}; --set hardware.gpu={_name(smallest)} plans for it; {ELSEWHERE}"
         )
     if need and need.host > (there := memory.total()) > 0:
         yield (
@@ -65,7 +65,7 @@ def _name(gpu: Mapping[str, Any]) -> str:
 
 
 def _described(gpu: Mapping[str, Any]) -> str:
-    return f"{gpu['name']} with {_gib(gpu['memory'])}"
+    return f"{gpu['name']} with {_gib(gpu['memory'])} GiB"
 
 
 def _gib(size: int) -> str:
