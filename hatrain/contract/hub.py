@@ -145,7 +145,8 @@ def _request(address: str, method: str) -> Answer:
         request = urllib.request.Request(address, method=method)
         if secret := token():
             request.add_unredirected_header("Authorization", f"Bearer {secret}")
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+        # Longer than anybody waits: whether it ends in time is decided once.
+        with urllib.request.urlopen(request, timeout=2 * SECONDS) as answer:
             text = answer.read()
     except HTTPError as error:
         return Answer(status=error.code)
