@@ -13,6 +13,7 @@ from hatrain.cli.tokenizing import add_tokenizer, load, marked, model_spec, posi
 from hatrain.contract import row_lengths
 from hatrain.contract.inputs import require_file
 from hatrain.errors import BadInput
+from hatrain.runtime.counting import Counting
 from hatrain.runtime.waiting import waiting
 from hatrain.text import count
 
@@ -73,9 +74,11 @@ def run(args: argparse.Namespace) -> int:
     prepared = prepare(args.dataset, labeller, PAIRS if is_pairs else ROWS, say=_say, lengths=lengths)
     kept = [row for row, length in enumerate(prepared.longest.tolist()) if length <= args.ctx_size]
     sides = SIDES if is_pairs else ("",)
+    written = Counting(f"writing {args.labels}", "rows", _say)
     with _whole_file(args.labels) as labels:
-        for number, row in enumerate(kept if labels else kept[: args.show]):
-            (examples,) = prepared.examples([row])
+        wanted = kept if labels else kept[: args.show]
+        for number, (row, examples) in enumerate(zip(wanted, prepared.examples(wanted), strict=True)):
+            written.at(number, len(wanted))
             for side, example in zip(sides, examples, strict=True):
                 for part, sequence in enumerate(example.sequences, start=1):
                     if number < args.show:
