@@ -1,12 +1,15 @@
 """`hatrain plan`: print every decision about a job, before anything runs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from hatrain.cli.columns import aligned
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
+from hatrain.contract.inputs import missing
 from hatrain.contract.load import read_job
 from hatrain.contract.plan import Memory, Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory, runs_root
@@ -43,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     plan = planned(args)
     note_missing(plan)
+    for line in makes_missing(args.job, missing(plan)):
+        print(f"note: {line}", file=sys.stderr)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
 

@@ -19,7 +19,7 @@ from hatrain.errors import BadInput
 
 def add_job(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "job", metavar="JOB", nargs=None if required else "?", help="a job file, or the name of one in ./jobs"
+        "job", metavar="JOB", nargs=None if required else "?", help="a job file, or the name of one that `hatrain jobs` lists"
     )
     parser.add_argument(
         "--set",

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import (
     absent_trackers,
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if not target.on_this_machine:
         note_missing(plan)
     elif problems := [*missing(plan), *absent_trackers(plan)]:
-        print("\n".join(problems), file=sys.stderr)
+        print("\n".join([*problems, *makes_missing(args.job, problems)]), file=sys.stderr)
         return Exit.FATAL
     return _send(plans, args, on_this_machine=target.on_this_machine)
 
