@@ -17,12 +17,13 @@ help: ## list the targets
 setup: $(VENV)/ready ## create .venv from the pinned requirements
 
 # Set-up is repeated when one of these files changes, and only then.
-$(VENV)/ready: requirements.lock requirements-deepspeed.lock pyproject.toml
+$(VENV)/ready: requirements.lock requirements-deepspeed.lock docker/requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "hatrain needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (about two minutes with a CPU build of torch; the CUDA build is several GB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet -r docker/requirements-build.lock
 	DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check --no-build-isolation --no-deps \
 		-r requirements-deepspeed.lock
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
@@ -185,7 +186,7 @@ lint: setup ## ruff, mypy, shellcheck and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
+	$(BIN)/shellcheck .ci/run .ci/wheel $$(git ls-files '*.sh')
 	$(BIN)/hadolint docker/Dockerfile
 
 bench-data: setup ## rows per second and peak memory of the generator, by size

@@ -36,7 +36,7 @@ VERBS = {
     "data": "generate the Home Assistant dataset",
     "evaluate": "measure how often a model does what the user asked",
     "export": "write a model as GGUF files for llama.cpp and Ollama",
-    "publish": "upload a finished run's model, GGUF files and card to the model hub",
+    "publish": "upload a finished run, with GGUF files and card, to the model hub",
     "ask": "send requests to a model and show what it would do",
     "find-split": "find the token ids before and after a model's replies",
     "doctor": "check whether this machine can train",

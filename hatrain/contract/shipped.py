@@ -16,5 +16,8 @@ def jobs() -> Path:
 
 def find_jobs() -> dict[str, Path]:
     """Return every job that can be given by name, the user's own in ./jobs first; they take precedence."""
-    files = {path.stem: path for path in sorted(Path("jobs").glob("*.yaml"))}
-    return files | {path.stem: path for path in sorted(jobs().glob("*.yaml")) if path.stem not in files}
+    own, others = (
+        {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
+        for folder in (Path("jobs"), jobs())
+    )
+    return own | {name: path for name, path in others.items() if name not in own}

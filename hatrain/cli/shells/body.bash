@@ -24,7 +24,7 @@ _hatrain() {
   esac
   case $kind:$current in
     # A name may be a path as well, which has a slash, or begins with a dot or a tilde.
-    job:*/* | cluster:*/* | model:*/* | *:.* | *:~*) kind=file ;;
+    job:*/* | cluster:*/* | model:*/* | *:.* | *:~*) kind="file" ;;
   esac
   IFS=$'\n'
   # Nothing else reads lines into an array in bash 3.2, which macOS has.
