@@ -38,7 +38,7 @@ def test_it_may_only_read_and_keeps_no_credentials(workflow):
 
 def test_each_command_is_one_of_this_repository(workflow):
     targets = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    commands = [step["run"] for step in steps(workflow) if "run" in step]
+    commands = [step["run"] for step in steps(workflow) if "run" in step and not step["run"].startswith("git config ")]
     assert set(commands) == {".ci/run", ".ci/wheel", "make docs"}
     for command in commands:
         program, *rest = command.split()

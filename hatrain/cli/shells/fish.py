@@ -27,9 +27,9 @@ def fish(verbs: Sequence[Verb]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _value(kind: str, words: Sequence[str]) -> str:
+def _value(what: str, words: Sequence[str]) -> str:
     """The flags of `complete` for a value: -x and -r want one, -F offers files, and -a offers words."""
-    match kind:
+    match what:
         case "":
             return "-x"
         case "words":
@@ -38,7 +38,7 @@ def _value(kind: str, words: Sequence[str]) -> str:
             return "-r -F"
         case "folder":
             return "-x -a '(__fish_complete_directories)'"
-    return f"-x -a '(_hatrain_candidates {kind})'"
+    return f"-x -a '(_hatrain_candidates {what})'"
 
 
 def _quoted(text: str) -> str:
