@@ -77,7 +77,10 @@ def plan(
     on_cpu = job.hardware.gpu == CPU
     model, unknown = (None, "") if on_cpu else _structure(job, workdir, runs_root, ask_hub)
     chosen, why = candidates.choose(job, model)
-    seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
+    overlong = overlong_rows(job, workdir, runs_root, run)
+    rows = count_rows(job.data.train, workdir, overlong)
+    steps = count_steps(rows, job.method) if rows else None
+    seconds = speed.seconds(job, chosen.layout, model, workdir, steps) if chosen and model else None
     job = with_time(job, cluster, seconds)
     reasons = [*_refusals(job, target, run)]
     if model:
@@ -86,7 +89,6 @@ def plan(
         reasons += chat_template.refusals(job.model, workdir, runs_root)
     if unknown and job.method.micro_batch_size == "auto":
         reasons.append(("method.micro_batch_size", f"found auto, but {unknown}; write a number of rows"))
-    overlong = overlong_rows(job, workdir, runs_root, run)
     reasons += overlong_refusals(job, workdir, overlong)
     batch: Batch | None = None
     rows_at_a_time = chosen.layout.micro_batch if chosen else job.method.micro_batch_size
@@ -101,7 +103,6 @@ def plan(
     memory = _memory(job, chosen, model, why, lambda changed: any(_refusals(changed, target, run))) if model else None
     if memory and not memory.fits and not force:
         raise Refusal([("hardware.gpu", _too_large(job, memory))])
-    rows = count_rows(job.data.train, workdir, overlong)
     job = candidates.decided_as(job, chosen.layout)
     job_workdir, job_runs_root = (path.absolute() for path in target.roots(workdir, runs_root))
     return Plan(
@@ -118,7 +119,7 @@ def plan(
         sharding=chosen.layout.sharding,
         gradient_checkpointing=chosen.layout.checkpointing,
         batch=batch,
-        steps=count_steps(rows, job.method) if rows else None,
+        steps=steps,
         overlong=sum(overlong.values()) if all(file.path in overlong for file in job.data.train) else None,
         memory=memory,
         memory_unknown=unknown,
@@ -256,6 +257,11 @@ def _unlikely(made: Plan) -> Iterator[str]:
         yield (
             f"method.learning_rate: {method.learning_rate:g} is far above the usual 1e-6 to 1e-3; training will "
             "probably diverge"
+        )
+    if made.steps and method.max_steps and method.max_steps > made.steps.total:
+        yield (
+            f"method.max_steps: {method.max_steps:,}, but {count(method.epochs, 'epoch')} of these rows have "
+            f"{count(made.steps.total, 'step')}, and the run ends there; raise method.epochs for more"
         )
     if made.steps and made.steps.rows < method.batch_size:
         rows = count(made.steps.rows, "row")

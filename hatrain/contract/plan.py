@@ -32,7 +32,7 @@ class Steps(Model):
     per_epoch: PositiveInt
     """Optimizer steps of one epoch; the last may hold fewer rows."""
     total: PositiveInt
-    """Optimizer steps of the run."""
+    """Optimizer steps of the run: those of all epochs, or max_steps if that is less."""
 
 
 class Paths(Model):

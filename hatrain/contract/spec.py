@@ -244,6 +244,8 @@ class _Method(Model):
     """Steps whose loss or gradient is not a finite number that a run may skip before it ends with an error."""
     epochs: Annotated[float, Field(gt=0, le=1_000_000)] = 1
     """Passes over the training rows."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps at most: a run ends after so many, also within an epoch; null trains all epochs."""
     batch_size: Rows = 8
     """Rows per optimizer step, over all GPUs."""
     micro_batch_size: Rows | Literal["auto"] = 2
