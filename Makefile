@@ -236,7 +236,7 @@ gpu-wheels: ## download into bench/wheels what bench/gpu.sh needs on a machine w
 	@du -sh bench/wheels
 
 record: setup ## rewrite the golden files and the schemas; check the diff
-	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/kubernetes tests/launch
+	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/cli tests/contract tests/home tests/kubernetes tests/launch
 
 lock: setup ## pin what .venv holds now, and what goes into the image
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \

@@ -102,7 +102,10 @@ def test_init_then_plan_in_an_empty_folder(empty):
     planned = empty.python("-m", "hatrain", "plan", "my-home")
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.startswith("run            my-home on local\n")
-    assert "note: to make the rows: hatrain data --train --test --client assist --home homes/my-home.yaml" in planned.stderr
+    assert (
+        "note: to make the rows: hatrain data --train --test --client assist --home homes/my-home.yaml"
+        in planned.stderr
+    )
 
 
 def test_jobs_that_come_with_hatrain_are_listed_planned_and_printed(empty):
@@ -125,7 +128,9 @@ def test_a_job_of_the_folder_takes_precedence_over_one_that_comes_with_hatrain(e
 def test_a_path_of_a_job_that_comes_with_hatrain_is_answered_with_its_name(empty):
     answer = empty.python("-m", "hatrain", "plan", "jobs/tinyhome.yaml")
     assert answer.returncode == 2
-    assert answer.stderr == "jobs/tinyhome.yaml: no such job; the job tinyhome comes with hatrain: give its name alone\n"
+    assert (
+        answer.stderr == "jobs/tinyhome.yaml: no such job; the job tinyhome comes with hatrain: give its name alone\n"
+    )
 
 
 def test_the_version_is_in_one_place(empty):

@@ -18,4 +18,6 @@ def makes_missing(job: str, problems: Iterable[str]) -> list[str]:
     """Return a line for each command of a job that makes its rows, if rows are among what is missing."""
     if not any(problem.startswith("data.") for problem in problems):
         return []
-    return [f"to make the rows: {command}" for command in commands(find_job(job)) if command.startswith("hatrain data ")]
+    return [
+        f"to make the rows: {command}" for command in commands(find_job(job)) if command.startswith("hatrain data ")
+    ]

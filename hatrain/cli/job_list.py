@@ -29,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
             continue
         rows.append((name, job.model.base.rpartition("/")[2], trains(job), gpus(job)))
     print(aligned(rows))
-    print("\n".join(["hatrain jobs JOB prints one; your own are in ./jobs and take precedence", *problems]), file=sys.stderr)
+    print(
+        "\n".join(["hatrain jobs JOB prints one; your own are in ./jobs and take precedence", *problems]),
+        file=sys.stderr,
+    )
     return 1 if problems else 0
 
 

@@ -19,7 +19,10 @@ from hatrain.errors import BadInput
 
 def add_job(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "job", metavar="JOB", nargs=None if required else "?", help="a job file, or the name of one that `hatrain jobs` lists"
+        "job",
+        metavar="JOB",
+        nargs=None if required else "?",
+        help="a job file, or the name of one that `hatrain jobs` lists",
     )
     parser.add_argument(
         "--set",

@@ -422,7 +422,9 @@ def find(name: str, folders: Sequence[Path], what: str, shipped: Path | None = N
     own = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - {*more})
     named = [*own, *([f"one that `hatrain {what}s` lists"] if more else [])]
     searched = ", ".join(f"{folder}/" for folder in folders)
-    accepted = f"accepted: a path, {'or ' * (len(named) == 1)}{', '.join(named)}" if named else f"none found in {searched}"
+    accepted = (
+        f"accepted: a path, {'or ' * (len(named) == 1)}{', '.join(named)}" if named else f"none found in {searched}"
+    )
     raise BadInput(f"{name}: no such {what} ({accepted}){nearest(name, [*own, *more])}")
 
 

@@ -25,7 +25,9 @@ def _script(shell: str, verbs: Sequence[Verb]) -> str:
 def head(verbs: Sequence[Verb]) -> str:
     """Return functions that print what a verb takes: its options as `option:help`, the kind of an option's value, and
     the kind of its arguments."""
-    options = {verb.name: _lines(f"{flag}:{each.help}" for each in verb.options for flag in each.flags) for verb in verbs}
+    options = {
+        verb.name: _lines(f"{flag}:{each.help}" for each in verb.options for flag in each.flags) for verb in verbs
+    }
     values = {
         f"{verb.name} {flag}": _lines([" ".join([each.kind, *each.words])])
         for verb in verbs
