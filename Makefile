@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-model bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-model bench-gpu gpu-wheels record lock clean docs image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -235,6 +235,14 @@ gpu-wheels: ## download into bench/wheels what bench/gpu.sh needs on a machine w
 		$$(grep -E '^($(subst $(space),|,$(strip $(GPU_WHEELS))))==' requirements.lock)
 	@du -sh bench/wheels
 
+docs: .venv-docs/ready ## build the documentation's site into site/, with every link and anchor checked
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
+.venv-docs/ready: requirements-docs.lock
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --disable-pip-version-check --quiet -r requirements-docs.lock
+	@touch $@
+
 record: setup ## rewrite the golden files and the schemas; check the diff
 	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/cli tests/contract tests/home tests/kubernetes tests/launch
 
@@ -250,4 +258,4 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove the environments, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-trackers .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock bench/wheels data models runs
+	rm -rf $(VENV) .venv-gptq .venv-trackers .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock .venv-docs bench/wheels data models runs site

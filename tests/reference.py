@@ -11,11 +11,12 @@ from hatrain.contract import spec
 HEAD = """\
 # Reference
 
-Every verb with its options, and every key of a job. This page is made from the parsers and the schema: `hatrain help VERB`
-and `hatrain schema` say the same.
+Every verb with its options, and every key of a job. This page is made from the parsers and the schema: `hatrain help
+VERB` and `hatrain schema` say the same.
 
-Exit codes of all verbs: 0, 1 failed, 2 bad input. `submit --follow`, `logs --follow`, `wait` and `train` exit with the code of
-the run: 0 finished, 75 stopped from outside, 78 cannot succeed as it is, 130 stopped by the user, any other a fault.
+Exit codes of all verbs: 0, 1 failed, 2 bad input. `submit --follow`, `logs --follow`, `wait` and `train` exit with the
+code of the run: 0 finished, 75 stopped from outside, 78 cannot succeed as it is, 130 stopped by the user, any other a
+fault.
 """
 
 
@@ -40,14 +41,9 @@ def _verb(verb: str) -> str:
     ]
     table = ["| argument | meaning |", "|---|---|", *rows, ""] if rows else []
     examples = [line for command, what in EXAMPLES[verb] for line in (f"# {what}", command)]
-    return "\n".join(
-        [
-            f"### hatrain {verb}\n",
-            f"{parser.description}\n",
-            f"    {usage}{' [options]' * (len(rows) > len(positional))}\n",
-        ]
-        + [*table, "```console", *examples, "```", ""]
-    )
+    options = " [options]" if len(rows) > len(positional) else ""
+    head = (f"### hatrain {verb}\n", f"{parser.description}\n", f"    {usage}{options}\n")
+    return "\n".join([*head, *table, "```console", *examples, "```", ""])
 
 
 def _written(action: argparse.Action) -> str:

@@ -1,5 +1,5 @@
-"""What `pip install` of the wheel brings: a first job, plans and the jobs that come with hatrain, in an empty folder, with
-the checkout nowhere on the path."""
+"""What `pip install` of the wheel brings: a first job, plans and the jobs that come with hatrain, in an empty folder,
+with the checkout nowhere on the path."""
 
 import os
 import shutil

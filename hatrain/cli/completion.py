@@ -1,5 +1,5 @@
-"""`hatrain completion`: a script that completes verbs, options, jobs, runs and clusters. It looks at files, and starts no
-Python."""
+"""`hatrain completion`: a script that completes verbs, options, jobs, runs and clusters. It looks at files, and starts
+no Python."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Completion in the real shells: verbs, options, and the names of this folder's jobs, runs and clusters. No Python runs."""
+"""Completion in the real shells: verbs, options, and the names of jobs, runs and clusters. No Python runs."""
 
 import contextlib
 import io

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from hatrain.cli import GROUPS, VERBS, main, overview, parser_of
+from hatrain.cli import GROUPS, VERBS, main, overview
 from hatrain.cli.examples import EXAMPLES
 from hatrain.guide import is_guide_command
 from tests.command_lines import accepted, simple_commands
