@@ -24,8 +24,8 @@ $(VENV)/ready: requirements.lock requirements-deepspeed.lock docker/requirements
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check --quiet -r docker/requirements-build.lock
-	DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check --no-build-isolation --no-deps \
-		-r requirements-deepspeed.lock
+	$(if $(filter Darwin,$(shell uname -s)),,DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check \
+		--no-build-isolation --no-deps -r requirements-deepspeed.lock)
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 

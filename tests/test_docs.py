@@ -1,7 +1,10 @@
 """Links, anchors and commands of README.md and docs/*.md. What can run here in moments, runs."""
 
+import io
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -135,9 +138,9 @@ def runnable() -> list[str]:
         for words in simple_commands(command.text.removeprefix("$ ")):
             line = shlex.join(words)
             ours = words[0] == "hatrain" and len(words) > 1 and words[1] in RUN
-            if ours and not PLACEHOLDER.search(line) and not any(word in words for word in NEEDS):
-                if command.whole or not is_fragment(words[1:]):
-                    found[line] = None
+            complete = not PLACEHOLDER.search(line) and not any(word in words for word in NEEDS)
+            if ours and complete and (command.whole or not is_fragment(words[1:])):
+                found[line] = None
     return list(found)
 
 
@@ -167,10 +170,12 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("line", runnable())
-def test_a_documented_command_runs(line, folder, capsys):
+def test_a_documented_command_runs(line, folder, capsys, monkeypatch):
     words = shlex.split(line)[1:]
     if words[0] != "init":
         assert main(["init", "my-home"]) == 0
+    job = (ROOT / "hatrain/cli/new/job.yaml").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(job), encoding="utf-8"))
     capsys.readouterr()
     assert main(words) == (2 if line in REFUSED else 0), capsys.readouterr().err
     printed = capsys.readouterr()
@@ -200,9 +205,6 @@ def test_the_keys_and_flags_of_the_table_for_others_are_there():
 @pytest.mark.long
 def test_the_site_builds_with_every_link_and_anchor_checked(tmp_path):
     """In its own environment, which `make docs` makes; a page with a wrong anchor is refused."""
-    import shutil
-    import subprocess
-
     subprocess.run(["make", "docs"], cwd=ROOT, check=True, capture_output=True)
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)

@@ -15,8 +15,8 @@ def commands(job: Path) -> list[str]:
 
 
 def makes_missing(job: str, problems: Iterable[str]) -> list[str]:
-    """Return a line for each command of a job that makes its rows, if rows are among what is missing."""
-    if not any(problem.startswith("data.") for problem in problems):
+    """Return a line for each command of a job file that makes its rows, if rows are among what is missing."""
+    if job == "-" or not any(problem.startswith("data.") for problem in problems):
         return []
     return [
         f"to make the rows: {command}" for command in commands(find_job(job)) if command.startswith("hatrain data ")

@@ -1,15 +1,13 @@
 """`hatrain plan`: print every decision about a job, before anything runs."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from hatrain.cli import columns
 from hatrain.cli.columns import aligned
-from hatrain.cli.job_header import makes_missing
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
-from hatrain.contract.inputs import missing
 from hatrain.contract.load import read_job
 from hatrain.contract.plan import Memory, Plan, ResourceRequest, Steps
 from hatrain.contract.run import RunDirectory, runs_root
@@ -45,9 +43,7 @@ def run(args: argparse.Namespace) -> int:
         print(comparison(args))
         return 0
     plan = planned(args)
-    note_missing(plan)
-    for line in makes_missing(args.job, missing(plan)):
-        print(f"note: {line}", file=sys.stderr)
+    note_missing(plan, args.job)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
 
@@ -163,8 +159,7 @@ def table(plan: Plan) -> str:
         "model link": f"{plan.paths.models}/{job.name}",
         "identity": plan.identity[:16],
     }
-    width = max(map(len, lines))
-    text = "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
+    text = aligned(lines.items(), columns.width())
     return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
 
 

@@ -123,7 +123,7 @@ class Plan(Model):
     """Machines."""
     processes_per_node: PositiveInt
     """Ranks on each machine."""
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "mps"]
     """Device of each rank."""
     sharding: Sharding
     """How weights, gradients and optimizer state are sharded."""
