@@ -1,5 +1,5 @@
-"""A hook of mkdocs, for what GitHub shows in another way. Links to files of the repository outside docs/ become links to
-the repository, or plain text where its address ($REPOSITORY_URL) is not known. A bar in code in a table is a bar."""
+"""A hook of mkdocs, for what GitHub shows in another way. Links to files of the repository outside docs/ become links
+to the repository, or plain text where its address ($REPOSITORY_URL) is not known. A bar in code in a table is a bar."""
 
 import html
 import posixpath

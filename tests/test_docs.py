@@ -12,6 +12,7 @@ import yaml
 
 from hatrain.cli import VERBS, main, parser_of
 from hatrain.cli.examples import EXAMPLES
+from hatrain.contract import load
 from hatrain.guide.flags import FLAGS
 from hatrain.home.generate import dataset
 from tests import documented
@@ -166,7 +167,8 @@ def folder(tmp_path, monkeypatch):
     for name, example in (("my-slurm", "slurm-venv"), ("my-k8s", "kubernetes")):
         (own / f"{name}.yaml").write_text((ROOT / f"launch/clusters/{example}.yaml").read_text(encoding="utf-8"))
     (tmp_path / "home.yaml").write_text((ROOT / "hatrain/home/demo.yaml").read_text(encoding="utf-8"))
-    return tmp_path
+    yield tmp_path
+    load._standard_input.cache_clear()
 
 
 @pytest.mark.parametrize("line", runnable())

@@ -122,7 +122,10 @@ def _main(arguments: list[str]) -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        print(f"hatrain {verb}: no such verb{nearest(verb, VERBS)}; `hatrain help` lists all", file=sys.stderr)
+        print(
+            f"hatrain {verb}: no such verb{nearest(verb, [*VERBS, '--version'])}; `hatrain help` lists all",
+            file=sys.stderr,
+        )
         return 2
     module = importlib.import_module(f"hatrain.cli.{_module(verb)}")
     parser = parser_of(verb)

@@ -7,7 +7,7 @@ from hatrain.cli.shells import SHELLS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=list(SHELLS), help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", choices=list(SHELLS), help="bash, zsh or fish")
 
 
 def run(args: argparse.Namespace) -> int:

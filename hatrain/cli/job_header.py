@@ -14,9 +14,10 @@ def commands(job: Path) -> list[str]:
     return [found[1] for line in lines[:head] if (found := re.match(r"# {5}(\S.*)", line))]
 
 
-def makes_missing(job: str, problems: Iterable[str]) -> list[str]:
-    """Return a line for each command of a job file that makes its rows, if rows are among what is missing."""
-    if job == "-" or not any(problem.startswith("data.") for problem in problems):
+def makes_missing(job: str | None, problems: Iterable[str]) -> list[str]:
+    """Return a line for each command of a job file that makes its rows, if rows are among what is missing. `job` is as
+    on the command line; None where there is no file."""
+    if job is None or job == "-" or not any(problem.startswith("data.") for problem in problems):
         return []
     return [
         f"to make the rows: {command}" for command in commands(find_job(job)) if command.startswith("hatrain data ")

@@ -61,6 +61,7 @@ def test_the_check_of_examples_refuses_a_wrong_option():
     ("arguments", "line"),
     [
         (("submti", "x"), "hatrain submti: no such verb; did you mean submit?; `hatrain help` lists all"),
+        (("version",), "hatrain version: no such verb; did you mean --version?; `hatrain help` lists all"),
         (("help", "submti"), "hatrain help: no verb submti; did you mean submit?; `hatrain help` lists all"),
         (
             ("plan", "demo", "--clustr", "local"),
