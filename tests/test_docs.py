@@ -13,6 +13,7 @@ import yaml
 from hatrain.cli import VERBS, main, parser_of
 from hatrain.cli.examples import EXAMPLES
 from hatrain.contract import load
+from hatrain.contract.spec import JobSpec
 from hatrain.guide.flags import FLAGS
 from hatrain.home.generate import dataset
 from tests import documented
@@ -188,6 +189,23 @@ def test_a_command_of_each_verb_runs():
     assert {shlex.split(line)[1] for line in runnable()} == RUN
     assert set(runnable()) >= REFUSED
     assert [word for word in NEEDS if not any(word in command.text for command in HATRAIN)] == []
+
+
+JOBS = [
+    (page.name, block)
+    for page in PAGES
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    if {"name", "model"} <= set(re.findall(r"^(\w+):", block, re.M))
+]
+
+
+@pytest.mark.parametrize(("page", "block"), JOBS)
+def test_a_job_in_the_documentation_is_valid(page, block):
+    load.validate(JobSpec, load.read_text(block, page))
+
+
+def test_there_is_a_job_in_the_documentation():
+    assert "jobs.md" in dict(JOBS)
 
 
 def test_the_keys_and_flags_of_the_table_for_others_are_there():

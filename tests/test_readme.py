@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from hatrain.cli import main
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Tour of the code\n")[2].partition("\n## ")[0]
@@ -26,3 +28,9 @@ def test_every_job_is_in_a_table_of_jobs():
     jobs = {path.stem for path in ROOT.glob("jobs/*.yaml")} - {"demo", "demo-smollm2"}
     page = (ROOT / "docs/jobs.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| \[([^]]+)\]\(\.\./jobs/", page, re.M)) == jobs
+
+
+def test_the_readme_shows_what_init_prints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "my-home"]) == 0
+    assert f"\n```\n$ hatrain init my-home\n{capsys.readouterr().out}```\n" in README
