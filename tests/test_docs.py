@@ -149,7 +149,9 @@ def runnable() -> list[str]:
 def is_fragment(words: list[str]) -> bool:
     """Whether inline code names a verb or an option, and is no command of its own."""
     parts = {"--train", "--test", "--dpo", "--sample"}
-    return words in (["plan"], ["render"], ["init"], ["import"], ["completion"]) or (words[0] == "data" and not parts & set(words))
+    return words in (["plan"], ["render"], ["init"], ["import"], ["completion"]) or (
+        words[0] == "data" and not parts & set(words)
+    )
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from hatrain.cli import main
+from tests.shipped import JOBS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +26,7 @@ def test_the_readme_is_under_150_lines():
 
 
 def test_every_job_is_in_a_table_of_jobs():
-    jobs = {path.stem for path in ROOT.glob("jobs/*.yaml")} - {"demo", "demo-smollm2"}
+    jobs = {path.stem for path in JOBS} - {"demo", "demo-smollm2"}
     page = (ROOT / "docs/jobs.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| \[([^]]+)\]\(\.\./jobs/", page, re.M)) == jobs
 

@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
         print(matrix())
         return 0
     if args.job is None:
-        raise BadInput("hatrain plan: JOB is missing; accepted: a job file, the name of one that `hatrain jobs` lists, or --matrix")
+        raise BadInput(
+            "hatrain plan: JOB is missing; accepted: a job file, the name of one that `hatrain jobs` lists, or --matrix"
+        )
     if args.gpu is not None:
         print(comparison(args))
         return 0
