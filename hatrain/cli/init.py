@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     text = json.dumps(spec.json_schema(), indent=2, ensure_ascii=False) + "\n"
     if not schema.exists():
         seal.write_text(schema, text)
-    elif schema.read_text(encoding="utf-8") != text:
+    elif schema.read_bytes() != text.encode():
         print(f"note: {schema}: is not this version's; renew it with: hatrain schema > {schema}", file=sys.stderr)
     print(f"{job}   what to train, and how")
     print(f"{home}  the home it is for: change it to yours")

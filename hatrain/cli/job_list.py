@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hatrain.cli.columns import aligned
+from hatrain.cli.columns import aligned, width
 from hatrain.contract import shipped
 from hatrain.contract.load import find_job, load_job, read_source
 from hatrain.contract.spec import JobSpec
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
             problems += error.problems
             continue
         rows.append((name, job.model.base.rpartition("/")[2], trains(job), gpus(job)))
-    print(aligned(rows))
+    print(aligned(rows, width()))
     print(
         "\n".join(["hatrain jobs JOB prints one; your own are in ./jobs and take precedence", *problems]),
         file=sys.stderr,
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _file(name: str) -> Path:
     """A job, or a file that one needs, such as a chat template."""
-    beside = shipped.jobs() / name
-    return beside if Path(name).suffix not in ("", ".yaml") and beside.is_file() else find_job(name)
+    others = {path.name: path for path in shipped.jobs().glob("*.jinja")}
+    return others[name] if name in others else find_job(name)
 
 
 def trains(job: JobSpec) -> str:
