@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import hatrain
 from hatrain.cli.examples import EXAMPLES
 from hatrain.cli.parsing import Parser, ending
+from hatrain.contract import extras
 from hatrain.errors import BadInput, nearest
 from hatrain.runtime import credentials, streams
 
@@ -139,6 +140,11 @@ def _main(arguments: list[str]) -> int:
     except BadInput as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if not (line := extras.without(error.name or "hatrain", f"hatrain {verb}")):
+            raise
+        print(line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

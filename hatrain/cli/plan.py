@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hatrain.cli import columns
 from hatrain.cli.columns import aligned
-from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
+from hatrain.cli.planning import add_cluster, add_force, add_job, note_absent, planned
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print(comparison(args))
         return 0
     plan = planned(args)
-    note_missing(plan, args.job)
+    note_absent(plan, args.job)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
 

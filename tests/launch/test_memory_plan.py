@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.cli import main
+from hatrain.contract import hub
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
@@ -316,14 +317,14 @@ def test_a_hub_that_fails_is_asked_once_and_named(failure, tmp_path, monkeypatch
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
     for _ in range(2):
         with pytest.raises(NotKnown, match=r"some/mo del: .* and the hub does not answer \(.+\)"):
             sources.structure_of(
                 "some/mo del", "refs/pr/1", workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True
             )
     assert asked == ["https://hub.example/some/mo%20del/resolve/refs%2Fpr%2F1/config.json"]
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
 
 
 def test_the_hub_is_asked_with_the_token_which_goes_nowhere_else(tmp_path, monkeypatch):
@@ -338,9 +339,9 @@ def test_the_hub_is_asked_with_the_token_which_goes_nowhere_else(tmp_path, monke
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
     found = sources.structure_of("gated/model", None, workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True)
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
     assert found.weights == 1_100_048_384
     (request,) = asked
     assert request.full_url == "https://huggingface.co/gated/model/resolve/main/config.json"
