@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Prints the values of a kind, one on a line: those that are always there, and those of this folder.
 _hatrain_candidates() {
   [ -z "${ZSH_VERSION-}" ] || emulate -L sh
