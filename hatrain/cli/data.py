@@ -225,8 +225,8 @@ def _contradictions(args: argparse.Namespace, client: str, row_format: str) -> l
 
 
 class _Progress:
-    """Prints rows and rows per second to stderr: a line that updates on a terminal, elsewhere one for each file, and for
-    a long one, some in between."""
+    """Prints rows and rows per second to stderr: a line that updates on a terminal, elsewhere one for each file and
+    some in between for a long one."""
 
     def __init__(self) -> None:
         self._part, self._started, self._printed = "", 0.0, 0.0

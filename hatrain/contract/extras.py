@@ -26,8 +26,9 @@ def absent(extra: str) -> list[str]:
 
 
 def command(extra: str) -> str:
-    """Return the command that installs an extra."""
-    return f"pip install 'hatrain[{extra}]'"
+    """Return the command that installs an extra. DeepSpeed is built against the torch that is there."""
+    install = "DS_BUILD_OPS=0 pip install --no-build-isolation" if extra == "deepspeed" else "pip install"
+    return f"{install} 'hatrain[{extra}]'"
 
 
 def problems(extra: str, what: str) -> list[str]:
