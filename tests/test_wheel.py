@@ -54,6 +54,7 @@ class Folder:
         libraries = Path(pydantic.__file__).parents[1]
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{libraries}", "HOME": str(folder)}
+        self.environment["HF_HUB_OFFLINE"] = "1"
         for name in ("CLUSTER", "HATRAIN_RUNS"):
             self.environment.pop(name, None)
 
