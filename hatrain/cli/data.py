@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--language",
         nargs="+",
         action="extend",
-        metavar="NAME",
+        metavar="LANGUAGE",
         help="names or codes; rows of several languages are shuffled together (default: english)",
     )
     add(
         "--client",
-        metavar="NAME",
+        metavar="CLIENT",
         help="what the model is used with: assist (Home Assistant's own interface; the default), home-llm (the "
         "integration), home-llm-legacy (its older form), or guide (what the training guide's script wrote; the default "
         "with --format, --tools or a --…-system-role)",

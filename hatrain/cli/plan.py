@@ -38,12 +38,14 @@ def run(args: argparse.Namespace) -> int:
         print(matrix())
         return 0
     if args.job is None:
-        raise BadInput("hatrain plan: JOB is missing; accepted: a job file, the name of one in ./jobs, or --matrix")
+        raise BadInput(
+            "hatrain plan: JOB is missing; accepted: a job file, the name of one that `hatrain jobs` lists, or --matrix"
+        )
     if args.gpu is not None:
         print(comparison(args))
         return 0
     plan = planned(args)
-    note_absent(plan)
+    note_absent(plan, args.job)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
 

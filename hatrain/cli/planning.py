@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.sweeps import settings_of
 from hatrain.contract import dependency, extras, hub
 from hatrain.contract.inputs import missing
@@ -20,7 +21,10 @@ from hatrain.errors import BadInput
 
 def add_job(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "job", metavar="JOB", nargs=None if required else "?", help="a job file, or the name of one in ./jobs"
+        "job",
+        metavar="JOB",
+        nargs=None if required else "?",
+        help="a job file, the name of one that `hatrain jobs` lists, or - for standard input",
     )
     parser.add_argument(
         "--set",
@@ -128,7 +132,11 @@ def _missing_from_hub(plan: Plan) -> list[str]:
     return [f"model.base: {problem}"] if problem else []
 
 
-def note_absent(plan: Plan) -> None:
-    """Note on stderr what `absent` returns: the machines that run the job may have it."""
-    for problem in absent(plan):
+def note_absent(plan: Plan, job: str) -> None:
+    """Note on stderr what `absent` returns, and what makes it: the machines that run the job may have it. `job` is how
+    the command line names the job."""
+    problems = absent(plan)
+    for problem in problems:
         print(f"note: not on this machine: {problem}", file=sys.stderr)
+    for line in makes_missing(job, problems):
+        print(f"note: {line}", file=sys.stderr)

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.backends import backend
 
     plan = planned(args)
-    note_absent(plan)
+    note_absent(plan, args.job)
     target = backend(plan.cluster_spec)
     if args.out is None:
         streams.write_utf8(target.single_file(plan))

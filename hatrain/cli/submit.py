@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import (
     absent,
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     target = backend(plan.cluster_spec)
     directory = target.run_directory(plan)
     if args.dry_run:
-        note_absent(plan)
+        note_absent(plan, args.job)
         submission, _ = submit.prepare(plans, at_once=args.at_once)
         print(submit.preview(submission), end="")
         return 0
@@ -75,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
     if not is_sweep and (directory.folder / SWEEP).is_dir():
         raise BadInput(f"{directory.folder}: holds a sweep; give this job another name, with --set name=NAME")
     if not target.on_this_machine:
-        note_absent(plan)
+        note_absent(plan, args.job)
     elif problems := absent(plan):
         try:
             submit.check(plans)
         except BadInput as error:
             problems = [*problems, *error.problems]
-        print("\n".join(problems), file=sys.stderr)
+        print("\n".join([*problems, *makes_missing(args.job, problems)]), file=sys.stderr)
         return Exit.FATAL
     return _send(plans, args, on_this_machine=target.on_this_machine)
 

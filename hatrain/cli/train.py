@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import absent, add_force, add_job, planned
 from hatrain.contract.plan import Plan
@@ -47,10 +48,10 @@ def run_as_written(arguments: Sequence[str]) -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     args.cluster = "local"
-    return _train(planned(args), fresh=args.fresh)
+    return _train(planned(args), fresh=args.fresh, job=args.job)
 
 
-def _train(plan: Plan, *, fresh: bool) -> int:
+def _train(plan: Plan, *, fresh: bool, job: str | None = None) -> int:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if "TORCHELASTIC_RUN_ID" in os.environ and ranks != plan.world_size:
         raise BadInput(
@@ -58,7 +59,7 @@ def _train(plan: Plan, *, fresh: bool) -> int:
             f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
         )
     if problems := absent(plan):
-        print("\n".join(problems), file=sys.stderr)
+        print("\n".join([*problems, *makes_missing(job, problems)]), file=sys.stderr)
         return Exit.FATAL
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from hatrain.entry import torchrun

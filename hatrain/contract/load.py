@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hatrain.contract import shipped
 from hatrain.contract.keys import meant, unknown_key
 from hatrain.errors import BadInput, nearest
 from hatrain.runtime import credentials
@@ -393,40 +394,51 @@ def load(model: type[M], path: Path, settings: Iterable[str] = ()) -> M:
     return validate(model, document)
 
 
-def find(name: str, folders: Sequence[Path], what: str) -> Path:
-    """Find a file by its path, or by its name in the first folder that has it. `what` names the kind in messages.
+def find(name: str, folders: Sequence[Path], what: str, shipped: Path | None = None) -> Path:
+    """Find a file by its path, or by its name in the first folder that has it, `shipped` last. `what` names the kind in
+    messages.
 
     Raises BadInput with the nearest name.
     """
     path = Path(name)
+    more = sorted(each.stem for each in shipped.glob("*.yaml")) if shipped else []
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         if path.is_file():
             return path
         known = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
-        raise BadInput(f"{name}: no such {what}{nearest(name, known)}")
-    for folder in folders:
+        by_name = f"; the {what} {path.stem} comes with hatrain: give its name alone" if path.stem in more else ""
+        raise BadInput(f"{name}: no such {what}{by_name or nearest(name, known)}")
+    for folder in [*folders, *([shipped] if shipped else [])]:
         if (path := folder / f"{name}.yaml").is_file():
             return path
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    own = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - {*more})
+    named = [*own, *([f"one that `hatrain {what}s` lists"] if more else [])]
     searched = ", ".join(f"{folder}/" for folder in folders)
-    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (none found in {searched})"
-    raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
+    accepted = (
+        f"accepted: a path, {'or ' * (len(named) == 1)}{', '.join(named)}" if named else f"none found in {searched}"
+    )
+    raise BadInput(f"{name}: no such {what} ({accepted}){nearest(name, [*own, *more])}")
 
 
 def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple["JobSpec", Document]:
-    """Read a job by its path, or by its name in ./jobs, or from standard input (-), with the location of each key.
-    Raises BadInput.
+    """Read a job by its path, by its name in ./jobs or among those that come with hatrain, or from standard input (-),
+    with the location of each key. Raises BadInput.
 
     `settings` come from --set; `swept`, which go on top, from --sweep.
     """
     from hatrain.contract.spec import JobSpec  # the schema of a job, which other files do not need
 
-    document = read_standard_input() if name == "-" else read_file(find(name, [Path("jobs")], "job"))
+    document = read_standard_input() if name == "-" else read_file(find_job(name))
     override(document, settings)
     override(document, swept, "--sweep")
     return validate(JobSpec, document), document
 
 
+def find_job(name: str) -> Path:
+    """Find a job by its path, or by its name in ./jobs or among those that come with hatrain. Raises BadInput."""
+    return find(name, [Path("jobs")], "job", shipped.jobs())
+
+
 def load_job(name: str, settings: Iterable[str] = ()) -> "JobSpec":
-    """Read a job by its path, or by its name in ./jobs. Raises BadInput."""
+    """As `read_job`, without the locations."""
     return read_job(name, settings)[0]

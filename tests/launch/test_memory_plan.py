@@ -22,6 +22,7 @@ from launch.memory import sources
 from launch.memory.needs import PROCESS
 from launch.memory.structure import NotKnown, adapters
 from launch.planner import Refusal
+from tests import shipped
 from tests.plans import a_cluster, a_job, a_plan
 
 BASE = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
@@ -538,7 +539,7 @@ def test_the_parts_are_printed_with_a_bar(tmp_path, monkeypatch, capsys):
     assert 36 <= sum(line.count("█") + line.count("·") for line in lines) <= 44
 
 
-JOBS = sorted(path for path in (Path(__file__).parents[2] / "jobs").glob("*.yaml") if not path.stem.startswith("demo"))
+JOBS = [path for path in shipped.JOBS if not path.stem.startswith("demo")]
 """But those that train on processors."""
 
 
