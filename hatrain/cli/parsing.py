@@ -24,6 +24,11 @@ class Parser(argparse.ArgumentParser):
     def _nearest(self, message: str) -> str:
         kind, _, rest = message.partition(": ")
         if kind == "unrecognized arguments":
+            if "--set" in self._option_string_actions:
+                from hatrain.guide import as_settings
+
+                if settings := as_settings(rest.split()):
+                    return f"; the training guide's flags are here {' '.join(settings)}"
             written = next((word.partition("=")[0] for word in rest.split() if word.startswith("-")), "")
             return nearest(written, self._option_string_actions) if written else ""
         # Python 3.12 leaves the quotes away.

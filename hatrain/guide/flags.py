@@ -114,7 +114,7 @@ def is_guide_command(argv: Sequence[str]) -> bool:
     """Whether the arguments are train.py's flags rather than a job with hatrain's options. Raises BadInput for both."""
     given = _given(argv)
     if given and not _is_flag(argv[0]):
-        settings = " ".join(_as_settings(argv))
+        settings = " ".join(as_settings(argv))
         raise BadInput(
             f"{', '.join(given)}: the training guide's, which go without a job; accepted: {argv[0]}"
             f"{f' {settings}' if settings else ''}, or all of the guide's command"
@@ -130,7 +130,7 @@ def whose_flags(argv: Sequence[str]) -> list[str]:
     needed = ", ".join(f"--{name}" for name in NEEDED)
     return [
         f"{', '.join(given)}: flags of the training guide's train.py, which needs {needed}; "
-        f"with a job: hatrain train JOB {' '.join(_as_settings(argv))}"
+        f"with a job: hatrain train JOB {' '.join(as_settings(argv))}"
     ]
 
 
@@ -221,7 +221,7 @@ def _of_another_program(name: str) -> str:
     return f"; did you mean --{near[0]}?" if near else ""
 
 
-def _as_settings(argv: Sequence[str]) -> list[str]:
+def as_settings(argv: Sequence[str]) -> list[str]:
     """Return the guide's flags of a command line as `--set KEY=VALUE`, for a command that names a job file. Others are
     left out."""
     settings, tokens = [], list(argv)

@@ -340,3 +340,12 @@ def test_the_guides_flags_without_a_run_name_say_whose_they_are(capsys):
         "--base_model, --learning_rate: flags of the training guide's train.py, which needs --run_name"
     )
     assert last.endswith("hatrain train JOB --set model.base=b/m --set method.learning_rate=1e-5")
+
+
+@pytest.mark.parametrize("verb", ["plan", "submit", "render"])
+def test_the_guides_flags_with_another_verb_say_how_a_job_takes_them(verb, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([verb, "tinyhome", "--epochs", "3", "--bf16"])
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "; the training guide's flags are here --set method.epochs=3 --set model.dtype=bf16; see: " in line
