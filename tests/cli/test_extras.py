@@ -39,7 +39,7 @@ WORKS = {
     "import": ["--", "python3", "train.py", "--run_name", "x", "--base_model", "a/b", "--train_dataset", "t.jsonl"],
     "compare": ["done", "done"],
     "doctor": [],
-    "data": ["--test", "--language", "english", "--out", "data"],
+    "data": ["--sample", "--language", "english", "--out", "data"],
     "init": ["my-home"],
     "jobs": [],
     "help": ["plan"],
