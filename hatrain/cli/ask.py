@@ -127,7 +127,8 @@ def _lines() -> Iterator[str]:
             print()
             return
         except KeyboardInterrupt:
-            print()
+            with contextlib.suppress(KeyboardInterrupt):  # pressed twice
+                print()
             continue
         if line:
             yield line

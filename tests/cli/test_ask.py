@@ -135,15 +135,16 @@ def test_a_terminal_gets_a_prompt_and_control_d_ends_it():
     seen = b""
 
     def until(text: bytes, key: bytes = b"") -> None:
-        """Read until a text comes. The key is pressed, and again: one that comes while input() begins is not seen."""
+        """Read until a text comes. The key is pressed, and again after silence: one that comes while input() begins is
+        not seen."""
         nonlocal seen
-        for _ in range(300):
+        for _ in range(60):
+            os.write(main_end, key)
+            while text not in seen and select.select([main_end], [], [], 10)[0]:
+                seen += os.read(main_end, 1024)
             if text in seen:
                 seen = seen.partition(text)[2]
                 return
-            os.write(main_end, key)
-            if select.select([main_end], [], [], 2)[0]:
-                seen += os.read(main_end, 1024)
         raise AssertionError(seen)
 
     until(b"> ")
