@@ -27,6 +27,7 @@ from hatrain.data.template import ChatTemplate
 from hatrain.errors import BadInput
 from hatrain.runtime import machine, seal
 from hatrain.runtime.counting import Counting
+from hatrain.runtime.waiting import waiting
 
 R = TypeVar("R")
 
@@ -82,7 +83,8 @@ def prepare(
 def _from_cache(
     path: Path, labeller: Labeller, kind: Kind[Any], say: Say, kept: Cache, workers: int | None
 ) -> Prepared:
-    digest = _digest(path)
+    with waiting(f"computing the checksum of {path}", say):
+        digest = _digest(path)
     key = key_of(labeller, kind.name, digest)
     if (found := kept.find(key)) is not None:
         return found
@@ -197,14 +199,14 @@ def _by_workers(work: _Work, chunks: Iterator[Chunk], workers: int) -> Iterator[
     context = multiprocessing.get_context("fork")
     gc.freeze()  # else each process copies the pages of all objects when it collects garbage
     pool = ProcessPoolExecutor(workers, context, initializer=_become_worker, initargs=(work, os.getpid()))
-    waiting: deque[Future[Prepared]] = deque()
+    begun: deque[Future[Prepared]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(_work_on, chunk))
-            if len(waiting) > _AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            begun.append(pool.submit(_work_on, chunk))
+            if len(begun) > _AHEAD * workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
         gc.unfreeze()

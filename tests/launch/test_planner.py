@@ -220,7 +220,7 @@ def test_a_batch_of_more_rows_than_an_epoch_has_is_noted(tmp_path):
 
 
 def test_more_processes_than_cores_are_noted(tmp_path, monkeypatch):
-    monkeypatch.setattr(planner, "cpu_cores", lambda: 2)
+    monkeypatch.setattr(planner.machine, "cores", lambda: 2)
     settings = {"hardware__gpu": "cpu", "method__batch_size": 128}
     (note,) = planner.notes(planned(tmp_path, **settings, hardware__gpus_per_node=64))
     assert note == "hardware.gpus_per_node: 64 processes share the 2 cores of this machine"
