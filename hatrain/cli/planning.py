@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from hatrain.contract.inputs import missing
 from hatrain.contract.load import compose, read_job
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, runs_root
@@ -146,7 +145,7 @@ def note_missing(plan: Plan) -> None:
     from hatrain.export import tools
     from launch.backends import backend
 
-    problems = missing(plan) if backend(plan.cluster_spec).shares_files else []
+    problems = backend(plan.cluster_spec).missing(plan)
     if plan.job.export and plan.python == sys.executable:
         problems = [*problems, *tools.missing()]
     for problem in [*problems, *absent_trackers(plan)]:

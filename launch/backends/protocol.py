@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
+from hatrain.contract import inputs
 from hatrain.contract.cluster.common import BaseCluster
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory
@@ -40,6 +41,8 @@ class Submission:
     """Starts the submission once the files are written."""
     jobs: tuple[str, ...] = ()
     """The scheduler's id of each run, where they are known before anything is sent."""
+    fresh: bool = False
+    """Whether earlier runs of these names are set aside, where this machine does not do that itself."""
 
     @property
     def is_sweep(self) -> bool:
@@ -105,6 +108,12 @@ class Client(Protocol):
     def start(self, submission: Submission) -> list[str]:
         """Send a submission whose files are written. Returns the scheduler's id of each run."""
 
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Bring what runs have written elsewhere into their directories here, where those are copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        """The scheduler's ids, if an earlier attempt to send the same was cut off after the scheduler had it."""
+
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
         """States by job id, with one query for all jobs."""
 
@@ -137,6 +146,11 @@ class Backend(ABC, Generic[Spec]):
         self.cluster = cluster
 
     @property
+    def copies(self) -> bool:
+        """Whether the run directories of this machine are copies, which a client refreshes."""
+        return False
+
+    @property
     def has_image(self) -> bool:
         """Whether jobs run in an image, which has hatrain."""
         return False
@@ -164,6 +178,10 @@ class Backend(ABC, Generic[Spec]):
     def run_directory(self, plan: Plan) -> RunDirectory:
         """The run's directory on this machine."""
         return RunDirectory(Path(plan.paths.run))
+
+    def missing(self, plan: Plan) -> list[str]:
+        """A line for each input that this machine lacks, where it should have them."""
+        return inputs.missing(plan) if self.shares_files else []
 
     @abstractmethod
     def files(self, plan: Plan) -> dict[str, str]:

@@ -80,6 +80,12 @@ class KubernetesClient:
             print(f"note: the files of the run will not be deleted with its Job: {error.problems[0]}", file=sys.stderr)
         return list(submission.jobs)
 
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Nothing to do: these directories are no copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        return []
+
     def diff(self, submission: Submission) -> str | None:
         """kubectl's own diff. None if the server cannot tell: the pods of a Job cannot be changed, and a submission
         replaces the Job."""

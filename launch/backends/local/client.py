@@ -67,6 +67,12 @@ class LocalClient:
             return [job]
         return [f"{job}_{planned.directory.folder.name}" for planned in submission.runs]
 
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Nothing to do: these directories are no copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        return []
+
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
         return {job: self._state(job, run) for job, run in jobs.items()}
 

@@ -92,6 +92,12 @@ class SlurmClient:
     def start(self, submission: Submission) -> list[str]:
         return job_ids(submission, self._sbatch(submission.command))
 
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Nothing to do: these directories are no copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        return []
+
     def _run(self, command: Sequence[str]) -> str:
         return run(self._machine, command)
 

@@ -43,6 +43,10 @@ _RSYNC_LOST = (10, 12, 30, 35, 255)
 """rsync's exit codes for a socket, a stream or a time-out that broke, and ssh's own."""
 
 
+class Unreachable(BadInput):
+    """There is no connection: what was asked for last may have been done."""
+
+
 class _Lost(Exception):
     """No connection: a script may have run to its end, or not at all."""
 
@@ -81,7 +85,7 @@ class Connection:
     def run(self, script: str, *, login: bool = False) -> Output:
         """Run a bash script there, with empty input. `login` gives it the environment of a login.
 
-        Raises BadInput, in one line, when the host cannot be reached, or stays away for longer than `patience`.
+        Raises Unreachable, in one line, when the host cannot be reached, or stays away for longer than `patience`.
         """
         return self._persist(lambda: self._run(script, login=login))
 
@@ -92,7 +96,7 @@ class Connection:
         """
         if shutil.which("rsync") is None:
             raise BadInput("rsync: not found on this machine; install it")
-        files = b"\0".join(name.encode() for name in names)
+        files = b"\0".join(os.fsencode(name) for name in names)
         return self._persist(lambda: self._rsync(arguments, files, progress=progress))
 
     def close(self) -> None:
@@ -108,12 +112,12 @@ class Connection:
                 result = act()
             except _Lost as lost:
                 if _REFUSED.search(lost.reason) or not (lost.was_up or self._was_up):
-                    raise BadInput(f"{self.host}: {lost.reason}{_advice(lost.reason, self.host)}") from None
+                    raise Unreachable(f"{self.host}: {lost.reason}{_advice(lost.reason, self.host)}") from None
                 if not self._is_lost:
                     self._is_lost = True
                     print(f"{self.host}: lost the connection ({lost.reason}); connecting again", file=sys.stderr)
                 if time.monotonic() + pause - began > self.patience:
-                    raise BadInput(f"{self.host}: no connection: {lost.reason}") from None
+                    raise Unreachable(f"{self.host}: no connection: {lost.reason}") from None
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
@@ -127,7 +131,7 @@ class Connection:
         # In braces: bash reads all of it before it starts.
         text = (
             f"{{\nprintf '%s\\n' {mark}\nprintf '%s\\n' {mark} >&2\n(\n{script}\n) </dev/null\n"
-            f'printf \'\\n%s %s\\n\' {mark} "$?"\nexit 0\n}}\n'
+            f"printf '\\n%s %s\\n' {mark} \"$?\"\nexit 0\n}}\n"
         )
         command = [*self._ssh(), *self._prompts(), "--", self.host, _LOGIN if login else _PLAIN]
         # A file for stderr: a connection that stays open would keep a pipe open as well.
@@ -189,7 +193,7 @@ class Connection:
             errors.seek(0)
             lines = errors.read().decode(errors="replace").splitlines()
         if result.returncode == 0:
-            return (result.stdout or b"").decode(errors="replace")
+            return os.fsdecode(result.stdout or b"")
         told = [line.strip() for line in lines if line.strip() and not line.startswith("rsync error:")]
         reason = _shortened((told or lines or [f"rsync ended with exit code {result.returncode}"])[0])
         if "is your shell clean" in "\n".join(lines):
