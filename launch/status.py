@@ -65,8 +65,8 @@ def _by_cluster(submitted: Iterable["_SubmittedRun"]) -> list[list["_SubmittedRu
 
 
 def _refreshed(submitted: Sequence["_SubmittedRun"]) -> tuple[list["_SubmittedRun"], dict[str, JobState]]:
-    """The runs, after the copies among their directories were brought up to date; and why that was not possible, by name
-    of the run."""
+    """The runs, after the copies among their directories were brought up to date; and why that was not possible, by
+    name of the run."""
     states: dict[str, JobState] = {}
     again: set[str] = set()
     for group in _by_cluster(submitted):

@@ -20,6 +20,7 @@ VERBS = {
     "logs": "print the output of a run",
     "wait": "wait until a run ends, and exit with its exit code",
     "stop": "make a run save a checkpoint and exit",
+    "pull": "bring the results of a run from a cluster behind ssh",
     "cancel": "remove a run from the queue, or end it",
     "compare": "compare two runs side by side",
     "report": "write an HTML page about a run, or about several side by side",

@@ -69,6 +69,13 @@ class AccessRefused(BadInput):
     """The scheduler does not let this user ask: asking again does not help."""
 
 
+def nothing_to_pull(run: "RunDirectory") -> BadInput:
+    return BadInput(
+        f"{run.name}: pull is for clusters behind ssh (ssh in a Slurm cluster file); the results of this run are where "
+        f"it ran, in {run.plan().paths.run}"
+    )
+
+
 class Reader(Protocol):
     """The output of a job, from one moment on."""
 
@@ -129,6 +136,13 @@ class Client(Protocol):
     def newest_step(self, job: str, run: RunDirectory) -> str:
         """The newest line of training of a running job whose run directory this machine does not see; empty if there is
         none, or if it does."""
+
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        """Bring a run's results into its directory here, also while it runs: its model, or the newest whole checkpoint
+        while it has none; and what it measured. Returns what a user should know, one line each.
+
+        Raises BadInput where the directory here is the run's own.
+        """
 
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Output of one node of a job: all of it, or what is written from now on."""

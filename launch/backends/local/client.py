@@ -14,7 +14,7 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime.lease import process_start
 from hatrain.runtime.orphans import end_orphans
-from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.protocol import JobState, PlannedRun, Reader, Submission, nothing_to_pull
 from launch.backends.shared_files import FileReader, stop_by_file
 
 CANCEL_SECONDS = 10.0
@@ -72,6 +72,9 @@ class LocalClient:
 
     def arrived(self, submission: Submission) -> list[str]:
         return []
+
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        raise nothing_to_pull(run)
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
         return {job: self._state(job, run) for job, run in jobs.items()}

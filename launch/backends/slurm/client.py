@@ -10,7 +10,7 @@ from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
-from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.protocol import JobState, PlannedRun, Reader, Submission, nothing_to_pull
 from launch.backends.shared_files import FileReader, stop_by_file
 from launch.backends.slurm import render, states
 from launch.backends.slurm.programs import Machine, ThisMachine, Variables, quoted, run
@@ -97,6 +97,9 @@ class SlurmClient:
 
     def arrived(self, submission: Submission) -> list[str]:
         return []
+
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        raise nothing_to_pull(run)
 
     def _run(self, command: Sequence[str]) -> str:
         return run(self._machine, command)

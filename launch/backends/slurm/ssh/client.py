@@ -17,6 +17,7 @@ from launch.backends.slurm.ssh import inputs, mirror, submission
 from launch.backends.slurm.ssh.connection import Unreachable, connection
 from launch.backends.slurm.ssh.machine import LoginNode
 from launch.backends.slurm.ssh.mirror import Copy
+from launch.backends.slurm.ssh.pull import Pull
 
 READ_SECONDS = 2.0
 """Between two looks at the output of a run that is followed."""
@@ -24,9 +25,6 @@ READ_SECONDS = 2.0
 
 class SshClient(SlurmClient):
     """As `SlurmClient`, for a cluster file with `ssh`."""
-
-    # A login for each question.
-    poll_seconds = 10.0
 
     def __init__(self, cluster: SlurmCluster):
         assert cluster.ssh is not None
@@ -116,6 +114,19 @@ class SshClient(SlurmClient):
     def copy(self, runs: Sequence[RunDirectory], *, logs: bool = False) -> None:
         """Bring the directories here up to date, on request with all output."""
         mirror.refresh(self._connection, [Copy(run, self._there(run)) for run in runs], logs=logs)
+
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        self._settle(submission.folder_of(run))
+        self.copy([run], logs=metrics)
+        pull = Pull(self._connection, run, self._there(run))
+        lines = []
+        if metrics:
+            pull.measured()
+            lines.append(f"{run.name}: {run.folder}")
+        if model:
+            lines += pull.model()
+            lines += pull.export() if metrics else []
+        return lines
 
     def _there(self, run: RunDirectory) -> str:
         return f"{self._ssh.workdir}/runs/{run.name}"

@@ -1,5 +1,5 @@
-"""The local files of a job: a relative path is a file of this machine, which is sent to the same place below the cluster's
-working folder. Any other path, and a relative one that is not here, is the cluster's own, and is asked for there."""
+"""The local files of a job. One with a relative path is sent to the same place below the cluster's working folder. Any
+other path, and a relative one that is not here, is the cluster's own, and is asked for there."""
 
 import functools
 import posixpath
@@ -165,12 +165,12 @@ def send(connection: Connection, there: str, needed: Sequence[Inputs]) -> None:
         changes = connection.rsync(["--dry-run", "--itemize-changes", "--8-bit-output", *arguments], folder.names)
         # <f: a file is sent; +: it is new, c: it has another checksum.
         sent = [line.split(" ", 1) for line in changes.splitlines() if line.startswith("<f")]
-        if folder.there.startswith(("runs/", "models/")):
-            if replaced := [name for flags, name in sent if "+" not in flags]:
-                raise BadInput(
-                    f"model.base: {folder.there}/{replaced[0]} is another on {connection.host}; a run may have made "
-                    "it there: give the base here another folder"
-                )
+        replaced = [name for flags, name in sent if "+" not in flags]
+        if replaced and folder.there.startswith(("runs/", "models/")):
+            raise BadInput(
+                f"model.base: {folder.there}/{replaced[0]} is another on {connection.host}; a run may have made it "
+                "there: give the base here another folder"
+            )
         if new := [name for flags, name in sent if "+" in flags or "c" in flags[:3]]:
             size = sum((folder.here / name).stat().st_size for name in new)
             print(f"sending {count(len(new), 'file')}, {_size(size)}, to {connection.host}:{target}", file=sys.stderr)

@@ -1,5 +1,5 @@
-"""Copies what runs have written on the cluster into their directories here: small files as a whole, and what was appended
-to the others. Each look lists the files first, and fetches only what is new."""
+"""Copies what runs have written on the cluster into their directories here: small files as a whole, and what was
+appended to the others. Each look lists the files first, and fetches only what is new."""
 
 import base64
 import contextlib
@@ -94,7 +94,7 @@ def _listed(
         "  local number=$1",
         '  cd -- "$2" 2> /dev/null || return 0',
         "  shift 2",
-        f'  stat --dereference --printf "$1 %s %.9Y %F/%n\\0" -- {patterns} 2> /dev/null || true',
+        f'  stat --dereference --printf "$number %s %.9Y %F/%n\\0" -- {patterns} $* 2> /dev/null || true',
         "}",
         *(f"look {number} {shlex.quote(copy.there)}{_batch_logs(copy, logs)}" for number, copy in enumerate(copies)),
     ]

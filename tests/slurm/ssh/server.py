@@ -1,0 +1,103 @@
+"""A real sshd on the loopback interface, with keys made on the spot: the login node of a test's cluster."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.slurm.cluster import DEADLINE
+
+PROGRAMS = ("ssh", "ssh-keygen", "rsync")
+HOST = "my-hpc"
+
+
+class Sshd:
+    """A running sshd for this user. `configuration` is the ssh_config of somebody who may log in, as HOST."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]):
+        """`environment` is what a login there has beside sshd's own."""
+        self.folder = folder
+        folder.mkdir(parents=True)
+        for name in ("host_key", "user_key"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+            subprocess.run(command, check=True, timeout=DEADLINE)
+        shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.port = _free_port()
+        host_key = (folder / "host_key.pub").read_text().split()
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key[0]} {host_key[1]}\n")
+        given = " ".join(f'"{name}={value}"' for name, value in environment.items())
+        (folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\n"
+            f"AuthorizedKeysFile {folder}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\n"
+            f"PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            f"MaxStartups 100\nSetEnv {given}\n"
+        )
+        self.configuration = folder / "ssh_config"
+        self.configuration.write_text(
+            f"Host {HOST}\n  HostName 127.0.0.1\n  Port {self.port}\n  IdentityFile {folder}/user_key\n"
+            f"  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n  StrictHostKeyChecking yes\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+            assert sshd is not None
+            command = [sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
+                return
+            assert self._process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it: nobody can connect, and connections that are open are cut."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(timeout=DEADLINE)
+        self.cut()
+
+    def cut(self) -> None:
+        """End every open connection."""
+        for process in self._sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _sessions(self) -> list[int]:
+        """The processes of sshd that serve a connection: those with this port as the server's end."""
+        served = {inode for local, inode in _connections() if local == self.port}
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (path / "comm").read_text().strip() != "sshd":
+                    continue
+                links = {os.readlink(link) for link in (path / "fd").iterdir()}
+                if links & {f"socket:[{inode}]" for inode in served}:
+                    found.append(int(path.name))
+        return found
+
+
+def _connections() -> list[tuple[int, str]]:
+    """(local port, inode) of each established connection."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [(int(row[1].rpartition(":")[2], 16), row[9]) for row in rows if row[3] == "01"]
+
+
+def _free_port() -> int:
+    """Below the ports that Linux hands out by itself."""
+    port = 27000 + os.getpid() * 11 % 5000
+    while True:
+        port += 1
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
