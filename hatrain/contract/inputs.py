@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hatrain.contract import dependency, model_ref
+from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.paths import expanded
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
@@ -17,6 +18,15 @@ LONGEST_LIST = 2**30
 def resolve(path: str, workdir: str | Path) -> Path:
     """Return a job's path with `~` expanded; a relative one starts from `workdir`."""
     return Path(workdir) / expanded(path)
+
+
+def workdir_of(plan: Plan, run: RunDirectory) -> Path:
+XX
+    directory is a copy of one on a cluster behind ssh."""
+    is_copy = (
+        isinstance(plan.cluster_spec, SlurmCluster) and plan.cluster_spec.ssh and str(run.folder) != plan.paths.run
+    )
+    return Path.cwd() if is_copy else Path(plan.paths.workdir)
 
 
 def missing(plan: Plan) -> list[str]:

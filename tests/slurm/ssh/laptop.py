@@ -1,5 +1,5 @@
-"""A laptop: a folder with jobs, and an `ssh` that reaches the login node and can fail on request. Nothing of the cluster
-is found on it by accident: it has no Slurm, another home and other folders."""
+"""A laptop: a folder with jobs, and an `ssh` that reaches the login node and can fail on request. Nothing of the
+cluster is found on it by accident: it has no Slurm, another home and other folders."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ from tests.slurm.ssh.server import HOST, Sshd
 from tests.slurm.workspace import Workspace
 
 # Counts the sessions (not rsync's own arguments, not questions about the shared connection), and breaks the one that
-# $BREAK names: `before N` ends without a connection, `after N` runs the command there and loses its answer, `kill N`
-# also kills the hatrain that waits for it.
+# the file `break` names: `before N` ends without a connection, `after N` runs the command there and loses its answer;
+# `before-kill N` and `after-kill N` also kill the hatrain that waits for it.
 _SSH = """\
 #!/bin/bash
 real=({ssh} -F {configuration})
@@ -33,7 +33,7 @@ read -r how which < {folder}/break 2> /dev/null || true
 if [[ $count != "$which" ]]; then exec "${{real[@]}}" "$@"; fi
 rm {folder}/break
 if [[ $how == after* ]]; then "${{real[@]}}" "$@" > /dev/null 2>&1; fi
-if [[ $how == *kill ]]; then kill -KILL "$(cat {folder}/pid)"; fi
+if [[ $how == *-kill ]]; then kill -KILL "$(cat {folder}/pid)"; fi
 echo "Connection to {host} closed by remote host." >&2
 exit 255
 """

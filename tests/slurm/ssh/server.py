@@ -81,7 +81,7 @@ class Sshd:
             with contextlib.suppress(OSError):
                 if (path / "comm").read_text().strip() != "sshd":
                     continue
-                links = {os.readlink(link) for link in (path / "fd").iterdir()}
+                links = {str(link.readlink()) for link in (path / "fd").iterdir()}
                 if links & {f"socket:[{inode}]" for inode in served}:
                     found.append(int(path.name))
         return found

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from hatrain.contract.run import RunDirectory
@@ -58,8 +59,8 @@ class Pull:
             if not by_step:
                 return f"{self._run.name}: has no model and no whole checkpoint yet"
             step, name = by_step[-1]
-            identity = self._run.plan().identity
-            if self._copy(f"checkpoints/{name}", lambda folder, step=step: checkpoints.why_not(folder, step, identity)):
+            why_not = partial(checkpoints.why_not, step=step, identity=self._run.plan().identity)
+            if self._copy(f"checkpoints/{name}", why_not):
                 here = self._run.checkpoints / name
                 return f"{self._run.name}: has no model yet; its checkpoint of step {step}: {here}"
         raise BadInput(f"{self._run.name}: its checkpoints change while they are copied; try again")

@@ -1,0 +1,57 @@
+"""A connection that breaks at any step of a submission, or while a run is watched: Slurm has one job of it."""
+
+import pytest
+
+from tests.slurm.cluster import DEADLINE
+from tests.slurm.ssh.laptop import Laptop, jobs_of
+
+WAITS = {"directives": {"begin": "now+3600"}}
+
+
+def submission(laptop: Laptop, name: str) -> list[str]:
+    """A submission of a job that stays in the queue."""
+    (laptop.folder / f"{name}.jsonl").write_text('{"text": "hello"}\n' * 8)
+    job = laptop.job_file(name, data__train=f"{name}.jsonl")
+    return ["submit", job, "--cluster", laptop.cluster_file(**WAITS)]
+
+
+def submit_with_a_break(laptop: Laptop, name: str, how: str, number: int) -> bool:
+    """Submit while session `number` breaks, and again where that was in vain. Returns whether the break came."""
+    command = submission(laptop, name)
+    laptop.break_session(how, number)
+    process = laptop.start(*command)
+    output, _ = process.communicate(timeout=DEADLINE)
+    came = laptop.is_broken
+    if not came:
+        laptop.break_session("never", 0)
+    if process.returncode:
+        again = laptop.hatrain(*command)
+        assert "is submitted to my-hpc (job " in again, output + again
+    (job,) = jobs_of(laptop.slurm, name)
+    assert f"is queued already (job {job} on my-hpc)" in laptop.hatrain(*command, code=2)
+    assert laptop.hatrain("status", name).splitlines()[1].split()[2:] == ["queued", "-", "-", job, "BeginTime"]
+    laptop.slurm.run("scancel", job)
+    return came
+
+
+@pytest.fixture
+def sessions(laptop) -> int:
+    """How many sessions a submission takes."""
+    before = laptop.sessions()
+    laptop.hatrain(*submission(laptop, "counted"))
+    laptop.slurm.run("scancel", *jobs_of(laptop.slurm, "counted"))
+    return laptop.sessions() - before
+
+
+def test_the_answer_of_a_submission_is_lost(laptop, sessions):
+    """The last session sends the job: the same command takes the connection up again, or a second one finds the job."""
+    assert submit_with_a_break(laptop, "taken-up-again", "after", sessions)
+    assert submit_with_a_break(laptop, "sent-again", "after-kill", sessions)
+    assert submit_with_a_break(laptop, "never-sent", "before-kill", sessions)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["before", "after", "before-kill", "after-kill"])
+def test_a_break_at_every_step_of_a_submission_leaves_one_job(laptop, sessions, how):
+    steps = [submit_with_a_break(laptop, f"{how}-{step}", how, step) for step in range(1, sessions + 1)]
+    assert all(steps)
