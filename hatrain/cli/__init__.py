@@ -36,7 +36,7 @@ VERBS = {
     "publish": "upload a finished run's model, GGUF files and card to the model hub",
     "ask": "send requests to a model and show what it would do",
     "find-split": "find the token ids before and after a model's replies",
-    "doctor": "check whether this machine can train",
+    "doctor": "check whether this machine, or a cluster behind ssh, can train",
     "tiny": "create a small base model and tokenizer for demos and tests",
     "schema": "print the JSON Schema of a job",
 }

@@ -21,12 +21,10 @@ def resolve(path: str, workdir: str | Path) -> Path:
 
 
 def workdir_of(plan: Plan, run: RunDirectory) -> Path:
-XX
-    directory is a copy of one on a cluster behind ssh."""
-    is_copy = (
-        isinstance(plan.cluster_spec, SlurmCluster) and plan.cluster_spec.ssh and str(run.folder) != plan.paths.run
-    )
-    return Path.cwd() if is_copy else Path(plan.paths.workdir)
+    """Return the folder that a run's relative paths start from on this machine: the plan's, or the current one where
+    the run directory is a copy of one on a cluster behind ssh."""
+    behind_ssh = isinstance(plan.cluster_spec, SlurmCluster) and plan.cluster_spec.ssh
+    return Path.cwd() if behind_ssh and str(run.folder) != plan.paths.run else Path(plan.paths.workdir)
 
 
 def missing(plan: Plan) -> list[str]:

@@ -16,12 +16,7 @@ def sshd(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     need("sshd", *PROGRAMS)
     if path_of_sshd() is None:
         cannot("sshd", "not installed: sshd")
-    # Of the cluster's home: not the one of whoever runs the tests.
-    folder = tmp_path_factory.mktemp("login-node")
-    home = folder / "home"
-    home.mkdir()
-    names = {"SLURM_CONF": slurm.environ["SLURM_CONF"], "HOME": str(home), "PATH": slurm.environ["PATH"]}
-    server = Sshd(folder / "sshd", names)
+    server = Sshd(tmp_path_factory.mktemp("login-node") / "sshd", slurm.environ)
     yield server
     server.stop()
 

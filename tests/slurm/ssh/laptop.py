@@ -80,8 +80,8 @@ class Laptop:
     def cluster_file(self, behavior: str = "finish", **changes: Any) -> str:
         """Write a cluster file with ssh. Returns its name on the command line."""
         written = yaml.safe_load(self.there.cluster_file(behavior=behavior).read_text())
-        written |= {"ssh": {"host": HOST, "workdir": str(self.there.folder)}, **changes}
         written["python"] = variables.literal(str(self.there.python))
+        written |= {"ssh": {"host": HOST, "workdir": str(self.there.folder)}, **changes}
         (self.folder / "my-hpc.yaml").write_text(yaml.safe_dump(written, allow_unicode=True))
         return "./my-hpc.yaml"
 

@@ -20,24 +20,32 @@ class Sshd:
     """A running sshd for this user. `configuration` is the ssh_config of somebody who may log in, as HOST."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]):
-        """`environment` is what a login there has beside sshd's own."""
-        self.folder = folder
-        folder.mkdir(parents=True)
+        """`environment` is that of the cluster, of which a login gets what finds Slurm."""
+        self.folder, self.home = folder, folder / "home"
+        self._programs = folder / "bin"
+        for each in (self.home, self._programs):
+            each.mkdir(parents=True)
+        given = {
+            "SLURM_CONF": environment["SLURM_CONF"],
+            "HOME": str(self.home),
+            "PATH": f"{self._programs}:{environment['PATH']}",
+        }
         for name in ("host_key", "user_key"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
             subprocess.run(command, check=True, timeout=DEADLINE)
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
+        # A login's start-up files set another PATH than sshd.
+        (self.home / ".profile").write_text(f"export PATH={given['PATH']}\n")
         self.port = _free_port()
         host_key = (folder / "host_key.pub").read_text().split()
         (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key[0]} {host_key[1]}\n")
-        given = " ".join(f'"{name}={value}"' for name, value in environment.items())
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\n"
             f"PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            f"MaxStartups 100\nSetEnv {given}\n"
+            f"MaxStartups 100\nSetEnv {' '.join(f'{name}={value}' for name, value in given.items())}\n"
         )
         self.configuration = folder / "ssh_config"
         self.configuration.write_text(
@@ -73,6 +81,13 @@ class Sshd:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
+    def sessions(self) -> int:
+        return len(self._sessions())
+
+    def hold_sbatch(self) -> "Gate":
+        """Let the next sbatch there wait before it begins, when it does more than ask."""
+        return Gate(self._programs / "sbatch", self.folder)
+
     def _sessions(self) -> list[int]:
         """The processes of sshd that serve a connection: those with this port as the server's end."""
         served = {inode for local, inode in _connections() if local == self.port}
@@ -85,6 +100,27 @@ class Sshd:
                 if links & {f"socket:[{inode}]" for inode in served}:
                     found.append(int(path.name))
         return found
+
+
+class Gate:
+    """Holds one sbatch."""
+
+    def __init__(self, program: Path, folder: Path):
+        self._program, self._waiting, self._opened = program, folder / "waiting", folder / "opened"
+        real = shutil.which("sbatch")
+        program.write_text(
+            f"#!/bin/bash\nif [[ $* != *--test-only* ]]; then\n  touch {self._waiting}\n"
+            f'  until [[ -e {self._opened} ]]; do sleep 0.1; done\nfi\nexec {real} "$@"\n'
+        )
+        program.chmod(0o755)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._waiting.exists()
+
+    def open(self) -> None:
+        self._program.unlink()
+        self._opened.touch()
 
 
 def _connections() -> list[tuple[int, str]]:
