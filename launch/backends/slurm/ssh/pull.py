@@ -69,7 +69,7 @@ class Pull:
         """Whether it is here, and whole. What was copied of one that is not whole is kept for the next try."""
         final = self._run.folder / name
         aside = final.with_name(f".partial-pulled-{final.name}")
-        names = self._files(f"{name}/**")
+        names = self._files(name)
         manifest = f"{name}/{seal.MANIFEST}"
         if manifest not in names:
             return False
@@ -81,6 +81,9 @@ class Pull:
         if _same_manifest(final, aside) and seal.verify(final, checksums=False) is None:
             seal.remove(aside)
             return True
+        for stale in [path for path in aside.rglob("*") if path.is_file() and ".hatrain-partial" not in path.parts]:
+            if stale.relative_to(aside).as_posix() not in inside:
+                stale.unlink()
         with suppress(Vanished):
             self._fetch(source, aside, inside)
         if damage(aside) is not None:
@@ -108,7 +111,7 @@ class Pull:
         """The files of the run there that these names or patterns find; all files below a folder."""
         lines = [
             f"cd -- {shlex.quote(self._there)} 2> /dev/null || exit 0",
-            "shopt -s nullglob globstar",
+            "shopt -s nullglob",
             f"for path in {' '.join(patterns)}; do",
             '  if [[ -e $path ]]; then find -L "$path" -type f -print0; fi',
             "done",
