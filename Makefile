@@ -23,8 +23,8 @@ $(VENV)/ready: requirements.lock requirements-deepspeed.lock pyproject.toml
 	@echo "Setting up $(VENV) (about two minutes with a CPU build of torch; the CUDA build is several GB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
-	DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check --no-build-isolation --no-deps \
-		-r requirements-deepspeed.lock
+	$(if $(filter Darwin,$(shell uname -s)),,DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check \
+		--no-build-isolation --no-deps -r requirements-deepspeed.lock)
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
 	@touch $@
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hatrain.contract.gpus import CPU, GPUS
+from hatrain.contract.gpus import GPUS, MPS
 from hatrain.contract.plan import Sharding
 from hatrain.contract.spec import JobSpec, Offload, Packing
 from hatrain.contract.steps import divide_batch
@@ -46,7 +46,7 @@ def layouts(job: JobSpec, model: Structure | None) -> Iterator[Layout]:
 
 def _strategies(job: JobSpec) -> list[tuple[Sharding, Offload]]:
     """Sharding and offload, as far as they go together and with the job's other settings."""
-    decided, is_alone = strategies.decided(job), strategies.decided(job) == "none" or job.hardware.gpu == CPU
+    decided, is_alone = strategies.decided(job), strategies.decided(job) == "none" or not job.hardware.is_cuda
     shardings = AUTOMATIC if job.hardware.sharding == "auto" and not is_alone else (decided,)
     wanted = job.hardware.offload
     offloads = ("none", *(() if is_alone else OFFLOADS)) if wanted == "auto" else (wanted,)
@@ -68,11 +68,12 @@ def decided_as(job: JobSpec, layout: Layout) -> JobSpec:
 
 
 def _packings(job: JobSpec, model: Structure | None) -> list[Packing]:
-    """Trees are never slower than plain packs. Rows are padded where packs would change the result."""
+    """Trees are never slower than plain packs. Rows are padded where packs would change the result, and
+    on a Mac, whose GPU our attention does not know."""
     method = job.method
     if method.packing != "auto":
         return [method.packing]
-    if method.mixes_rows or (model and method.ctx_size > model.packs_to):
+    if method.mixes_rows or job.hardware.gpu == MPS or (model and method.ctx_size > model.packs_to):
         return ["off"]
     return ["tree", "off"]
 
@@ -89,7 +90,7 @@ def _checkpointing(job: JobSpec) -> list[bool]:
     wanted = job.method.gradient_checkpointing
     if wanted != "auto":
         return [wanted]
-    return [False] if job.hardware.gpu == CPU else [False, True]
+    return [False] if not job.hardware.is_cuda else [False, True]
 
 
 def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str]:
@@ -98,7 +99,7 @@ def choose(job: JobSpec, model: Structure | None) -> tuple[Candidate | None, str
     found = list(layouts(job, model))
     if not found:
         return None, ""
-    if job.hardware.gpu == CPU:
+    if not job.hardware.is_cuda:
         return Candidate(max(found, key=_preference_on_cpu), None), ""
     if model is None:
         safest = max(found, key=lambda one: one.checkpointing)  # the first, of the simplest sharding

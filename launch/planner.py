@@ -1,14 +1,13 @@
 """Job × cluster → Plan: makes every decision before anything is submitted. The only files it reads are those whose rows
 it counts, what is known of their lengths, and the configuration of the base model."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from hatrain.contract import model_ref
 from hatrain.contract.cluster import ClusterSpec
-from hatrain.contract.gpus import CPU, GIB, GPUS
+from hatrain.contract.gpus import GIB, GPUS, MPS
 from hatrain.contract.load import Document, Key
 from hatrain.contract.plan import Batch, Memory, Paths, Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory
@@ -16,8 +15,9 @@ from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.spec import seconds as seconds_of
 from hatrain.contract.steps import count_steps, divide_batch
 from hatrain.errors import BadInput
+from hatrain.runtime import machine
 from hatrain.text import count
-from launch import candidates, chat_template, looks, precision, speed, strategies, token_rows
+from launch import candidates, chat_template, looks, mps, precision, speed, strategies, token_rows
 from launch.backends import backend
 from launch.backends.protocol import Backend, Reason
 from launch.candidates import Candidate
@@ -74,10 +74,12 @@ def plan(
     run = run or job.name
     target = backend(cluster)
     job = job.with_dtype(None if fresh else _earlier(runs_root / run))
-    on_cpu = job.hardware.gpu == CPU
-    model, unknown = (None, "") if on_cpu else _structure(job, workdir, runs_root, ask_hub)
+    model, unknown = (None, "") if not job.hardware.is_cuda else _structure(job, workdir, runs_root, ask_hub)
     chosen, why = candidates.choose(job, model)
-    seconds = speed.seconds(job, chosen.layout, model, workdir) if chosen and model else None
+    overlong = overlong_rows(job, workdir, runs_root, run)
+    rows = count_rows(job.data.train, workdir, overlong)
+    steps = count_steps(rows, job.method) if rows else None
+    seconds = speed.seconds(job, chosen.layout, model, workdir, steps) if chosen and model else None
     job = with_time(job, cluster, seconds)
     reasons = [*_refusals(job, target, run)]
     if model:
@@ -86,7 +88,6 @@ def plan(
         reasons += chat_template.refusals(job.model, workdir, runs_root)
     if unknown and job.method.micro_batch_size == "auto":
         reasons.append(("method.micro_batch_size", f"found auto, but {unknown}; write a number of rows"))
-    overlong = overlong_rows(job, workdir, runs_root, run)
     reasons += overlong_refusals(job, workdir, overlong)
     batch: Batch | None = None
     rows_at_a_time = chosen.layout.micro_batch if chosen else job.method.micro_batch_size
@@ -101,7 +102,6 @@ def plan(
     memory = _memory(job, chosen, model, why, lambda changed: any(_refusals(changed, target, run))) if model else None
     if memory and not memory.fits and not force:
         raise Refusal([("hardware.gpu", _too_large(job, memory))])
-    rows = count_rows(job.data.train, workdir, overlong)
     job = candidates.decided_as(job, chosen.layout)
     job_workdir, job_runs_root = (path.absolute() for path in target.roots(workdir, runs_root))
     return Plan(
@@ -114,11 +114,11 @@ def plan(
         environment=_environment(cluster),
         nodes=job.hardware.nodes,
         processes_per_node=job.hardware.gpus_per_node,
-        device="cpu" if on_cpu else "cuda",
+        device="cuda" if job.hardware.is_cuda else "mps" if job.hardware.gpu == MPS else "cpu",
         sharding=chosen.layout.sharding,
         gradient_checkpointing=chosen.layout.checkpointing,
         batch=batch,
-        steps=count_steps(rows, job.method) if rows else None,
+        steps=steps,
         overlong=sum(overlong.values()) if all(file.path in overlong for file in job.data.train) else None,
         memory=memory,
         memory_unknown=unknown,
@@ -217,6 +217,7 @@ def notes(made: Plan) -> list[str]:
     if made.world_size == 1 and made.job.checkpoints.state == "sharded":
         lines.append("checkpoints.state: sharded needs several ranks; one rank writes all of a checkpoint")
     lines += precision.notes(made)
+    lines += [mps.UNTESTED] if made.device == "mps" else []
     lines += looks.notes(made)
     lines += _unlikely(made)
     lines += _about_memory(made)
@@ -257,18 +258,18 @@ def _unlikely(made: Plan) -> Iterator[str]:
             f"method.learning_rate: {method.learning_rate:g} is far above the usual 1e-6 to 1e-3; training will "
             "probably diverge"
         )
+    if made.steps and method.max_steps and method.max_steps > made.steps.total:
+        yield (
+            f"method.max_steps: {method.max_steps:,}, but {count(method.epochs, 'epoch')} of these rows have "
+            f"{count(made.steps.total, 'step')}, and the run ends there; raise method.epochs for more"
+        )
     if made.steps and made.steps.rows < method.batch_size:
         rows = count(made.steps.rows, "row")
         yield f"method.batch_size: {method.batch_size}, but an epoch has {rows}: each is a single step"
-    cores = cpu_cores()
+    cores = machine.cores()
     processes = made.processes_per_node
     if made.cluster_spec.single_machine and made.device == "cpu" and processes > cores:
         yield f"hardware.gpus_per_node: {processes} processes share the {count(cores, 'core')} of this machine"
-
-
-def cpu_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
@@ -283,6 +284,7 @@ def _refusals(job: JobSpec, target: Backend[Any], run: str) -> Iterator[Reason]:
     yield from _packing(job)
     yield from _compile(job)
     yield from looks.refusals(job)
+    yield from mps.refusals(job, target.cluster)
 
 
 def _packing(job: JobSpec) -> Iterator[Reason]:

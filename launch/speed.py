@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hatrain.contract.gpus import GPUS
 from hatrain.contract.paths import expanded
+from hatrain.contract.plan import Steps
 from hatrain.contract.spec import Dpo, JobSpec
 from hatrain.contract.steps import weighted_rows
 from launch import efficiency
@@ -40,14 +41,16 @@ def _share(layout: Layout) -> float:
     return SHARDING[layout.sharding] * OFFLOAD[layout.offload] * PACKING[layout.packing]
 
 
-def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path) -> int | None:
-    """Estimated seconds of all steps of a job; None where its rows are not on this machine."""
+def seconds(job: JobSpec, layout: Layout, model: Structure, workdir: Path, steps: Steps | None) -> int | None:
+    """Estimated seconds of all steps of a job; None where its rows are not on this machine. Without `steps`, where the
+    rows cannot be counted, all epochs are taken to be trained."""
     tokens = _tokens(job, workdir)
     if tokens is None:
         return None
     gpu = GPUS[job.hardware.gpu]
+    epochs = steps.total / steps.per_epoch if steps and job.method.max_steps else job.method.epochs
     reached = gpu.tflops * 1e12 * efficiency.of(job)[0] * _share(layout) * layout.ranks
-    return max(1, round(tokens * job.method.epochs * _operations(job, layout) * model.weights / reached))
+    return max(1, round(tokens * epochs * _operations(job, layout) * model.weights / reached))
 
 
 def _tokens(job: JobSpec, workdir: Path) -> float | None:

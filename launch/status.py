@@ -43,6 +43,22 @@ class Status:
         """Whether the run may still make progress by itself."""
         return self.state in ALIVE
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON; what is not known is null."""
+        step, steps = self.step or (None, None)
+        return {
+            "run": self.run.name,
+            "cluster": self.cluster,
+            "state": self.state,
+            "step": step,
+            "steps": steps,
+            "attempt": self.attempt,
+            "job": self.job,
+            "code": self.code,
+            "reason": self.reason,
+            "folder": str(self.run.folder),
+        }
+
 
 def look(runs: Sequence[RunDirectory], *, steps: bool = False) -> list[Status]:
     """The state of each run, with one query for each scheduler. With `steps`, runs whose directories are elsewhere are

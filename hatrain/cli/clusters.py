@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from hatrain.cli.columns import aligned
+from hatrain.cli import columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
         except BadInput as error:
             rows.append((path.stem, "-", str(path)))
             problems += error.problems
-    print(aligned(rows))
+    print(columns.folded(rows, columns.width()))
     print(f"your own files are in {cluster_files.user_clusters()} and take precedence", file=sys.stderr)
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
     return 1 if problems else 0

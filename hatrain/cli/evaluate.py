@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--add-chatml-tokens", action="store_true", help="add ChatML's tokens and template to a base without them"
     )
     parser.add_argument("--all-checkpoints", action="store_true", help="evaluate every checkpoint of the run MODEL")
+    parser.add_argument("--json", action="store_true", help="print all figures of each model as JSON, and no table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,8 +77,12 @@ def run(args: argparse.Namespace) -> int:
     run = sources[0].run
     if run and not args.all_checkpoints and out.parent == run.folder / "evaluations":
         card.write(run)
-    show(evaluations)
-    print(out / "evaluation.json")
+    if args.json:
+        figures = {name: each.to_dict() for name, each in evaluations.items()}
+        print(json.dumps(figures, indent=2, ensure_ascii=False))
+    else:
+        show(evaluations)
+        print(out / "evaluation.json")
     return 0
 
 

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
+from hatrain.cli import columns
 from hatrain.cli.columns import aligned
 from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
-from hatrain.contract.plan import Memory, Plan, ResourceRequest
+from hatrain.contract.plan import Memory, Plan, ResourceRequest, Steps
 from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.contract.save_interval import ASSUMED_MTBF_SECONDS, WRITE_BYTES_PER_SECOND, best_seconds
 from hatrain.contract.spec import ExportSpec, seconds
@@ -142,8 +143,7 @@ def table(plan: Plan) -> str:
         "sharding": plan.sharding + _OFFLOADED[hardware.offload],
         "batch": f"{batch.rows_per_step} rows = micro-batch {batch.micro_batch_size} × accumulation "
         f"{batch.accumulation} × {count(batch.ranks, 'rank')}",
-        "steps": f"{steps.total:,} = {steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {batch.rows_per_step}) × "
-        f"{count(method.epochs, 'epoch')}; warm-up {warmup_steps(steps, method):,}{_left_out(plan)}"
+        "steps": _steps(plan, steps)
         if steps
         else "unknown: the training rows are not on this machine, or cannot be counted",
         "checkpointing": "activations are recomputed" if plan.gradient_checkpointing else "activations are stored",
@@ -159,9 +159,16 @@ def table(plan: Plan) -> str:
         "model link": f"{plan.paths.models}/{job.name}",
         "identity": plan.identity[:16],
     }
-    width = max(map(len, lines))
-    text = "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items())
+    text = aligned(lines.items(), columns.width())
     return f"{text}\n\n{memory_table(plan.memory)}" if plan.memory else text
+
+
+def _steps(plan: Plan, steps: Steps) -> str:
+    method = plan.job.method
+    epoch = f"{steps.per_epoch:,} per epoch ({steps.rows:,} rows ÷ {plan.batch.rows_per_step})"
+    is_cut = steps.total == method.max_steps
+    how = f", as max_steps says; {epoch}" if is_cut else f" = {epoch} × {count(method.epochs, 'epoch')}"
+    return f"{steps.total:,}{how}; warm-up {warmup_steps(steps, method):,}{_left_out(plan)}"
 
 
 def _left_out(plan: Plan) -> str:

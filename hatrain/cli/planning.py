@@ -7,9 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
-from hatrain.contract.load import compose, read_job
+from hatrain.cli.sweeps import settings_of
+from hatrain.contract.load import read_job
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, runs_root
 from hatrain.contract.trackers import not_installed
@@ -43,16 +42,6 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sweep(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--sweep",
-        metavar="KEY=V1,V2",
-        action="append",
-        default=[],
-        help="one run for each value, such as method.learning_rate=1e-5,2e-5; repeatable, for all combinations",
-    )
-
-
 def planned(args: argparse.Namespace) -> Plan:
     """The plan of the job on the cluster; its notes go to stderr.
 
@@ -62,8 +51,13 @@ def planned(args: argparse.Namespace) -> Plan:
 
 
 def swept(args: argparse.Namespace) -> list[Plan]:
-    """The plans of a sweep, one for each combination of values. Otherwise as `planned`."""
-    return _planned(args, dict(enumerate(combinations(args.sweep))))
+    """The plans of a sweep, one for each of its runs. Otherwise as `planned`."""
+    settings = settings_of(args.sweep, args.zip)
+    plans = _planned(args, dict(enumerate(settings)))
+    for (one, first), (other, second) in itertools.combinations(zip(settings, plans, strict=True), 2):
+        if first.job == second.job:
+            raise BadInput(f"--sweep: {' '.join(one)} and {' '.join(other)} are the same job; accepted: each once")
+    return plans
 
 
 def _planned(args: argparse.Namespace, settings: Mapping[int | None, Sequence[str]]) -> list[Plan]:
@@ -95,43 +89,6 @@ def _planned(args: argparse.Namespace, settings: Mapping[int | None, Sequence[st
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return plans
-
-
-def combinations(sweeps: Sequence[str]) -> list[tuple[str, ...]]:
-    """The settings of each run of a sweep: every combination of `a.b=v1,v2`, with the last key varying fastest.
-
-    Raises BadInput for keys that must be the same in all runs, such as limits or the name.
-    """
-    axes = []
-    for sweep in sweeps:
-        key, equals, values = sweep.partition("=")
-        split = [value for value in _between_commas(values) if value.strip()]
-        if not equals or len(split) < 2:
-            raise BadInput(
-                f"--sweep {sweep}: not of the form KEY=V1,V2; accepted: for example method.learning_rate=1e-5,2e-5"
-            )
-        if key.split(".")[0] not in SWEPT and key != "seed":
-            raise BadInput(
-                f"--sweep {sweep}: {key} must be the same for all runs of a sweep; accepted: seed, or keys of "
-                f"{', '.join(SWEPT)}"
-            )
-        axes.append([f"{key}={value.strip()}" for value in split])
-    return list(itertools.product(*axes))
-
-
-SWEPT = ("model", "data", "method")
-"""Parts of a job in which the runs of a sweep may differ."""
-
-
-def _between_commas(text: str) -> list[str]:
-    """Split where YAML would split a list: not at commas in brackets and quotes."""
-    flow_list = f"[{text}]"
-    try:
-        root = compose(flow_list)
-    except yaml.YAMLError:
-        return []
-    assert isinstance(root, yaml.SequenceNode)
-    return [flow_list[node.start_mark.index : node.end_mark.index] for node in root.value]
 
 
 def absent_trackers(plan: Plan) -> list[str]:

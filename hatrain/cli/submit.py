@@ -9,11 +9,11 @@ from hatrain.cli.planning import (
     add_cluster,
     add_force,
     add_job,
-    add_sweep,
     note_missing,
     planned,
     swept,
 )
+from hatrain.cli.sweeps import add_sweep
 from hatrain.cli.tokenizing import positive
 from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
     from launch import snapshot, submit
     from launch.backends import backend
 
-    if args.sweep and args.follow:
+    is_sweep = bool(args.sweep or args.zip)
+    if is_sweep and args.follow:
         raise BadInput("--follow shows one run; follow one run of a sweep with: hatrain logs NAME/sweep/0 --follow")
-    if args.at_once and not args.sweep:
+    if args.at_once and not is_sweep:
         raise BadInput("--at-once: is for a sweep; add --sweep KEY=V1,V2")
-    plans = swept(args) if args.sweep else [planned(args)]
+    plans = swept(args) if is_sweep else [planned(args)]
     if args.snapshot:
         plans = snapshot.planned(plans)
     if args.fresh:
@@ -67,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         submission, _ = submit.prepare(plans, at_once=args.at_once)
         print(submit.preview(submission), end="")
         return 0
-    if not args.sweep and directory.done.exists() and not args.fresh:
+    if not is_sweep and directory.done.exists() and not args.fresh:
         directory.refuse_another(plan.job)
         print(f"{directory.name}: has finished already; --fresh starts a new run", file=sys.stderr)
         show(directory, Exit.FINISHED)
         return 0
-    if not args.sweep and (directory.folder / SWEEP).is_dir():
+    if not is_sweep and (directory.folder / SWEEP).is_dir():
         raise BadInput(f"{directory.folder}: holds a sweep; give this job another name, with --set name=NAME")
     if not target.on_this_machine:
         note_missing(plan)
@@ -101,4 +102,6 @@ def _send(plans: list[Plan], args: argparse.Namespace, *, on_this_machine: bool)
     print(f"  state   hatrain status {name}")
     print(f"  output  hatrain logs {first.name} --follow")
     print(f"  stop    hatrain stop {name}")
+    if submission.is_sweep:
+        print(f"  results hatrain compare --sweep {name}")
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hatrain.contract.run import RunDirectory
+from hatrain.errors import BadInput
 from hatrain.report.read import read_evaluation, read_metrics
 
 
@@ -86,10 +87,14 @@ def table(run: RunDirectory) -> Any:
     return drawn
 
 
-def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
-    """(name, path) of the files that a user looks for after a run, relative to `workdir` where possible."""
+def paths(run: RunDirectory, workdir: Path | None = None) -> list[tuple[str, str]]:
+    """(name, path) of the files that a user looks for after a run, relative to `workdir` where possible. Empty for a
+    run whose plan this version cannot read."""
     attempts = run.all_attempts()
-    result = run.result(run.plan().job)
+    try:
+        result = run.result(run.job())
+    except BadInput:
+        return []
     named = [
         ("model", result),
         ("checkpoints", None if result.is_dir() else run.checkpoints),
@@ -103,8 +108,8 @@ def paths(run: RunDirectory, workdir: Path) -> list[tuple[str, str]]:
     return [(name, _relative(path, workdir)) for name, path in named if path is not None and path.exists()]
 
 
-def _relative(path: Path, workdir: Path) -> str:
-    return str(path.relative_to(workdir)) if path.is_relative_to(workdir) else str(path)
+def _relative(path: Path, workdir: Path | None) -> str:
+    return str(path.relative_to(workdir)) if workdir and path.is_relative_to(workdir) else str(path)
 
 
 def _interval(value: Any) -> str:

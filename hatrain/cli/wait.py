@@ -2,6 +2,8 @@
 
 import argparse
 
+from hatrain.cli.columns import width
+from hatrain.cli.compare import of_sweep
 from hatrain.cli.jobs import add_run, submitted_runs
 from hatrain.contract.run import Exit
 
@@ -11,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """For a sweep, returns the first exit code that is not 0."""
+    """For a sweep, prints its results as well, and returns the first exit code that is not 0."""
     from launch import follow
 
     targets = submitted_runs(args.run)
@@ -27,4 +29,6 @@ def run(args: argparse.Namespace) -> int:
     for target, code in zip(targets, codes, strict=True):
         reason = f": {target.status.reason}" if target.status.reason else ""
         print(f"{target.name}: {target.status.state} ({code}){reason}")
+    if len(targets) > 1:
+        print(f"\n{of_sweep(targets, width())}")
     return next((code for code in codes if code), 0)

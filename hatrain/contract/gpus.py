@@ -46,3 +46,5 @@ GPUS: dict[str, Gpu] = {name: Gpu(name, memory * GIB, bf16, tflops) for name, me
 
 CPU = "cpu"
 """The name that turns `gpus_per_node` into a number of processes on plain processors."""
+MPS = "mps"
+"""The name of the GPU of Apple silicon, whose memory is the machine's."""

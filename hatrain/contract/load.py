@@ -2,6 +2,7 @@
 text until the schema gives them a type, so YAML does not change `no`, `010`, `1e-5` or `00:30:00`."""
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -155,6 +156,22 @@ def _plain(node: yaml.Node, key: Key, document: Document, above: tuple[yaml.Node
 def read_file(path: Path) -> Document:
     """Read a YAML file. Raises BadInput when it is missing or not UTF-8 text."""
     return read_text(read_source(path), str(path))
+
+
+def read_standard_input() -> Document:
+    """Read a YAML document from standard input, which is read once. Raises BadInput when it is not UTF-8 text."""
+    return read_text(_standard_input(), STANDARD_INPUT)
+
+
+STANDARD_INPUT = "standard input"
+
+
+@cache
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadInput(f"{STANDARD_INPUT}: cannot be read: not UTF-8 text") from None
 
 
 def read_source(path: Path) -> str:
@@ -422,13 +439,14 @@ def find(name: str, folders: Sequence[Path], what: str) -> Path:
 
 
 def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple["JobSpec", Document]:
-    """Read a job by its path, or by its name in ./jobs, with the location of each key. Raises BadInput.
+    """Read a job by its path, or by its name in ./jobs, or from standard input (-), with the location of each key.
+    Raises BadInput.
 
     `settings` come from --set; `swept`, which go on top, from --sweep.
     """
     from hatrain.contract.spec import JobSpec  # the schema of a job, which other files do not need
 
-    document = read_file(find(name, [Path("jobs")], "job"))
+    document = read_standard_input() if name == "-" else read_file(find(name, [Path("jobs")], "job"))
     override(document, settings)
     override(document, swept, "--sweep")
     return validate(JobSpec, document), document

@@ -32,7 +32,7 @@ class Steps(Model):
     per_epoch: PositiveInt
     """Optimizer steps of one epoch; the last may hold fewer rows."""
     total: PositiveInt
-    """Optimizer steps of the run."""
+    """Optimizer steps of the run: those of all epochs, or max_steps if that is less."""
 
 
 class Paths(Model):
@@ -123,7 +123,7 @@ class Plan(Model):
     """Machines."""
     processes_per_node: PositiveInt
     """Ranks on each machine."""
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "mps"]
     """Device of each rank."""
     sharding: Sharding
     """How weights, gradients and optimizer state are sharded."""

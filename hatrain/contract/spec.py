@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from hatrain.contract.gpus import CPU, GPUS
+from hatrain.contract.gpus import CPU, GPUS, MPS
 from hatrain.contract.trackers import TRACKERS
 from hatrain.errors import nearest
 
@@ -63,9 +63,12 @@ def _name(value: str) -> str:
     return value
 
 
+_GPU_NAMES = (*GPUS, CPU, MPS)
+
+
 def _gpu(name: str) -> str:
-    if name != CPU and name not in GPUS:
-        raise ValueError(f"one of {', '.join([*GPUS, CPU])}{nearest(name, [*GPUS, CPU])}")
+    if name not in _GPU_NAMES:
+        raise ValueError(f"one of {', '.join(_GPU_NAMES)}{nearest(name, _GPU_NAMES)}")
     return name
 
 
@@ -244,6 +247,8 @@ class _Method(Model):
     """Steps whose loss or gradient is not a finite number that a run may skip before it ends with an error."""
     epochs: Annotated[float, Field(gt=0, le=1_000_000)] = 1
     """Passes over the training rows."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps at most: a run ends after so many, also within an epoch; null trains all epochs."""
     batch_size: Rows = 8
     """Rows per optimizer step, over all GPUs."""
     micro_batch_size: Rows | Literal["auto"] = 2
@@ -325,8 +330,8 @@ class HardwareSpec(Model):
     """Machines."""
     gpus_per_node: Annotated[int, Field(gt=0, le=1024)] = 1
     """GPUs on each machine; the number of processes with `gpu: cpu`."""
-    gpu: Annotated[str, AfterValidator(_gpu), Field(json_schema_extra={"enum": [*GPUS, CPU]})]
-    """A name with known memory and speed, or cpu."""
+    gpu: Annotated[str, AfterValidator(_gpu), Field(json_schema_extra={"enum": [*_GPU_NAMES]})]
+    """A name with known memory and speed, or cpu; or mps, which is untested."""
     sharding: Literal["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "auto"] = "auto"
     """How weights, gradients and optimizer state are sharded over the GPUs."""
     offload: Literal[Offload, "auto"] = "none"
@@ -334,6 +339,11 @@ class HardwareSpec(Model):
     nothing else fits."""
     compile: bool = False
     """Compile the model's layers: faster steps with less memory, after a minute or so at the start. One rank only."""
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the job runs on GPUs whose memory and speed are known."""
+        return self.gpu in GPUS
 
 
 class CheckpointSpec(Model):

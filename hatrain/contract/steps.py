@@ -66,7 +66,7 @@ def count_steps(rows: int, method: Method) -> Steps:
     """`rows` are those of one epoch, weighted. Part of a step at the end of a run is a whole step."""
     per_epoch = steps_per_epoch(rows, method.batch_size)
     total = max(1, math.ceil(method.epochs * per_epoch))
-    return Steps(rows=rows, per_epoch=per_epoch, total=total)
+    return Steps(rows=rows, per_epoch=per_epoch, total=min(total, method.max_steps or total))
 
 
 def warmup_steps(steps: Steps, method: Method) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,7 +25,7 @@ from hatrain.data.prepared import Prepared
 from hatrain.data.rows import BadRow, Form, Row, made, numbered
 from hatrain.data.template import ChatTemplate
 from hatrain.errors import BadInput
-from hatrain.runtime import seal
+from hatrain.runtime import machine, seal
 from hatrain.runtime.counting import Counting
 
 R = TypeVar("R")
@@ -105,9 +106,10 @@ def _digest(path: Path) -> str:
 
 def _workers(is_alone: bool) -> int:
     """All cores, where other ranks of this machine wait for the result; else a share of them."""
-    cores = len(os.sched_getaffinity(0))
+    if sys.platform == "darwin":
+        return 1  # its frameworks do not survive a fork
     ranks = 1 if is_alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(cores // ranks, _MOST_WORKERS))
+    return max(1, min(machine.cores() // ranks, _MOST_WORKERS))
 
 
 def _made(path: Path, labeller: Labeller, kind: Kind[Any], say: Say, workers: int) -> Prepared:

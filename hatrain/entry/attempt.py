@@ -5,7 +5,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from hatrain.entry.process import seconds
 from hatrain.entry.stages import STAGES, TRAINING, Command, Stage
 from hatrain.errors import BadInput
 from hatrain.model import revision
-from hatrain.report import page
+from hatrain.report import hparams, page
 from hatrain.runtime import provenance, reserve, seal
 from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
 from hatrain.runtime.stop import SignalListener
@@ -369,14 +369,19 @@ class _Leader:
             log(f"{models / self.run.name}: not linked: {error.strerror}")
 
     def _write_report(self) -> None:
-        """Write report.html, where its libraries are installed. A finished run stays finished without it."""
-        if page.missing():
-            return
+        """Write report.html and TensorBoard's page of settings and results, where their libraries are installed. A
+        finished run stays finished without them."""
+        if not page.missing():
+            self._write(self.run.report.name, page.write)
+        if hparams.is_wanted(self.run):
+            self._write("results in TensorBoard", hparams.write)
+
+    def _write(self, what: str, write: Callable[[RunDirectory], object]) -> None:
         try:
-            page.write(self.run)
+            write(self.run)
         except Exception as error:
             reason = "; ".join(error.problems) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
-            log(f"{self.run.name}: no {self.run.report.name}: {reason}")
+            log(f"{self.run.name}: no {what}: {reason}")
 
 
 def _now() -> str:

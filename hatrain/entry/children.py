@@ -13,7 +13,7 @@ from hatrain.entry import process, why
 from hatrain.entry.nodes import refresh
 from hatrain.entry.stages import Stage
 from hatrain.entry.watchdog import Watchdog
-from hatrain.runtime import memory, orphans
+from hatrain.runtime import machine, memory, orphans
 from hatrain.runtime.stop import SignalListener, Stop
 
 Outcome = tuple[Exit, dict[str, str]]
@@ -122,7 +122,7 @@ class Children:
         if "HATRAIN_NODES" not in environment:  # node.sh has exported the rest too
             for name, value in self.plan.environment.items():
                 environment[name] = variables.expand(f"environment.{name}", value, environment)
-        threads = max(1, _cores() // self.plan.processes_per_node)
+        threads = max(1, machine.cores() // self.plan.processes_per_node)
         return environment | {
             "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(threads),
             **orphans.marks(str(self.run.folder), self.attempt.number, self.node),
@@ -139,10 +139,6 @@ def _unfinished(outcomes: Outcomes) -> dict[str, str]:
         for rank, (code, reason) in outcomes.items()
         if code is not Exit.FINISHED
     }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def log(text: str) -> None:

@@ -6,13 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt
 from hatrain.contract.spec import seconds as seconds_of
 from hatrain.entry.process import seconds
-from hatrain.runtime import progress
+from hatrain.runtime import machine, progress
 from hatrain.runtime.progress import Beat
 
 LEAST_SECONDS = 300.0
@@ -100,9 +99,8 @@ class Watchdog:
 
 def _state(pid: int) -> str:
     """What the kernel says about a process that does not run: stopped, or waiting for a disk. Empty otherwise."""
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
+    letter = machine.process_state(pid)
+    if letter is None:
         return "is gone"
     return {"T": "is stopped (SIGSTOP)", "t": "is held by a debugger", "D": "waits for a disk", "Z": "has ended"}.get(
         letter, ""

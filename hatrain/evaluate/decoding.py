@@ -65,7 +65,7 @@ class Decoder:
         waiting, done = deque(in_order(rows)), 0
         while (waiting or self.groups) and not self._is_stopped():
             try:
-                for ended in self._begin(waiting) if self._has_room(waiting) else self._go_on():
+                for ended in self._begin(waiting) if self._has_room(waiting) else self._go_on(bool(waiting)):
                     done += len(ended)
                     yield from ended
                     if self.worked is not None:
@@ -113,14 +113,14 @@ class Decoder:
         if self.passes.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _drop_ended(self) -> None:
-        """Drop rows that have ended, and their keys once they are half of a group's."""
+    def _drop_ended(self, others_wait: bool) -> None:
+        """Drop rows that have ended, so that those of a group that go on are the first of its store; and, where others
+        wait for their memory, the keys of the dropped ones once they are half of the store."""
         for group in self.groups:
             group.rows = [row for row in group.rows if not row.has_ended]
-            if group.rows and 2 * len(group.rows) <= group.store.rows:
-                group.store.keep([row.place for row in group.rows])
-                for place, row in enumerate(group.rows):
-                    row.place = place
+            _move_to_front(group)
+            if others_wait and group.rows and 2 * len(group.rows) <= group.store.rows:
+                group.store.keep(len(group.rows))
         self.groups = [group for group in self.groups if group.rows]
 
     # --- passes ---------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Decoder:
         if waiting:
             self._before = last.prompt, Store(1, len(last.prompt))
             self._before[1].take(0, group.store, last.place, len(last.prompt))
-        self._drop_ended()
+        self._drop_ended(bool(waiting))
 
     def _job(self, store: Store, stretch: Stretch) -> Job:
         row, draft = stretch.row, []
@@ -150,7 +150,7 @@ class Decoder:
             draft = row.drafts.first(min(likely, row.limit - 1, self.passes.kept - 1))
         return Job(store, stretch.place, stretch.start, [*stretch.tokens, *draft], row, draft)
 
-    def _go_on(self) -> Iterator[list[Row]]:
+    def _go_on(self, others_wait: bool) -> Iterator[list[Row]]:
         """Let all answers go on. Yields the rows that have ended, after each pass."""
         jobs = []
         for group in self.groups:
@@ -160,7 +160,7 @@ class Decoder:
                 jobs.append(Job(group.store, row.place, position, [row.new[-1], *draft], row, draft))
         for some in self.passes.divided(jobs):
             yield self._run(some)
-        self._drop_ended()
+        self._drop_ended(others_wait)
 
     def _run(self, jobs: Sequence[Job]) -> list[Row]:
         """Run the model. Returns the rows that have ended."""
@@ -182,6 +182,17 @@ class Decoder:
             if row.has_ended:
                 ended.append(row)
         return ended
+
+
+def _move_to_front(group: _Group) -> None:
+    """Move the keys of rows to the places that others left, so that no place before the last one is empty."""
+    taken = {row.place for row in group.rows}
+    left = iter(place for place in range(len(group.rows)) if place not in taken)
+    for row in group.rows:
+        if row.place >= len(group.rows):
+            place = next(left)
+            group.store.take(place, group.store, row.place, len(row.prompt) + len(row.new))
+            row.place = place
 
 
 def _places(rows: Sequence[Row]) -> int:

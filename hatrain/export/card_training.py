@@ -30,7 +30,8 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
             f"{count(batch.ranks, 'rank')}"
         ),
     )
-    yield "length", f"{count(method.epochs, 'epoch')}{_steps(facts)}, at most {method.ctx_size:,} tokens a row"
+    most = "at most " if method.max_steps else ""
+    yield "length", f"{most}{count(method.epochs, 'epoch')}{_steps(facts)}, at most {method.ctx_size:,} tokens a row"
     if kept := _kept(facts):
         yield "checkpoint", kept
     yield "precision", f"{job.model.dtype}; trained weights in fp32"

@@ -13,6 +13,7 @@ import numpy as np
 
 from hatrain.errors import BadInput
 from hatrain.llamacpp.library import Library, load
+from hatrain.runtime import machine
 
 _CONTROL, _USER_DEFINED = 1 << 3, 1 << 4
 """llama_token_attr"""
@@ -20,7 +21,7 @@ _CONTROL, _USER_DEFINED = 1 << 3, 1 << 4
 
 def threads() -> int:
     """The threads to use: `$OMP_NUM_THREADS`, else one for each core of this process."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return int(os.environ.get("OMP_NUM_THREADS") or machine.cores())
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,12 @@ class Store:
             for to, of in zip(own, pair, strict=True):
                 to[:, row, :places] = of[:, of_row, :places]
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all other rows. The kept ones are numbered anew, in the order given."""
-        at = list(rows)
-        self.rows = len(at)
-        self.layers = {layer: (key[:, at], value[:, at]) for layer, (key, value) in self.layers.items()}
+    def keep(self, rows: int) -> None:
+        """Drop the rows after the first so many, and give their memory back."""
+        self.rows = rows
+        self.layers = {
+            layer: (key[:, :rows].clone(), value[:, :rows].clone()) for layer, (key, value) in self.layers.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,9 @@ class Parts:
 
     def _lay_out(self) -> None:
         """Where the short parts are in the forward pass, `[rows, width]`, and back."""
-        at = [[0] * self.width for _ in range(self.store.rows)]
-        seen = [[0] * self.width for _ in range(self.store.rows)]
+        rows = 1 + max(part.row for part, _ in self.short)
+        at = [[0] * self.width for _ in range(rows)]
+        seen = [[0] * self.width for _ in range(rows)]
         places, tokens = [], []
         for part, start in self.short:
             for number in range(part.tokens):
@@ -224,8 +226,8 @@ def _together(
     padded = query[:, parts.at].view(shared, groups, rows, width, size).permute(2, 0, 1, 3, 4)
     out = F.scaled_dot_product_attention(
         padded.reshape(rows, shared, groups * width, size),
-        keys[:, :, : parts.end].transpose(0, 1),
-        values[:, :, : parts.end].transpose(0, 1),
+        keys[:, :rows, : parts.end].transpose(0, 1),
+        values[:, :rows, : parts.end].transpose(0, 1),
         parts.bias(window, groups, query.dtype),
         scale=scale,
     )

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 
 from hatrain.contract.gpus import GIB
-from hatrain.contract.spec import leaves
 from hatrain.report import charts
 from hatrain.report.charts import Chart
 from hatrain.report.read import RunFacts, interval
+from hatrain.report.several import RESULTS, best_first, clock, different, newest_test_loss, shown
 from hatrain.text import count
 
 WORST = 20
@@ -87,7 +87,7 @@ def of_one_run(run: RunFacts) -> Page:
 
 def of_several_runs(runs: Sequence[RunFacts], title: str) -> Page:
     """The page of several runs, the best first."""
-    ordered = sorted(runs, key=_rank)
+    ordered = best_first(runs)
     drawn = charts.of_several_runs(ordered)
     accuracy = charts.accuracy_of_several_runs(ordered)
     sections = [
@@ -110,8 +110,8 @@ def of_several_runs(runs: Sequence[RunFacts], title: str) -> Page:
 def _tiles(run: RunFacts) -> list[Tile]:
     tiles = [*_accuracy(run, "Right where a call is needed", "call_accuracy", "call_interval")]
     tiles += _accuracy(run, "Strict accuracy", "strict_accuracy", "strict_interval")
-    before_loss, after_loss = run.test_loss("before"), run.test_loss("after")
-    if (test_loss := after_loss if after_loss is not None else run.last("test_loss")) is not None:
+    before_loss = run.test_loss("before")
+    if (test_loss := newest_test_loss(run)) is not None:
         note = f"before training {before_loss:.3f}" if before_loss is not None else ""
         tiles.append(Tile("Test loss", f"{test_loss:.3f}", note))
     if (loss := run.last("loss")) is not None:
@@ -119,8 +119,8 @@ def _tiles(run: RunFacts) -> list[Tile]:
     if run.metrics:
         step, steps = run.metrics[-1]["step"], run.metrics[-1].get("steps", 0)
         tiles.append(Tile("Step", f"{step:,}", f"of {steps:,}"))
-    if (speed := _speed(run)) is not None:
-        tiles.append(Tile("Tokens per second", f"{speed:,.0f}", "mean of the logged steps"))
+    if tokens := RESULTS["tokens_per_second"].text(run):
+        tiles.append(Tile("Tokens per second", tokens, "mean of the logged steps"))
     if run.seconds:
         tiles.append(Tile("Time", clock(run.seconds), f"in {count(len(run.attempts), 'attempt')}"))
     return tiles
@@ -238,7 +238,7 @@ def _plan_and_measured(run: RunFacts) -> Table:
         ]
     )
     rows.append(["time", clock(plan.seconds) if plan.seconds else "", clock(run.seconds) if run.seconds else ""])
-    rows.append(["tokens per second", "", f"{speed:,.0f}" if (speed := _speed(run)) is not None else ""])
+    rows.append(["tokens per second", "", RESULTS["tokens_per_second"].text(run)])
     rows.append(["peak memory", *_memory(run)])
     tensors = [event for event in run.events if event["event"] == "memory"]
     if tensors:
@@ -257,8 +257,7 @@ def _plan_and_measured(run: RunFacts) -> Table:
 def _memory(run: RunFacts) -> tuple[str, str]:
     memory = run.plan.memory
     planned = f"{memory.total / GIB:.2f} of {memory.gpu / GIB:.0f} GiB" if memory else ""
-    peaks = [line["memory"] for line in run.metrics if "memory" in line]
-    return planned, f"{max(peaks) / GIB:.2f} GiB" if peaks else ""
+    return planned, RESULTS["memory"].text(run)
 
 
 def _job_yaml(run: RunFacts) -> str:
@@ -274,17 +273,6 @@ def _hardware(run: RunFacts) -> str:
     return f"{plan.world_size} × {gpu}{nodes}{sharding}"
 
 
-def _speed(run: RunFacts) -> float | None:
-    speeds = [line["tokens_per_second"] for line in run.metrics if "tokens_per_second" in line]
-    return sum(speeds) / len(speeds) if speeds else None
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
 def _footer(runs: Sequence[RunFacts]) -> str:
     versions: dict[str, None] = {}
     for run in runs:
@@ -297,27 +285,6 @@ def _footer(runs: Sequence[RunFacts]) -> str:
 # --- several runs -------------------------------------------------------------------------------------------
 
 
-def _rank(run: RunFacts) -> tuple[bool, float, bool, float, bool, float]:
-    """Best first: by accuracy, then by test loss, then by training loss; what is not known comes last. Evaluations of
-    earlier releases have strict accuracy alone."""
-    needed, strict = run.figure("after", "call_accuracy"), run.figure("after", "strict_accuracy")
-    accuracy, test_loss = strict if needed is None else needed, _test_loss(run)
-    loss = run.last("loss")
-    return (
-        accuracy is None,
-        -(accuracy or 0.0),
-        test_loss is None,
-        test_loss or 0.0,
-        loss is None,
-        loss or 0.0,
-    )
-
-
-def _test_loss(run: RunFacts) -> float | None:
-    after = run.test_loss("after")
-    return after if after is not None else run.last("test_loss")
-
-
 _DIFFERENT = "After the name come the keys in which their jobs differ."
 
 
@@ -328,31 +295,11 @@ def _how_ordered(runs: Sequence[RunFacts]) -> str:
 
 
 def _comparison(runs: Sequence[RunFacts]) -> Table:
-    jobs = [dict(leaves(run.plan.job.model_dump(mode="json"))) for run in runs]
-    keys = [key for key in dict.fromkeys(key for job in jobs for key in job) if key != "name"]
-    different = [key for key in keys if len({str(job.get(key)) for job in jobs}) > 1]
     columns: dict[str, list[str]] = {
         "run": [run.name for run in runs],
-        **{key: [_cell(job.get(key)) for job in jobs] for key in different},
+        **{key: [*map(shown, values)] for key, values in different([run.plan.job for run in runs]).items()},
         "state": [run.state for run in runs],
-        "right where a call is needed": [_shown(run.figure("after", "call_accuracy"), "{:.1%}") for run in runs],
-        "strict accuracy": [_shown(run.figure("after", "strict_accuracy"), "{:.1%}") for run in runs],
-        "test loss": [_shown(_test_loss(run), "{:.3f}") for run in runs],
-        "training loss": [_shown(run.last("loss"), "{:.4f}") for run in runs],
-        "step": [f"{run.metrics[-1]['step']:,}" if run.metrics else "" for run in runs],
-        "tokens per second": [_shown(_speed(run), "{:,.0f}") for run in runs],
-        "memory": [_memory(run)[1] for run in runs],
-        "time": [clock(run.seconds) if run.seconds else "" for run in runs],
+        **{result.title: [*map(result.text, runs)] for result in RESULTS.values()},
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     return Table([*filled], [*zip(*filled.values(), strict=True)])
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "" if value is None else str(value)
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)

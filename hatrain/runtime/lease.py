@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hatrain.runtime import seal
+from hatrain.runtime.machine import process_start
 
 BEAT_SECONDS = 10.0
 """Between two heartbeats."""
@@ -25,16 +26,6 @@ SKEW_SECONDS = 60.0
 
 class LeaseHeld(Exception):
     """A live attempt holds the lease."""
-
-
-def process_start(pid: int) -> str | None:
-    """Return when a live process of this machine started (clock ticks since boot); None when there is none."""
-    try:
-        # The command name, in parentheses, may contain spaces.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def _namespace() -> str:

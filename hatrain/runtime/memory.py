@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from hatrain.runtime import machine
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
 _VMSTAT = Path("/proc/vmstat")
@@ -9,13 +11,14 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 def available() -> int:
-    """Return the bytes that the machine and this process's control group have left; 0 where nothing can be read."""
-    machine = _table(_MEMINFO).get("MemAvailable:", 0) * 1024
+    """Return the bytes that the machine and this process's control group have left; where the system does not say it,
+    as on macOS, half of the machine's memory."""
+    left = _table(_MEMINFO).get("MemAvailable:", 0) * 1024 or machine.physical_memory() // 2
     group = _own_group()
     if group is None:
-        return machine
+        return left
     limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-    return machine if limit is None or used is None else min(machine, limit - used)
+    return left if limit is None or used is None else min(left, limit - used)
 
 
 def kills() -> int:

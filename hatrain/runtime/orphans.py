@@ -3,8 +3,9 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+
+from hatrain.runtime import machine
 
 
 def marks(folder: str, attempt: int, node: int) -> dict[str, str]:
@@ -19,7 +20,7 @@ def end_orphans(folder: str, attempt: int, node: int) -> list[int]:
     """
     run, number, rank = (f"{name}={value}".encode() for name, value in marks(folder, attempt, node).items())
 
-    def is_orphan(variables: list[bytes]) -> bool:
+    def is_orphan(variables: Sequence[bytes]) -> bool:
         return run in variables and (rank in variables or number not in variables)
 
     return _end(is_orphan)
@@ -31,7 +32,7 @@ def end_descendants(folder: str, attempt: int, node: int) -> list[int]:
     return _end(lambda variables: wanted <= set(variables))
 
 
-def _end(is_wanted: Callable[[list[bytes]], bool]) -> list[int]:
+def _end(is_wanted: Callable[[Sequence[bytes]], bool]) -> list[int]:
     killed: list[int] = []
     # A process may start another before it is killed: repeat until none is found.
     while found := [pid for pid in processes_with(is_wanted) if pid not in killed]:
@@ -40,10 +41,9 @@ def _end(is_wanted: Callable[[list[bytes]], bool]) -> list[int]:
     return killed
 
 
-def processes_with(is_wanted: Callable[[list[bytes]], bool]) -> list[int]:
+def processes_with(is_wanted: Callable[[Sequence[bytes]], bool]) -> list[int]:
     """Find this machine's other processes by their environment variables, each `b"NAME=value"`."""
-    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
-    return [pid for pid in pids if is_wanted(_environment(pid))]
+    return [pid for pid, variables in machine.environments() if is_wanted(variables)]
 
 
 def kill(pids: Iterable[int]) -> None:
@@ -51,10 +51,3 @@ def kill(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []

@@ -45,6 +45,7 @@ def training_arguments(plan: Plan, run: RunDirectory, rows: int) -> dict[str, An
     """
     method, job = plan.job.method, plan.job
     schedule = method.learning_rate_schedule
+    steps = count_steps(rows, method)
     # Adapters under ZeRO-3 need reentrant checkpointing: huggingface/trl#2514, until deepspeedai/DeepSpeed#8130.
     reentrant = plan.sharding == "zero3" and method.lora is not None
     return {
@@ -52,11 +53,12 @@ def training_arguments(plan: Plan, run: RunDirectory, rows: int) -> dict[str, An
         "seed": job.seed,
         "learning_rate": method.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if schedule == "constant" else schedule,
-        "warmup_steps": warmup_steps(count_steps(rows, method), method),
+        "warmup_steps": warmup_steps(steps, method),
         "optim": OPTIMIZERS[method.optimizer],
         "weight_decay": method.weight_decay,
         "max_grad_norm": method.gradient_clip,
         "num_train_epochs": method.epochs,
+        "max_steps": steps.total if method.max_steps else -1,
         "per_device_train_batch_size": plan.batch.micro_batch_size,
         "gradient_accumulation_steps": 1,
         CHECKPOINTING: plan.gradient_checkpointing,

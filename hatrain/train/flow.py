@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import torch
 from transformers import set_seed
 
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.contract.sync import PATIENCE_AT_STOP_SECONDS, PATIENCE_SECONDS
+from hatrain.errors import BadInput
 from hatrain.evaluate.describe import describe
 from hatrain.model import revision, unchanged
 from hatrain.model.prepare import prepare
@@ -108,7 +110,9 @@ def what_stands_on_the_base(run: RunDirectory) -> str | None:
 
 
 def device(plan: Plan) -> str:
-    return "cpu" if plan.device == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if plan.device == "mps" and not torch.backends.mps.is_available():
+        raise BadInput("hardware.gpu: mps, but torch finds no such GPU on this machine; write cpu")
+    return plan.device if plan.device != "cuda" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 def newest_checkpoint(run: RunDirectory, attempt: Attempt, identity: str) -> Path | None:

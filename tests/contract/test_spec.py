@@ -90,6 +90,7 @@ def test_an_export_is_no_part_of_a_runs_identity():
         {"method__lora": {}},
         {"method__kind": "dpo"},
         {"method__ctx_size": 1024},
+        {"method__max_steps": 500},
         {"evaluation__stop_after": 3},
     ],
 )

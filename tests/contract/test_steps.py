@@ -63,6 +63,11 @@ def test_part_of_a_step_is_a_step(rows, epochs, per_epoch, total):
     assert (steps.rows, steps.per_epoch, steps.total) == (rows, per_epoch, total)
 
 
+@pytest.mark.parametrize(("most", "total"), [(1, 1), (5, 5), (6, 6), (7, 6)])
+def test_max_steps_only_shortens_a_run(most, total):
+    assert count_steps(9, Sft(batch_size=4, epochs=2, max_steps=most)).total == total
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.03, 1), (0.1, 1), (0.11, 2), (1, 10)])
 def test_warm_up_is_a_share_of_the_steps_rounded_up(share, expected):
     method = Sft(batch_size=4, learning_rate_warmup=share)

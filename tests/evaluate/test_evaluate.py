@@ -256,6 +256,14 @@ def test_evaluate_writes_figures_and_failures_and_prints_a_table(blank, dataset,
     assert f"{blank.name}: 4 requests" in output.err
 
 
+def test_evaluate_prints_all_figures_as_json(blank, dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["evaluate", str(blank), "--dataset", str(dataset), "--out", str(out), "--json"]) == 0
+    (figures,) = json.loads(capsys.readouterr().out).values()
+    assert figures.items() <= json.loads((out / "evaluation.json").read_text()).items()
+    assert figures["requests"] == 4
+
+
 def test_evaluate_covers_every_whole_checkpoint_of_a_run(run, dataset, capsys):
     assert main(["evaluate", "kitchen", "--dataset", str(dataset), "--all-checkpoints", "--batch-size", "2"]) == 0
     out = run.folder / "evaluations" / "test"

@@ -114,6 +114,15 @@ def test_warm_up_is_a_share_of_the_steps(tmp_path):
     assert warmup_steps(plan.steps, plan.job.method) == 3
 
 
+def test_max_steps_that_are_not_reached_are_noted(tmp_path):
+    changes = {"rows": 16, "method__batch_size": 4, "method__epochs": 2}
+    assert planner.notes(a_plan(tmp_path, **changes, method__max_steps=8)) == []
+    assert planner.notes(a_plan(tmp_path, **changes, method__max_steps=9)) == [
+        "method.max_steps: 9, but 2 epochs of these rows have 8 steps, and the run ends there; "
+        "raise method.epochs for more"
+    ]
+
+
 # --- decisions ----------------------------------------------------------------------------------------------
 
 

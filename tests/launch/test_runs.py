@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hatrain.contract.run import RunDirectory
-from hatrain.runtime.lease import process_start
+from hatrain.runtime.machine import process_start
 from tests.launch.workspace import DEADLINE, HATRAIN, a_workspace
 
 
@@ -204,6 +204,42 @@ def test_a_sweep_makes_a_run_for_each_value_one_after_another(workspace):
     assert "is a sweep; accepted here: one of its runs" in workspace.hatrain("logs", "kitchen")[2]
 
 
+def test_the_runs_of_a_sweep_are_compared_the_best_first(workspace):
+    words = ["--zip", "seed=1,2", "--zip", "method.learning_rate=1e-5,2e-5"]
+    code, out, err = workspace.hatrain("submit", "kitchen", *words)
+    assert code == 0, err
+    assert "results hatrain compare --sweep kitchen" in out
+    code, waited, _ = workspace.hatrain("wait", "kitchen")
+    assert code == 0
+    for number, loss in enumerate((2.0, 1.0)):
+        run = RunDirectory(workspace.folder / f"runs/kitchen/sweep/{number}")
+        run.record("test loss", when="after", loss=loss)
+    assert "kitchen, the best first" in waited
+    code, out, err = workspace.hatrain("compare", "--sweep", "kitchen")
+    assert code == 0, err
+    header, *lines = [row.split() for row in out.splitlines()[1:]]
+    assert header[:5] == ["RUN", "seed", "learning_rate", "STATE", "TEST"]
+    assert [row[:5] for row in lines] == [
+        ["1", "2", "2e-05", "finished", "1.000"],
+        ["0", "1", "1e-05", "finished", "2.000"],
+    ]
+    listed = json.loads(workspace.hatrain("compare", "--sweep", "kitchen", "--json")[1])
+    assert [(each["run"], each["results"]["test_loss"]) for each in listed] == [
+        ("kitchen/sweep/1", 1.0),
+        ("kitchen/sweep/0", 2.0),
+    ]
+    assert listed[0]["different"] == {"seed": 2, "method.learning_rate": 2e-5}
+    assert "is one run; accepted" in workspace.hatrain("compare", "--sweep", "kitchen/sweep/0")[2]
+    assert "accepted: the names of two runs, or --sweep NAME" in workspace.hatrain("compare", "kitchen")[2]
+
+
+def test_equal_runs_of_a_sweep_are_refused_however_their_values_are_written(workspace):
+    code, _, err = workspace.hatrain("submit", "kitchen", "--sweep", "method.learning_rate=2e-5,0.00002")
+    assert code == 2
+    assert "method.learning_rate=2e-5 and method.learning_rate=0.00002 are the same job" in err
+    assert not (workspace.folder / "runs").exists()
+
+
 def test_a_sweep_of_two_keys_makes_each_combination(workspace):
     words = ["--sweep", "seed=1,2", "--sweep", "method.lora.modules=[mlp, attention],mlp", "--dry-run"]
     code, out, _ = workspace.hatrain("submit", "kitchen", *words)
@@ -229,6 +265,32 @@ def test_an_invalid_sweep_is_refused(workspace, sweep, message):
     assert not (workspace.folder / "runs").exists()
 
 
+# --- JSON and standard input --------------------------------------------------------------------------------
+
+
+def test_runs_and_status_as_json_have_what_the_tables_have_and_where_the_files_are(workspace):
+    assert json.loads(workspace.hatrain("runs", "--json")[1]) == []
+    workspace.hatrain("submit", "kitchen", "--follow")
+    (listed,) = json.loads(workspace.hatrain("runs", "--json")[1])
+    (status,) = json.loads(workspace.hatrain("status", "kitchen", "--json")[1])
+    assert (listed["run"], listed["state"], listed["code"], listed["attempt"]) == ("kitchen", "finished", 0, 1)
+    assert {**status, "files": None} == {**listed, "files": None}
+    assert status["files"]["record"] == str(workspace.run.record_file)
+
+
+def test_a_job_is_read_from_standard_input(workspace):
+    job = (workspace.folder / "jobs/kitchen.yaml").read_text()
+    code, out, err = workspace.hatrain("plan", "-", text=job)
+    assert code == 0, err
+    assert out.startswith("run ") and "kitchen on workstation" in out
+    code, _, err = workspace.hatrain("plan", "-", text=job.replace("rate", "rat"))
+    assert code == 2
+    assert "standard input:4: method.learning_rat: unknown key" in err
+    assert workspace.hatrain("plan", "-", text="")[2] == "standard input: empty\n"
+    assert workspace.hatrain("submit", "-", "--sweep", "seed=1,2", text=job)[0] == 0
+    assert workspace.hatrain("wait", "kitchen")[0] == 0
+
+
 # --- diff and compare ---------------------------------------------------------------------------------------
 
 
@@ -251,7 +313,7 @@ def test_two_runs_are_compared_side_by_side(workspace):
     workspace.hatrain("submit", "kitchen", "--follow", "--set", "name=hall", "--set", "method.epochs=2")
     code, out, _ = workspace.hatrain("compare", "kitchen", "hall")
     assert code == 0
-    assert line(out, "method.epochs") == ["method.epochs", "1.0", "2.0"]
+    assert line(out, "method.epochs") == ["method.epochs", "1", "2"]
     assert line(out, "state") == ["state", "finished", "finished"]
     assert "seed" not in out
 

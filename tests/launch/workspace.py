@@ -49,6 +49,7 @@ class Workspace:
             [*HATRAIN, *arguments],
             cwd=self.folder,
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -56,10 +57,10 @@ class Workspace:
         self.started.append(process)
         return process
 
-    def hatrain(self, *arguments: str, behavior: str = "finish") -> tuple[int, str, str]:
-        """Run a hatrain command. Returns (exit code, stdout, stderr)."""
+    def hatrain(self, *arguments: str, behavior: str = "finish", text: str = "") -> tuple[int, str, str]:
+        """Run a hatrain command with a `text` on its standard input. Returns (exit code, stdout, stderr)."""
         process = self.start(*arguments, behavior=behavior)
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate(text, timeout=DEADLINE)
         return process.returncode, out, err
 
     def until(self, condition: Callable[[], object], what: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatrain.report import page
+from hatrain.report import page, several
 from hatrain.report.read import read_run
 from tests.report.runs import a_finished_run, a_run, begin, end, evaluate, log
 
@@ -143,3 +143,17 @@ def test_whatever_is_in_the_files_of_a_run_a_page_is_written(content, evaluation
     )
     assert page.report([run]).startswith("<!doctype html>")
     assert page.report([run, run]).startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2e-5, "2e-05"),
+        (True, "True"),
+        (None, ""),
+        (["mlp", "attention"], "mlp, attention"),
+        ([{"path": "a.jsonl", "weight": 1.0}, {"path": "b.jsonl", "weight": 0.5}], "a.jsonl, b.jsonl × 0.5"),
+    ],
+)
+def test_a_value_of_a_job_is_shown_as_a_user_writes_it(value, text):
+    assert several.shown(value) == text

@@ -12,7 +12,7 @@ from typing import Any
 
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
-from hatrain.runtime.lease import process_start
+from hatrain.runtime.machine import process_start
 from hatrain.runtime.orphans import end_orphans
 from launch.backends.protocol import JobState, PlannedRun, Reader, Submission, nothing_to_pull
 from launch.backends.shared_files import FileReader, stop_by_file

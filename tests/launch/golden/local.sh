@@ -56,6 +56,7 @@ cat > "$folder/plan.json" <<'END'
       "gradient_clip": 1.0,
       "skip_steps": 0,
       "epochs": 1.0,
+      "max_steps": null,
       "batch_size": 8,
       "micro_batch_size": 2,
       "ctx_size": 2048,
@@ -189,6 +190,7 @@ method:
   gradient_clip: 1.0
   skip_steps: 0
   epochs: 1.0
+  max_steps: null
   batch_size: 8
   micro_batch_size: 2
   ctx_size: 2048
