@@ -47,14 +47,11 @@ def _print(findings: list, *, as_json: bool) -> int:
 
 def _examine_cluster(name: str) -> list:
     from hatrain.doctor.finding import Finding
+    from launch.backends import backend
     from launch.cluster_files import load_cluster
 
-    cluster = load_cluster(name)[1]
-    if cluster.kind != "slurm" or not cluster.ssh:
-        raise BadInput(f"--cluster {name}: has no ssh; accepted: a Slurm cluster file with ssh; else run doctor there")
-    from launch.backends.slurm.ssh.examine import examine
-
-    return [Finding(each.check, each.state, each.found, each.remedy) for each in examine(cluster)]
+    answers = backend(load_cluster(name)[1]).examine()
+    return [Finding(each.check, each.state, each.found, each.remedy) for each in answers]
 
 
 def _rendezvous(text: str) -> tuple[str, int | None]:

@@ -65,6 +65,16 @@ class JobState:
     """What ended the job and what to change, where the scheduler knows it and the run may not."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a cluster has, or lacks, of what a job from this machine needs."""
+
+    check: str
+    state: Literal["ok", "note", "bad"]
+    found: str
+    remedy: str = ""
+
+
 class AccessRefused(BadInput):
     """The scheduler does not let this user ask: asking again does not help."""
 
@@ -209,6 +219,13 @@ class Backend(ABC, Generic[Spec]):
     @abstractmethod
     def start_command(self, folder: str) -> str:
         """The command that starts the files in a folder."""
+
+    def examine(self) -> Iterator[Answer]:
+        """Ask the cluster whether it has what a job from this machine needs. Raises BadInput where that cannot be asked
+        from here."""
+        raise BadInput(
+            "--cluster: found one without ssh; accepted: a Slurm cluster with ssh; elsewhere run doctor there"
+        )
 
     @abstractmethod
     def client(self) -> Client: ...

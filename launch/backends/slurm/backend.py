@@ -10,7 +10,7 @@ from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.contract.spec import JobSpec, seconds
 from launch.backends import gpus
-from launch.backends.protocol import Backend, Client, Reason
+from launch.backends.protocol import Answer, Backend, Client, Reason
 from launch.backends.slurm import render
 
 LONGEST_LEAD = 65535
@@ -74,6 +74,13 @@ class SlurmBackend(Backend[SlurmCluster]):
     def missing(self, plan: Plan) -> list[str]:
         """Behind ssh, `submit` asks the cluster."""
         return [] if self.copies else super().missing(plan)
+
+    def examine(self) -> Iterator[Answer]:
+        if not self.cluster.ssh:
+            return super().examine()
+        from launch.backends.slurm.ssh.examine import examine
+
+        return examine(self.cluster)
 
     def client(self) -> Client:
         if self.cluster.ssh:

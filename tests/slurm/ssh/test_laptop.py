@@ -198,4 +198,4 @@ def test_doctor_names_what_the_cluster_lacks(laptop):
     assert "hatrain bad /no/python" in output and "name its environment in the cluster file" in output
     output = doctor(1, ssh={"host": "no-such-host.invalid", "workdir": "/x"})
     assert "ssh bad no-such-host.invalid: ssh: Could not resolve" in output
-    assert "has no ssh" in laptop.hatrain("doctor", "--cluster", "local", code=2)
+    assert "found one without ssh" in laptop.hatrain("doctor", "--cluster", "local", code=2)

@@ -5,30 +5,19 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
 
 from hatrain.contract import variables
 from hatrain.contract.cluster import FileSecret, SlurmCluster
 from hatrain.contract.gpus import GIB
 from hatrain.errors import BadInput
+from launch.backends.protocol import Answer
 from launch.backends.slurm import render
 from launch.backends.slurm.ssh.connection import Connection, Output, connection
 from launch.run_files import quoted_path
 
 NEEDED = ("sbatch", "squeue", "scontrol", "scancel")
 FEW_BYTES = 10 * GIB
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The result of one question."""
-
-    check: str
-    state: Literal["ok", "note", "bad"]
-    found: str
-    remedy: str = ""
 
 
 def examine(cluster: SlurmCluster) -> Iterator[Answer]:
