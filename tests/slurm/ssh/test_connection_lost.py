@@ -50,6 +50,19 @@ def test_the_answer_of_a_submission_is_lost(laptop, sessions):
     assert submit_with_a_break(laptop, "never-sent", "before-kill", sessions)
 
 
+def test_a_submission_whose_script_was_killed_on_the_cluster_is_found_by_its_token(laptop):
+    command = submission(laptop, "killed")
+    laptop.sshd.kill_after_sbatch(laptop.there.folder)
+    assert "Slurm may have the job: the same hatrain submit finds out" in laptop.hatrain(*command, code=2)
+    (job,) = jobs_of(laptop.slurm, "killed")
+    again = laptop.hatrain(*command)
+    assert "it was sent before, and only the answer was lost" in again
+    assert f"killed is submitted to my-hpc (job {job})" in again
+    assert jobs_of(laptop.slurm, "killed") == [job]
+    assert laptop.state("killed") == "queued"
+    laptop.hatrain("cancel", "killed")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["before", "after", "before-kill", "after-kill"])
 def test_a_break_at_every_step_of_a_submission_leaves_one_job(laptop, sessions, how):

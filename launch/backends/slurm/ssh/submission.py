@@ -18,7 +18,8 @@ from launch.backends.slurm.programs import Variables, complaint
 from launch.backends.slurm.ssh.connection import Connection
 from launch.backends.slurm.ssh.machine import unset
 
-_TIMED_OUT = 124
+_REFUSED = 1
+"""What submit.sh exits with when Slurm has no job for sure."""
 PENDING = "launch/submission.json"
 """Beside the files of a submission here, until its job is known."""
 
@@ -157,13 +158,13 @@ def _unpack(files: dict[str, str]) -> list[str]:
 def _run(connection: Connection, head: list[str]) -> str:
     script = Path(__file__).with_name("submit.sh").read_text(encoding="utf-8")
     output = connection.run("\n".join([*head, script, "main"]), login=True)
-    if output.code == _TIMED_OUT:
-        raise Unsettled(
-            f"{connection.host}: sbatch: no answer in 60 s; it may have the job: the same hatrain submit finds it"
-        )
     if output.code:
         told = complaint("sbatch", output.errors.splitlines()) or f"exit code {output.code}"
-        raise BadInput(f"{connection.host}: sbatch: {told}")
+        if output.code == _REFUSED:
+            raise BadInput(f"{connection.host}: sbatch: {told}")
+        raise Unsettled(
+            f"{connection.host}: sbatch: {told}; Slurm may have the job: the same hatrain submit finds out"
+        )
     return output.text.strip()
 
 

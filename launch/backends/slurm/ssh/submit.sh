@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # assigned above this text, as is `unpack`
 # Writes the files of a submission and sends it to Slurm, once: whoever makes the folder of its token does, and everybody
-# else finds its result. Run twice, or by two connections at once, it still submits one job. The lines above set:
+# else finds its result. Run twice, or by two connections at once, it still submits one job. It exits with 1 where Slurm has
+# no job for sure, and with another code where that is not known. The lines above set:
 #   token      of the submission
 #   folder     the run directory; for a sweep the folder that holds its runs
 #   workdir    working folder on the cluster
@@ -37,7 +38,10 @@ main() {
   fi
   output=$(timeout 60 "${command[@]}") || status=$?
   # After a time-out Slurm may have the job. The folder stays, and the next look decides.
-  if (( status == 124 )); then return "$status"; fi
+  if (( status == 124 )); then
+    echo "no answer in 60 s" >&2
+    return "$status"
+  fi
   if (( status )); then
     rm -rf -- "$sent"
     return 1
@@ -58,7 +62,7 @@ find_result() {
     read -r host process < "$sent/owner" 2> /dev/null || true
     # It waits for sbatch for one minute.
     if (( SECONDS - since > 90 )) || { [[ $host == "$HOSTNAME" ]] && ! kill -0 "$process" 2> /dev/null; }; then
-      output=$(in_queue) || exit 1
+      output=$(in_queue) || exit 124
       if [[ -z $output ]]; then return 1; fi
       keep_result "$output"
       return
@@ -70,7 +74,7 @@ find_result() {
 # Prints the id of the job with this token; nothing where Slurm has none.
 in_queue() {
   local jobs job line
-  jobs=$(timeout 60 squeue --me --noheader --states=all --format='%F|%o') || exit 1
+  jobs=$(timeout 60 squeue --me --noheader --states=all --format='%F|%o') || return 1
   while IFS='|' read -r job line; do
     if [[ $line == *"$token"* ]]; then
       echo "$job"
