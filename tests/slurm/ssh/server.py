@@ -7,8 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.slurm.cluster import DEADLINE
@@ -84,6 +85,33 @@ class Sshd:
 
     def sessions(self) -> int:
         return len(self._sessions())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let nobody log in."""
+        keys = self.folder / "authorized_keys"
+        text = keys.read_text()
+        keys.write_text("")
+        try:
+            yield
+        finally:
+            keys.write_text(text)
+
+    @contextlib.contextmanager
+    def open_connection(self) -> Iterator[None]:
+        """A connection that the user shares, by the configuration."""
+        before = self.configuration.read_text()
+        with tempfile.TemporaryDirectory(prefix="ht-", dir="/tmp") as folder:
+            self.configuration.write_text(f"{before}  ControlMaster auto\n  ControlPath {folder}/%C\n")
+            command = ["ssh", "-F", str(self.configuration)]
+            try:
+                subprocess.run(
+                    [*command, "-f", "-N", "-M", HOST], check=True, timeout=DEADLINE, stderr=subprocess.DEVNULL
+                )
+                yield
+            finally:
+                subprocess.run([*command, "-O", "exit", HOST], capture_output=True, timeout=DEADLINE)
+                self.configuration.write_text(before)
 
     def hold_sbatch(self) -> "Gate":
         """Let the next sbatch there wait before it begins, when it does more than ask."""

@@ -150,7 +150,18 @@ def test_without_a_connection_one_line_says_why_and_nothing_is_written(laptop):
         laptop.sshd.start()
     (line,) = [line for line in output.splitlines() if not line.startswith("note:")]
     assert line.startswith("my-hpc: ssh: connect to host 127.0.0.1") and line.endswith("Connection refused")
-    assert not (laptop.folder / "runs/kitchen").exists()
+    assert not (laptop.folder / "runs").exists()
+
+
+def test_a_connection_that_the_user_has_opened_is_used_and_a_login_that_needs_more_fails_at_once(laptop):
+    """As on a site with one-time codes: without the user's connection nobody can log in."""
+    with laptop.sshd.open_connection(), laptop.sshd.locked():
+        laptop.hatrain("submit", laptop.job_file(), "--cluster", laptop.cluster_file(**WAITS))
+        assert laptop.state() == "queued"
+    with laptop.sshd.locked():
+        output = laptop.hatrain("status", "kitchen")
+        assert "unknown" in output and "Permission denied" in output and "try: ssh my-hpc true" in output
+    laptop.hatrain("cancel", "kitchen")
 
 
 def test_what_start_up_files_print_there_is_left_out_and_rsync_says_what_to_change(laptop):

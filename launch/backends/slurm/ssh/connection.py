@@ -217,7 +217,7 @@ class Connection:
     def _ssh(self) -> list[str]:
         options = [*_OPTIONS]
         if not _users_own(self.host):
-            options += ["ControlMaster=auto", f"ControlPath={_sockets()}/%C", f"ControlPersist={_KEPT_SECONDS}"]
+            options += ["ControlMaster=auto", f"ControlPath={private_folder()}/%C", f"ControlPersist={_KEPT_SECONDS}"]
         return ["ssh", *(word for option in options for word in ("-o", option))]
 
 
@@ -233,8 +233,9 @@ def _users_own(host: str) -> bool:
 
 
 @functools.cache
-def _sockets() -> Path:
-    """The folder of the connections, for this user alone. Raises BadInput where somebody else has it."""
+def private_folder() -> Path:
+    """A folder of this machine for connections and locks, for this user alone. Raises BadInput where somebody else has
+    it."""
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere")
     short = len(str(runtime)) < _LONGEST_SOCKET_FOLDER
     usable = short and runtime.is_dir() and re.fullmatch(r"[\w./-]+", str(runtime))

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import fcntl
 import gzip
+import hashlib
 import json
 import os
 import shlex
@@ -16,7 +17,7 @@ from pathlib import Path
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
-from launch.backends.slurm.ssh.connection import Connection
+from launch.backends.slurm.ssh.connection import Connection, private_folder
 
 PLAN, RECORD, LEASE, METRICS = "plan.json", "record.jsonl", "lease.json", "metrics.jsonl"
 _WHOLE = (PLAN, "DONE", LEASE, "evaluation.json", "description.json", "attempts/*/STOP", "attempts/*/rank-*.json")
@@ -76,8 +77,8 @@ def refresh(connection: Connection, copies: Sequence[Copy], *, logs: bool = Fals
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Two commands that append to the same files would append the same bytes twice."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".refresh.lock").open("w") as lock:
+    name = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    with (private_folder() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -162,9 +162,7 @@ def _run(connection: Connection, head: list[str]) -> str:
         told = complaint("sbatch", output.errors.splitlines()) or f"exit code {output.code}"
         if output.code == _REFUSED:
             raise BadInput(f"{connection.host}: sbatch: {told}")
-        raise Unsettled(
-            f"{connection.host}: sbatch: {told}; Slurm may have the job: the same hatrain submit finds out"
-        )
+        raise Unsettled(f"{connection.host}: sbatch: {told}; Slurm may have the job: the same hatrain submit finds out")
     return output.text.strip()
 
 
