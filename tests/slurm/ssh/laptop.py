@@ -91,16 +91,20 @@ class Laptop:
 
     # --- commands ---
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, output: Path | None = None) -> "subprocess.Popen[str]":
+        """Start a verb whose output goes to a pipe, or to a file."""
+        file = None if output is None else output.open("w")
         process = subprocess.Popen(
             [sys.executable, "-m", "hatrain", *arguments],
             cwd=self.folder,
             env=self.environ,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if file is None else file,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        if file is not None:
+            file.close()
         (self._state / "pid").write_text(str(process.pid))
         return process
 

@@ -44,21 +44,21 @@ def test_a_job_runs_on_the_cluster_with_the_files_of_the_laptop(laptop):
 
 def test_a_run_is_followed_and_stopped_while_connections_break(laptop):
     laptop.submit(behavior="stop")
-    following, waiting = laptop.start("logs", "kitchen", "--follow"), laptop.start("wait", "kitchen")
-    there = laptop.there.run()
-    laptop.there.until_training(there)
+    followed, waited = laptop.folder / "followed", laptop.folder / "waited"
+    following = laptop.start("logs", "kitchen", "--follow", output=followed)
+    waiting = laptop.start("wait", "kitchen", output=waited)
+    laptop.there.until_text(followed, "training stop in attempt 1")
     assert laptop.state() == "running"
-    sessions = laptop.sessions()
-    laptop.there.until(lambda: laptop.sessions() > sessions + 4)
     laptop.sshd.stop()
+    for output in (followed, waited):
+        laptop.there.until_text(output, "my-hpc: lost the connection")
     refused = laptop.hatrain("stop", "kitchen", code=1)
     laptop.sshd.start()
     assert "my-hpc: " in refused and "refused" in refused
     assert "saves a checkpoint" in laptop.hatrain("stop", "kitchen")
-    followed, waited = following.communicate(timeout=DEADLINE)[0], waiting.communicate(timeout=DEADLINE)[0]
-    assert (following.returncode, waiting.returncode) == (130, 130), followed + waited
-    assert followed.count("training stop in attempt 1") == 1
-    assert followed.count("my-hpc: lost the connection") == 1
+    assert (following.wait(DEADLINE), waiting.wait(DEADLINE)) == (130, 130), followed.read_text() + waited.read_text()
+    assert followed.read_text().count("training stop in attempt 1") == 1
+    assert followed.read_text().count("my-hpc: lost the connection") == 1
     assert laptop.state() == "stopped"
 
 
@@ -140,6 +140,14 @@ def test_inputs_are_sent_once_asked_for_or_refused(laptop):
     # The cluster of the test is this machine, so that an absolute path is there too.
     assert "data.test" not in refused
     assert not (laptop.folder / "runs/fourth").exists()
+
+
+def test_a_folder_that_both_machines_see_is_refused_since_one_would_be_the_copy_of_itself(laptop):
+    cluster = laptop.cluster_file(**WAITS, ssh={"host": "my-hpc", "workdir": str(laptop.folder)})
+    output = laptop.hatrain("submit", laptop.job_file("shared"), "--cluster", cluster, code=2)
+    assert "use a cluster file without ssh, or another ssh.workdir" in output
+    assert jobs_of(laptop.slurm, "shared") == []
+    assert "use a cluster file without ssh here" in laptop.hatrain("status", "shared")
 
 
 def test_without_a_connection_one_line_says_why_and_nothing_is_written(laptop):

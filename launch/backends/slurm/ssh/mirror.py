@@ -41,6 +41,7 @@ class _File:
     size: int
     modified: float
     """Seconds since 1970, by the cluster's clock."""
+    inode: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def refresh(connection: Connection, copies: Sequence[Copy], *, logs: bool = Fals
     with _locked(copies[0].run.root):
         while True:
             now, listed = _listed(connection, copies, logs=logs)
+            for copy, files in listed.items():
+                _refuse_same(connection, copy, files)
             parts = [part for copy in copies for part in _wanted(copy, listed.get(copy, {}))]
             is_complete = True
             for part, content in zip(parts, _fetched(connection, parts), strict=True):
@@ -95,7 +98,7 @@ def _listed(
         "  local number=$1",
         '  cd -- "$2" 2> /dev/null || return 0',
         "  shift 2",
-        f'  stat --dereference --printf "$number %s %.9Y %F/%n\\0" -- {patterns} $* 2> /dev/null || true',
+        f'  stat --dereference --printf "$number %s %.9Y %i %F/%n\\0" -- {patterns} $* 2> /dev/null || true',
         "}",
         *(f"look {number} {shlex.quote(copy.there)}{_batch_logs(copy, logs)}" for number, copy in enumerate(copies)),
     ]
@@ -105,11 +108,11 @@ def _listed(
     try:
         now = float(clock)
         for entry in rest.split(b"\0")[:-1]:
-            number, size, modified, named = entry.decode(errors="surrogateescape").split(" ", 3)
+            number, size, modified, inode, named = entry.decode(errors="surrogateescape").split(" ", 4)
             kind, _, path = named.partition("/")
             copy = copies[int(number)]
             if kind.startswith("regular"):
-                listed.setdefault(copy, {})[path] = _File(int(size), float(modified))
+                listed.setdefault(copy, {})[path] = _File(int(size), float(modified), int(inode))
             elif kind == "directory" and path.rpartition("/")[2].isdigit():
                 (copy.run.folder / path).mkdir(parents=True, exist_ok=True)
                 listed.setdefault(copy, {})
@@ -121,6 +124,18 @@ def _listed(
 def _batch_logs(copy: Copy, logs: bool) -> str:
     """The batch script of an array logs to the folder of its sweep."""
     return f" '../../launch/slurm-*_{copy.run.folder.name}.log'" if logs and copy.run.in_sweep else ""
+
+
+def _refuse_same(connection: Connection, copy: Copy, there: Mapping[str, _File]) -> None:
+    """Raise BadInput where the directory here is the cluster's own, which this would change."""
+    plan = copy.run.plan_file
+    if PLAN in there and plan.is_file():
+        found, file = plan.stat(), there[PLAN]
+        if (found.st_ino, found.st_size, round(found.st_mtime, 3)) == (file.inode, *_stamp(file)):
+            raise BadInput(
+                f"{copy.run.name}: {connection.host} sees the files of this machine in {copy.run.folder}; use a "
+                "cluster file without ssh here, or another ssh.workdir"
+            )
 
 
 def _wanted(copy: Copy, there: Mapping[str, _File]) -> Iterator[_Part]:

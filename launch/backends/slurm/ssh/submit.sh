@@ -20,6 +20,11 @@ main() {
   # The connection may end at any time, and this has to reach its end nevertheless.
   trap '' HUP PIPE
   mkdir --parents -- "$workdir/.hatrain/sent" || return 1
+  # The file that keeps the token is on the machine that submits.
+  if grep --quiet --no-messages --fixed-strings -- "$token" "$folder/launch/submission.json"; then
+    echo "the cluster sees the files of this machine in $folder; use a cluster file without ssh, or another ssh.workdir" >&2
+    return 1
+  fi
   if ! mkdir -- "$sent" 2> /dev/null && find_result; then return; fi
   echo "$HOSTNAME $BASHPID" > "$sent/owner"
   if [[ $purpose == settle ]]; then
