@@ -32,7 +32,12 @@ for word in "$@"; do if [[ $word == -O ]]; then exec "${{real[@]}}" "$@"; fi; do
 read -r how which < {folder}/break 2> /dev/null || true
 if [[ $count != "$which" ]]; then exec "${{real[@]}}" "$@"; fi
 rm {folder}/break
-if [[ $how == after* ]]; then "${{real[@]}}" "$@" > /dev/null 2>&1; fi
+# rsync needs its answers while it copies: it loses the end alone.
+if [[ $how == after* && $* == *"rsync --server"* ]]; then
+  "${{real[@]}}" "$@"
+elif [[ $how == after* ]]; then
+  "${{real[@]}}" "$@" > /dev/null 2>&1
+fi
 if [[ $how == *-kill ]]; then kill -KILL "$(cat {folder}/pid)"; fi
 echo "Connection to {host} closed by remote host." >&2
 exit 255

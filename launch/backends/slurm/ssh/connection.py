@@ -178,6 +178,8 @@ class Connection:
         command = [
             *("rsync", "--files-from=-", "--from0", "--protect-args", "--times", "--copy-links"),
             # rsync splits this at blanks; no option has one.
+            # ssh notices a dead link earlier; this is for a side that no longer reads or writes.
+            f"--timeout={ANSWER_SECONDS:.0f}",
             *("--partial-dir=.hatrain-partial", "--compress", "--rsh", " ".join([*self._ssh(), "-o", "BatchMode=yes"])),
             *(["--info=progress2"] if shows else []),
             *(f"{self.host}{each}" if each.startswith(":") else each for each in arguments),
