@@ -95,6 +95,9 @@ class Reader(Protocol):
     def read(self) -> bytes:
         """Output since the last call. Does not wait for more."""
 
+    def read_rest(self) -> bytes:
+        """Output since the last call, of a job that has ended."""
+
     def close(self) -> None: ...
 
 

@@ -31,6 +31,9 @@ class FileReader:
             output += appended
         return output
 
+    def read_rest(self) -> bytes:
+        return self.read()
+
     def close(self) -> None:
         """Nothing to close: no file stays open between two reads."""
 

@@ -159,14 +159,16 @@ class _CopyingReader:
         self.problem: tuple[int, list[str]] | None = None
 
     def read(self) -> bytes:
-        if time.monotonic() >= self._next:
-            try:
-                self._copy()
-            except BadInput as error:
-                self.problem = 1, list(error.problems)
-            else:
-                self.problem = None
-            self._next = time.monotonic() + READ_SECONDS
+        return self.read_rest() if time.monotonic() >= self._next else self._files.read()
+
+    def read_rest(self) -> bytes:
+        try:
+            self._copy()
+        except BadInput as error:
+            self.problem = 1, list(error.problems)
+        else:
+            self.problem = None
+        self._next = time.monotonic() + READ_SECONDS
         return self._files.read()
 
     def close(self) -> None:
