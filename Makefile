@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 HATRAIN := $(BIN)/hatrain
 CLUSTER ?= local
 
-.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-model bench-gpu gpu-wheels record lock clean image sbom sqsh sif image-test
+.PHONY: chaos fuzz help setup gptq trackers transformers4 kubernetes-clients gguf demo test test-long lint plan render submit bench bench-data bench-launch bench-prepare bench-evaluate bench-model bench-gpu gpu-wheels record lock clean docs image sbom sqsh sif image-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,12 +17,13 @@ help: ## list the targets
 setup: $(VENV)/ready ## create .venv from the pinned requirements
 
 # Set-up is repeated when one of these files changes, and only then.
-$(VENV)/ready: requirements.lock requirements-deepspeed.lock pyproject.toml
+$(VENV)/ready: requirements.lock requirements-deepspeed.lock docker/requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "hatrain needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (about two minutes with a CPU build of torch; the CUDA build is several GB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet -r docker/requirements-build.lock
 	$(if $(filter Darwin,$(shell uname -s)),,DS_BUILD_OPS=0 $(BIN)/pip install --disable-pip-version-check \
 		--no-build-isolation --no-deps -r requirements-deepspeed.lock)
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
@@ -185,7 +186,7 @@ lint: setup ## ruff, mypy, shellcheck and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
+	$(BIN)/shellcheck .ci/run .ci/wheel $$(git ls-files '*.sh')
 	$(BIN)/hadolint docker/Dockerfile
 
 bench-data: setup ## rows per second and peak memory of the generator, by size
@@ -234,8 +235,16 @@ gpu-wheels: ## download into bench/wheels what bench/gpu.sh needs on a machine w
 		$$(grep -E '^($(subst $(space),|,$(strip $(GPU_WHEELS))))==' requirements.lock)
 	@du -sh bench/wheels
 
+docs: .venv-docs/ready ## build the documentation's site into site/, with every link and anchor checked
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
+.venv-docs/ready: requirements-docs.lock
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --disable-pip-version-check --quiet -r requirements-docs.lock
+	@touch $@
+
 record: setup ## rewrite the golden files and the schemas; check the diff
-	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/contract tests/home tests/kubernetes tests/launch
+	HATRAIN_RECORD=1 $(PYTEST) -m "not long" tests/cli tests/contract tests/home tests/kubernetes tests/launch
 
 lock: setup ## pin what .venv holds now, and what goes into the image
 	@{ echo "# Every package of the environment, at the version that was tested. 'make lock' writes it."; \
@@ -249,4 +258,4 @@ lock: setup ## pin what .venv holds now, and what goes into the image
 	@.venv-lock/bin/python docker/lock.py
 
 clean: ## remove the environments, data, models and runs
-	rm -rf $(VENV) .venv-gptq .venv-trackers .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock bench/wheels data models runs
+	rm -rf $(VENV) .venv-gptq .venv-trackers .venv-transformers4 .venv-kubernetes .venv-bench .venv-peers .venv-lock .venv-docs bench/wheels data models runs site

@@ -36,7 +36,7 @@ origin() {
 build() {
   # The loop below reads these by the names of the Dockerfile's arguments.
   export VERSION REVISION SOURCE LICENSES
-  VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
+  VERSION=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$root/hatrain/__init__.py")
   LICENSES=${LICENSES:-$(sed -n 's/^license = "\(.*\)"$/\1/p' "$root/pyproject.toml")}
   REVISION=${REVISION:-$(git -C "$root" describe --always --dirty --abbrev=40 --exclude='*' 2> /dev/null || true)}
   SOURCE=${SOURCE:-$(origin)}

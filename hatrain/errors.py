@@ -12,9 +12,23 @@ class BadInput(Exception):
         super().__init__("\n".join(self.problems))
 
 
+LEAST_PART = 3
+"""Letters that a part of a name must have to stand for it."""
+
+
+def plain(name: str) -> str:
+    """Return a name as it is compared: in lower case, with underscores."""
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
 def nearest(name: str, accepted: Iterable[str]) -> str:
     """Return `; did you mean X?` for the nearest accepted name; an empty string when none is near, or `name` is
-    accepted."""
+    accepted. The case of letters, and `-` for `_`, make no difference."""
     options = list(accepted)
-    near = [] if name in options else difflib.get_close_matches(name, options, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    if name in options:
+        return ""
+    by_plain = {plain(option): option for option in reversed(options)}
+    near = difflib.get_close_matches(plain(name), by_plain, n=1, cutoff=0.6)
+    if not near and len(name) >= LEAST_PART:
+        near = [option for option in by_plain if plain(name) in option][:1]
+    return f"; did you mean {by_plain[near[0]]}?" if near else ""

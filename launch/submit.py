@@ -158,6 +158,12 @@ def record(planned: PlannedRun, command: Sequence[str], job: str | None) -> None
     )
 
 
+def check(plans: Sequence[Plan]) -> list[str]:
+    """Ask the scheduler whether it would accept plans, as `send` does; here no other run is waited for."""
+    runs, client = planned_runs(plans), backend(plans[0].cluster_spec).client()
+    return client.check(client.submission(runs, runs[0].directory.folder, None))
+
+
 def refuse_active(runs: Sequence[RunDirectory]) -> None:
     """Raise BadInput if one of the runs is queued or running."""
     existing = [run for run in runs if run.plan_file.exists()]

@@ -52,7 +52,7 @@ MAY_IMPORT = {
         "hatrain.contract",
         "hatrain.runtime",
     },
-    "launch": {"hatrain.contract", "hatrain.runtime"},
+    "launch": {"hatrain.doctor", "hatrain.contract", "hatrain.runtime"},
 }
 EVERYWHERE = {"hatrain", "hatrain.errors", "hatrain.text", "hatrain.cpu_time"}
 

@@ -34,11 +34,17 @@ def run(args: argparse.Namespace) -> int:
 
     # Before the imports that take seconds: a run without a model is said at once.
     source = find_source(args.model)
-    from hatrain.model.quiet import quiet
-
-    quiet()
-    from hatrain.data.template import TemplateRefusal
     from hatrain.errors import BadInput
+    from hatrain.model.quiet import quiet
+    from hatrain.runtime.waiting import waiting
+
+    with waiting("loading torch and transformers"):
+        quiet()
+        from hatrain.data.template import TemplateRefusal
+        from hatrain.evaluate import asking  # noqa: F401  for what it imports
+
+        if not source.is_gguf:
+            from hatrain.evaluate import sources  # noqa: F401
 
     try:
         return _chat(source, args.home) if args.request is None else _one(source, args.home, args.request)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from hatrain.cli.tokenizing import add_tokenizer, load, marked, model_spec, positive, token_ids, use_colour
 from hatrain.contract import row_lengths
+from hatrain.contract.inputs import require_file
 from hatrain.errors import BadInput
+from hatrain.runtime.waiting import waiting
 from hatrain.text import count
 
 if TYPE_CHECKING:
@@ -55,13 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 2 when a row is bad or none is left to train on."""
-    from hatrain.data.dataset import ROWS, problem_lines, raw_note
-    from hatrain.data.labels import Labeller
-    from hatrain.data.pairs import PAIRS, SIDES, holds_pairs
-    from hatrain.data.prepare import prepare
-    from hatrain.data.rows import grouped
-
+    require_file(args.dataset)
     model = model_spec(args)
+    with waiting("loading transformers"):
+        from hatrain.data.dataset import ROWS, problem_lines, raw_note
+        from hatrain.data.labels import Labeller
+        from hatrain.data.pairs import PAIRS, SIDES, holds_pairs
+        from hatrain.data.prepare import prepare
+        from hatrain.data.rows import grouped
+
     tokenizer = load(model)
     lengths = row_lengths.name_of(args.dataset, model, (args.prefix_ids, args.suffix_ids), Path.cwd())
     labeller = Labeller(tokenizer, args.prefix_ids, args.suffix_ids, args.date)

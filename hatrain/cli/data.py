@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from hatrain.runtime.counting import Counting
+
 SIZES = {"small": "20,000", "medium": "34,000", "large": "43,000", "xl": "55,000"}
 FORMATS = ("sharegpt", "messages", "raw")
 _OF_THE_GUIDE = ("format", "tools", "no_system_role", "merged_system_role")
@@ -30,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--language",
         nargs="+",
         action="extend",
-        metavar="NAME",
+        metavar="LANGUAGE",
         help="names or codes; rows of several languages are shuffled together (default: english)",
     )
     add(
         "--client",
-        metavar="NAME",
+        metavar="CLIENT",
         help="what the model is used with: assist (Home Assistant's own interface; the default), home-llm (the "
         "integration), home-llm-legacy (its older form), or guide (what the training guide's script wrote; the default "
         "with --format, --tools or a --…-system-role)",
@@ -223,16 +225,21 @@ def _contradictions(args: argparse.Namespace, client: str, row_format: str) -> l
 
 
 class _Progress:
-    """Prints rows and rows per second to stderr: a line that updates on a terminal, one line per file elsewhere."""
+    """Prints rows and rows per second to stderr: a line that updates on a terminal, elsewhere one for each file and
+    some in between for a long one."""
 
     def __init__(self) -> None:
         self._part, self._started, self._printed = "", 0.0, 0.0
+        self._counting: Counting | None = None
 
     def __call__(self, part: str, done: int, total: int) -> None:
         now = time.monotonic()
         if part != self._part:
             self._part, self._started, self._printed = part, now, 0.0
-        finished, terminal = done == total, sys.stderr.isatty()
+            self._counting = None if sys.stderr.isatty() else Counting(part, "rows", _note)
+        finished, terminal = done == total, self._counting is None
+        if self._counting:
+            self._counting.at(done, total)
         if not finished and (not terminal or now - self._printed < 0.2):
             return
         self._printed = now
@@ -240,6 +247,10 @@ class _Progress:
         line = f"{part}: {done:,} of {total:,} rows{rate}"
         end = "\n" if finished else ""
         print(f"\r{line}\033[K" if terminal else line, end=end, file=sys.stderr, flush=True)
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _audit(datasets: list[Path]) -> int:

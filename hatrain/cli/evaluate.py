@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatrain.cli.tokenizing import positive
+from hatrain.contract.inputs import require_file
 from hatrain.errors import BadInput
 from hatrain.runtime import seal
 from hatrain.runtime.counting import Counting
+from hatrain.runtime.waiting import waiting
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
@@ -47,18 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hatrain.data.rows import read_rows
-    from hatrain.model.quiet import quiet
+    from hatrain.model.weights import find_checkpoints, find_source, with_template
 
-    quiet()
-    from hatrain.evaluate.requests import sample
-    from hatrain.evaluate.sources import find_checkpoints, find_source, with_template
-    from hatrain.evaluate.table import show
-    from hatrain.export import card
-
-    rows = list(read_rows(args.dataset))
-    if args.limit is not None:
-        rows = sample(rows, args.limit, args.seed)
+    # Before the imports that take seconds.
+    require_file(args.dataset)
     if args.all_checkpoints:
         sources, skipped = find_checkpoints(args.model)
         for line in skipped:
@@ -66,6 +60,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         sources = [find_source(args.model)]
     sources = [with_template(source, args.chat_template, args.add_chatml_tokens) for source in sources]
+    from hatrain.model.quiet import quiet
+
+    with waiting("loading torch and transformers"):
+        quiet()
+        from hatrain.data.rows import read_rows
+        from hatrain.evaluate.requests import sample
+        from hatrain.evaluate.table import show
+        from hatrain.export import card
+
+    rows = list(read_rows(args.dataset))
+    if args.limit is not None:
+        rows = sample(rows, args.limit, args.seed)
     out = args.out or _default_out(sources[0], args.dataset)
     evaluations: dict[str, Evaluation] = {}
     for source in sources:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hatrain.contract.spec import GGUF_TYPES, ExportSpec
 from hatrain.errors import BadInput, nearest
+from hatrain.runtime.waiting import waiting
 
 if TYPE_CHECKING:
     from hatrain.data.rows import Row
@@ -33,20 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     wanted = ExportSpec(gguf=types_of(args.gguf), ollama=not args.no_ollama, requests=max(0, args.requests))
-    from hatrain.model.quiet import quiet
+    from hatrain.contract import extras
+    from hatrain.export import tools
+    from hatrain.model.weights import find_source
 
-    quiet()
-    from rich.console import Console
-    from rich.table import Table
-
-    from hatrain.evaluate.sources import find_source
-    from hatrain.export import card
-    from hatrain.export.export import Exporter
-    from hatrain.export.files import plain_name
-    from hatrain.export.table import rows_of
-
+    # Before the imports that take seconds.
+    if problems := extras.problems("train", "hatrain export") or tools.missing():
+        raise BadInput(problems)
     source = find_source(args.model)
     refuse_unfinished(args.model, source)
+    from hatrain.model.quiet import quiet
+
+    with waiting("loading torch and transformers"):
+        quiet()
+        from rich.console import Console
+        from rich.table import Table
+
+        from hatrain.export import card
+        from hatrain.export.export import Exporter
+        from hatrain.export.files import plain_name
+        from hatrain.export.table import rows_of
+
     rows, ctx_size = rows_for(source, args.dataset)
     out = args.out or (source.run.folder / "export" if source.run else Path("export") / plain_name(source.name))
     report = Exporter(source, wanted, out, rows, ctx_size=ctx_size, say=_say).run()

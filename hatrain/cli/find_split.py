@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hatrain.cli.tokenizing import add_tokenizer, load, marked, model_spec, use_colour
+from hatrain.runtime.waiting import waiting
 
 if TYPE_CHECKING:
     from hatrain.data.find_split import Candidate, Split
@@ -23,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 1 when no ids find the replies of the sample."""
-    from hatrain.data.find_split import find_split
-
-    tokenizer = load(model_spec(args))
+    spec = model_spec(args)
+    with waiting("loading transformers"):
+        from hatrain.data.find_split import find_split
+    tokenizer = load(spec)
     split = find_split(tokenizer)
     print(NOT_NEEDED)
     print(report(split))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hatrain.cli import columns
 from hatrain.cli.columns import aligned
-from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
+from hatrain.cli.planning import add_cluster, add_force, add_job, note_absent, planned
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.gpus import GIB, GPUS
 from hatrain.contract.load import read_job
@@ -38,12 +38,14 @@ def run(args: argparse.Namespace) -> int:
         print(matrix())
         return 0
     if args.job is None:
-        raise BadInput("hatrain plan: JOB is missing; accepted: a job file, the name of one in ./jobs, or --matrix")
+        raise BadInput(
+            "hatrain plan: JOB is missing; accepted: a job file, the name of one that `hatrain jobs` lists, or --matrix"
+        )
     if args.gpu is not None:
         print(comparison(args))
         return 0
     plan = planned(args)
-    note_missing(plan)
+    note_absent(plan, args.job)
     print(plan.model_dump_json(indent=2) if args.json else table(plan))
     return 0
 

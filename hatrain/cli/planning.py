@@ -7,17 +7,23 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.sweeps import settings_of
+from hatrain.contract import dependency, extras, hub
 from hatrain.contract.load import read_job
+from hatrain.contract.model_ref import resolve
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import SWEEP, runs_root
+from hatrain.contract.run import SWEEP, RunDirectory, runs_root
 from hatrain.contract.trackers import not_installed
 from hatrain.errors import BadInput
 
 
 def add_job(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "job", metavar="JOB", nargs=None if required else "?", help="a job file, or the name of one in ./jobs"
+        "job",
+        metavar="JOB",
+        nargs=None if required else "?",
+        help="a job file, the name of one that `hatrain jobs` lists, or - for standard input",
     )
     parser.add_argument(
         "--set",
@@ -91,19 +97,45 @@ def _planned(args: argparse.Namespace, settings: Mapping[int | None, Sequence[st
     return plans
 
 
-def absent_trackers(plan: Plan) -> list[str]:
-    """Return a line where trackers are not installed, if this interpreter runs the job: of another nothing is known."""
-    return not_installed(plan.job.logging.trackers) if plan.python == sys.executable else []
-
-
-def note_missing(plan: Plan) -> None:
-    """Note on stderr which inputs are missing on this machine, and, where this interpreter runs the job, which tools of
-    its export and which trackers; the machines that run the job may have the inputs."""
+def absent(plan: Plan) -> list[str]:
+    """Return a line for each thing that a run of the plan lacks on this machine: inputs, and where this interpreter
+    runs the job, its model, parts of hatrain, the tools of its export, and trackers."""
     from hatrain.export import tools
     from launch.backends import backend
 
-    problems = backend(plan.cluster_spec).missing(plan)
-    if plan.job.export and plan.python == sys.executable:
+    target = backend(plan.cluster_spec)
+    problems = target.missing(plan)
+    if plan.python != sys.executable:
+        return problems
+    if target.on_this_machine:
+        problems = [*problems, *extras.problems("train", "a run on this machine"), *_missing_from_hub(plan)]
+    if plan.job.export:
         problems = [*problems, *tools.missing()]
-    for problem in [*problems, *absent_trackers(plan)]:
+    return [*problems, *not_installed(plan.job.logging.trackers)]
+
+
+def _missing_from_hub(plan: Plan) -> list[str]:
+    model, parent = plan.job.model, dependency.unfinished(plan)
+    if parent and dependency.makes_base(parent, plan):
+        return []
+    try:
+        ref = resolve(
+            model.base,
+            model.revision,
+            workdir=Path(plan.paths.workdir),
+            runs_root=RunDirectory(Path(plan.paths.run)).root,
+        )
+    except BadInput:
+        return []  # `missing` says it
+    problem = hub.unavailable(ref.repository, ref.revision) if ref.repository else None
+    return [f"model.base: {problem}"] if problem else []
+
+
+def note_absent(plan: Plan, job: str) -> None:
+    """Note on stderr what `absent` returns, and what makes it: the machines that run the job may have it. `job` is how
+    the command line names the job."""
+    problems = absent(plan)
+    for problem in problems:
         print(f"note: not on this machine: {problem}", file=sys.stderr)
+    for line in makes_missing(job, problems):
+        print(f"note: {line}", file=sys.stderr)

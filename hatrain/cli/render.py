@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hatrain.cli.planning import add_cluster, add_force, add_job, note_missing, planned
+from hatrain.cli.planning import add_cluster, add_force, add_job, note_absent, planned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from launch.backends import backend
 
     plan = planned(args)
-    note_missing(plan)
+    note_absent(plan, args.job)
     target = backend(plan.cluster_spec)
     if args.out is None:
         streams.write_utf8(target.single_file(plan))

@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from hatrain.errors import BadInput
     from hatrain.report.page import missing, report
     from hatrain.runtime import seal
+    from hatrain.runtime.waiting import waiting
 
     if problem := missing():
         raise BadInput(f"hatrain report: {problem}")
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         out = Path("report.html")
     title = ", ".join(dict.fromkeys(args.runs))
     out = args.out or out
-    seal.write_text(out, report(runs, title))
+    with waiting("writing the report"):
+        seal.write_text(out, report(runs, title))
     print(out)
     return 0

@@ -3,19 +3,19 @@
 import argparse
 import sys
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.outcome import show
 from hatrain.cli.planning import (
-    absent_trackers,
+    absent,
     add_cluster,
     add_force,
     add_job,
-    note_missing,
+    note_absent,
     planned,
     swept,
 )
 from hatrain.cli.sweeps import add_sweep
 from hatrain.cli.tokenizing import positive
-from hatrain.contract.inputs import missing
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import SWEEP, Exit
 from hatrain.errors import BadInput
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     target = backend(plan.cluster_spec)
     directory = target.run_directory(plan)
     if args.dry_run:
-        note_missing(plan)
+        note_absent(plan, args.job)
         submission, _ = submit.prepare(plans, at_once=args.at_once)
         print(submit.preview(submission), end="")
         return 0
@@ -76,9 +76,13 @@ def run(args: argparse.Namespace) -> int:
     if not is_sweep and (directory.folder / SWEEP).is_dir():
         raise BadInput(f"{directory.folder}: holds a sweep; give this job another name, with --set name=NAME")
     if not target.on_this_machine:
-        note_missing(plan)
-    elif problems := [*missing(plan), *absent_trackers(plan)]:
-        print("\n".join(problems), file=sys.stderr)
+        note_absent(plan, args.job)
+    elif problems := absent(plan):
+        try:
+            submit.check(plans)
+        except BadInput as error:
+            problems = [*problems, *error.problems]
+        print("\n".join([*problems, *makes_missing(args.job, problems)]), file=sys.stderr)
         return Exit.FATAL
     return _send(plans, args, on_this_machine=target.on_this_machine)
 

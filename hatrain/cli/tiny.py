@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hatrain.runtime.waiting import waiting
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, help="dataset to train the tokenizer on")
@@ -19,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hatrain.model.quiet import quiet
 
-    quiet()
-    from hatrain.model.tiny import make
+    with waiting("loading torch and transformers"):
+        quiet()
+        from hatrain.model.tiny import make
 
     options = {name: value for name, value in vars(args).items() if name not in ("data", "out")}
     parameters = make(args.data, args.out, **options)

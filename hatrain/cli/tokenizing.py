@@ -3,10 +3,13 @@
 import argparse
 import json
 import os
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hatrain.runtime.waiting import waiting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def token_ids(text: str) -> list[int]:
-    """Parse ids written as `29966,29989,465`."""
+    """Parse ids written as `29966,29989,465`, also with blanks."""
     try:
-        ids = [int(part) for part in text.split(",")]
+        ids = [int(part) for part in re.split(r"\s*,\s*|\s+", text.strip())]
     except ValueError:
         raise argparse.ArgumentTypeError(f"found {text!r}; accepted: ids such as 151645,198") from None
     if min(ids) < 0:
@@ -61,11 +64,14 @@ def add_tokenizer(parser: argparse.ArgumentParser) -> None:
 
 def model_spec(args: argparse.Namespace) -> "ModelSpec":
     """The model that the arguments of `add_tokenizer` describe. Its base is a folder or a hub id."""
+    from hatrain.contract import hub
     from hatrain.contract.model_ref import resolve
     from hatrain.contract.run import runs_root
     from hatrain.contract.spec import ModelSpec
 
     model = resolve(args.model, args.revision, workdir=Path.cwd(), runs_root=runs_root())
+    if model.repository:
+        hub.require(model.repository, model.revision)
     return ModelSpec(
         base=model.source,
         revision=model.revision,
@@ -81,9 +87,9 @@ def load(model: "ModelSpec") -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a model, and keep libraries' messages quiet."""
     from hatrain.model.quiet import quiet
 
-    quiet()
-    from hatrain.model.tokenizer import tokenizer_of
-
+    with waiting("loading transformers"):
+        quiet()
+        from hatrain.model.tokenizer import tokenizer_of
     return tokenizer_of(model)
 
 

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hatrain.cli.job_header import makes_missing
 from hatrain.cli.outcome import show
-from hatrain.cli.planning import add_force, add_job, planned
-from hatrain.contract.inputs import missing
+from hatrain.cli.planning import absent, add_force, add_job, planned
 from hatrain.contract.plan import Plan
-from hatrain.contract.run import RunDirectory, runs_root
-from hatrain.contract.trackers import not_installed
+from hatrain.contract.run import Exit, RunDirectory, runs_root
 from hatrain.errors import BadInput
 from hatrain.text import count
 
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_as_written(arguments: Sequence[str]) -> int | None:
     """Run a command with the guide's flags (`--run_name …`); None for any other command."""
-    from hatrain.guide import flags_help, is_guide_command, job_from_flags
+    from hatrain.guide import flags_help, is_guide_command, job_from_flags, whose_flags
 
     if arguments and arguments[0] == "--help-flags":
         print(flags_help())
@@ -35,7 +34,10 @@ def run_as_written(arguments: Sequence[str]) -> int | None:
         return None
     from launch import cluster_files, planner
 
-    job, notes = job_from_flags(arguments)
+    try:
+        job, notes = job_from_flags(arguments)
+    except BadInput as error:
+        raise BadInput([*error.problems, *whose_flags(arguments)]) from None
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     name, cluster = cluster_files.load_cluster("local")
@@ -46,22 +48,27 @@ def run_as_written(arguments: Sequence[str]) -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     args.cluster = "local"
-    return _train(planned(args), fresh=args.fresh)
+    return _train(planned(args), fresh=args.fresh, job=args.job)
 
 
-def _train(plan: Plan, *, fresh: bool) -> int:
+def _train(plan: Plan, *, fresh: bool, job: str | None = None) -> int:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if "TORCHELASTIC_RUN_ID" in os.environ and ranks != plan.world_size:
         raise BadInput(
             f"hardware: torchrun started {count(ranks, 'rank')}, but the job is planned for {plan.world_size}; "
             f"start {plan.world_size}, or add --set hardware.gpus_per_node={ranks}"
         )
-    if problems := [*missing(plan), *not_installed(plan.job.logging.trackers)]:
-        raise BadInput(problems)
+    if problems := absent(plan):
+        print("\n".join([*problems, *makes_missing(job, problems)]), file=sys.stderr)
+        return Exit.FATAL
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from hatrain.entry import torchrun
 
         return torchrun.enter(plan, lambda: _adopt(plan, fresh))
+    from launch import submit
+
+    for note in submit.check([plan]):
+        print(f"note: {note}", file=sys.stderr)
     run_directory = _adopt(plan, fresh)
     from hatrain import entry
 

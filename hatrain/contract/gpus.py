@@ -1,5 +1,6 @@
 """The GPUs that a job may name: memory, speed and whether they compute in bf16, from the vendors' data sheets."""
 
+import re
 from dataclasses import dataclass
 
 GIB = 2**30
@@ -48,3 +49,19 @@ CPU = "cpu"
 """The name that turns `gpus_per_node` into a number of processes on plain processors."""
 MPS = "mps"
 """The name of the GPU of Apple silicon, whose memory is the machine's."""
+
+
+def job_name(name: str, memory: int) -> str:
+    """Return the name that jobs use for a GPU, given NVIDIA's name and the memory in bytes.
+
+    For an unknown GPU it is the largest known one with bf16 that has no more memory.
+    """
+    letters = re.sub(r"[^a-z0-9]", "", name.lower())
+    models = {gpu.name.rpartition("-")[0] for gpu in GPUS.values()}
+    model = max((model for model in models if model in letters), key=len, default=None)
+    if model is not None:
+        same = [gpu for gpu in GPUS.values() if gpu.name.rpartition("-")[0] == model]
+        return min(same, key=lambda gpu: abs(gpu.memory - memory)).name
+    by_memory = sorted((gpu for gpu in GPUS.values() if gpu.bf16), key=lambda gpu: gpu.memory)
+    fitting = (gpu.name for gpu in reversed(by_memory) if gpu.memory <= memory + GIB)
+    return next(fitting, by_memory[0].name)

@@ -27,6 +27,17 @@ def workdir_of(plan: Plan, run: RunDirectory) -> Path:
     return Path.cwd() if behind_ssh and str(run.folder) != plan.paths.run else Path(plan.paths.workdir)
 
 
+def no_file(path: Path) -> str | None:
+    """Return what is wrong with the path of a file; None where it is one."""
+    return None if path.is_file() else "a folder, not a file" if path.is_dir() else "no such file"
+
+
+def require_file(path: Path) -> None:
+    """Raise BadInput where there is no such file."""
+    if problem := no_file(path):
+        raise BadInput(f"{path}: {problem}")
+
+
 def missing(plan: Plan) -> list[str]:
     """Return a line for each input of a plan that is not on this machine: key, path, what is wrong.
 
@@ -43,7 +54,7 @@ def missing(plan: Plan) -> list[str]:
         if not path or (found := resolve(path, workdir)).is_file():
             continue
         if parent is None or not dependency.makes(parent, plan, found):
-            kind = "a folder, not a file" if found.is_dir() else "no such file"
+            kind = no_file(found)
             start = "" if Path(path).is_absolute() else f" (from {workdir})"
             problems.append(f"{key}: {path}: {kind}{start}")
     try:

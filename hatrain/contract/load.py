@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hatrain.contract import shipped
+from hatrain.contract.keys import meant, unknown_key
 from hatrain.errors import BadInput, nearest
 from hatrain.runtime import credentials
 
@@ -49,6 +51,8 @@ class Document:
         """Return `file:line: a.b` for a key; a key that the file does not have gets the line of its nearest parent."""
         if key in self.overrides:
             return self.overrides[key]
+        if deeper := self.set_below(key):
+            return self.overrides[deeper]
         location = self.source
         for end in range(len(key), -1, -1):
             if key[:end] in self.overrides:
@@ -58,6 +62,12 @@ class Document:
                 location = f"{self.source}:{self.lines[key[:end]]}"
                 break
         return f"{location}: {dotted(key)}" if key else location
+
+    def set_below(self, key: Key) -> Key | None:
+        """The first override below a key that only overrides have written: `--set lora.rank=8` for `lora`."""
+        if key in self.lines or not key:
+            return None
+        return next((deeper for deeper in self.overrides if deeper[: len(key)] == key), None)
 
 
 def dotted(key: Key) -> str:
@@ -233,41 +243,6 @@ def _put(document: Document, key: Key, value: Any) -> Key:
 # --- error messages from a schema ------------------------------------------------------------------------
 
 
-@cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
-def _branches(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the alternatives of a JSON schema, references resolved."""
-    if "$ref" in schema:
-        return _branches(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
-    for union in ("anyOf", "oneOf", "allOf"):
-        if union in schema:
-            return [leaf for option in schema[union] for leaf in _branches(option, root)]
-    return [schema]
-
-
-def _kind_of(branch: dict[str, Any]) -> Any:
-    return branch.get("properties", {}).get("kind", {}).get("const")
-
-
-def accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """Return the keys that a model accepts at a location (a pydantic error's `loc` without its last part)."""
-    root = _schema(model)
-    at = [root]
-    for part in loc:
-        mappings = [branch for branch in at if "properties" in branch]
-        if tagged := [branch for branch in mappings if _kind_of(branch) == part]:
-            at = tagged
-        elif isinstance(part, int):
-            at = [leaf for branch in at if "items" in branch for leaf in _branches(branch["items"], root)]
-        else:
-            values = [branch.get("properties", {}).get(part, branch.get("additionalProperties")) for branch in at]
-            at = [leaf for value in values if isinstance(value, dict) for leaf in _branches(value, root)]
-    return list(dict.fromkeys(key for branch in at for key in branch.get("properties", {})))
-
-
 _ACCEPTED = {
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -360,9 +335,9 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
         if error["type"] == "union_tag_invalid" and isinstance(_found(document.data, key), dict):
             key = (*key, "kind")
         if error["type"] == "extra_forbidden":
-            keys = error.get("ctx", {}).get("accepted") or accepted_keys(model, loc[:-1])
-            hint = nearest(str(loc[-1]), keys)
-            messages[key] = (f"unknown key; accepted: {', '.join(keys)}{hint}", [], None)
+            below = (document.set_below(key) or key)[len(key) :]
+            keys = error.get("ctx", {}).get("accepted", ())
+            messages[key] = (unknown_key(model, loc, error["input"], below=below, accepted=keys), [], None)
         elif error["type"] == "missing":
             messages[key] = ("missing, and has no default", [], None)
         else:
@@ -375,7 +350,8 @@ def _problems(model: type[BaseModel], document: Document, errors: list[ErrorDeta
     for key, (text, options, found) in messages.items():
         hint = ""
         if options and isinstance(found, str):
-            hint = nearest(found, [word for option in options for word in option.split(" | ") if " " not in word])
+            words = [word for option in options for word in option.split(" | ") if " " not in word]
+            hint = (meant(model, key, found) if SECRETS not in key else "") or nearest(found, words)
         lines.append((document.lines.get(key, 0), f"{document.where(key)}: {text}{' or '.join(options)}{hint}"))
     return [line for _, line in sorted(lines, key=lambda item: item[0])]
 
@@ -418,40 +394,51 @@ def load(model: type[M], path: Path, settings: Iterable[str] = ()) -> M:
     return validate(model, document)
 
 
-def find(name: str, folders: Sequence[Path], what: str) -> Path:
-    """Find a file by its path, or by its name in the first folder that has it. `what` names the kind in messages.
+def find(name: str, folders: Sequence[Path], what: str, shipped: Path | None = None) -> Path:
+    """Find a file by its path, or by its name in the first folder that has it, `shipped` last. `what` names the kind in
+    messages.
 
     Raises BadInput with the nearest name.
     """
     path = Path(name)
+    more = sorted(each.stem for each in shipped.glob("*.yaml")) if shipped else []
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         if path.is_file():
             return path
         known = [str(p) for p in sorted(path.parent.glob("*.y*ml"))]
-        raise BadInput(f"{name}: no such {what}{nearest(name, known)}")
-    for folder in folders:
+        by_name = f"; the {what} {path.stem} comes with hatrain: give its name alone" if path.stem in more else ""
+        raise BadInput(f"{name}: no such {what}{by_name or nearest(name, known)}")
+    for folder in [*folders, *([shipped] if shipped else [])]:
         if (path := folder / f"{name}.yaml").is_file():
             return path
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    own = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - {*more})
+    named = [*own, *([f"one that `hatrain {what}s` lists"] if more else [])]
     searched = ", ".join(f"{folder}/" for folder in folders)
-    accepted = f" (accepted: a path, or {', '.join(known)})" if known else f" (none found in {searched})"
-    raise BadInput(f"{name}: no such {what}{accepted}{nearest(name, known)}")
+    accepted = (
+        f"accepted: a path, {'or ' * (len(named) == 1)}{', '.join(named)}" if named else f"none found in {searched}"
+    )
+    raise BadInput(f"{name}: no such {what} ({accepted}){nearest(name, [*own, *more])}")
 
 
 def read_job(name: str, settings: Iterable[str] = (), swept: Iterable[str] = ()) -> tuple["JobSpec", Document]:
-    """Read a job by its path, or by its name in ./jobs, or from standard input (-), with the location of each key.
-    Raises BadInput.
+    """Read a job by its path, by its name in ./jobs or among those that come with hatrain, or from standard input (-),
+    with the location of each key. Raises BadInput.
 
     `settings` come from --set; `swept`, which go on top, from --sweep.
     """
     from hatrain.contract.spec import JobSpec  # the schema of a job, which other files do not need
 
-    document = read_standard_input() if name == "-" else read_file(find(name, [Path("jobs")], "job"))
+    document = read_standard_input() if name == "-" else read_file(find_job(name))
     override(document, settings)
     override(document, swept, "--sweep")
     return validate(JobSpec, document), document
 
 
+def find_job(name: str) -> Path:
+    """Find a job by its path, or by its name in ./jobs or among those that come with hatrain. Raises BadInput."""
+    return find(name, [Path("jobs")], "job", shipped.jobs())
+
+
 def load_job(name: str, settings: Iterable[str] = ()) -> "JobSpec":
-    """Read a job by its path, or by its name in ./jobs. Raises BadInput."""
+    """As `read_job`, without the locations."""
     return read_job(name, settings)[0]

@@ -9,13 +9,15 @@ from functools import cache
 from pathlib import Path
 
 from hatrain.contract.inputs import LONGEST_LINE, LONGEST_LIST
+from hatrain.runtime.waiting import waiting
 
 
 def count_rows_of(path: Path) -> int | None:
     """Rows of a file; None if it is missing or unreadable, or Parquet without pyarrow."""
     try:
         stat = path.stat()
-        return _rows_of(path, stat.st_size, stat.st_mtime_ns)
+        with waiting(f"counting the rows of {path}"):
+            return _rows_of(path, stat.st_size, stat.st_mtime_ns)
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
         return None
 

@@ -73,8 +73,8 @@ def _gpu(name: str) -> str:
 
 
 def _ids(value: Any) -> Any:
-    """Accept the training guide's comma-separated token ids."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """Accept the training guide's comma-separated token ids, also with blanks."""
+    return re.split(r"\s*,\s*|\s+", value.strip()) if isinstance(value, str) else value
 
 
 def _kind(value: Any) -> Any:

@@ -29,17 +29,21 @@ def preflight(
     Returns (None, {}) if it can start, else the exit code to leave with and the reason for each failed check. Call it
     after the attempt is recorded: exit code 75 is bounded only by the retries of recorded attempts.
     """
-    bad = [finding for finding in _needed_by(plan, resolve_seconds, exports) if finding.state == "bad"]
+    facts = gpus.ask_driver() if plan.device == "cuda" else None
+    findings = needed_by(plan, facts, resolve_seconds=resolve_seconds, exports=exports)
+    bad = [finding for finding in findings if finding.state == "bad"]
     if not bad:
         return None, {}
     code = combine(finding.code or Exit.FATAL for finding in bad)
     return code, {finding.check: finding.line() for finding in bad}
 
 
-def _needed_by(plan: Plan, resolve_seconds: float, exports: bool) -> Iterator[Finding]:
+def needed_by(
+    plan: Plan, facts: gpus.Facts | None, *, resolve_seconds: float = RESOLVE_SECONDS, exports: bool = True
+) -> Iterator[Finding]:
+    """Check what a run needs before its first step. `facts` are what the driver reports, for a run on GPUs."""
     run, only_machine = Path(plan.paths.run), plan.cluster_spec.single_machine
-    if plan.device == "cuda":
-        facts = gpus.ask_driver()
+    if plan.device == "cuda" and facts is not None:
         cuda = gpus.torch_cuda()
         yield from gpus.driver_findings(facts, cuda, plan.processes_per_node, only_machine=only_machine)
         yield machine.shared_memory(plan.processes_per_node)

@@ -30,6 +30,7 @@ from hatrain.report import hparams, page
 from hatrain.runtime import provenance, reserve, seal
 from hatrain.runtime.lease import STALE_SECONDS, LeaseHeld
 from hatrain.runtime.stop import SignalListener
+from hatrain.runtime.waiting import waiting
 
 GRACE_SECONDS = 600.0
 """How long ranks may take to leave after a stop: a step and a checkpoint. $HATRAIN_STOP_GRACE overrides it."""
@@ -149,7 +150,8 @@ class _Leader:
         started = time.monotonic()
         reserve.make(run.folder)
         wanted = [stage for stage in stages if stage.is_wanted(plan)]
-        todo = [stage for stage in wanted if stage.unfinished(plan, run, True)]
+        with waiting(f"{run.name}: comparing its files with their checksums", log):
+            todo = [stage for stage in wanted if stage.unfinished(plan, run, True)]
         self._check_retries_and_inputs()
         if TRAINING.name in (stage.name for stage in todo) and (absent := not_installed(plan.job.logging.trackers)):
             raise BadInput(absent)
@@ -262,6 +264,7 @@ class _Leader:
                 code, reasons = monitor.settle(ended)
             else:
                 self._conclude(Exit.FINISHED, {})
+                log(f"{self.run.name}: {stage.name} starts")
                 code, reasons = children.run_alone(stage, self._why_lost)
             if code is not Exit.FINISHED:
                 return code, reasons
@@ -372,7 +375,8 @@ class _Leader:
         """Write report.html and TensorBoard's page of settings and results, where their libraries are installed. A
         finished run stays finished without them."""
         if not page.missing():
-            self._write(self.run.report.name, page.write)
+            with waiting(f"{self.run.name}: writing the report", log):
+                self._write(self.run.report.name, page.write)
         if hparams.is_wanted(self.run):
             self._write("results in TensorBoard", hparams.write)
 

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hatrain.contract import extras
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.entry import process
 from hatrain.entry.nodes import Nodes
+from hatrain.errors import BadInput
 from hatrain.runtime import seal
 
 Command = Callable[[Plan, RunDirectory], Sequence[str]]
@@ -30,6 +32,8 @@ class Stage:
 
 
 def _train(plan: Plan, run: RunDirectory) -> Sequence[str]:
+    if problems := extras.problems("train", "training"):
+        raise BadInput(problems)
     return process.torchrun(plan, "hatrain.train", run.folder, Nodes.of(run, plan).rank)
 
 

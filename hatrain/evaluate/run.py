@@ -17,6 +17,7 @@ from hatrain.model import revision
 from hatrain.model.quiet import quiet
 from hatrain.runtime import seal
 from hatrain.runtime.counting import Counting
+from hatrain.runtime.waiting import waiting
 from hatrain.text import count
 
 
@@ -30,10 +31,12 @@ def evaluate_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit,
 
     A test set that cannot be judged does not fail the run: the reason is recorded as `skipped`.
     """
-    quiet()
-    from hatrain.data.rows import read_rows
-    from hatrain.evaluate.requests import sample
-    from hatrain.evaluate.results import in_words
+    with waiting("loading torch and transformers"):
+        quiet()
+        from hatrain.data.rows import read_rows
+        from hatrain.evaluate.requests import sample
+        from hatrain.evaluate.results import in_words
+        from hatrain.evaluate.sources import load  # noqa: F401  for what it imports
 
     os.chdir(plan.paths.workdir)
     job = plan.job

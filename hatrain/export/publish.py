@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from hatrain.contract import hub
 from hatrain.contract.model_ref import is_path
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput, nearest
@@ -106,6 +107,10 @@ class Hub:
         if not token:
             raise BadInput("no token of the model hub: log in with `hf auth login`, or set HF_TOKEN")
         self.api, self.endpoint = HfApi(token=token), constants.ENDPOINT
+        if why := hub.why_silent(self.endpoint):
+            raise BadInput(
+                f"{self.endpoint} cannot be reached ({why}); the same command goes on with what is not uploaded"
+            )
         with self._told():
             answer = self._get(f"{self.endpoint}/api/whoami-v2")
         if answer.status_code in (401, 403):

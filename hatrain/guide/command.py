@@ -12,6 +12,8 @@ from hatrain.guide.flags import job_from_flags
 from hatrain.guide.job_yaml import job_yaml
 from hatrain.guide.launchers import Launch, accelerate, torchrun
 from hatrain.guide.machine import first_gpu
+from hatrain.guide.shell import find_command
+from hatrain.runtime import credentials
 
 ASSUMED_GPU = "a100-80gb"
 """For a command read on a machine without a GPU: the guide's runs fit on it."""
@@ -32,31 +34,28 @@ def translate(command: Sequence[str]) -> Translation:
 
     `command` holds arguments as a shell splits them, or one argument with a whole command and its line continuations.
     """
-    arguments = _split(command)
-    environment = []
-    while arguments and (arguments[0] == "env" or re.match(r"[A-Za-z_]\w*=", arguments[0])):
-        if (argument := arguments.pop(0)) != "env":
-            environment.append(argument)
-    launch, script = _launch(arguments, _visible_gpus(environment))
+    pasted = find_command(command, _start)
+    launch, script = _launch(pasted.words, _visible_gpus(pasted.environment))
     if not script:
         raise BadInput(f"{shlex.join(command) or 'nothing'}: no script; accepted: {_ACCEPTED}")
     name = PurePath(script[0]).name
     if name not in _SCRIPTS:
         raise BadInput(f"{script[0]}: not a script of the guide; accepted: {_ACCEPTED}{nearest(name, _SCRIPTS)}")
-    translation = _SCRIPTS[name](script[1:], launch, _quoted(arguments))
-    return Translation(translation.text, [*_environment_notes(environment), *translation.notes])
+    translation = _SCRIPTS[name](script[1:], launch, _quoted(pasted.words))
+    notes = [*_left_out_note(pasted.left_out), *_environment_notes(pasted.environment), *translation.notes]
+    return Translation(translation.text, notes)
 
 
-def _split(command: Sequence[str]) -> list[str]:
-    """Return the arguments of a command, without the line continuations of a copied one."""
-    if len(command) == 1:
-        try:
-            command = shlex.split(re.sub(r"\\\s*\n", " ", command[0]))
-        except ValueError as error:
-            raise BadInput(f"{command[0]}: not a command line: {str(error).lower()}") from None
-    # A backslash with a space behind it becomes an argument of white space.
-    arguments = [argument for argument in command if argument == "" or argument.strip(" \t\r\n\\")]
-    return arguments[1:] if arguments and arguments[0] in ("--", "$") else arguments
+def _start(words: Sequence[str]) -> int | None:
+    """Return where a command of the guide begins behind wrappers such as `nohup`; None for another command."""
+    names = [PurePath(word.strip("'\"")).name for word in words]
+    if not any(name in _SCRIPTS for name in names):
+        return None
+    starts = (i for i, name in enumerate(names) if _STARTS.fullmatch(name) or name in _SCRIPTS)
+    return next(starts)
+
+
+_STARTS = re.compile(r"python(\d(\.\d+)?)?|accelerate|torchrun")
 
 
 def _quoted(arguments: Sequence[str]) -> str:
@@ -67,6 +66,10 @@ def _quoted(arguments: Sequence[str]) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {argument}".lstrip()
     return " \\\n    ".join(lines)
+
+
+def _left_out_note(left_out: Sequence[str]) -> list[str]:
+    return [f"left out of the job: {credentials.hide(', '.join(left_out))}"] if left_out else []
 
 
 def _environment_notes(environment: Sequence[str]) -> list[str]:

@@ -4,11 +4,14 @@ Every flag sets a key, is refused, or gets a note that says why it has no effect
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatrain.contract.keys import target
 from hatrain.contract.load import Document, Key, validate
+from hatrain.contract.other_words import KEYS
 from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.contract.spec import HardwareSpec, JobSpec
 from hatrain.errors import BadInput, nearest
@@ -25,10 +28,12 @@ class Flag:
     """Whether it needs no value (`--bf16`); true or false may follow."""
     only_with: str | None = None
     """The switch without which train.py ignores it."""
+    listed: bool = False
+    """Whether its value is a list, whose parts may stand apart (`12, 34`)."""
 
 
-def _value(dotted: str, only_with: str | None = None) -> Flag:
-    return Flag(dotted, tuple(dotted.split(".")), only_with=only_with)
+def _value(dotted: str, only_with: str | None = None, *, listed: bool = False) -> Flag:
+    return Flag(dotted, tuple(dotted.split(".")), only_with=only_with, listed=listed)
 
 
 def _switch(sets: str, only_with: str | None = None) -> Flag:
@@ -65,8 +70,8 @@ FLAGS: Mapping[str, Flag] = {
     "lora_rank": _value("method.lora.rank", "use_lora"),
     "lora_alpha": _value("method.lora.alpha", "use_lora"),
     "lora_dropout": _value("method.lora.dropout", "use_lora"),
-    "lora_modules": _value("method.lora.modules", "use_lora"),
-    "lora_modules_to_save": _value("method.lora.modules_to_save", "use_lora"),
+    "lora_modules": _value("method.lora.modules", "use_lora", listed=True),
+    "lora_modules_to_save": _value("method.lora.modules_to_save", "use_lora", listed=True),
     "lora_merge": _switch("method.lora.merge: true", "use_lora"),
     "load_in_8bit": _switch("model.quantization: 8bit"),
     "load_in_4bit": _switch("model.quantization: 4bit"),
@@ -74,10 +79,12 @@ FLAGS: Mapping[str, Flag] = {
     "dpo": _switch("method.kind: dpo"),
     "beta": _value("method.beta", "dpo"),
     "dpo_loss": _value("method.loss", "dpo"),
-    "prefix_ids": _value("data.prefix_ids"),
-    "suffix_ids": _value("data.suffix_ids"),
+    "prefix_ids": _value("data.prefix_ids", listed=True),
+    "suffix_ids": _value("data.suffix_ids", listed=True),
     "sync_to_bucket": Flag("checkpoints.sync_to: s3://BUCKET"),
 }
+
+NEEDED = ("run_name", "base_model", "train_dataset")
 
 # Flags of train.py that a job has no key for. They are refused rather than ignored.
 UNSUPPORTED: Mapping[str, str] = {
@@ -98,9 +105,33 @@ def _name(token: str) -> str:
     return token.partition("=")[0].lstrip("-").replace("-", "_")
 
 
+def _given(argv: Sequence[str]) -> list[str]:
+    """Return the flags of train.py among arguments, as they were typed."""
+    return [token.partition("=")[0] for token in argv if token.startswith("--") and _name(token) in FLAGS]
+
+
 def is_guide_command(argv: Sequence[str]) -> bool:
-    """Whether the arguments are train.py's flags rather than a job with hatrain's options."""
-    return any(token.startswith("--") and _name(token) in FLAGS for token in argv)
+    """Whether the arguments are train.py's flags rather than a job with hatrain's options. Raises BadInput for both."""
+    given = _given(argv)
+    if given and not _is_flag(argv[0]):
+        settings = " ".join(_as_settings(argv))
+        raise BadInput(
+            f"{', '.join(given)}: the training guide's, which go without a job; accepted: {argv[0]}"
+            f"{f' {settings}' if settings else ''}, or all of the guide's command"
+        )
+    return bool(given)
+
+
+def whose_flags(argv: Sequence[str]) -> list[str]:
+    """Return a line that says whose flags these are, where one of NEEDED is missing."""
+    given = _given(argv)
+    if set(NEEDED) <= set(map(_name, given)):
+        return []
+    needed = ", ".join(f"--{name}" for name in NEEDED)
+    return [
+        f"{', '.join(given)}: flags of the training guide's train.py, which needs {needed}; "
+        f"with a job: hatrain train JOB {' '.join(_as_settings(argv))}"
+    ]
 
 
 def flags_help() -> str:
@@ -159,6 +190,11 @@ def read_flags(argv: Sequence[str]) -> Flags:
             values[name] = tokens.pop(0)
         else:
             problems.append(f"{written}: found nothing; accepted: a value")
+        if FLAGS[name].listed and name in values:
+            parts = [values[name]]
+            while tokens and not _is_flag(tokens[0]):
+                parts.append(tokens.pop(0))
+            values[name] = ",".join(part for part in re.split(r"[\s,]+", " ".join(parts).strip("[]() ")) if part)
     if problems:
         raise BadInput(problems)
     return Flags(values, frozenset(switches), spelling)
@@ -174,8 +210,31 @@ def _unknown(name: str, written: str) -> str | None:
     if name in UNSUPPORTED:
         return f"{written}: not supported: {UNSUPPORTED[name]}; leave it out"
     if name not in FLAGS:
-        return f"{written}: no such flag{nearest('--' + name, ['--' + known for known in FLAGS])}"
+        return f"{written}: no such flag{_of_another_program(name) or nearest(name, FLAGS).replace('mean ', 'mean --')}"
     return None
+
+
+def _of_another_program(name: str) -> str:
+    """Return the flag that sets what another program's name stands for."""
+    meant = target(KEYS[name]) if name in KEYS else ""
+    near = [known for known, flag in FLAGS.items() if meant and target(flag.sets) == meant]
+    return f"; did you mean --{near[0]}?" if near else ""
+
+
+def _as_settings(argv: Sequence[str]) -> list[str]:
+    """Return the guide's flags of a command line as `--set KEY=VALUE`, for a command that names a job file. Others are
+    left out."""
+    settings, tokens = [], list(argv)
+    while tokens:
+        token = tokens.pop(0)
+        flag = FLAGS.get(_name(token)) if token.startswith("--") else None
+        if flag is None or not re.match(r"[a-z_.]+(:|$)", flag.sets):
+            continue
+        key, _, value = flag.sets.partition(": ")
+        if not flag.switch:
+            value = token.partition("=")[2] or (tokens.pop(0) if tokens and not _is_flag(tokens[0]) else "VALUE")
+        settings.append(shlex.join(["--set", f"{key}={value or '{}'}"]))
+    return settings
 
 
 # --- from flags to a job ------------------------------------------------------------------------------------
@@ -188,11 +247,7 @@ def job_from_flags(argv: Sequence[str], hardware: HardwareSpec | None = None) ->
     and a checkpoint to resume from must be the one that the run would use. Raises BadInput with every problem, by flag.
     """
     given = read_flags(argv)
-    problems = [
-        f"--{name}: missing, and has no default"
-        for name in ("run_name", "base_model", "train_dataset")
-        if name not in given
-    ]
+    problems = [f"--{name}: missing, and has no default" for name in NEEDED if name not in given]
     problems += [
         f"{given.spelling[name]}: has no effect without --{flag.only_with}; add it, or leave both out"
         for name, flag in FLAGS.items()

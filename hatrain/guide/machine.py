@@ -1,10 +1,9 @@
 """Finds out this machine's GPU with nvidia-smi, for commands that name none. It never imports torch."""
 
 import os
-import re
 import subprocess
 
-from hatrain.contract.gpus import CPU, GIB, GPUS
+from hatrain.contract.gpus import CPU, job_name
 from hatrain.contract.spec import HardwareSpec
 
 
@@ -29,19 +28,3 @@ def first_gpu() -> str | None:
         return None
     name, _, mebibytes = answer.partition("\n")[0].rpartition(",")
     return job_name(name, int(mebibytes) * 2**20) if mebibytes.strip().isdigit() else None
-
-
-def job_name(name: str, memory: int) -> str:
-    """Return the name that jobs use for a GPU, given NVIDIA's name and the memory in bytes.
-
-    For an unknown GPU it is the largest known one with bf16 that has no more memory.
-    """
-    letters = re.sub(r"[^a-z0-9]", "", name.lower())
-    models = {gpu.name.rpartition("-")[0] for gpu in GPUS.values()}
-    model = max((model for model in models if model in letters), key=len, default=None)
-    if model is not None:
-        same = [gpu for gpu in GPUS.values() if gpu.name.rpartition("-")[0] == model]
-        return min(same, key=lambda gpu: abs(gpu.memory - memory)).name
-    by_memory = sorted((gpu for gpu in GPUS.values() if gpu.bf16), key=lambda gpu: gpu.memory)
-    fitting = (gpu.name for gpu in reversed(by_memory) if gpu.memory <= memory + GIB)
-    return next(fitting, by_memory[0].name)

@@ -13,7 +13,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from hatrain.contract import hub
 from hatrain.errors import BadInput
+from hatrain.runtime.waiting import waiting
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _READ = {
@@ -27,13 +29,15 @@ _DAMAGED_ARCHIVE = ("PytorchStreamReader", "archive", "size mismatch")
 
 
 @contextlib.contextmanager
-def hub_errors(what: str, base: str) -> Iterator[None]:
-    """Turn errors of the hub's client and of files that cannot be what they are named into one line."""
+def hub_errors(what: str, base: str, revision: str | None = None) -> Iterator[None]:
+    """Turn errors of the hub's client and of files that cannot be what they are named into one line, and say at once
+    where there is no such model, or no hub."""
     from huggingface_hub.errors import GatedRepoError, StrictDataclassError
 
     unreadable = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError)
     try:
         check_files(base, _READ[what])
+        hub.require(base, revision, "model.base")
         yield
     except pickle.UnpicklingError as error:
         raise BadInput(
@@ -69,7 +73,7 @@ def check_files(base: str, names: Iterable[str]) -> None:
 
 
 def load_config(base: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    with hub_errors("configuration", base):
+    with hub_errors("configuration", base, revision):
         return AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
 
 
@@ -82,7 +86,7 @@ def load_model(
     **options: Any,
 ) -> PreTrainedModel:
     """Raises BadInput when the model cannot be read, or not all of its weights are there."""
-    with hub_errors("model", base):
+    with hub_errors("model", base, revision), waiting(f"loading the weights of {base}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             base,
             revision=revision,

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hatrain.contract import hub
 from hatrain.contract.load import Document
 from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
+from hatrain.runtime import credentials
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
@@ -63,6 +65,9 @@ def fetch(job: JobSpec, document: Document) -> Fetched:
 
     base, revision = job.model.base, job.model.revision
     with _hub_errors(job, document):
+        # Its own client waits longer, and for each file again.
+        if not hub.offline() and (why := hub.why_silent()):
+            raise Unreachable(unreachable(why))
         info = HfApi().model_info(base, revision=revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         files = needed(sizes, job.model.trust_remote_code)
@@ -72,6 +77,14 @@ def fetch(job: JobSpec, document: Document) -> Fetched:
         # By the job's revision, not by its commit: the cache then knows which commit `main` was.
         folder = Path(snapshot_download(base, revision=revision, allow_patterns=files))
     return Fetched(folder.name, folder, len(files), sum(sizes[name] for name in files))
+
+
+def unreachable(why: str = "") -> str:
+    reason = f" ({why})" if why else ""
+    return (
+        f"{credentials.hide(hub.endpoint())} cannot be reached{reason}; fetch on a machine with network access and the "
+        "same HF_HOME"
+    )
 
 
 @contextmanager
@@ -121,8 +134,6 @@ def _hub_errors(job: JobSpec, document: Document) -> Iterator[None]:
             raise BadInput(absent) from None
         raise Unreachable(f"{constants.ENDPOINT} returned {status}; try again later") from None
     except (HTTPError, LocalEntryNotFoundError):
-        raise Unreachable(
-            f"{constants.ENDPOINT} cannot be reached; fetch on a machine with network access and the same HF_HOME"
-        ) from None
+        raise Unreachable(unreachable()) from None
     except OSError as error:
         raise Unreachable(f"{constants.HF_HUB_CACHE}: cannot be written: {error.strerror or error}") from None

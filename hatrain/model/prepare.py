@@ -2,7 +2,6 @@
 tokens in its configuration. Trained weights are fp32, frozen ones `model.dtype`."""
 
 import contextlib
-import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +14,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hatrain.contract import extras
 from hatrain.contract.spec import EightBit, FourBit, Gptq, LoraSpec, ModelSpec
 from hatrain.data.template import stop_ids
 from hatrain.errors import BadInput
 from hatrain.model import lora as adapters
 from hatrain.model import token_rows
 from hatrain.model.base import DTYPES, hub_errors, load_config, load_model
+from hatrain.runtime.waiting import waiting
 
 EMBEDDING_MULTIPLE = 64
 """Embeddings are resized to a multiple of this, which GPUs multiply faster."""
@@ -30,7 +31,7 @@ def new_tokens(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> list[str]
     """Return the tokens of `tokenizer` that the base model's tokenizer does not have, by id."""
     if not (spec.add_pad_token or spec.add_chatml_tokens):
         return []
-    with hub_errors("tokenizer", spec.base):
+    with hub_errors("tokenizer", spec.base, spec.revision):
         own = AutoTokenizer.from_pretrained(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     base_vocabulary, vocabulary = own.get_vocab(), tokenizer.get_vocab()
     return sorted(vocabulary.keys() - base_vocabulary.keys(), key=vocabulary.__getitem__)
@@ -100,6 +101,10 @@ def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 def quantization_options(spec: ModelSpec, device: str) -> dict[str, Any]:
     """Return the options for `from_pretrained`. Raises BadInput when the quantisation is not possible here."""
     dtype = DTYPES[spec.dtype]
+    if isinstance(spec.quantization, EightBit | FourBit) and (
+        problems := extras.problems("quant", f"model.quantization: {spec.quantization.kind}")
+    ):
+        raise BadInput(problems)
     match spec.quantization:
         case None:
             return {}
@@ -122,8 +127,7 @@ def quantization_options(spec: ModelSpec, device: str) -> dict[str, Any]:
 
 def _gptq_bits(spec: ModelSpec) -> int:
     """The bits that a base was quantised to. Raises BadInput when it was not, or GPTQ is not installed."""
-    missing = [name for name in ("gptqmodel", "optimum") if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := extras.absent("gptq"):
         raise BadInput(
             f"model.quantization: gptq needs {' and '.join(missing)}, which have their own environment, .venv-gptq; "
             "install it with make gptq, and run the job with .venv-gptq/bin/hatrain"
@@ -196,4 +200,5 @@ def merged(
     base = load_model(spec.base, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     resize_embeddings(base, tokenizer, added)
     set_special_tokens(base, tokenizer)
-    return adapters.merge(adapter, base, rows)
+    with waiting("merging the adapter"):
+        return adapters.merge(adapter, base, rows)

@@ -3,7 +3,7 @@ branch that moves changes no run. It imports neither torch nor transformers."""
 
 from pathlib import Path
 
-from hatrain.contract import model_ref
+from hatrain.contract import hub, model_ref
 from hatrain.contract.inputs import workdir_of
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
@@ -41,8 +41,9 @@ def commit_of(ref: model_ref.ModelRef) -> str | None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
+        hub.require(str(ref.repository), ref.revision)
         file = hf_hub_download(str(ref.repository), "config.json", revision=ref.revision)
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError):
+    except (BadInput, HfHubHTTPError, HFValidationError, OSError, ValueError):
         return None
     return Path(file).parent.name
 

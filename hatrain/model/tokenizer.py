@@ -39,7 +39,7 @@ def load_tokenizer(
 
     Raises BadInput when the tokenizer or the template cannot be read, and without any chat template.
     """
-    with hub_errors("tokenizer", base):
+    with hub_errors("tokenizer", base, revision):
         tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, trust_remote_code=trust_remote_code)
         is_empty = not tokenizer("turn on the light", add_special_tokens=False)["input_ids"]
     if is_empty:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+from hatrain.contract import hub
 from hatrain.contract.model_ref import find_folder, is_path
 from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.errors import BadInput, nearest
@@ -47,13 +48,15 @@ class Source:
 def find_source(name: str) -> Source:
     """Return the weights that a folder, a GGUF file, a run's name or a hub id stands for.
 
-    A run stands for its model, or its adapter. Raises BadInput when a folder has nothing to evaluate.
+    A run stands for its model, or its adapter. Raises BadInput when a folder has nothing to evaluate, and when the hub
+    has no such model or does not answer.
     """
     if name.endswith(GGUF):
         return _gguf(Path(name))
     run = runs_root() / name
     folder = run if not name.startswith((".", "/", "~")) and _is_run(run) else _folder(name)
     if folder is None:
+        hub.require(name)
         return Source(name, name)
     if _is_run(folder):
         return _finished(RunDirectory(folder))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from hatrain.contract import extras
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from hatrain.report import content
@@ -16,14 +17,11 @@ from hatrain.report.read import read_run
 from hatrain.runtime import seal
 
 HERE = Path(__file__).parent
-LIBRARIES = ("plotly", "jinja2")
-"""What a report needs beside hatrain."""
 
 
 def missing() -> str | None:
     """Say what is not installed, and how to install it; None where a report can be written."""
-    absent = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    return f"a report needs {' and '.join(absent)}: pip install {' '.join(absent)}" if absent else None
+    return next(iter(extras.problems("report", "a report")), None)
 
 
 def report(runs: Sequence[RunDirectory], title: str = "") -> str:

@@ -21,6 +21,16 @@ def available() -> int:
     return left if limit is None or used is None else min(left, limit - used)
 
 
+def total() -> int:
+    """Return the bytes of the machine's memory and swap, or of this process's control group where it may have less; 0
+    where nothing can be read."""
+    lines = _table(_MEMINFO)
+    machine = (lines.get("MemTotal:", 0) + lines.get("SwapTotal:", 0)) * 1024
+    group = _own_group()
+    limit = _number(group / "memory.max") if group is not None else None
+    return machine if limit is None else min(machine, limit)
+
+
 def kills() -> int:
     """Return how many processes were killed in this process's control group, or on the whole machine where the group
     does not count them. SIGKILL leaves no other trace; compare two counts."""

@@ -11,12 +11,14 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGES = ("hatrain", "torch", "transformers", "trl", "peft")
+import hatrain
+
+_PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the installed packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "hatrain": hatrain.__version__}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

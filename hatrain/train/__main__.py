@@ -13,6 +13,7 @@ from hatrain.contract.stage import full_disk
 from hatrain.errors import BadInput
 from hatrain.model.quiet import quiet
 from hatrain.runtime import reserve, stop, streams
+from hatrain.runtime.waiting import waiting
 
 
 def main(folder: str, number: str) -> Exit:
@@ -28,8 +29,9 @@ def main(folder: str, number: str) -> Exit:
     plan, decides = None, False
     try:
         plan = run.plan()
-        quiet()
-        from hatrain.train.flow import train
+        with waiting("loading torch and transformers"):
+            quiet()
+            from hatrain.train.flow import train
 
         code, reason = train(plan, run, attempt)
     except BadInput as error:

@@ -6,12 +6,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from trl import DPOConfig
 
+from hatrain.contract import extras
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.contract.spec import Dpo
 from hatrain.contract.steps import count_steps, warmup_steps
 from hatrain.contract.sync import SyncTarget
 from hatrain.data.prefixes import prefix_groups
+from hatrain.errors import BadInput
 from hatrain.train import packing, sharding, zero
 from hatrain.train.dpo import LABEL_SMOOTHING, DpoTrainer
 from hatrain.train.rows import Rows, layout_of
@@ -31,6 +33,13 @@ CHECKPOINTING = (
     else "gradient_checkpointing"
 )
 """What transformers calls the recomputing of activations: 5.17 knows the second name only."""
+
+
+def _optimizer(name: str) -> str:
+    """Return transformers' name. Raises BadInput where its library is not installed."""
+    if "8bit" in name and (problems := extras.problems("quant", f"method.optimizer: {name}")):
+        raise BadInput(problems)
+    return OPTIMIZERS[name]
 
 
 def rank() -> int:
@@ -54,7 +63,7 @@ def training_arguments(plan: Plan, run: RunDirectory, rows: int) -> dict[str, An
         "learning_rate": method.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if schedule == "constant" else schedule,
         "warmup_steps": warmup_steps(steps, method),
-        "optim": OPTIMIZERS[method.optimizer],
+        "optim": _optimizer(method.optimizer),
         "weight_decay": method.weight_decay,
         "max_grad_norm": method.gradient_clip,
         "num_train_epochs": method.epochs,

@@ -12,6 +12,7 @@ from hatrain.model.base import DTYPES
 from hatrain.model.portable import make_portable
 from hatrain.model.prepare import merged
 from hatrain.runtime import progress, seal
+from hatrain.runtime.waiting import waiting
 from hatrain.train import sharding
 from hatrain.train.batches import padded_batch
 from hatrain.train.collectives import barrier
@@ -31,7 +32,8 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
     facts = {"identity": plan.identity, "steps": step}
     trainer.progress.at(progress.FINISHING, trainer.state.global_step)
     trainer.check_weights()
-    state = sharding.gather_weights(trainer)
+    with waiting("gathering the weights"):
+        state = sharding.gather_weights(trainer)
     sharding.unset(plan)
     if trainer.is_world_process_zero():
         assert state is not None
@@ -39,12 +41,14 @@ def save_model(trainer: StepTrainer, added: list[str]) -> None:
         tokenizer = trainer.processing_class
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         if lora is None:
-            _seal_model(trained, state, tokenizer, dtype, run, facts)
+            with waiting("saving the model"):
+                _seal_model(trained, state, tokenizer, dtype, run, facts)
         else:
             _seal_adapter(trained, state, tokenizer, run, facts)
             if lora.merge:
                 whole = merged(plan.job.model, str(run.adapter), tokenizer, added, sample_of(trainer))
-                _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
+                with waiting("saving the merged model"):
+                    _seal_model(whole, whole.state_dict(), tokenizer, dtype, run, facts)
         if trainer.context.sync:
             trainer.context.sync.folder(run.result(plan.job))
         run.record("model sealed", attempt=trainer.context.attempt.number, step=step)

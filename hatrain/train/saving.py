@@ -15,6 +15,7 @@ from transformers.trainer import OPTIMIZER_NAME, TRAINER_STATE_NAME
 
 from hatrain.model.portable import make_portable
 from hatrain.runtime import checkpoints, memory, progress, reserve, seal
+from hatrain.runtime.waiting import waiting
 from hatrain.train import fsdp, sharding
 from hatrain.train.collectives import from_all_ranks
 
@@ -52,10 +53,12 @@ class Saver:
         copy = self._copy()
         in_background = from_all_ranks(copy is not None)[0]
         self._on_all_ranks(lambda: self._make(partial), partial)
-        self._on_all_ranks(lambda: self._write(partial, in_background), partial)
+        with waiting(f"saving checkpoint-{step}"):
+            self._on_all_ranks(lambda: self._write(partial, in_background), partial)
         finish = functools.partial(self._finish, partial, step, copy, started, trainer.looks.protected())
         if not in_background:
-            self._on_all_ranks(finish if trainer.is_world_process_zero() else lambda: None, partial)
+            with waiting(f"sealing checkpoint-{step}"):
+                self._on_all_ranks(finish if trainer.is_world_process_zero() else lambda: None, partial)
         elif trainer.is_world_process_zero():
             self._thread = threading.Thread(target=self._run, args=(finish, partial), name="checkpoint")
             self._thread.start()
@@ -65,7 +68,8 @@ class Saver:
 
     def wait(self) -> None:
         """Wait until the last checkpoint is sealed. Raises on every rank what its thread raised."""
-        self._on_all_ranks(self._join)
+        with waiting("waiting for the checkpoint that is being written"):
+            self._on_all_ranks(self._join)
 
     def settle(self) -> None:
         """Let the thread finish, whatever else failed: the checkpoint is good. No collective call."""

@@ -1,7 +1,6 @@
 """DeepSpeed's ZeRO, configured by the run's launch/deepspeed.json. Its engine runs our step; accumulation, the check
 for finite losses and the schedule are ours."""
 
-import importlib.util
 import json
 import os
 from typing import Any
@@ -11,6 +10,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
+from hatrain.contract import extras
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
@@ -25,10 +25,8 @@ def configure(plan: Plan, run: RunDirectory, settings: dict[str, Any]) -> HfDeep
 
     Raises BadInput when DeepSpeed or its configuration is missing.
     """
-    if importlib.util.find_spec("deepspeed") is None:
-        raise BadInput(
-            f"hardware.sharding: {plan.sharding} needs deepspeed, which is not installed; install it with make setup"
-        )
+    if problems := extras.problems("deepspeed", f"hardware.sharding: {plan.sharding}"):
+        raise BadInput(problems)
     file = run.folder / settings["deepspeed_config_file"]
     if not file.is_file():
         raise BadInput(f"{file}: no such file; submit the job again to write it")

@@ -2,7 +2,6 @@
 earlier run, and at last the hub itself."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,17 +10,14 @@ from typing import Any
 
 import yaml
 
-from hatrain.contract import model_ref
+from hatrain.contract import hub, model_ref
 from hatrain.contract.load import Loader
-from hatrain.contract.paths import expanded, hub_home
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch.memory.structure import NotKnown, Structure, structure
 
 TABLE = Path(__file__).with_name("models.json")
 """The sizes of models that people train, as their config.json has them."""
-SECONDS = 2.0
-"""To wait for the hub."""
 REVISION = r"-rev\d+"
 """The end of a run's name that counts its revisions: another revision of a job has the same base."""
 CHAIN = 8
@@ -95,39 +91,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _from_hub(base: str, revision: str | None, ask: bool) -> dict[str, Any]:
     """Read the configuration from the hub's cache, or, with `ask`, from the hub unless it is switched off."""
-    hub = expanded(os.environ.get("HF_HUB_CACHE") or str(hub_home() / "hub"))
-    cache_folder = hub / f"models--{base.replace('/', '--')}"
-    name = revision or "main"
-    try:
-        commit = (cache_folder / "refs" / name).read_text(encoding="utf-8").strip()
-    except OSError:
-        commit = name
-    path = cache_folder / "snapshots" / commit / "config.json"
-    if path.is_file():
+    if path := hub.cached_config(base, revision):
         return _read(path)
     where = f"it is not in {TABLE.parent.name}/{TABLE.name} and not in the model cache"
-    if not ask or "/" not in base or any(os.environ.get(key) for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
+    if not ask or "/" not in base or hub.offline():
         raise NotKnown(f"{base}: {where}; hatrain fetch JOB downloads it")
-    config, failure = _download(base, name)
-    if failure:
+    answer = hub.ask(base, revision or "main")
+    if answer.config is None:
+        failure = answer.failure or ("no config.json" if answer.status == 200 else f"HTTP {answer.status}")
         raise NotKnown(f"{base}: {where}, and the hub does not answer ({failure}); hatrain fetch JOB downloads it")
-    return config
-
-
-@cache
-def _download(base: str, revision: str) -> tuple[dict[str, Any], str]:
-    """Return config.json from the hub, or why it does not answer: the runs of a sweep ask once."""
-    import urllib.request  # costs 20 ms, which only unknown models need
-    from http.client import HTTPException
-    from urllib.parse import quote
-
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    address = f"{endpoint.rstrip('/')}/{quote(base)}/resolve/{quote(revision, safe='')}/config.json"
-    try:
-        request = urllib.request.Request(address)
-        if token := os.environ.get("HF_TOKEN"):
-            request.add_unredirected_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            return dict(json.loads(answer.read())), ""
-    except (OSError, HTTPException, ValueError, TypeError) as error:
-        return {}, str(error)
+    return answer.config

@@ -128,6 +128,7 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(workspace, verb, ou
 @pytest.mark.parametrize("arguments", [("runs",), ("status", "kitchen"), ("submit", "kitchen"), ("train", "kitchen")])
 def test_a_runs_folder_that_is_a_file_is_one_line(workspace, arguments):
     (workspace.folder / "runs").write_text("")
+    (workspace.folder / "some/base").mkdir(parents=True)  # for train, whose interpreter is this one
     ended = hatrain(workspace, *arguments, stdout=subprocess.DEVNULL)
     assert ended.returncode in (1, 2)
     assert "runs" in one_line(ended.stderr)

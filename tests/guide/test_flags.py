@@ -5,12 +5,13 @@ import shlex
 
 import pytest
 
-from hatrain.contract.gpus import GIB
+from hatrain.cli import main
+from hatrain.contract.gpus import GIB, job_name
 from hatrain.contract.spec import Dpo, HardwareSpec, JobSpec, LoraSpec
 from hatrain.errors import BadInput
 from hatrain.guide import flags_help, is_guide_command, job_from_flags
-from hatrain.guide.flags import FLAGS, UNSUPPORTED
-from hatrain.guide.machine import first_gpu, job_name, this_machine
+from hatrain.guide.flags import FLAGS, UNSUPPORTED, read_flags
+from hatrain.guide.machine import first_gpu, this_machine
 from tests.guide.commands import IDS
 
 REQUIRED = "--run_name r --base_model b/m --train_dataset t.jsonl"
@@ -313,3 +314,29 @@ def test_the_guides_flags_are_distinguished_from_a_job_name():
     assert not is_guide_command(["tinyhome", "--set", "method.epochs=2"])
     assert not is_guide_command(["--help"])
     assert re.search(r"--lora_modules_to_save +method.lora.modules_to_save", flags_help())
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"), [("output_dir", "run_name"), ("num_train_epochs", "epochs"), ("Bf16x", "bf16")]
+)
+def test_another_programs_flag_names_the_guides(flag, meant):
+    with pytest.raises(BadInput, match=f"no such flag; did you mean --{meant}?"):
+        read_flags([f"--{flag}", "3"])
+
+
+def test_the_guides_flags_with_a_job_say_how_the_job_takes_them():
+    with pytest.raises(BadInput) as raised:
+        is_guide_command(["tinyhome", "--learning_rate", "1e-5", "--bf16", "--use_lora"])
+    (line,) = raised.value.problems
+    assert line.startswith("--learning_rate, --bf16, --use_lora: the training guide's, which go without a job")
+    assert "tinyhome --set method.learning_rate=1e-5 --set model.dtype=bf16 --set 'method.lora={}'" in line
+
+
+def test_the_guides_flags_without_a_run_name_say_whose_they_are(capsys):
+    assert main(["train", "--base_model", "b/m", "--learning_rate", "1e-5"]) == 2
+    *missing, last = capsys.readouterr().err.splitlines()
+    assert missing == [f"--{name}: missing, and has no default" for name in ("run_name", "train_dataset")]
+    assert last.startswith(
+        "--base_model, --learning_rate: flags of the training guide's train.py, which needs --run_name"
+    )
+    assert last.endswith("hatrain train JOB --set model.base=b/m --set method.learning_rate=1e-5")

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import hatrain
 from tests.image.engine import ROOT
 
 NEEDED = ("bash", "cut", "dirname", "git", "grep", "mktemp", "rm", "sed", "sort", "timeout")
@@ -83,7 +84,7 @@ def test_arguments_of_the_dockerfile_come_from_the_environment(machine):
     assert calls[1] == (
         "docker build --build-arg LICENSES=MIT --build-arg LOCK=requirements-gptq.lock --build-arg REVISION=abc "
         "--build-arg SOURCE=https://example.org/x --build-arg SOURCES= --build-arg TORCH_CUDA_ARCH_LIST=9.0 "
-        "--build-arg VERSION=0.1.0 --pull --no-cache --file ROOT/docker/Dockerfile "
+        f"--build-arg VERSION={hatrain.__version__} --pull --no-cache --file ROOT/docker/Dockerfile "
         "--tag registry.example/hatrain:2 ROOT"
     )
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import hatrain
 from hatrain.contract.run import RunDirectory
 from tests.image.engine import ROOT
 from tests.image.folder import READ_ONLY, USERS, make_workspace, mounted
@@ -62,10 +63,10 @@ def test_the_entrypoint_is_hatrain_without_a_shell(configuration):
 
 def test_the_labels_name_version_revision_and_source(configuration):
     label = {name.rpartition(".")[2]: value for name, value in configuration["Labels"].items()}
-    assert label["version"] == "0.1.0"
+    assert label["version"] == hatrain.__version__
     assert label["revision"] == "0123abc"
     assert label["source"] == "https://example.org/hatrain"
-    assert label["licenses"]
+    assert label["licenses"] == "MIT"
 
 
 def test_every_cache_is_in_a_volume_or_a_temporary_folder(configuration):
@@ -110,20 +111,20 @@ def test_python3_is_the_interpreter_of_hatrain(image):
 
 def test_the_packages_are_those_of_the_lock_file(image):
     installed = image.packages(IMAGE)
-    assert installed.pop("hatrain") == "0.1.0"
+    assert installed.pop("hatrain") == hatrain.__version__
     assert installed == pinned("requirements-launch.lock")
 
 
 def test_the_sbom_lists_every_python_and_debian_package(image):
     sbom = json.loads(image.script("sbom", IMAGE))
     assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
-    assert sbom["metadata"]["component"]["version"] == "0.1.0"
+    assert sbom["metadata"]["component"]["version"] == hatrain.__version__
     assert sbom["metadata"]["component"]["properties"] == [{"name": "revision", "value": "0123abc"}]
     names = [component["purl"] for component in sbom["components"] if component["type"] == "library"]
     assert len(names) == len(set(names))
     python = {name.partition("?")[0].removeprefix("pkg:pypi/") for name in names if name.startswith("pkg:pypi/")}
     assert python == {f"{name}@{version}" for name, version in pinned("requirements-launch.lock").items()} | {
-        "hatrain@0.1.0"
+        f"hatrain@{hatrain.__version__}"
     }
     assert any(name.startswith("pkg:deb/debian/libc6@") for name in names)
     licences = {component["name"]: component.get("licenses") for component in sbom["components"]}

@@ -19,6 +19,7 @@ from hatrain.errors import BadInput
 from launch import cluster_files, planner
 from launch.backends.kubernetes import controllers, render, yaml_output
 from launch.planner import Refusal
+from tests import shipped
 from tests.golden import matches
 from tests.kubernetes import checks
 from tests.launch.rendering import files, single_file
@@ -130,7 +131,7 @@ def test_every_version_accepts_what_is_rendered_for_it(version, nodes, controlle
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
-@pytest.mark.parametrize("job", sorted(path.stem for path in (ROOT / "jobs").glob("*.yaml")))
+@pytest.mark.parametrize("job", [path.stem for path in shipped.JOBS])
 def test_every_job_renders_for_every_example_cluster(job, name):
     _, cluster = cluster_files.load_cluster(str(cluster_files.SHIPPED / f"{name}.yaml"))
     spec = load_job(str(ROOT / "jobs" / f"{job}.yaml"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatrain.cli import main
+from hatrain.contract import hub
 from hatrain.contract.checkpoint_size import next_checkpoint
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.gpus import GIB, GPUS
@@ -21,6 +22,7 @@ from launch.memory import sources
 from launch.memory.needs import PROCESS
 from launch.memory.structure import NotKnown, adapters
 from launch.planner import Refusal
+from tests import shipped
 from tests.plans import a_cluster, a_job, a_plan
 
 BASE = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
@@ -315,14 +317,14 @@ def test_a_hub_that_fails_is_asked_once_and_named(failure, tmp_path, monkeypatch
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
     for _ in range(2):
         with pytest.raises(NotKnown, match=r"some/mo del: .* and the hub does not answer \(.+\)"):
             sources.structure_of(
                 "some/mo del", "refs/pr/1", workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True
             )
     assert asked == ["https://hub.example/some/mo%20del/resolve/refs%2Fpr%2F1/config.json"]
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
 
 
 def test_the_hub_is_asked_with_the_token_which_goes_nowhere_else(tmp_path, monkeypatch):
@@ -337,9 +339,9 @@ def test_the_hub_is_asked_with_the_token_which_goes_nowhere_else(tmp_path, monke
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
     found = sources.structure_of("gated/model", None, workdir=tmp_path, runs_root=tmp_path / "runs", ask_hub=True)
-    sources._download.cache_clear()
+    hub._ask.cache_clear()
     assert found.weights == 1_100_048_384
     (request,) = asked
     assert request.full_url == "https://huggingface.co/gated/model/resolve/main/config.json"
@@ -537,7 +539,7 @@ def test_the_parts_are_printed_with_a_bar(tmp_path, monkeypatch, capsys):
     assert 36 <= sum(line.count("█") + line.count("·") for line in lines) <= 44
 
 
-JOBS = sorted(path for path in (Path(__file__).parents[2] / "jobs").glob("*.yaml") if not path.stem.startswith("demo"))
+JOBS = [path for path in shipped.JOBS if not path.stem.startswith("demo")]
 """But those that train on processors."""
 
 

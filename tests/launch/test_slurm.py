@@ -16,6 +16,7 @@ from hatrain.errors import BadInput
 from launch import planner, run_files
 from launch.backends.slurm import render
 from launch.cluster_files import SHIPPED, load_cluster
+from tests import shipped
 from tests.golden import matches
 from tests.launch.rendering import files, shellcheck, single_file
 from tests.plans import a_job
@@ -103,7 +104,7 @@ def test_the_script_of_a_sweep_is_an_array_and_clean_under_shellcheck():
 
 
 @pytest.mark.parametrize("cluster", EXAMPLES)
-@pytest.mark.parametrize("name", sorted(path.stem for path in JOBS.glob("*.yaml")))
+@pytest.mark.parametrize("name", [path.stem for path in shipped.JOBS])
 def test_every_job_renders_on_every_example(cluster, name):
     spec, _ = read_job(str(JOBS / f"{name}.yaml"), [])
     plan = planner.plan(spec, load_cluster(cluster)[1], cluster, workdir=WORKDIR, runs_root=WORKDIR / "runs")

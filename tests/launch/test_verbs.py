@@ -14,6 +14,7 @@ from hatrain.cli.plan import table
 from hatrain.contract.plan import Plan
 from launch import planner
 from launch.cluster_files import SHIPPED
+from tests import shipped
 from tests.golden import matches
 from tests.launch.rendering import files, single_file
 from tests.plans import a_cluster, a_job, a_plan
@@ -168,7 +169,7 @@ def test_every_shipped_cluster_names_its_schema_and_is_what_the_schema_accepts(p
 
 
 def test_every_job_in_the_repository_names_its_schema():
-    jobs = sorted((ROOT / "jobs").glob("*.yaml"))
+    jobs = shipped.JOBS
     unnamed = [
         path.name
         for path in jobs

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrain.contract import hub
 from hatrain.data.labels import Example, Labeller
 from hatrain.data.rows import Message, Row
 from hatrain.errors import BadInput
@@ -174,3 +175,10 @@ def test_a_template_that_cannot_render_is_one_line_within_seconds(tmp_path, temp
         load_tokenizer(str(tmp_path), chat_template=path)
     (line,) = caught.value.problems
     assert line.startswith(f"{path}: ") and words in line
+
+
+def test_a_hub_that_does_not_answer_is_said_before_its_client_retries(monkeypatch):
+    monkeypatch.setattr(hub, "unavailable", lambda base, revision: f"{base}: not in the model cache")
+    with pytest.raises(BadInput) as raised:
+        load_tokenizer("some/base")
+    assert raised.value.problems == ("model.base: some/base: not in the model cache",)

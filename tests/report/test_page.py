@@ -6,6 +6,7 @@ import re
 import pytest
 
 from hatrain.cli import main
+from hatrain.contract import extras
 from hatrain.errors import BadInput
 from hatrain.report import page
 from hatrain.report.charts import POINTS
@@ -181,9 +182,10 @@ def test_a_folder_is_no_file_to_write(here, capsys):
 
 def test_without_the_library_the_verb_says_how_to_install_it(here, monkeypatch, capsys):
     a_run(here)
-    monkeypatch.setattr(page, "LIBRARIES", ("plotly", "no_such_library"))
+    monkeypatch.setattr(extras, "EXTRAS", {**extras.EXTRAS, "report": ("no_such_library",)})
     assert main(["report", "kitchen"]) == 2
-    assert capsys.readouterr().err == "hatrain report: a report needs no_such_library: pip install no_such_library\n"
+    line = "hatrain report: a report needs no-such-library, not installed here: pip install 'hatrain[report]'\n"
+    assert capsys.readouterr().err == line
     with pytest.raises(BadInput, match="pip install"):
         page.report([])
 

@@ -244,7 +244,7 @@ def test_zero_without_the_deepspeed_settings_file_is_refused(plan):
 def test_zero_without_deepspeed_is_refused_with_the_command_that_installs_it(plan, monkeypatch):
     made = sharded(plan("run", **TWO), "zero2")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"zero2 needs deepspeed, .* make setup"):
+    with pytest.raises(BadInput, match=r"zero2 needs deepspeed, .*pip install --no-build-isolation"):
         sharding.configure(made, adopted(made))
 
 

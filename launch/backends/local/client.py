@@ -14,6 +14,7 @@ from hatrain.contract.run import Exit, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime.machine import process_start
 from hatrain.runtime.orphans import end_orphans
+from launch.backends.local import machine
 from launch.backends.protocol import JobState, PlannedRun, Reader, Submission, nothing_to_pull
 from launch.backends.shared_files import FileReader, stop_by_file
 
@@ -44,8 +45,8 @@ class LocalClient:
         return Submission(tuple(runs), folder, files, ("bash", str(folder / "launch/sweep.sh"), *folders))
 
     def check(self, submission: Submission) -> list[str]:
-        """Nothing to check: there is no scheduler."""
-        return []
+        """There is no scheduler: this machine is asked."""
+        return machine.check([planned.plan for planned in submission.runs])
 
     def diff(self, submission: Submission) -> str | None:
         return None
