@@ -12,6 +12,7 @@ from hatrain.runtime import provenance
 from launch import status
 from launch.backends.protocol import AccessRefused, Client, Reader
 from launch.screen import screen
+from launch.status import Status
 
 READ_SECONDS = 0.2
 ENDED = ("ended", "unknown")
@@ -25,6 +26,8 @@ class _Poll:
     def __init__(self, jobs: dict[str, RunDirectory], client: Client):
         self.jobs, self.client = jobs, client
         self._answered = time.monotonic()
+        self.found: list[Status] = []
+        """What the runs were when their jobs had ended last."""
 
     def all_ended(self) -> bool:
         """Whether every run has ended for good: the scheduler ended its job, or knows it no more. Raises BadInput when
@@ -40,11 +43,15 @@ class _Poll:
         # A reason without a state: a part of the scheduler does not answer.
         if any(state.phase == "unknown" and state.reason for state in states.values()):
             return time.monotonic() - self._answered > PATIENCE_SECONDS
-        self._answered = time.monotonic()
         if any(state.phase not in ENDED for state in states.values()):
+            self._answered = time.monotonic()
             return False
         # A job that has just been queued again may look ended.
-        return not any(now.alive for now in status.look(list(self.jobs.values())))
+        self.found = status.look(list(self.jobs.values()))
+        if any(now.state == "unknown" and now.reason for now in self.found):
+            return time.monotonic() - self._answered > PATIENCE_SECONDS
+        self._answered = time.monotonic()
+        return not any(now.alive for now in self.found)
 
 
 def wait(runs: dict[str, RunDirectory], client: Client) -> None:
@@ -68,9 +75,9 @@ def follow(run: RunDirectory, job: str, client: Client, reader: Reader, *, stop_
                 # Before reading, so that the last output is not missed.
                 ended = poll.all_ended()
                 next_poll = time.monotonic() + client.poll_seconds
-            show(reader.read())
+            show(reader.read_rest() if ended else reader.read())
             if ended:
-                code = status.look([run])[0].code
+                code = poll.found[0].code if poll.found else None
                 return int(Exit.FAULT) if code is None else code
             if interrupts and not stop_on_interrupt:
                 print(

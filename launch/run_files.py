@@ -125,9 +125,14 @@ def unpack(files: Mapping[str, str]) -> list[str]:
     """Lines of a bash function that writes files below `$folder`, with a here-document for each."""
     lines = ["# --- files of the run; `unpack` writes them to $folder ---", "", "unpack() {"]
     for path, text in files.items():
-        end = _delimiter(text)
-        lines += [f"cat > \"$folder/{path}\" <<'{end}'", f"{text}{end}", ""]
+        lines += [*here_document(f'cat > "$folder/{path}"', text), ""]
     return [*lines[:-1], "}"]
+
+
+def here_document(command: str, text: str) -> list[str]:
+    """Lines of bash that run a command with a text, which ends with a line, as its input."""
+    end = _delimiter(text)
+    return [f"{command} <<'{end}'", f"{text}{end}"]
 
 
 def _delimiter(text: str) -> str:

@@ -34,10 +34,10 @@ def is_installed(plan: Plan) -> bool:
 
 def write(submission: Submission) -> None:
     """Copy the package of this process, if the submission asks for it. An earlier copy is replaced as a whole."""
-    code = submission.runs[0].plan.paths.code
-    if code is None:
+    if submission.runs[0].plan.paths.code is None:
         return
-    folder = Path(code)
+    # The folder of this machine: the plan's is that of the machine that runs the job.
+    folder = submission.folder / "code"
     aside = folder.with_name(f".code.{secrets.token_hex(4)}")
     package = Path(provenance.__file__).parents[1]
     try:

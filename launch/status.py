@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +63,40 @@ class Status:
 def look(runs: Sequence[RunDirectory], *, steps: bool = False) -> list[Status]:
     """The state of each run, with one query for each scheduler. With `steps`, runs whose directories are elsewhere are
     asked for their newest steps, one by one."""
-    submitted = [_SubmittedRun.of(run) for run in runs]
-    by_cluster: dict[str, list[_SubmittedRun]] = defaultdict(list)
-    for each in submitted:
-        # The scheduler knows nothing more about a finished run.
-        if each.job and each.plan and not each.run.done.exists():
-            by_cluster[each.plan.cluster_spec.model_dump_json()].append(each)
-    states: dict[str, JobState] = {}
-    for group in by_cluster.values():
+    submitted, states = _refreshed([_SubmittedRun.of(run) for run in runs])
+    # The scheduler knows nothing more about a finished run.
+    asked = [each for each in submitted if each.job and each.run.name not in states]
+    for group in _by_cluster(asked):
         states |= _query(group)
     return [_readable(each, states.get(each.run.name, JobState("unknown")), steps=steps) for each in submitted]
+
+
+def _by_cluster(submitted: Iterable["_SubmittedRun"]) -> list[list["_SubmittedRun"]]:
+    """Those that are not finished, together where they have the same cluster."""
+    groups: dict[str, list[_SubmittedRun]] = defaultdict(list)
+    for each in submitted:
+        if each.plan and not each.run.done.exists():
+            groups[each.plan.cluster_spec.model_dump_json()].append(each)
+    return list(groups.values())
+
+
+def _refreshed(submitted: Sequence["_SubmittedRun"]) -> tuple[list["_SubmittedRun"], dict[str, JobState]]:
+    """The runs, after the copies among their directories were brought up to date; and why that was not possible, by
+    name of the run."""
+    states: dict[str, JobState] = {}
+    again: set[str] = set()
+    for group in _by_cluster(submitted):
+        assert group[0].plan is not None
+        target = backend(group[0].plan.cluster_spec)
+        if not target.copies:
+            continue
+        names = {each.run.name for each in group}
+        again |= names
+        try:
+            target.client().refresh([each.run for each in group])
+        except BadInput as error:
+            states |= dict.fromkeys(names, JobState("unknown", reason=error.problems[0]))
+    return [_SubmittedRun.of(each.run) if each.run.name in again else each for each in submitted], states
 
 
 def _readable(submitted: "_SubmittedRun", job_state: JobState, *, steps: bool) -> Status:
@@ -215,7 +239,7 @@ def _state_without_outcome(job: str | None, job_state: JobState) -> tuple[str, s
         code = int(Exit.FAULT) if job_state.code is None else job_state.code
         reason = job_state.reason or f"exit code {code}"
         return _ended(code), f"{reason}: {job_state.advice}" if job_state.advice else reason, code
-    if job and job_state.reason:
+    if job_state.reason:
         return "unknown", job_state.reason, None
     return "lost", "ended without recording an outcome", int(Exit.FAULT)
 

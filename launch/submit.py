@@ -4,6 +4,7 @@ import difflib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hatrain.contract.plan import Plan
@@ -61,7 +62,10 @@ def _parent(plan: Plan) -> str | None:
     now = status.look([parent])[0]
     if not now.alive:
         raise BadInput(f"after: {parent.name}: is {now.state} and will not finish; submit it again first")
-    return now.job if parent.plan().launcher == plan.launcher else None
+    cluster = parent.plan().cluster_spec
+    if getattr(cluster, "ssh", None) != getattr(plan.cluster_spec, "ssh", None):
+        raise BadInput(f"after: {parent.name}: runs on {now.cluster}, whose files {plan.cluster} does not see")
+    return now.job if cluster.kind == plan.launcher else None
 
 
 def texts(submission: Submission) -> Iterator[tuple[Path, str]]:
@@ -106,6 +110,14 @@ def send(submission: Submission, client: Client, command: Sequence[str], *, fres
 
     Raises BadInput if the scheduler would refuse it, if a run is queued or running, or if another job has its name.
     """
+    submission = replace(submission, fresh=fresh)
+    if jobs := client.arrived(submission):
+        print("note: it was sent before, and only the answer was lost", file=sys.stderr)
+        client.refresh([planned.directory for planned in submission.runs])
+        return jobs
+    client.refresh([planned.directory for planned in submission.runs])
+    if not fresh and backend(submission.runs[0].plan.cluster_spec).copies:
+        _refuse_finished(submission)
     refuse_active([planned.directory for planned in submission.runs])
     _refuse_others(submission, fresh=fresh)
     for note in client.check(submission):
@@ -162,6 +174,13 @@ def refuse_active(runs: Sequence[RunDirectory]) -> None:
         if now.alive and now.job
     ]:
         raise BadInput(problems)
+
+
+def _refuse_finished(submission: Submission) -> None:
+    """Raise BadInput where all runs have finished, as this machine may have learned just now."""
+    if all(planned.directory.done.exists() for planned in submission.runs):
+        name = submission.runs[0].directory.name
+        raise BadInput(f"{name}: has finished already; --fresh starts a new run, and hatrain pull brings its results")
 
 
 def _refuse_others(submission: Submission, *, fresh: bool) -> None:

@@ -25,6 +25,7 @@ VERBS = {
     "logs": "print the output of a run",
     "wait": "wait until a run ends, and exit with its exit code",
     "stop": "make a run save a checkpoint and exit",
+    "pull": "bring the results of a run from a cluster behind ssh",
     "cancel": "remove a run from the queue, or end it",
     "compare": "compare two runs side by side",
     "report": "write an HTML page about a run, or about several side by side",
@@ -40,7 +41,7 @@ VERBS = {
     "publish": "upload a finished run, with GGUF files and card, to the model hub",
     "ask": "send requests to a model and show what it would do",
     "find-split": "find the token ids before and after a model's replies",
-    "doctor": "check whether this machine can train",
+    "doctor": "check whether this machine, or a cluster behind ssh, can train",
     "tiny": "create a small base model and tokenizer for demos and tests",
     "schema": "print the JSON Schema of a job",
     "help": "show all verbs, or the options and examples of one",
@@ -49,7 +50,7 @@ VERBS = {
 
 GROUPS = {
     "First steps": ("init", "jobs", "data", "plan", "submit", "ask", "doctor"),
-    "Runs": ("runs", "status", "logs", "wait", "stop", "cancel", "compare", "report", "memory"),
+    "Runs": ("runs", "status", "logs", "wait", "stop", "cancel", "pull", "compare", "report", "memory"),
     "Models": ("evaluate", "export", "publish"),
     "Jobs and clusters": ("clusters", "render", "diff", "train", "fetch", "import", "schema"),
     "Data": ("check", "find-split", "tiny"),

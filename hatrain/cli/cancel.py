@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{target.name}: removed what was left of its submission")
                 code = 0
             else:
-                print(f"{target.name}: is {target.status.state}; there is nothing to cancel", file=sys.stderr)
+                unknown = f"its state is not known: {target.status.reason}"
+                state = f"is {target.status.state}; there is nothing to cancel"
+                print(f"{target.name}: {unknown if target.status.state == 'unknown' else state}", file=sys.stderr)
             continue
         job, user = target.job, provenance.user()
         if target.status.state != "queued":

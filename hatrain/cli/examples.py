@@ -31,6 +31,11 @@ EXAMPLES: dict[str, list[tuple[str, str]]] = {
     "logs": [("hatrain logs my-home --follow", "the output, to the end of the run")],
     "wait": [("hatrain wait my-home && hatrain export my-home", "go on when the run has finished")],
     "stop": [("hatrain stop my-home", "save a checkpoint and end; submitting the job again resumes")],
+    "pull": [
+        ("hatrain pull my-home", "model, metrics, logs and reports, from a cluster behind ssh"),
+        ("hatrain pull my-home --model", "the model alone; while it trains, the newest whole checkpoint"),
+        ("hatrain pull my-home --metrics", "everything else"),
+    ],
     "cancel": [("hatrain cancel my-home", "take it from the queue, or end it now")],
     "compare": [("hatrain compare my-home my-home-2", "settings and results that differ")],
     "report": [
@@ -90,6 +95,7 @@ EXAMPLES: dict[str, list[tuple[str, str]]] = {
     "doctor": [
         ("hatrain doctor", "Python, packages, GPUs, disks, network"),
         ("hatrain doctor my-home", "what this run needs"),
+        ("hatrain doctor --cluster slurm-ssh", "what a cluster behind ssh lacks"),
     ],
     "tiny": [("hatrain tiny --data data/home_assistant_train.jsonl --out models/tiny", "a base to try things with")],
     "schema": [

@@ -100,14 +100,15 @@ def refuse_unfinished(name: str, source: "Source") -> None:
 
 def rows_for(source: "Source", dataset: Path | None) -> "tuple[list[Row], int | None]":
     """Return the rows to compare by, and the longest row of the run's training in tokens."""
-    from hatrain.contract.inputs import resolve
+    from hatrain.contract.inputs import resolve, workdir_of
     from hatrain.data.rows import read_rows
 
     if source.run is None:
         return list(read_rows(dataset)) if dataset else [], None
     plan = source.run.plan()
     test = plan.job.data.test
-    path = dataset or (resolve(test, plan.paths.workdir) if test and plan.job.method.kind != "dpo" else None)
+    in_job = test if plan.job.method.kind != "dpo" else None
+    path = dataset or (resolve(in_job, workdir_of(plan, source.run)) if in_job else None)
     if path is None or not path.is_file():
         return [], plan.job.method.ctx_size
     return list(read_rows(path)), plan.job.method.ctx_size

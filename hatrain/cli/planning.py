@@ -10,7 +10,6 @@ from pathlib import Path
 from hatrain.cli.job_header import makes_missing
 from hatrain.cli.sweeps import settings_of
 from hatrain.contract import dependency, extras, hub
-from hatrain.contract.inputs import missing
 from hatrain.contract.load import read_job
 from hatrain.contract.model_ref import resolve
 from hatrain.contract.plan import Plan
@@ -105,7 +104,7 @@ def absent(plan: Plan) -> list[str]:
     from launch.backends import backend
 
     target = backend(plan.cluster_spec)
-    problems = missing(plan) if target.shares_files else []
+    problems = target.missing(plan)
     if plan.python != sys.executable:
         return problems
     if target.on_this_machine:

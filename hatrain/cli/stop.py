@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _stop(target: SubmittedRun) -> str:
     status = target.status
+    if status.state == "unknown":
+        raise BadInput(f"{target.name}: its state is not known: {status.reason}")
     if not status.alive:
         raise BadInput(f"{target.name}: {_in_words(status.state)}; there is nothing to stop")
     reason = f"hatrain stop by {provenance.user()}"

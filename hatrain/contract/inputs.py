@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hatrain.contract import dependency, model_ref
+from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.paths import expanded
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
@@ -17,6 +18,13 @@ LONGEST_LIST = 2**30
 def resolve(path: str, workdir: str | Path) -> Path:
     """Return a job's path with `~` expanded; a relative one starts from `workdir`."""
     return Path(workdir) / expanded(path)
+
+
+def workdir_of(plan: Plan, run: RunDirectory) -> Path:
+    """Return the folder that a run's relative paths start from on this machine: the plan's, or the current one where
+    the run directory is a copy of one on a cluster behind ssh."""
+    behind_ssh = isinstance(plan.cluster_spec, SlurmCluster) and plan.cluster_spec.ssh
+    return Path.cwd() if behind_ssh and str(run.folder) != plan.paths.run else Path(plan.paths.workdir)
 
 
 def no_file(path: Path) -> str | None:

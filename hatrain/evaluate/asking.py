@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from hatrain.contract.inputs import resolve
+from hatrain.contract.inputs import resolve, workdir_of
 from hatrain.data.replies import ReplyFinder
 from hatrain.data.rows import Message, Row, read_rows
 from hatrain.data.template import Tools
@@ -100,7 +100,7 @@ def _first_row(source: Source) -> Row | None:
     if source.run is None:
         return None
     plan = source.run.plan()
-    path = resolve(plan.job.data.train[0].path, plan.paths.workdir)
+    path = resolve(plan.job.data.train[0].path, workdir_of(plan, source.run))
     row = next(iter(read_rows(path)), None) if path.is_file() else None
     return row if row is not None and row.messages else None
 

@@ -4,6 +4,7 @@ branch that moves changes no run. It imports neither torch nor transformers."""
 from pathlib import Path
 
 from hatrain.contract import hub, model_ref
+from hatrain.contract.inputs import workdir_of
 from hatrain.contract.plan import Plan
 from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
@@ -50,7 +51,7 @@ def commit_of(ref: model_ref.ModelRef) -> str | None:
 def _resolve(plan: Plan, run: RunDirectory) -> model_ref.ModelRef:
     model = plan.job.model
     try:
-        return model_ref.resolve(model.base, model.revision, workdir=Path(plan.paths.workdir), runs_root=run.root)
+        return model_ref.resolve(model.base, model.revision, workdir=workdir_of(plan, run), runs_root=run.root)
     except BadInput as error:
         raise BadInput(f"model.base: {problem}" for problem in error.problems) from None
 

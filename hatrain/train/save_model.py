@@ -108,4 +108,6 @@ def _seal_adapter(
     model.save_pretrained(partial, state_dict=state)
     tokenizer.save_pretrained(partial)
     make_portable(partial)
+    # PEFT's own card. The run's takes its place later, and a file that was sealed must not change.
+    (partial / "README.md").unlink(missing_ok=True)
     seal.seal(partial, run.adapter, **facts)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
+from hatrain.contract import inputs
 from hatrain.contract.cluster.common import BaseCluster
 from hatrain.contract.plan import Plan, ResourceRequest
 from hatrain.contract.run import RunDirectory
@@ -40,6 +41,8 @@ class Submission:
     """Starts the submission once the files are written."""
     jobs: tuple[str, ...] = ()
     """The scheduler's id of each run, where they are known before anything is sent."""
+    fresh: bool = False
+    """Whether earlier runs of these names are set aside, where this machine does not do that itself."""
 
     @property
     def is_sweep(self) -> bool:
@@ -62,8 +65,25 @@ class JobState:
     """What ended the job and what to change, where the scheduler knows it and the run may not."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a cluster has, or lacks, of what a job from this machine needs."""
+
+    check: str
+    state: Literal["ok", "note", "bad"]
+    found: str
+    remedy: str = ""
+
+
 class AccessRefused(BadInput):
     """The scheduler does not let this user ask: asking again does not help."""
+
+
+def nothing_to_pull(run: "RunDirectory") -> BadInput:
+    return BadInput(
+        f"{run.name}: pull is for clusters behind ssh (ssh in a Slurm cluster file); the results of this run are where "
+        f"it ran, in {run.plan().paths.run}"
+    )
 
 
 class Reader(Protocol):
@@ -74,6 +94,9 @@ class Reader(Protocol):
 
     def read(self) -> bytes:
         """Output since the last call. Does not wait for more."""
+
+    def read_rest(self) -> bytes:
+        """Output since the last call, of a job that has ended."""
 
     def close(self) -> None: ...
 
@@ -105,6 +128,12 @@ class Client(Protocol):
     def start(self, submission: Submission) -> list[str]:
         """Send a submission whose files are written. Returns the scheduler's id of each run."""
 
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Bring what runs have written elsewhere into their directories here, where those are copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        """The scheduler's ids, if an earlier attempt to send the same was cut off after the scheduler had it."""
+
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
         """States by job id, with one query for all jobs."""
 
@@ -121,6 +150,13 @@ class Client(Protocol):
         """The newest line of training of a running job whose run directory this machine does not see; empty if there is
         none, or if it does."""
 
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        """Bring a run's results into its directory here, also while it runs: its model, or the newest whole checkpoint
+        while it has none; and what it measured. Returns what a user should know, one line each.
+
+        Raises BadInput where the directory here is the run's own.
+        """
+
     def reader(self, job: str, run: RunDirectory, *, node: int, whole: bool) -> Reader:
         """Output of one node of a job: all of it, or what is written from now on."""
 
@@ -135,6 +171,11 @@ class Backend(ABC, Generic[Spec]):
 
     def __init__(self, cluster: Spec):
         self.cluster = cluster
+
+    @property
+    def copies(self) -> bool:
+        """Whether the run directories of this machine are copies, which a client refreshes."""
+        return False
 
     @property
     def has_image(self) -> bool:
@@ -165,6 +206,10 @@ class Backend(ABC, Generic[Spec]):
         """The run's directory on this machine."""
         return RunDirectory(Path(plan.paths.run))
 
+    def missing(self, plan: Plan) -> list[str]:
+        """A line for each input that this machine lacks, where it should have them."""
+        return inputs.missing(plan) if self.shares_files else []
+
     @abstractmethod
     def files(self, plan: Plan) -> dict[str, str]:
         """The files that start a run, by their path in its directory, without plan.json. Raises BadInput for a path or
@@ -177,6 +222,13 @@ class Backend(ABC, Generic[Spec]):
     @abstractmethod
     def start_command(self, folder: str) -> str:
         """The command that starts the files in a folder."""
+
+    def examine(self) -> Iterator[Answer]:
+        """Ask the cluster whether it has what a job from this machine needs. Raises BadInput where that cannot be asked
+        from here."""
+        raise BadInput(
+            "--cluster: found one without ssh; accepted: a Slurm cluster with ssh; elsewhere run doctor there"
+        )
 
     @abstractmethod
     def client(self) -> Client: ...

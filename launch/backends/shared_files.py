@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hatrain.contract.run import RunDirectory
+from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.errors import BadInput
 from hatrain.runtime.stop import Stop
 
@@ -31,19 +31,28 @@ class FileReader:
             output += appended
         return output
 
+    def read_rest(self) -> bytes:
+        return self.read()
+
     def close(self) -> None:
         """Nothing to close: no file stays open between two reads."""
 
 
-def stop_by_file(run: RunDirectory, reason: str) -> str:
-    """Write the stop file of a run's running attempt. Raises BadInput if there is none."""
+def running_attempt(run: RunDirectory) -> Attempt:
+    """Raises BadInput if there is none."""
     attempts = run.all_attempts()
     if not attempts or run.lease.holder() is None:
         raise BadInput(f"{run.name}: no attempt is running; to remove it from the queue: hatrain cancel {run.name}")
+    return attempts[-1]
+
+
+def stop_by_file(run: RunDirectory, reason: str) -> str:
+    """Write the stop file of a run's running attempt. Raises BadInput if there is none."""
+    attempt = running_attempt(run)
     try:
-        attempts[-1].request_stop(Stop(reason, requeue=False))
+        attempt.request_stop(Stop(reason, requeue=False))
     except OSError as error:
         raise BadInput(
-            f"{run.name}: cannot write to {attempts[-1].folder}: {error.strerror}; ask the run's own user to stop it"
+            f"{run.name}: cannot write to {attempt.folder}: {error.strerror}; ask the run's own user to stop it"
         ) from None
-    return f"attempt {attempts[-1].number} saves a checkpoint after its current step and exits"
+    return f"attempt {attempt.number} saves a checkpoint after its current step and exits"

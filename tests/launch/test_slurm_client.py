@@ -14,7 +14,7 @@ from hatrain.contract.run import RunDirectory
 from hatrain.errors import BadInput
 from launch import submit
 from launch.backends.protocol import JobState
-from launch.backends.slurm import client as module
+from launch.backends.slurm import programs as module
 from launch.backends.slurm.client import SlurmClient
 from tests.plans import a_plan
 

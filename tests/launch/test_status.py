@@ -35,7 +35,7 @@ class Scheduler:
         return dict.fromkeys(jobs, self.answer)
 
     def reader(self, job, run, *, node, whole):
-        return SimpleNamespace(read=lambda: b"", close=lambda: None, problem=None)
+        return SimpleNamespace(read=lambda: b"", read_rest=lambda: b"", close=lambda: None, problem=None)
 
 
 @pytest.fixture

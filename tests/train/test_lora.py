@@ -12,6 +12,7 @@ from hatrain.contract.spec import LoraSpec
 from hatrain.evaluate.sources import find_source, load
 from hatrain.model.base import load_model
 from hatrain.model.lora import adapt, expand, groups
+from hatrain.runtime import seal
 from tests.train.conftest import metrics, weights
 from tests.train.guide import Seen, answer, check_loss_falls, trained
 
@@ -119,6 +120,8 @@ def test_embeddings_and_head_are_trained_and_merged(workplace, plan, bases, fami
     assert seen.trained == seen.changed
     ends = [name for name in seen.trained if "embed_tokens" in name or "lm_head" in name]
     assert ends
+    # The run's card takes the place of PEFT's, which therefore must not be sealed.
+    assert "README.md" not in seal.names(seen.run.adapter)
     tokenizer = AutoTokenizer.from_pretrained(seen.run.adapter)
     logits, text = answer(seen.model, tokenizer)
     base = AutoModelForCausalLM.from_pretrained(bases(family), dtype=torch.float32)

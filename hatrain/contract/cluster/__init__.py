@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 from hatrain.contract.cluster.common import ClusterSecret, FileSecret
 from hatrain.contract.cluster.kubernetes import KubernetesCluster, Volume
 from hatrain.contract.cluster.local import LocalCluster
-from hatrain.contract.cluster.slurm import Container, SlurmCluster
+from hatrain.contract.cluster.slurm import Container, SlurmCluster, Ssh
 
 ClusterSpec = Annotated[LocalCluster | SlurmCluster | KubernetesCluster, Field(discriminator="kind")]
 KINDS: dict[str, type[ClusterSpec]] = {
@@ -32,6 +32,7 @@ __all__ = [
     "KubernetesCluster",
     "LocalCluster",
     "SlurmCluster",
+    "Ssh",
     "Volume",
     "json_schema",
 ]

@@ -1,5 +1,6 @@
 """Schema of a Slurm cluster file."""
 
+import posixpath
 import re
 from typing import Annotated, Literal
 
@@ -139,10 +140,36 @@ class Container(Model):
     """Additional folders: FOLDER, FOLDER:INSIDE or FOLDER:INSIDE:ro."""
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*(@[A-Za-z0-9_.][A-Za-z0-9_.-]*)?", value):
+        raise ValueError("a host of your ~/.ssh/config, or USER@HOST; ports, keys and jump hosts belong into that file")
+    return value
+
+
+def _workdir(value: str) -> str:
+    if not value.startswith("/") or value != posixpath.normpath(value) or value == "/" or "\\" in value:
+        raise ValueError(
+            "a path that begins with /, without variables, ~, backslashes, . or .. or a / at its end, such as "
+            "/scratch/ada/hatrain"
+        )
+    return value
+
+
+class Ssh(Model):
+    """How this machine reaches the cluster, when it is not a login node of it."""
+
+    host: Annotated[Line, AfterValidator(_host)]
+    """A host of your ~/.ssh/config, or USER@HOST. ssh must log in without a password there, or ask on a terminal."""
+    workdir: Annotated[Line, AfterValidator(_workdir)]
+    """A folder there that every node sees. A job's files, runs/ and models/ are in it."""
+
+
 class SlurmCluster(BaseCluster):
     """A Slurm cluster."""
 
     kind: Literal["slurm"]
+    ssh: Ssh | None = None
+    """Submit from a machine outside of the cluster; on a login node when null."""
     partition: Line | None = None
     account: Line | None = None
     qos: Line | None = None
@@ -189,4 +216,12 @@ class SlurmCluster(BaseCluster):
     def _no_modules_with_pyxis(self) -> "SlurmCluster":
         if self.modules and self.container and self.container.runtime == "pyxis":
             raise ValueError("no modules with pyxis: set-up runs inside the container, which has none")
+        return self
+
+    @model_validator(mode="after")
+    def _interpreter_there(self) -> "SlurmCluster":
+        if self.ssh and not (self.python or self.setup or self.modules or self.container):
+            raise ValueError(
+                "python, setup, modules or a container with ssh: the interpreter of this machine is not on the cluster"
+            )
         return self

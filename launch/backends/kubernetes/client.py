@@ -15,7 +15,7 @@ from launch.backends.kubernetes import pods, render
 from launch.backends.kubernetes.kubectl import SECONDS, Json, Kubectl, complaint
 from launch.backends.kubernetes.pod import CONTAINER, FILES
 from launch.backends.kubernetes.reader import PodReader
-from launch.backends.protocol import AccessRefused, JobState, PlannedRun, Reader, Submission
+from launch.backends.protocol import AccessRefused, JobState, PlannedRun, Reader, Submission, nothing_to_pull
 
 APPLY = ("apply", "--server-side", "--field-manager=hatrain")
 TAIL = 200
@@ -79,6 +79,15 @@ class KubernetesClient:
             # The run is started. What has no owner stays until the run is cancelled or submitted again.
             print(f"note: the files of the run will not be deleted with its Job: {error.problems[0]}", file=sys.stderr)
         return list(submission.jobs)
+
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Nothing to do: these directories are no copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        return []
+
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        raise nothing_to_pull(run)
 
     def diff(self, submission: Submission) -> str | None:
         """kubectl's own diff. None if the server cannot tell: the pods of a Job cannot be changed, and a submission

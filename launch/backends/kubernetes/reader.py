@@ -47,6 +47,9 @@ class PodReader:
             self._next_look = time.monotonic() + LOOK_SECONDS
         return output
 
+    def read_rest(self) -> bytes:
+        return self.read()
+
     def close(self) -> None:
         if self._following:
             _, process = self._following

@@ -15,7 +15,7 @@ from hatrain.errors import BadInput
 from hatrain.runtime.machine import process_start
 from hatrain.runtime.orphans import end_orphans
 from launch.backends.local import machine
-from launch.backends.protocol import JobState, PlannedRun, Reader, Submission
+from launch.backends.protocol import JobState, PlannedRun, Reader, Submission, nothing_to_pull
 from launch.backends.shared_files import FileReader, stop_by_file
 
 CANCEL_SECONDS = 10.0
@@ -67,6 +67,15 @@ class LocalClient:
         if not submission.is_sweep:
             return [job]
         return [f"{job}_{planned.directory.folder.name}" for planned in submission.runs]
+
+    def refresh(self, runs: Sequence[RunDirectory]) -> None:
+        """Nothing to do: these directories are no copies."""
+
+    def arrived(self, submission: Submission) -> list[str]:
+        return []
+
+    def pull(self, run: RunDirectory, *, model: bool, metrics: bool) -> list[str]:
+        raise nothing_to_pull(run)
 
     def states(self, jobs: Mapping[str, RunDirectory]) -> dict[str, JobState]:
         return {job: self._state(job, run) for job, run in jobs.items()}

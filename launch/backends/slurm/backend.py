@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from hatrain.contract import variables
 from hatrain.contract.cluster import SlurmCluster
 from hatrain.contract.plan import Plan, ResourceRequest
+from hatrain.contract.run import RunDirectory, runs_root
 from hatrain.contract.spec import JobSpec, seconds
 from launch.backends import gpus
-from launch.backends.protocol import Backend, Client, Reason
+from launch.backends.protocol import Answer, Backend, Client, Reason
 from launch.backends.slurm import render
 
 LONGEST_LEAD = 65535
@@ -16,6 +18,10 @@ LONGEST_LEAD = 65535
 
 
 class SlurmBackend(Backend[SlurmCluster]):
+    @property
+    def copies(self) -> bool:
+        return self.cluster.ssh is not None
+
     @property
     def has_image(self) -> bool:
         return self.cluster.container is not None
@@ -54,7 +60,33 @@ class SlurmBackend(Backend[SlurmCluster]):
     def start_command(self, folder: str) -> str:
         return render.start_command(folder)
 
+    def roots(self, workdir: Path, runs_root: Path) -> tuple[Path, Path]:
+        """Behind ssh the cluster has folders of its own."""
+        if not self.cluster.ssh:
+            return workdir, runs_root
+        there = Path(self.cluster.ssh.workdir)
+        return there, there / "runs"
+
+    def run_directory(self, plan: Plan) -> RunDirectory:
+        run = Path(plan.paths.run)
+        return RunDirectory(runs_root() / run.relative_to(Path(plan.paths.workdir) / "runs") if self.copies else run)
+
+    def missing(self, plan: Plan) -> list[str]:
+        """Behind ssh, `submit` asks the cluster."""
+        return [] if self.copies else super().missing(plan)
+
+    def examine(self) -> Iterator[Answer]:
+        if not self.cluster.ssh:
+            return super().examine()
+        from launch.backends.slurm.ssh.examine import examine
+
+        return examine(self.cluster)
+
     def client(self) -> Client:
+        if self.cluster.ssh:
+            from launch.backends.slurm.ssh.client import SshClient
+
+            return SshClient(self.cluster)
         from launch.backends.slurm.client import SlurmClient
 
         return SlurmClient(self.cluster)

@@ -136,13 +136,18 @@ def _container(plan: Plan, cluster: SlurmCluster) -> str:
 def _setup(cluster: SlurmCluster) -> Iterator[str]:
     yield "# shellcheck shell=bash disable=SC1090,SC1091,SC2034"
     yield "# Prepares a node, with the modules and set-up lines of the cluster file. step.sh sources this."
+    yield from prepare(cluster)
+    yield "# A folder on the node's own disk."
+    yield from run_files.needed({"scratch": cluster.scratch})
+    yield f"scratch={variables.quoted(cluster.scratch)}"
+
+
+def prepare(cluster: SlurmCluster) -> Iterator[str]:
+    """Lines of bash that load the modules and run the set-up lines of a cluster file."""
     if cluster.modules:
         yield script("modules.sh").rstrip("\n")
         yield shlex.join(["module", "load", *cluster.modules])
     yield from cluster.setup
-    yield "# A folder on the node's own disk."
-    yield from run_files.needed({"scratch": cluster.scratch})
-    yield f"scratch={variables.quoted(cluster.scratch)}"
 
 
 def _request(plan: Plan) -> dict[str, object]:
