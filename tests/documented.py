@@ -11,7 +11,7 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 GENERATED = ROOT / "docs/reference.md"
 """Its commands are usage lines, and the examples of the verbs' help."""
 _FENCE = re.compile(r"^( *)(`{3,})([a-z-]*)\n(.*?)^\1\2 *$", re.M | re.S)
-_PROGRAM = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv[a-z-]*/bin/)?(hatrain|make)(?= |$)")
+_PROGRAM = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv[a-z-]*/bin/)?(hatrain|make)(?= \S|$)")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ NOT_RUN = {
     "report": "needs runs",
     "memory": "needs runs",
     "diff": "asks a scheduler",
+    "pull": "needs a run on a cluster behind ssh",
     "doctor": "says what this machine is, which differs",
     "ask": "needs a model",
     "evaluate": "needs a model",

@@ -39,10 +39,12 @@ def run(args: argparse.Namespace) -> int:
     from hatrain.model.weights import find_source
 
     # Before the imports that take seconds.
-    if problems := extras.problems("train", "hatrain export") or tools.missing():
+    if problems := extras.problems("train", "hatrain export"):
         raise BadInput(problems)
     source = find_source(args.model)
     refuse_unfinished(args.model, source)
+    if problems := tools.missing():
+        raise BadInput(problems)
     from hatrain.model.quiet import quiet
 
     with waiting("loading torch and transformers"):

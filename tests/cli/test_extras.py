@@ -98,7 +98,7 @@ def test_a_verb_that_needs_no_torch_works_without(answers, verb):
 
 
 def test_every_verb_is_tried_or_asks_a_run_that_there_is_not():
-    other = {"diff", "logs", "wait", "stop", "cancel", "memory"}  # of runs and their records alone
+    other = {"diff", "logs", "wait", "stop", "cancel", "memory", "pull"}  # of runs and their records alone
     assert set(VERBS) <= set(NEEDS_TRAIN) | set(WORKS) | {"report"} | other
 
 

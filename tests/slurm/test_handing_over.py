@@ -66,7 +66,7 @@ def test_an_exit_code_above_128_is_shown_as_it_is_or_as_what_sacct_makes_of_it(w
         return
     # Later the controller has forgotten the job, and only sacct is left.
     monkeypatch.setenv("SLURM_CONF", workspace.slurm.environ["SLURM_CONF"])
-    monkeypatch.setattr("launch.backends.slurm.client._queue", lambda jobs: {})
+    monkeypatch.setattr("launch.backends.slurm.states.in_queue", lambda machine, jobs: iter(()))
     client, job = SlurmClient(load_cluster(str(workspace.cluster_file()))[1]), workspace.job_id(run)
     workspace.until(lambda: client.states({job: run})[job].phase == "ended")
     state = client.states({job: run})[job]

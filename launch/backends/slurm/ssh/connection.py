@@ -1,6 +1,7 @@
 """Runs bash scripts and rsync on another machine, through the system's ssh and one shared connection to each host. A
 connection that drops is taken up again: every script that is run here must be safe to run twice."""
 
+import contextlib
 import functools
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hatrain.errors import BadInput
+from hatrain.runtime.waiting import waiting
 
 Result = TypeVar("Result")
 
@@ -184,7 +186,8 @@ class Connection:
             *(["--info=progress2"] if shows else []),
             *(f"{self.host}{each}" if each.startswith(":") else each for each in arguments),
         ]
-        with tempfile.TemporaryFile() as errors:
+        said = waiting(f"{self.host}: copying files") if progress and not shows else contextlib.nullcontext()
+        with tempfile.TemporaryFile() as errors, said:
             result = subprocess.run(
                 command,
                 input=files,
