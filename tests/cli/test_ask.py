@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import termios
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,21 @@ def test_a_run_without_a_model_is_said_before_torch_is_imported(tmp_path, name):
     assert ("no model and no whole checkpoint yet" if name == "waits" else "did you mean kitchen?") in done.stderr
 
 
+def test_control_c_at_the_prompt_asks_again(monkeypatch, capsys):
+    typed = iter([KeyboardInterrupt, "turn on the lamp", KeyboardInterrupt, EOFError])
+
+    def answer(prompt):
+        line = next(typed)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    assert list(ask._lines()) == ["turn on the lamp"]
+    assert capsys.readouterr().out == "\n\n\n"
+
+
 def test_a_terminal_gets_a_prompt_and_control_d_ends_it():
     def own_terminal() -> None:
         os.setsid()
@@ -151,7 +167,6 @@ def test_a_terminal_gets_a_prompt_and_control_d_ends_it():
     os.write(main_end, b"turn on the lamp\n")
     until(b"<turn on the lamp>")
     until(b"> ")
-    until(b"> ", key=b"\x03")
     until(b"ended", key=b"\x04")
     assert process.wait(timeout=600) == 0
     os.close(main_end)

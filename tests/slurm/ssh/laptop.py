@@ -150,9 +150,11 @@ class Laptop:
         return not (self._state / "break").exists()
 
 
-def jobs_of(slurm: Cluster, name: str = "kitchen") -> list[str]:
-    """The ids of all jobs of this name that Slurm has or had."""
-    return slurm.run("squeue", "-h", "-t", "all", "-n", name, "-o", "%F").split()
+def jobs_of(laptop: "Laptop", name: str = "kitchen") -> list[str]:
+    """The ids of all jobs of this name and of this test's folders that Slurm has or had: other tests use it as well."""
+    lines = laptop.slurm.run("squeue", "-h", "-t", "all", "-n", name, "-o", "%F|%Z").splitlines()
+    found = (line.split("|", 1) for line in lines)
+    return [job for job, folder in found if Path(folder).is_relative_to(laptop.there.folder.parent)]
 
 
 def path_of_sshd() -> str | None:

@@ -24,11 +24,11 @@ def submit_with_a_break(laptop: Laptop, name: str, how: str, number: int) -> lis
     process = laptop.start(*command)
     output, _ = process.communicate(timeout=DEADLINE)
     assert laptop.is_broken, output
-    before = jobs_of(laptop.slurm, name)
+    before = jobs_of(laptop, name)
     if process.returncode:
         again = laptop.hatrain(*command)
         assert "is submitted to my-hpc (job " in again, output + again
-    (job,) = jobs_of(laptop.slurm, name)
+    (job,) = jobs_of(laptop, name)
     assert f"is queued already (job {job} on my-hpc)" in laptop.hatrain(*command, code=2)
     assert laptop.hatrain("status", name).splitlines()[1].split()[2:] == ["queued", "-", "-", job, "BeginTime"]
     forget(laptop, name)
@@ -37,7 +37,7 @@ def submit_with_a_break(laptop: Laptop, name: str, how: str, number: int) -> lis
 
 def forget(laptop: Laptop, name: str) -> None:
     """A submission asks about other runs, too: each of these is the only one."""
-    laptop.slurm.run("scancel", *jobs_of(laptop.slurm, name))
+    laptop.slurm.run("scancel", *jobs_of(laptop, name))
     shutil.rmtree(laptop.folder / "runs" / name)
 
 
@@ -62,11 +62,11 @@ def test_a_submission_whose_script_was_killed_on_the_cluster_is_found_by_its_tok
     command = submission(laptop, "killed")
     laptop.sshd.kill_after_sbatch(laptop.there.folder)
     assert "Slurm may have the job: the same hatrain submit finds out" in laptop.hatrain(*command, code=2)
-    (job,) = jobs_of(laptop.slurm, "killed")
+    (job,) = jobs_of(laptop, "killed")
     again = laptop.hatrain(*command)
     assert "it was sent before, and only the answer was lost" in again
     assert f"killed is submitted to my-hpc (job {job})" in again
-    assert jobs_of(laptop.slurm, "killed") == [job]
+    assert jobs_of(laptop, "killed") == [job]
     assert laptop.state("killed") == "queued"
     laptop.hatrain("cancel", "killed")
 

@@ -65,7 +65,7 @@ def test_a_run_is_followed_and_stopped_while_connections_break(laptop):
 def test_the_runs_of_a_sweep_share_every_session(laptop):
     job, cluster = laptop.job_file("rates"), laptop.cluster_file(**WAITS)
     output = laptop.hatrain("submit", job, "--cluster", cluster, "--sweep", "method.learning_rate=1e-5,2e-5,3e-5")
-    (job_id,) = set(jobs_of(laptop.slurm, "rates"))
+    (job_id,) = set(jobs_of(laptop, "rates"))
     assert [line.split("(job ")[1] for line in output.splitlines() if "is submitted" in line] == [
         f"{job_id}_0)",
         f"{job_id}_1)",
@@ -146,7 +146,7 @@ def test_a_folder_that_both_machines_see_is_refused_since_one_would_be_the_copy_
     cluster = laptop.cluster_file(**WAITS, ssh={"host": "my-hpc", "workdir": str(laptop.folder)})
     output = laptop.hatrain("submit", laptop.job_file("shared"), "--cluster", cluster, code=2)
     assert "use a cluster file without ssh, or another ssh.workdir" in output
-    assert jobs_of(laptop.slurm, "shared") == []
+    assert jobs_of(laptop, "shared") == []
     assert "use a cluster file without ssh here" in laptop.hatrain("status", "shared")
 
 
@@ -200,7 +200,7 @@ def test_a_submission_whose_connection_is_cut_while_slurm_works_is_sent_once(lap
     gate.open()
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0 and "my-hpc: lost the connection" in output, output
-    (job,) = jobs_of(laptop.slurm, "cut")
+    (job,) = jobs_of(laptop, "cut")
     assert f"cut is submitted to my-hpc (job {job})" in output
     laptop.hatrain("cancel", "cut")
 
