@@ -393,6 +393,7 @@ def test_time_follows_the_operations_of_a_step_and_the_ranks(tmp_path):
     whole = seconds()
     # Six operations for each weight and token, at a quarter of 312 teraflops.
     assert whole == pytest.approx(40_000 * 1000.25 * 6 * 1_100_048_384 / 78e12, rel=0.01)
+    assert seconds(method__max_steps=125) == pytest.approx(whole / 10, rel=0.01)
     assert seconds(method__lora={}) == pytest.approx(whole * 4 / 6, rel=0.01)
     assert seconds(method__gradient_checkpointing=True) == pytest.approx(whole * 8 / 6, rel=0.01)
     assert seconds(method__epochs=3) == pytest.approx(whole * 3, rel=0.01)

@@ -31,6 +31,16 @@ def test_a_run_whose_report_cannot_be_written_is_finished(harness):
     assert "kitchen: no report.html: IsADirectoryError" in error
 
 
+def test_a_finished_run_that_logged_to_tensorboard_has_its_results_there(harness):
+    pytest.importorskip("tensorboard")
+    run = harness.adopt()
+    run.tensorboard.mkdir()
+    code, _, error = harness.enter(run.folder)
+    assert code == 0, error
+    (events,) = run.tensorboard.iterdir()
+    assert events.name.endswith(".hparams") and b"method.learning_rate" in events.read_bytes()
+
+
 def test_a_run_that_does_not_finish_writes_none(harness):
     run = harness.adopt()
     code, _, _ = harness.enter(run.folder, "fatal")
