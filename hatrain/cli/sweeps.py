@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 import yaml
 
 from hatrain.contract.load import compose
+from hatrain.contract.spec import SWEPT
 from hatrain.errors import BadInput
-
-SWEPT = ("model", "data", "method")
-"""Parts of a job in which the runs of a sweep may differ."""
 
 
 def add_sweep(parser: argparse.ArgumentParser) -> None:

@@ -543,6 +543,10 @@ def _identity_of(value: Any, dumped: Any, key: str) -> Any:
     return parts
 
 
+SWEPT = ("model", "data", "method")
+"""Parts of a job in which the runs of a sweep may differ, beside the seed."""
+
+
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of nested mappings. A list is one value."""
     if isinstance(value, dict):

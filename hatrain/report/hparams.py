@@ -4,17 +4,14 @@ import importlib.util
 import time
 
 from hatrain.contract.run import RunDirectory
-from hatrain.contract.spec import JobSpec, leaves
+from hatrain.contract.spec import SWEPT, JobSpec, leaves
 from hatrain.report.read import read_run
 from hatrain.report.several import results
-
-SHOWN = ("seed", "model", "data", "method")
-"""Parts of a job that change results: those in which the runs of a sweep may differ."""
 
 
 def settings(job: JobSpec) -> dict[str, bool | int | float | str]:
     """Return a job's settings by their dotted keys. A list is text; what is null is left out."""
-    part = job.model_dump(mode="json", include=set(SHOWN))
+    part = job.model_dump(mode="json", include={"seed", *SWEPT})
     found = {key: value for key, value in leaves(part) if value is not None}
     return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in found.items()}
 
