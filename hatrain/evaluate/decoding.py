@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hatrain.evaluate.drafts import LONGEST, Common
 from hatrain.evaluate.passes import Job, Passes, Row, checked_store
 from hatrain.evaluate.prompts import Stretch, in_order, stretches
 from hatrain.model.stored import Store
@@ -49,6 +50,7 @@ class Decoder:
         self._before: tuple[Sequence[int], Store] | None = None
         """A prompt of the last group, and its keys."""
         self._tried, self._right = 0, 0
+        self.common = Common()
 
     def check(self) -> str | None:
         """Return why the model must not be run like this."""
@@ -63,6 +65,8 @@ class Decoder:
         """Yield rows as they end, those with the longest prompts first, about. No two prompts are the same. Raises
         torch.OutOfMemoryError where a row alone has no room."""
         waiting, done = deque(in_order(rows)), 0
+        for row in rows:
+            self.common.read(row.prompt[-LONGEST:], row.reply)
         while (waiting or self.groups) and not self._is_stopped():
             try:
                 for ended in self._begin(waiting) if self._has_room(waiting) else self._go_on(bool(waiting)):
@@ -131,9 +135,11 @@ class Decoder:
         group = _Group(Store(len(rows), _places(rows)), rows)
         self.groups.append(group)
         for place, row in enumerate(rows):
-            row.begin(place)
+            row.begin(place, self.common)
         for wave in stretches(group.store, rows, self._before):
-            for jobs in self.passes.divided(self._job(group.store, stretch) for stretch in wave):
+            prompts = (self._job(group.store, stretch) for stretch in wave)
+            # Weights are read from memory once for a pass: answers that have begun go on along with the prompts.
+            for jobs in self.passes.divided(prompts, along=self._next_jobs):
                 yield self._run(jobs)
         last, self._before = rows[-1], None
         if waiting:
@@ -152,15 +158,20 @@ class Decoder:
 
     def _go_on(self, others_wait: bool) -> Iterator[list[Row]]:
         """Let all answers go on. Yields the rows that have ended, after each pass."""
+        for some in self.passes.divided(self._next_jobs()):
+            yield self._run(some)
+        self._drop_ended(others_wait)
+
+    def _next_jobs(self) -> list[Job]:
+        """What a pass reads of each answer that goes on."""
         jobs = []
         for group in self.groups:
             for row in group.rows:
-                draft = row.drafts.next(min(row.limit - len(row.new), self.passes.kept) - 1)
-                position = len(row.prompt) + len(row.new) - 1
-                jobs.append(Job(group.store, row.place, position, [row.new[-1], *draft], row, draft))
-        for some in self.passes.divided(jobs):
-            yield self._run(some)
-        self._drop_ended(others_wait)
+                if row.new and not row.has_ended:
+                    draft = row.drafts.next(min(row.limit - len(row.new), self.passes.kept) - 1)
+                    position = len(row.prompt) + len(row.new) - 1
+                    jobs.append(Job(group.store, row.place, position, [row.new[-1], *draft], row, draft))
+        return jobs
 
     def _run(self, jobs: Sequence[Job]) -> list[Row]:
         """Run the model. Returns the rows that have ended."""

@@ -1,13 +1,13 @@
 """Passes of a model over tokens of several rows, which stand in one row without padding."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from hatrain.evaluate.drafts import Drafts
+from hatrain.evaluate.drafts import Common, Drafts
 from hatrain.model import stored
 from hatrain.model.replaceable import BRANCH, PREFIX, differs, named
 from hatrain.model.stored import Part, Parts, Store
@@ -37,9 +37,9 @@ class Row:
     has_ended: bool = False
     drafts: Drafts = field(init=False)
 
-    def begin(self, place: int) -> None:
+    def begin(self, place: int, common: Common) -> None:
         self.new, self.place, self.has_ended = [], place, False
-        self.drafts = Drafts(self.prompt, self.reply)
+        self.drafts = Drafts(self.prompt, self.reply, common)
 
     @property
     def share(self) -> float:
@@ -64,6 +64,11 @@ class Job:
     draft: Sequence[int] = ()
 
     @property
+    def kept(self) -> int:
+        """Positions whose logits are computed."""
+        return 0 if self.row is None else 1 + len(self.draft)
+
+    @property
     def part(self) -> Part:
         return Part(self.place, self.start, len(self.tokens))
 
@@ -78,18 +83,24 @@ class Passes:
         self.kept = max(1, LOGITS // self.vocabulary)
         """Positions of a pass whose logits are computed."""
 
-    def divided(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
-        """Divide jobs among passes. A job is asked for when its pass is next."""
+    def divided(self, jobs: Iterable[Job], along: Callable[[], Sequence[Job]] = tuple) -> Iterator[list[Job]]:
+        """Divide jobs among passes. A job is asked for when its pass is next; and so are those that go along with it,
+        which take up to half of a pass: the others are asked for again."""
         now: list[Job] = []
-        tokens = kept = 0
+        tokens = kept = own = 0
         for job in jobs:
-            own = 0 if job.row is None else 1 + len(job.draft)
-            if now and (tokens + len(job.tokens) > self.tokens or kept + own > self.kept):
+            if own and (tokens + len(job.tokens) > self.tokens or kept + job.kept > self.kept):
                 yield now
+                own = 0
+            if not own:
                 now, tokens, kept = [], 0, 0
+                for other in along():
+                    if 2 * (tokens + len(other.tokens)) <= self.tokens and 2 * (kept + other.kept) <= self.kept:
+                        now.append(other)
+                        tokens, kept = tokens + len(other.tokens), kept + other.kept
             now.append(job)
-            tokens, kept = tokens + len(job.tokens), kept + own
-        if now:
+            tokens, kept, own = tokens + len(job.tokens), kept + job.kept, own + 1
+        if own:
             yield now
 
     def most_likely(self, jobs: Sequence[Job]) -> Iterator[int]:

@@ -23,6 +23,8 @@ NAME = "hatrain_stored"
 """The implementation's name in transformers."""
 SHORT = 8
 """Tokens of a row, up to which rows attend together, padded to the longest of them."""
+SPARSE = 3
+"""One row in so many, below which the keys of rows are copied to stand together."""
 
 
 class Store:
@@ -100,14 +102,21 @@ class Parts:
 
     def _lay_out(self) -> None:
         """Where the short parts are in the forward pass, `[rows, width]`, and back."""
-        rows = 1 + max(part.row for part, _ in self.short)
-        at = [[0] * self.width for _ in range(rows)]
-        seen = [[0] * self.width for _ in range(rows)]
+        rows = sorted({part.row for part, _ in self.short})
+        first, count = rows[0], rows[-1] + 1 - rows[0]
+        # Keys of rows that stand far apart are copied, which takes about three times as long as reading them.
+        self.of_rows: slice | torch.Tensor = slice(first, first + count)
+        line = {row: row - first for row in rows}
+        if SPARSE * len(rows) <= count:
+            self.of_rows, count = torch.tensor(rows, device=self.device), len(rows)
+            line = {row: number for number, row in enumerate(rows)}
+        at = [[0] * self.width for _ in range(count)]
+        seen = [[0] * self.width for _ in range(count)]
         places, tokens = [], []
         for part, start in self.short:
             for number in range(part.tokens):
-                at[part.row][number], seen[part.row][number] = start + number, part.start + number
-                places.append(part.row * self.width + number)
+                at[line[part.row]][number], seen[line[part.row]][number] = start + number, part.start + number
+                places.append(line[part.row] * self.width + number)
                 tokens.append(start + number)
         self.at, self.seen = torch.tensor(at, device=self.device), torch.tensor(seen, device=self.device)
         self.filled, self.of_tokens = (torch.tensor(of, device=self.device) for of in (places, tokens))
@@ -226,8 +235,8 @@ def _together(
     padded = query[:, parts.at].view(shared, groups, rows, width, size).permute(2, 0, 1, 3, 4)
     out = F.scaled_dot_product_attention(
         padded.reshape(rows, shared, groups * width, size),
-        keys[:, :rows, : parts.end].transpose(0, 1),
-        values[:, :rows, : parts.end].transpose(0, 1),
+        keys[:, parts.of_rows, : parts.end].transpose(0, 1),
+        values[:, parts.of_rows, : parts.end].transpose(0, 1),
         parts.bias(window, groups, query.dtype),
         scale=scale,
     )

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from hatrain.data.rows import read_rows
 from hatrain.evaluate import decoding, evaluate_model, generation
+from hatrain.evaluate import passes as passes_of_a_model
 from hatrain.evaluate.generation import Generated, Stops, generate
 from hatrain.evaluate.passes import Passes, Row
 from hatrain.model.base import load_model
@@ -167,6 +168,24 @@ def test_expected_answers_save_passes_and_change_nothing(llama, tokenizer, passe
     assert len(passes) < without / 2
     assert run([[5, 6, 7] * 9] * len(prompts)) == plain
     assert run([answer[::-1] for answer in plain]) == plain
+
+
+def test_answers_go_on_while_the_prompts_of_others_are_read(llama, tokenizer, monkeypatch):
+    expected = answers(llama, tokenizer)
+    monkeypatch.setattr(passes_of_a_model, "TOKENS", {"cpu": 48})
+    monkeypatch.setattr(passes_of_a_model, "LOGITS", 16 * llama.config.vocab_size)
+    both: list[bool] = []
+    original = Passes.most_likely
+
+    def counted(self: Passes, jobs: Sequence[Any]) -> Any:
+        assert sum(job.kept for job in jobs) <= 16
+        assert sum(sorted(len(job.tokens) for job in jobs)[:-1]) <= 48
+        both.append(len({job.row is not None and len(job.row.new) > 0 for job in jobs}) == 2)
+        return original(self, jobs)
+
+    monkeypatch.setattr(Passes, "most_likely", counted)
+    assert answers(llama, tokenizer) == expected
+    assert sum(both) > 3
 
 
 def test_a_long_answer_does_not_hold_the_others(llama, tokenizer, passes):
