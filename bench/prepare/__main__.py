@@ -150,7 +150,7 @@ def main() -> int:
         sides[-1].turns.clear()
         lines = list(table("Rows of a home", measured("rows", sides, arguments.turns, cores)))
         recipe = Recipe(("english",), "guide", format="messages")
-        folder = prepared(work / "tools", recipe, 2_000, tokenizer, TOOLS_TEMPLATE.read_text(encoding="utf-8"))
+        folder = prepared(work / "tools", recipe, 6_000, tokenizer, TOOLS_TEMPLATE.read_text(encoding="utf-8"))
         sides = [ours("hatrain", folder)]
         sides += [ours("hatrain before", folder, path=arguments.before.resolve())] if arguments.before else []
         lines += table("Long rows with tools", measured("tools", sides, arguments.turns, cores))

@@ -21,10 +21,6 @@ Ids = NDArray[np.int32]
 
 _CHECKED = 64
 """One text in so many is compared with its tokens as a whole, whatever is known of its cuts."""
-_TRIAL = 256
-"""Texts after which cutting stops if it does not pay."""
-_PAYS = 0.4
-"""The share of characters that must come again. Below it, cutting costs about what it saves."""
 _REMEMBERED = 64 * 2**20
 """Characters of the pieces that are kept."""
 _SHORT = 200
@@ -141,7 +137,7 @@ class Encoder:
         """The tokens, as int32, of first parts of texts, and of parts that come after a line break."""
         self._spans: dict[tuple[str, bool], Spans] = {}
         self._tails: dict[tuple[str, bool], bytes | None] = {}
-        self._texts = self._characters = self._new = self._kept = 0
+        self._texts = self._kept = 0
 
     def encode_whole(self) -> None:
         """Cut no more."""
@@ -167,7 +163,7 @@ class Encoder:
                 self._learn(cut, pieces, whole[number])
             else:
                 encoded += [Encoded(self, cut.text, cut.parts, pieces)] if pieces else self._whole([cut.text])
-        self._count(texts)
+        self._texts += len(texts)
         return encoded
 
     @cached_property
@@ -216,7 +212,6 @@ class Encoder:
             if ids is not None:
                 self._pieces[after_break][part] = ids
             self._kept += len(part)
-            self._new += len(part)
 
     def _known(self, cut: _Cut) -> list[bytes] | None:
         """Return the tokens of a text's pieces; None if one of its cuts may not be used."""
@@ -239,13 +234,6 @@ class Encoder:
             self._good -= self._bad
         elif pieces is not None:
             raise Inexact
-
-    def _count(self, texts: Sequence[str]) -> None:
-        """Stop cutting where it does not pay."""
-        before, self._texts = self._texts, self._texts + len(texts)
-        self._characters += sum(map(len, texts))
-        if before < _TRIAL <= self._texts and self._new > (1 - _PAYS) * self._characters:
-            self.encode_whole()
 
     # --- the tokenizer itself -------------------------------------------------------------------------------
 
