@@ -1,12 +1,12 @@
 """Holds the rows of the client `assist` against Home Assistant itself: its Assist API, run on each row's home.
 
-python bench/assist.py [--rows N] [--language NAME …]
+python -m bench.assist [--rows N] [--language NAME …]
 
 It needs an environment of Python 3.13 with hatrain's requirements for data (pydantic, PyYAML, Jinja2) and
-`pip install homeassistant==2025.4.4`; run it with PYTHONPATH=. from the repository. Entities are states and registry
-entries; services are Home Assistant's own, whose calls are recorded. Tools that came later than the installed version
-(a fan's speed, stopping a cover, relative volume, playing media) are counted apart. It exits with 1 when less than
-99.5 % of the messages with calls do what hatrain says, or any overview or schema differs.
+`pip install homeassistant==2025.4.4`; run it in the repository's folder. Entities are states and registry entries;
+services are Home Assistant's own, whose calls are recorded. Tools that came later than the installed version (a fan's
+speed, stopping a cover, relative volume, playing media) are counted apart. It exits with 1 when less than 99.5 % of the
+messages with calls do what hatrain says, or any overview or schema differs.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import yaml
-from client import EXECUTED, Tally, drawn
 from homeassistant import auth, config_entries, loader
 from homeassistant.components.homeassistant.exposed_entities import async_expose_entity
 from homeassistant.components.todo.const import DATA_COMPONENT
@@ -41,9 +40,9 @@ from homeassistant.helpers import (
 from homeassistant.setup import async_setup_component
 from voluptuous_openapi import convert
 
+from bench.client import EXECUTED, Tally, drawn
 from hatrain.home.calls.compare import Call
-from hatrain.home.clients import CLIENTS
-from hatrain.home.clients.assist import devices_overview
+from hatrain.home.clients.assist import Assist, devices_overview
 from hatrain.home.clients.assist_tools import READERS
 from hatrain.home.devices.entity import Entity
 from hatrain.home.generate.dataset import Recipe
@@ -54,7 +53,7 @@ COMPONENTS = (
     "intent",
 )  # fmt: skip
 EVERY_FEATURE = 2**24 - 1
-ASSIST = CLIENTS["assist"]
+ASSIST = Assist()
 
 
 class Home:
