@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from homeassistant import auth, config_entries, loader
 from homeassistant.components.homeassistant.exposed_entities import async_expose_entity
-from homeassistant.components.todo.const import DATA_COMPONENT
+from homeassistant.components.todo.const import DATA_COMPONENT, TodoItemStatus
 from homeassistant.core import Context, Event, HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import (
@@ -63,7 +63,8 @@ class Home:
         self._hass = hass
         self.calls: list[tuple[str, str, Mapping[str, Any]]] = []
         hass.bus.async_listen("call_service", self._record)
-        # Adding an item calls the list itself, not a service.
+        self._item = ""
+        # Adding and completing an item call the list itself, not a service.
         hass.data[DATA_COMPONENT] = SimpleNamespace(get_entity=self._list)
 
     async def fill(self, entities: Sequence[Entity]) -> None:
@@ -99,6 +100,7 @@ class Home:
     async def call(self, api: Any, call: Call) -> Any:
         """Call a tool; what it answers, or the error as text. `calls` has the services of the entities' own domains."""
         self.calls.clear()
+        self._item = call.arguments.get("item", "")
         try:
             answer = await api.async_call_tool(llm.ToolInput(call.service, dict(call.arguments)))
         except HomeAssistantError as error:
@@ -117,7 +119,12 @@ class Home:
         async def add(item: Any) -> None:
             self.calls.append(("todo.add_item", entity_id, {"item": item.summary}))
 
-        return SimpleNamespace(async_create_todo_item=add)
+        async def update(item: Any) -> None:
+            self.calls.append(("todo.update_item", entity_id, {"item": item.summary, "status": item.status.value}))
+
+        # Entities of a row have no items: the list holds the one that is asked for.
+        there = SimpleNamespace(uid="item", summary=self._item, status=TodoItemStatus.NEEDS_ACTION)
+        return SimpleNamespace(todo_items=[there], async_create_todo_item=add, async_update_todo_item=update)
 
 
 async def start(folder: str) -> HomeAssistant:
