@@ -140,14 +140,17 @@ def _problems(
 
 
 def _matched(hass: Hass, arguments: Json) -> list[str]:
-    """Return the exposed entities that name, area and domain choose."""
-    name, area, domains = (arguments.get(key) for key in ("name", "area", "domain"))
+    """Return the exposed entities that the arguments choose."""
+    name, area, floor = (arguments.get(key) for key in ("name", "area", "floor"))
+    domains, classes = arguments.get("domain"), arguments.get("device_class")
     return [
         entity.entity_id
         for entity in hass.entities
         if (name is None or name.casefold() in (entity.name.casefold(), *map(str.casefold, entity.aliases)))
         and (area is None or area == entity.area)
+        and (floor is None or floor == entity.floor)
         and (domains is None or entity.domain in domains)
+        and (classes is None or entity.attributes.get("device_class") in classes)
     ]
 
 

@@ -1,11 +1,13 @@
 """bench/client.py, as far as it runs without a clone of the integration."""
 
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
 
 from bench import client
 from hatrain.home.clients.satellite_tools import SATELLITE_TOOLS
+from hatrain.home.devices.entity import Entity
 
 
 def test_drawn_calls_of_assist_fit_their_tools_and_reach_their_devices_also_through_a_satellite():
@@ -21,6 +23,21 @@ def test_drawn_calls_of_assist_fit_their_tools_and_reach_their_devices_also_thro
     tally = client.tool_turns(no_integration, "assist", "english", 60)
     assert tally.of > 30
     assert tally.right == tally.of, tally.examples
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"domain": ["cover"], "floor": "Upstairs"}, ["cover.attic"]),
+        ({"domain": ["cover"], "device_class": ["garage"]}, ["cover.garage"]),
+        ({"domain": ["cover"]}, ["cover.attic", "cover.garage"]),
+        ({"name": "attic blind", "area": "Attic"}, ["cover.attic"]),
+    ],
+)
+def test_arguments_choose_entities_as_home_assistant_does(arguments, found):
+    blind = Entity("cover.attic", "Attic blind", "open", {"device_class": "blind"}, area="Attic", floor="Upstairs")
+    door = Entity("cover.garage", "Door", "closed", {"device_class": "garage"}, area="Garage", floor="Downstairs")
+    assert client._matched(client.Hass([blind, door], datetime(2026, 1, 1)), arguments) == found
 
 
 TIMER = {
