@@ -1,6 +1,6 @@
 """Holds generated rows against the code of acon96/home-llm, and against the schemas of Home Assistant's Assist API.
 
-python bench/client.py PATH_OF_CLONE [--rows N] [--language NAME …]
+python -m bench.client PATH_OF_CLONE [--rows N] [--language NAME …]
 
 It needs, beside hatrain, `pip install voluptuous==0.16.0 voluptuous-openapi==0.4.1 webcolors==25.10.0`, and a clone of
 https://github.com/acon96/home-llm. Home Assistant itself is stubbed (home_llm.py). Of the test set of each language it
@@ -19,9 +19,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from home_llm import Content, Hass, Integration, ToolInput, load
-
+from bench.home_llm import Content, Hass, Integration, ToolInput, load
 from hatrain.home.clients import CLIENTS
+from hatrain.home.clients.home_llm import HomeLlm
 from hatrain.home.generate.conversation import Conversation
 from hatrain.home.generate.dataset import Recipe, RowSource
 from hatrain.home.language.load import find_language, language_folders, load_language
@@ -82,7 +82,13 @@ def tool_turns(integration: Integration, client: str, language: str, rows: int) 
     for conversation, row in drawn(Recipe((language,), client), rows):
         offered = {tool["function"]["name"]: tool for tool in CLIENTS[client].tools(*row["tools"])}
         turn = conversation.turns[-1]
-        due = {tuple(call["target_device"] for call in step.calls) for step in turn.steps if step.calls}
+        due = {
+            tuple(call["target_device"] for call in step.calls if "target_device" in call)
+            for step in turn.steps
+            if step.calls
+        }
+        # Drawn calls without a device are calls of a tool, such as a timer's, which reaches none.
+        no_device = {call["service"] for step in turn.steps for call in step.calls if "target_device" not in call}
         for message in row["messages"]:
             if message.get("train_on_turn") is False or "tool_calls" not in message:
                 continue
@@ -96,7 +102,9 @@ def tool_turns(integration: Integration, client: str, language: str, rows: int) 
                 text = "\n".join(map(_as_text, calls))
                 native = [{"function": call} for call in calls]
                 readings = [integration.parsed(hass, text, False), integration.parsed(hass, native, False)]
-            problems = [problem for reading in readings for problem in _problems(reading, offered, hass, due)]
+            problems = [
+                problem for reading in readings for problem in _problems(reading, offered, hass, due, no_device)
+            ]
             tally.add(not problems and all(len(reading) == len(calls) for reading in readings), f"{calls}: {problems}")
     return tally
 
@@ -108,7 +116,11 @@ def _as_text(call: Json) -> str:
 
 
 def _problems(
-    reading: list[ToolInput], offered: Mapping[str, Json], hass: Hass, due: set[tuple[str, ...]]
+    reading: list[ToolInput],
+    offered: Mapping[str, Json],
+    hass: Hass,
+    due: set[tuple[str, ...]],
+    no_device: set[str],
 ) -> list[str]:
     """Return what is wrong with calls of tools: their names, arguments, or the entities that they reach."""
     problems = []
@@ -119,7 +131,8 @@ def _problems(
             continue
         parameters = offered[call.tool_name]["function"]["parameters"]
         problems += [f"{call.tool_name}: {text}" for text in misfits(parameters, call.tool_args)]
-        reached += _matched(hass, call.tool_args)
+        if call.tool_name not in no_device:
+            reached += _matched(hass, call.tool_args)
     wanted = {tuple(sorted(targets)) for targets in due}
     if tuple(sorted(reached)) not in wanted:
         problems.append(f"reaches {sorted(reached)}, not one of {sorted(wanted)}")
@@ -127,22 +140,34 @@ def _problems(
 
 
 def _matched(hass: Hass, arguments: Json) -> list[str]:
-    """Return the exposed entities that name, area and domain choose."""
-    name, area, domains = (arguments.get(key) for key in ("name", "area", "domain"))
+    """Return the exposed entities that the arguments choose."""
+    name, area, floor = (arguments.get(key) for key in ("name", "area", "floor"))
+    domains, classes = arguments.get("domain"), arguments.get("device_class")
     return [
         entity.entity_id
         for entity in hass.entities
         if (name is None or name.casefold() in (entity.name.casefold(), *map(str.casefold, entity.aliases)))
         and (area is None or area == entity.area)
+        and (floor is None or floor == entity.floor)
         and (domains is None or entity.domain in domains)
+        and (classes is None or entity.attributes.get("device_class") in classes)
     ]
 
 
 def misfits(schema: Json, value: Any, where: str = "arguments") -> list[str]:
     """Return where a value does not fit a JSON schema: of those keywords that tools use."""
-    if "anyOf" in schema:
-        return [] if any(not misfits(option, value) for option in schema["anyOf"]) else [f"{where}: {value!r}"]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    if "anyOf" in schema and all(misfits(option, value) for option in schema["anyOf"]):
+        return [f"{where}: {value!r}"]
+    if "type" not in schema:  # an option that only requires an argument, or one that is nothing but options
+        return [f"{where}: {key} is missing" for key in schema.get("required", ()) if key not in value]
+    kinds: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+    }
     if not isinstance(value, kinds[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean"):
         return [f"{where}: {value!r} is no {schema['type']}"]
     found = [f"{where}: {value!r}"] if "enum" in schema and value not in schema["enum"] else []
@@ -184,18 +209,18 @@ def _device_lines(prompt: str) -> list[str]:
 
 def histories(integration: Integration, language: str, rows: int) -> Tally:
     """Whether what comes before a trained message is what the integration sends, for home-llm."""
-    tally = Tally()
+    client, tally = HomeLlm(), Tally()
     for conversation, row in drawn(Recipe((language,), "home-llm"), rows):
         *shown, trained = row["messages"]
         log = [Content("system", conversation.home.prompt)]
         for turn in conversation.turns:
             log.append(Content("user", turn.user))
             for step in turn.steps:
-                written = CLIENTS["home-llm"].tool_calls(step.calls, turn.home.entities, conversation.kind == "implied")
+                written = client.tool_calls(step.calls, turn.home.entities, conversation.kind == "implied")
                 inputs = [ToolInput(call.service, dict(call.arguments)) for call in written]
                 log.append(Content("assistant", step.text or None, inputs or None))
                 for call in written:
-                    result = CLIENTS["home-llm"].result(call, turn.home.entities, step.error)
+                    result = client.result(call, turn.home.entities, step.error)
                     log.append(Content("tool_result", tool_name=call.service, tool_result=result))
         sent = [_shape(message) for message in integration.utils.get_oai_formatted_messages(log)]
         ours = [_shape(message) for message in shown]

@@ -5,11 +5,13 @@ python bench/data.py [--workers N] [--language NAME …]
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 SIZES = ("small", "medium", "large", "xl")
 ROWS = (
@@ -22,16 +24,15 @@ ROWS = (
 )
 """Clients with the formats of their rows; the first is measured in every size."""
 
-# Runs in its own process, so that the peak memory is that of one size. `ru_maxrss` is in KiB on Linux.
-MEASURED = """
-import json, resource, sys
-from pathlib import Path
-from hatrain.home.generate.dataset import Recipe, generate
-size, client, format, workers, out, *languages = sys.argv[1:]
-generate(Recipe(tuple(languages), client, format, size=size), ["train"], Path(out), workers=int(workers))
-usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(json.dumps([[u.ru_maxrss for u in usage], sum(u.ru_utime + u.ru_stime for u in usage)]))
-"""
+
+def generate_once(size: Any, client: str, row_format: Any, workers: str, out: str, *languages: str) -> None:
+    """Print the peak memory of this process and of its workers, in KiB on Linux, and processor seconds. It runs in its
+    own process, so that the peak is that of one size."""
+    from hatrain.home.generate.dataset import Recipe, generate
+
+    generate(Recipe(languages, client, row_format, size=size), ["train"], Path(out), workers=int(workers))
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps([[used.ru_maxrss for used in usage], sum(used.ru_utime + used.ru_stime for used in usage)]))
 
 
 def measure(size: str, client: str, row_format: str, workers: int, languages: list[str]) -> str:
@@ -40,7 +41,7 @@ def measure(size: str, client: str, row_format: str, workers: int, languages: li
     Rows per core are rows per second of processor time, which hardly depends on other load on the machine.
     """
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-c", MEASURED, size, client, row_format, str(workers), out, *languages]
+        command = [sys.executable, __file__, "once", size, client, row_format, str(workers), out, *languages]
         started = time.perf_counter()
         peaks, core_seconds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         seconds = time.perf_counter() - started
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    generate_once(*sys.argv[2:]) if sys.argv[1:2] == ["once"] else main()

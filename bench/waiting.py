@@ -4,6 +4,7 @@ Seconds of a training step of a small Llama with all cores, with each policy in 
 the other work decides what is measured.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -30,6 +31,7 @@ def train() -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     found: dict[str, list[float]] = {policy: [] for policy in POLICIES}
     for _ in range(TURNS):
         for policy in POLICIES:
@@ -41,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    train() if "train" in sys.argv else main()
+    train() if sys.argv[1:] == ["train"] else main()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hatrain.contract.run import Attempt, RunDirectory
 from hatrain.runtime import checkpoints, orphans, progress, seal
@@ -166,10 +167,18 @@ def _flip(pattern: str) -> Callable[[Path, random.Random], None]:
     return damage
 
 
-def _rewrite_manifest(change: Callable[[dict], object]) -> Callable[[Path, random.Random], None]:  # type: ignore[type-arg]
+def _rewrite_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path, random.Random], None]:
     def damage(checkpoint: Path, draw: random.Random) -> None:
         manifest = json.loads((checkpoint / seal.MANIFEST).read_text())
         (checkpoint / seal.MANIFEST).write_text(json.dumps(change(manifest["content"])))
+
+    return damage
+
+
+def _replace(put: Callable[[Path], None]) -> Callable[[Path, random.Random], None]:
+    def damage(checkpoint: Path, draw: random.Random) -> None:
+        shutil.rmtree(checkpoint)
+        put(checkpoint)
 
     return damage
 
@@ -197,9 +206,9 @@ DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
     "an entry without a size": _rewrite_manifest(lambda content: {"files": {name: {} for name in content["files"]}}),
     "a deeply nested manifest": lambda checkpoint, draw: _write(checkpoint / seal.MANIFEST, "[" * 100_000),
     "a manifest that cannot be read": _unreadable,
-    "an empty folder": lambda checkpoint, draw: (shutil.rmtree(checkpoint), checkpoint.mkdir()),
-    "a dangling link": lambda checkpoint, draw: (shutil.rmtree(checkpoint), checkpoint.symlink_to("nowhere")),
-    "a file in its place": lambda checkpoint, draw: (shutil.rmtree(checkpoint), _write(checkpoint, "notes")),
+    "an empty folder": _replace(Path.mkdir),
+    "a dangling link": _replace(lambda path: path.symlink_to("nowhere")),
+    "a file in its place": _replace(lambda path: _write(path, "notes")),
     "another job's checkpoint": _of_another_job,
 }  # fmt: skip
 

@@ -249,7 +249,7 @@ def _figures(run: RunDirectory) -> Any:
 
 def _choice(run: RunDirectory) -> Any:
     """What was chosen, and why, apart from when."""
-    kept = next((event for event in reversed(run.events()) if event["event"] == "kept"), {})
+    kept: dict[str, Any] = next((event for event in reversed(run.events()) if event["event"] == "kept"), {})
     return {name: value for name, value in kept.items() if name not in ("time", "attempt")}
 
 

@@ -1,6 +1,7 @@
 """`python -m bench.gpu.efficiency RESULTS`: renews launch/efficiency.json, from which plans estimate hours, by the
 results-gpu.json of a measurement. bench/gpu.sh does it for its own."""
 
+import argparse
 import json
 import re
 import statistics
@@ -66,21 +67,21 @@ def renew(results: Mapping[str, Any], path: Path = TABLE) -> int:
     return len(entries)
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python -m bench.gpu.efficiency RESULTS", file=sys.stderr)
-        return 2
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu.efficiency", description=__doc__)
+    parser.add_argument("results", type=Path)
+    results = parser.parse_args().results
     try:
-        count = renew(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
+        count = renew(json.loads(results.read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(f"{arguments[0]}: is no result of bench/gpu.sh: {type(error).__name__}: {error}") from None
+        raise BadInput(f"{results}: is no result of bench/gpu.sh: {type(error).__name__}: {error}") from None
     print(f"{TABLE.name}: {count} entries renewed")
     return 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main())
     except BadInput as bad:
         print("\n".join(bad.problems), file=sys.stderr)
         sys.exit(2)

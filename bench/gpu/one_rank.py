@@ -9,4 +9,4 @@ from hatrain.train import __main__ as rank
 
 if __name__ == "__main__":
     with patch.object(rank, "_unset_single_rank", lambda: None):
-        sys.exit(rank.status(rank.main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"])))
+        sys.exit(rank.status(rank.main(sys.argv[1], os.environ["HATRAIN_ATTEMPT"]), others_wait=False))

@@ -48,8 +48,13 @@ class _Gradients(TrainerCallback):
 def step(inputs: Inputs, device: str, dtype: str, attention: str) -> Step:
     """The loss and the gradients of the first step of hatrain's trainer."""
     # Rows of a home, so that packs are trees.
-    method = {"micro_batch_size": 2, "batch_size": 8, "gradient_clip": 0, "gradient_checkpointing": False}
-    method["train"] = inputs.homes
+    method: dict[str, Any] = {
+        "micro_batch_size": 2,
+        "batch_size": 8,
+        "gradient_clip": 0,
+        "gradient_checkpointing": False,
+        "train": inputs.homes,
+    }
     base = inputs.base("tiny")
     plan = inputs.plan("parity", base, method, device=device, model={"dtype": dtype}, data={"order": "by_prefix"})
     gradients, losses = _Gradients(), []

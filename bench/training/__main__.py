@@ -50,7 +50,7 @@ class Process:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("turn "):
-                return json.loads(line[5:])  # type: ignore[no-any-return]
+                return dict(json.loads(line[5:]))
         lines = [line for line in self.errors.read_text().splitlines() if line.strip()]
         self.failed = lines[-1][:300] if lines else f"ended with code {self.process.wait()}"
         return None

@@ -40,6 +40,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 class Counting(SFTTrainer):
     """Counts the supervised tokens that it trains."""
 
+    turns: Turns
+
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         self.turns.supervised += int((inputs["labels"] != -100).sum())
         return super().training_step(model, inputs, *args, **kwargs)
@@ -89,7 +91,7 @@ def main(folder: Path, name: str, load: Callable[[str], Any] = AutoModelForCausa
         }
     )
     turns = Turns(what["steps"])
-    trainer = (WithoutPreparation if is_dpo else Counting)(
+    trainer: Any = (WithoutPreparation if is_dpo else Counting)(
         model=load(what["base"]),
         args=arguments,
         train_dataset=Dataset.from_list(json.loads((folder / "rows.json").read_text())),
