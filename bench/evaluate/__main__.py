@@ -64,7 +64,7 @@ class Side:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("turn "):
-                return json.loads(line[5:])  # type: ignore[no-any-return]
+                return json.loads(line[5:])
         raise SystemExit(f"bench.evaluate: {self.tree} ended with code {self.process.wait()}")
 
     @property

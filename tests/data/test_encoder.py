@@ -153,11 +153,16 @@ def test_a_cut_that_turns_out_wrong_ends_the_cutting():
     check(encoder, tokenizer, batch[:1])
 
 
-def test_texts_without_lines_in_common_are_not_cut_for_long():
+def test_texts_are_cut_whatever_share_of_their_lines_comes_again(monkeypatch):
     tokenizer = build_tokenizer("qwen2")
     encoder = Encoder(tokenizer)
     draw = Random(1)
-    batch = ["\n".join(f"{draw.random()} is a number" for _ in range(6)) for _ in range(300)]
-    encoder.encode(batch)
-    assert encoder._is_whole
-    check(encoder, tokenizer, batch[:3])
+    texts = ["\n".join([*(f"{draw.random()} is a number" for _ in range(6)), "which"]) for _ in range(600)]
+    for first in range(0, 600, 64):
+        encoder.encode(texts[first : first + 64])
+    whole: list[str] = []
+    original = Encoder._whole
+    monkeypatch.setattr(Encoder, "_whole", lambda self, texts: (whole.extend(texts), original(self, texts))[1])
+    assert encoder.encode(texts[:1])[0].ids.tolist() == encoder.ids_of(texts[0])
+    assert len(encoder.encode(texts[1:64])) == 63
+    assert len(whole) <= 1
