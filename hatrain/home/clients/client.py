@@ -81,6 +81,10 @@ class Client(Hashable, Protocol):
         calls, without the calls; then a row trains its last answer. In both the prompt has the states of now.
         """
 
+    @property
+    def least_brightness(self) -> int:
+        """The least brightness, in percent, that its calls can say."""
+
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         """Return what it does with a written call in a home of these exposed entities. It accepts any call."""
 

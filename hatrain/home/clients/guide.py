@@ -68,6 +68,10 @@ class Guide:
             return Understood(problem=f"{missing}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **arguments}) for target in targets))
 
+    @property
+    def least_brightness(self) -> int:
+        return 1
+
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
         if service in TOOLS or service in SATELLITE_TOOLS:
             return False  # it writes devices' calls alone

@@ -24,6 +24,10 @@ class HomeLlm(AssistApi):
     says_where: bool = False
     history: History = "calls"
 
+    @property
+    def least_brightness(self) -> int:
+        return 2  # see below
+
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         # It multiplies every brightness from 0 to 1 by 255, also where a tool takes percent.
         brightness = call.arguments.get("brightness")

@@ -111,6 +111,10 @@ class HomeLlmLegacy:
             return Understood(problem=f"{needed}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
 
+    @property
+    def least_brightness(self) -> int:
+        return 1
+
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
         return service in SERVICES and "color_temp_kelvin" not in arguments
 

@@ -54,6 +54,7 @@ class Drafts:
 
     def __init__(self, language: Language, templates: Templates, client: Client):
         self.language, self.templates, self.wording = language, templates, Wording(language)
+        self._least_brightness = client.least_brightness
         self._states = {key: client.states_for(action.service, action.arguments) for key, action in ACTIONS.items()}
         self.actions: dict[str, list[Action]] = {}  # by domain: what can be requested of one device
         self._group_actions: dict[str, list[tuple[str, Action]]] = {}  # by domain: (scope, action)
@@ -314,6 +315,8 @@ class Drafts:
                 choices = [value for value in choices if all(name.able.takes(slot, value) for name in names)]
                 if not choices:
                     return None
+            if slot == "brightness":
+                choices = [value for value in choices if value >= self._least_brightness]
             current = state.get(SLOTS[slot].state_key)
             value = pick(draw, choices)
             if value == current:

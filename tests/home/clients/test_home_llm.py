@@ -1,5 +1,7 @@
 """The clients of acon96/home-llm: what they show of a device, and what they do with a call."""
 
+import itertools
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from hatrain.home.calls.compare import Call
 from hatrain.home.clients import CLIENTS
 from hatrain.home.clients.home_llm_prompt import closest_name, shown_attributes
+from hatrain.home.devices.entity import Entity
+from hatrain.home.generate.dataset import Recipe, rows_of
 from tests.home.clients.homes import HOME
 
 LEGACY, TOOLS = CLIENTS["home-llm-legacy"], CLIENTS["home-llm"]
@@ -90,3 +94,17 @@ def test_each_client_names_the_forms_that_it_carries_out() -> None:
         "home-llm-legacy": ["single-fence", "unclosed"],
         "guide": ["fence", "template", "tool_call"],
     }
+
+
+def test_no_request_is_for_a_brightness_that_home_llm_takes_for_a_fraction() -> None:
+    understood = TOOLS.understand
+    call = Call("HassLightSet", {"name": "Kitchen", "brightness": 1})
+    assert "found 255" in str(understood(call, [Entity("light.kitchen", "Kitchen", "on")]).problem)
+    arguments = (
+        json.loads(call["function"]["arguments"])
+        for row in itertools.islice(rows_of(Recipe(client="home-llm"), "train"), 1500)
+        for message in row["messages"]
+        for call in message.get("tool_calls") or ()
+    )
+    asked = {given["brightness"] for given in arguments if "brightness" in given}
+    assert len(asked) > 5 and min(asked) >= 2
