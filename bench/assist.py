@@ -184,11 +184,14 @@ async def _compare_call(
         return
     expected = [(done.service, *_split(done.arguments)) for done in understood.calls]
     same = sorted(home.calls, key=repr) == sorted(expected, key=repr)
-    told = isinstance(answer, dict) and {one["id"] for one in answer["data"]["success"] if one["type"] == "entity"}
-    said = {done.arguments["entity_id"] for done in understood.calls}
-    if call.service == "HassListAddItem":
-        told = said  # a list is not among the targets that it reports
-    tallies["calls do the same"].add(same and told == said, f"{call}: {home.calls} {expected} {answer}")
+    result = ASSIST.result(call, entities, "")
+    told = isinstance(answer, dict) and _told(answer) == _told(result)
+    tallies["calls do the same"].add(same and told, f"{call}: {home.calls} {expected} {answer} {result}")
+
+
+def _told(answer: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """Return the sentence of a tool's result, and the entities that it names."""
+    return answer["speech"], {one["id"] for one in answer["data"]["success"] if one["type"] == "entity"}
 
 
 def _listed(result: str) -> set[str]:

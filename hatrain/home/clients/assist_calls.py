@@ -129,6 +129,9 @@ def result(call: Call, entities: Sequence[Entity], understood: Understood, *, mu
     if call.service == LIVE_CONTEXT:
         return {"success": True, "result": live_context([by_id[name] for name in understood.read])}
     found = [by_id[name] for name in dict.fromkeys(done.arguments["entity_id"] for done in understood.calls)]
+    if (says := TOOLS[call.service].says) is not None:
+        speech = {"plain": {"speech": says(found[0], call.arguments), "extra_data": None}}
+        return {"speech": speech, "response_type": "action_done", "data": {"targets": [], "success": [], "failed": []}}
     success = [{"name": entity.name, "type": "entity", "id": entity.entity_id} for entity in found]
     if kind := next((kind for kind in ("floor", "area") if call.arguments.get(kind)), None):
         place, places = call.arguments[kind], [getattr(entity, kind) for entity in found]

@@ -93,6 +93,19 @@ def _mode(entity: Entity, given: Arguments) -> tuple[Call, ...] | str:
     return _started(entity, "humidifier.set_mode", {"mode": given["mode"]})
 
 
+def _says_humidity(entity: Entity, given: Arguments) -> str:
+    humidity = int(float(given["humidity"]))
+    if entity.state == "off":
+        return f"Turned {entity.name} on and set humidity to {humidity}%"
+    return f"The {entity.name} is set to {humidity}%"
+
+
+def _says_mode(entity: Entity, given: Arguments) -> str:
+    if entity.state == "off":
+        return f"Turned {entity.name} on and set {given['mode']} mode"
+    return f"The mode for {entity.name} is set to {given['mode']}"
+
+
 def _started(entity: Entity, service: str, arguments: Json) -> tuple[Call, ...]:
     """Return a service's call, after one that turns the device on if it is off."""
     target = {"entity_id": entity.entity_id}
@@ -180,6 +193,7 @@ def _tools() -> dict[str, Tool]:
             *_only("humidifier"),
             slots={"humidity": percent()},
             targets=("name",),
+            says=_says_humidity,
         ),
         Tool(
             "HassHumidifierMode",
@@ -188,6 +202,7 @@ def _tools() -> dict[str, Tool]:
             *_only("humidifier"),
             slots={"mode": text},
             targets=("name",),
+            says=_says_mode,
         ),
         Tool(
             "HassListAddItem",

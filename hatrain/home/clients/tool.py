@@ -29,6 +29,7 @@ class Tool:
 
     It is offered where an entity of `offered_for` is exposed (empty: always), and acts on those of `domains` alone
     (empty: any). `states`: entities in other states are passed over. `single`: several entities are refused.
+    `says`: what it answers in words, instead of naming the entities that it acted on.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Tool:
     slots: Mapping[str, Slot] = field(default_factory=dict)
     targets: tuple[str, ...] = ("name", "area", "floor", "domain")
     single: bool = False
+    says: Callable[[Entity, Arguments], str] | None = None
 
     def schema(self) -> Json:
         """Return the tool as an OpenAI-style function."""

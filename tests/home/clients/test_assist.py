@@ -223,8 +223,28 @@ def test_a_humidifier_that_is_off_is_turned_on_before_it_is_set() -> None:
     assert carried_out("HassHumidifierMode", name="Den Humidifier", mode="eco")[-1] == Call(
         "humidifier.set_mode", {**den, "mode": "eco"}
     )
-    written = Call("HassHumidifierSetpoint", {"name": "Den Humidifier", "humidity": 45})
-    assert [each["id"] for each in ASSIST.result(written, MORE, "")["data"]["success"]] == ["humidifier.den"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "sentence"),
+    [
+        (
+            "HassHumidifierSetpoint",
+            {"name": "Den Humidifier", "humidity": 45},
+            "Turned Den Humidifier on and set humidity to 45%",
+        ),
+        ("HassHumidifierSetpoint", {"name": "Hall Humidifier", "humidity": "45"}, "The Hall Humidifier is set to 45%"),
+        ("HassHumidifierMode", {"name": "Den Humidifier", "mode": "eco"}, "Turned Den Humidifier on and set eco mode"),
+    ],
+)
+def test_home_assistant_answers_a_sentence_for_a_humidifier_and_names_no_target(
+    tool: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    assert ASSIST.result(Call(tool, arguments), MORE, "") == {
+        "speech": {"plain": {"speech": sentence, "extra_data": None}},
+        "response_type": "action_done",
+        "data": {"targets": [], "success": [], "failed": []},
+    }
 
 
 def test_an_item_of_a_list_is_marked_as_done() -> None:
