@@ -297,10 +297,17 @@ def _count_nulls(value: Any) -> int:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Drop keys without a value. Arrow gives all rows of a file the same keys, and null where a row had none."""
+    """Drop keys without a value. Arrow gives all rows of a file the same keys, and null where a row had none.
+
+    Raises Wrong for what Arrow can hold and JSON cannot.
+    """
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    if value is not None and not isinstance(value, str | int | float):
+        raise Wrong(f"found the {type(value).__name__} {value} in tools or arguments; accepted: what JSON can hold")
+    return value
 
 
 def _no_format(parsed: dict[str, Any]) -> str:
@@ -442,7 +449,11 @@ def read_tools(parsed: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
             {"type": "function", "function": {"name": "", "description": "", "parameters": {}, **each}}
             for each in value
         ]
-    return tuple(_shared_tool(marshal.dumps(tool, _NO_REFERENCES)) for tool in value)
+    try:
+        return tuple(_shared_tool(marshal.dumps(tool, _NO_REFERENCES)) for tool in value)
+    except ValueError:
+        _without_nulls(value)  # says which value is none of JSON's
+        raise
 
 
 _NO_REFERENCES = 2

@@ -50,7 +50,7 @@ class Decoder:
         self._before: tuple[Sequence[int], Store] | None = None
         """A prompt of the last group, and its keys."""
         self._tried, self._right = 0, 0
-        self.common = Common()
+        self._common = Common()
 
     def check(self) -> str | None:
         """Return why the model must not be run like this."""
@@ -66,7 +66,7 @@ class Decoder:
         torch.OutOfMemoryError where a row alone has no room."""
         waiting, done = deque(in_order(rows)), 0
         for row in rows:
-            self.common.read(row.prompt[-LONGEST:], row.reply)
+            self._common.read(row.prompt[-LONGEST:], row.reply)
         while (waiting or self.groups) and not self._is_stopped():
             try:
                 for ended in self._begin(waiting) if self._has_room(waiting) else self._go_on(bool(waiting)):
@@ -135,7 +135,7 @@ class Decoder:
         group = _Group(Store(len(rows), _places(rows)), rows)
         self.groups.append(group)
         for place, row in enumerate(rows):
-            row.begin(place, self.common)
+            row.begin(place, self._common)
         for wave in stretches(group.store, rows, self._before):
             prompts = (self._job(group.store, stretch) for stretch in wave)
             # Weights are read from memory once for a pass: answers that have begun go on along with the prompts.

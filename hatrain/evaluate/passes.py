@@ -87,21 +87,28 @@ class Passes:
         """Divide jobs among passes. A job is asked for when its pass is next; and so are those that go along with it,
         which take up to half of a pass: the others are asked for again."""
         now: list[Job] = []
-        tokens = kept = own = 0
+        tokens = kept = 0
         for job in jobs:
-            if own and (tokens + len(job.tokens) > self.tokens or kept + job.kept > self.kept):
+            if now and (tokens + len(job.tokens) > self.tokens or kept + job.kept > self.kept):
                 yield now
-                own = 0
-            if not own:
-                now, tokens, kept = [], 0, 0
-                for other in along():
-                    if 2 * (tokens + len(other.tokens)) <= self.tokens and 2 * (kept + other.kept) <= self.kept:
-                        now.append(other)
-                        tokens, kept = tokens + len(other.tokens), kept + other.kept
+                now = []
+            if not now:
+                now = self._first(along())
+                tokens, kept = sum(len(each.tokens) for each in now), sum(each.kept for each in now)
             now.append(job)
-            tokens, kept, own = tokens + len(job.tokens), kept + job.kept, own + 1
-        if own:
+            tokens, kept = tokens + len(job.tokens), kept + job.kept
+        if now:
             yield now
+
+    def _first(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return those that fit into half of a pass."""
+        chosen: list[Job] = []
+        tokens = kept = 0
+        for job in jobs:
+            if 2 * (tokens + len(job.tokens)) <= self.tokens and 2 * (kept + job.kept) <= self.kept:
+                chosen.append(job)
+                tokens, kept = tokens + len(job.tokens), kept + job.kept
+        return chosen
 
     def most_likely(self, jobs: Sequence[Job]) -> Iterator[int]:
         """Yield the most likely tokens after the last token of each row, and after each of its draft: `[1 + draft]` of

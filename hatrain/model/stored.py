@@ -104,7 +104,7 @@ class Parts:
         """Where the short parts are in the forward pass, `[rows, width]`, and back."""
         rows = sorted({part.row for part, _ in self.short})
         first, count = rows[0], rows[-1] + 1 - rows[0]
-        # Keys of rows that stand far apart are copied, which takes about three times as long as reading them.
+        # Keys of rows that stand far apart are copied: else all those between would be read.
         self.of_rows: slice | torch.Tensor = slice(first, first + count)
         line = {row: row - first for row in rows}
         if SPARSE * len(rows) <= count:

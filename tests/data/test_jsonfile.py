@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,22 @@ def test_parquet_is_read(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     assert "cannot be read as Parquet" in problem(path)
     assert planned(path) is None
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 1, 2, 3), b"seven"])
+@pytest.mark.parametrize("key", ["tools", "tool_calls"])
+def test_values_that_json_cannot_hold_are_refused_where_the_model_would_see_them(tmp_path, key, value):
+    from datasets import Dataset
+
+    call = {"type": "function", "function": {"name": "wake", "arguments": {"at": value}}}
+    user, reply = ROW["messages"]
+    row = {"messages": [user, {**reply, "tool_calls": [call]}]} if key == "tool_calls" else {**ROW, "tools": [call]}
+    path = tmp_path / "rows.parquet"
+    Dataset.from_list([row]).to_parquet(path)
+    accepted = "in tools or arguments; accepted: what JSON can hold"
+    assert problem(path) == f"1: found the {type(value).__name__} {value} {accepted}"
+    Dataset.from_list([{**ROW, "made": value}]).to_parquet(path)
+    assert len(list(read_rows(path))) == 1
 
 
 @pytest.mark.parametrize("kind", ["lines", "list", "gzip", "parquet"])

@@ -40,6 +40,7 @@ class Assist(AssistApi):
     states_in_prompt: bool = False
     says_where: bool = True
     history: History = "whole"
+    least_brightness: int = 1
 
     def lists(self, domain: str) -> bool:
         # Home Assistant makes each script a tool of its own, and reads calendars by a tool: it lists neither.

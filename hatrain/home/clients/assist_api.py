@@ -23,10 +23,6 @@ class AssistApi:
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         return understand_tool(call, entities)
 
-    @property
-    def least_brightness(self) -> int:
-        return 1
-
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
         if service in SATELLITE_TOOLS:
             return self.says_where

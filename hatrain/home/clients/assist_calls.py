@@ -129,16 +129,16 @@ def result(call: Call, entities: Sequence[Entity], understood: Understood, *, mu
     if call.service == LIVE_CONTEXT:
         return {"success": True, "result": live_context([by_id[name] for name in understood.read])}
     found = [by_id[name] for name in dict.fromkeys(done.arguments["entity_id"] for done in understood.calls)]
-    if (says := TOOLS[call.service].says) is not None:
-        speech = {"plain": {"speech": says(found[0], call.arguments), "extra_data": None}}
-        return {"speech": speech, "response_type": "action_done", "data": {"targets": [], "success": [], "failed": []}}
+    speech: Json = {}
     success = [{"name": entity.name, "type": "entity", "id": entity.entity_id} for entity in found]
+    if (says := TOOLS[call.service].says) is not None:
+        speech, success = {"plain": {"speech": says(found[0], call.arguments), "extra_data": None}}, []
     if kind := next((kind for kind in ("floor", "area") if call.arguments.get(kind)), None):
         place, places = call.arguments[kind], [getattr(entity, kind) for entity in found]
         own = next((name for name in places if name and same_place(place, name)), place)
         success.insert(0, {"name": own, "type": kind, "id": slug(own)})
     data = {"targets": [], "success": success, "failed": []}
-    return {"speech": {}, "response_type": "action_done", "data": data}
+    return {"speech": speech, "response_type": "action_done", "data": data}
 
 
 def _match_failed(call: Call) -> str:

@@ -43,6 +43,7 @@ class Guide:
     states_in_prompt: bool = True
     says_where: bool = False
     history: History = "whole"
+    least_brightness: int = 1
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         if call.service in _TIMERS:
@@ -67,10 +68,6 @@ class Guide:
         if missing:
             return Understood(problem=f"{missing}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **arguments}) for target in targets))
-
-    @property
-    def least_brightness(self) -> int:
-        return 1
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
         if service in TOOLS or service in SATELLITE_TOOLS:

@@ -23,13 +23,10 @@ class HomeLlm(AssistApi):
     states_in_prompt: bool = True
     says_where: bool = False
     history: History = "calls"
-
-    @property
-    def least_brightness(self) -> int:
-        return 2  # see below
+    least_brightness: int = 2
+    """It multiplies every brightness from 0 to 1 by 255, also where a tool takes percent."""
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
-        # It multiplies every brightness from 0 to 1 by 255, also where a tool takes percent.
         brightness = call.arguments.get("brightness")
         if isinstance(brightness, int | float) and not isinstance(brightness, bool) and 0 < brightness <= 1:
             call = Call(call.service, {**call.arguments, "brightness": int(brightness * 255)})

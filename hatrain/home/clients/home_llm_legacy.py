@@ -89,6 +89,7 @@ class HomeLlmLegacy:
     states_in_prompt: bool = True
     says_where: bool = False
     history: History = "words"
+    least_brightness: int = 1
 
     def understand(self, call: Call, entities: Sequence[Entity]) -> Understood:
         arguments = {key: value for key, value in call.arguments.items() if key != "target_device"}
@@ -110,10 +111,6 @@ class HomeLlmLegacy:
         if needed and needed not in values:
             return Understood(problem=f"{needed}: missing; {call.service} needs it")
         return Understood(tuple(Call(call.service, {"entity_id": target, **values}) for target in targets))
-
-    @property
-    def least_brightness(self) -> int:
-        return 1
 
     def offers(self, service: str, arguments: Iterable[str]) -> bool:
         return service in SERVICES and "color_temp_kelvin" not in arguments
